@@ -1,0 +1,175 @@
+"""Port: the language model, as few verbs over plain values.
+
+An engine is stateless to its caller: every call carries whole prompts. Adapters share prefixes behind the scenes (a
+forked key-value cache, a radix cache), so the caller's only duty is to put what is common first. Engines never see a
+clock, a market or a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text in segments, static part first. Each segment is tokenised by itself, so that the tokens of a shared
+    beginning never depend on what follows it."""
+
+    segments: tuple[str, ...]
+
+    def then(self, *more: str) -> Prompt:
+        return Prompt(self.segments + more)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens an engine worked through. `prompt` were evaluated, `cached` were already there, `generated` were
+    sampled; what is charged is prompt + generated. Milliseconds are wall time and never enter a hash."""
+
+    prompt: int = 0
+    cached: int = 0
+    generated: int = 0
+    calls: int = 0
+    milliseconds: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt,
+            self.cached + other.cached,
+            self.generated + other.generated,
+            self.calls + other.calls,
+            self.milliseconds + other.milliseconds,
+        )
+
+    @property
+    def charged(self) -> int:
+        return self.prompt + self.generated
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which of `labels` continues `prompt`? The labels' first tokens must differ."""
+
+    prompt: Prompt
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One row of probabilities per question, one entry per label, each row summing to 1."""
+
+    probabilities: tuple[tuple[float, ...], ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Temperature 0 is greedy; otherwise the seed makes the draw repeatable."""
+
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    texts: tuple[str, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Sum of log-probabilities of each continuation, in nats."""
+
+    logprobs: tuple[float, ...]
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """`bit_exact`: the same calls give the same bits again, whatever was cached."""
+
+    exact_labels: bool
+    score: bool
+    bit_exact: bool
+    abort: bool
+    context: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What answered: enters the run id. `sha256` is the model file's, or of the script."""
+
+    engine: str
+    model: str
+    sha256: str
+    library: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    ok: bool
+    detail: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """A model on this machine. `deadline` is seconds for the call, None for no limit.
+
+    Errors: `EngineTimeout` at the deadline (the engine stays usable), `EngineUnavailable` when it cannot answer.
+    Calls never block the event loop.
+    """
+
+    @property
+    def identity(self) -> ModelIdentity: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def usage(self) -> Usage:
+        """Everything worked through since the engine was opened."""
+        ...
+
+    async def prime(self, prefix: Prompt) -> Usage:
+        """Evaluate a static prefix and keep it until the engine closes."""
+        ...
+
+    async def forget(self) -> None:
+        """Drop all that is cached but the primed prefixes, so that what a decision costs never depends on the one
+        before it."""
+        ...
+
+    def tokens_needed(self, prompts: Sequence[Prompt]) -> int:
+        """Tokens that would be evaluated, beyond what is cached, to take in `prompts` together."""
+        ...
+
+    async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
+        """Label probabilities for each question, from exact logits, all in one batch."""
+        ...
+
+    async def score(
+        self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None
+    ) -> Scored: ...
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        n: int = 1,
+        sampling: Sampling = Sampling(),
+        stop: str = "",
+        deadline: float | None = None,
+    ) -> Generated:
+        """Up to `max_tokens` of free text, `n` times; ends early at `stop`, which is not returned."""
+        ...
+
+    async def health(self) -> Health: ...
+
+    async def aclose(self) -> None: ...

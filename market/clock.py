@@ -1,0 +1,86 @@
+"""Time as a dependency, so that a day of history replays in seconds.
+
+The only module that reads the machine's clock. All instants are aware UTC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """The instant that many milliseconds after 1970, exactly."""
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def to_ms(at: datetime) -> int:
+    """Whole milliseconds since 1970, rounded down."""
+    return (at - EPOCH) // _MILLISECOND
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never steps; for durations only."""
+    return time.perf_counter()
+
+
+class Clock(Protocol):
+    """What time it is, and how to wait for a later time."""
+
+    def now(self) -> datetime: ...
+
+    async def wait_until(self, at: datetime) -> None:
+        """Return at `at` or as soon after as possible; at once if it is past."""
+        ...
+
+
+class WallClock:
+    """The machine's own time."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def wait_until(self, at: datetime) -> None:
+        # In slices: a suspended machine or a stepped clock is noticed within a second.
+        while (left := (at - self.now()).total_seconds()) > 0:
+            await asyncio.sleep(min(left, 1.0))
+
+
+class ManualClock:
+    """Moves only when told to: backtests, full-speed replays and tests hold one."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance_to(self, at: datetime) -> None:
+        if at < self._now:
+            raise ValueError(f"time cannot run backwards: {at} < {self._now}")
+        self._now = at
+
+    async def wait_until(self, at: datetime) -> None:
+        if at > self._now:
+            self._now = at
+
+
+class PacedClock:
+    """Recorded time played back at `speed` times the real pace, from `start`."""
+
+    def __init__(self, start: datetime, speed: float) -> None:
+        if speed <= 0:
+            raise ValueError(f"speed must be positive, got {speed}")
+        self._start, self._speed, self._origin = start, speed, monotonic()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=(monotonic() - self._origin) * self._speed)
+
+    async def wait_until(self, at: datetime) -> None:
+        while (left := (at - self.now()).total_seconds()) > 0:
+            await asyncio.sleep(left / self._speed)

@@ -1,0 +1,64 @@
+"""Facts that happened: frozen, timestamped, each with the topic it is published under.
+
+Lower folders return events; `agent` publishes them. Nothing that decides about money listens to them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+from market.types import Fill, Order, Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    topic: ClassVar[str] = "event"
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CycleStarted(Event):
+    topic: ClassVar[str] = "cycle/started"
+    markets: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionMade(Event):
+    """`phase_tokens` are (phase, tokens) pairs; `probability` is the belief's P(YES)."""
+
+    topic: ClassVar[str] = "decision/made"
+    decision_id: str
+    market_id: str
+    action: str
+    reason: str
+    mid: float | None
+    probability: float | None
+    phase_tokens: tuple[tuple[str, int], ...]
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPlaced(Event):
+    topic: ClassVar[str] = "order/placed"
+    order_id: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilled(Event):
+    topic: ClassVar[str] = "order/filled"
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PositionSettled(Event):
+    topic: ClassVar[str] = "position/settled"
+    settlement: Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingHalted(Event):
+    topic: ClassVar[str] = "halt/raised"
+    reason: str

@@ -1,0 +1,75 @@
+"""Port: where market data comes from. Recorded, live and loopback feeds look alike.
+
+A feed never shows what had not been *received* at the instant asked about: every read names an instant, and the
+feed answers as of then. It holds no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from market.types import Book, Market, Micro, Resolution
+
+
+@dataclass(frozen=True, slots=True)
+class FeedInfo:
+    """What a feed is made of.
+
+    `fingerprint` identifies the data: equal fingerprints give equal answers to every question. `notes` are plain
+    sentences on what the data cannot show. `begins` and `ends` are None for a live feed.
+    """
+
+    name: str
+    fingerprint: str
+    begins: datetime | None
+    ends: datetime | None
+    has_reference: bool
+    has_trades: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """The YES book over one step of time, closed at `at`: what had been received before `at` and nothing later.
+
+    Prices are the last ones seen, None where a side was empty; depths are shares on the best five levels.
+    `updates` counts the snapshots inside the step; a step without any repeats the previous one with 0.
+    """
+
+    market_id: str
+    at: datetime
+    bid: Micro | None
+    ask: Micro | None
+    bid_depth: Micro
+    ask_depth: Micro
+    updates: int
+
+
+class Feed(Protocol):
+    """Market data as of an instant."""
+
+    @property
+    def info(self) -> FeedInfo: ...
+
+    async def markets(self, at: datetime) -> Sequence[Market]:
+        """Markets whose window is open at `at` (opens_at <= at < closes_at), by opening time, then id."""
+        ...
+
+    async def book(self, market_id: str, at: datetime) -> Book | None:
+        """The YES book standing at `at`: the newest one received at or before it; None before the first."""
+        ...
+
+    def changes(self, market_ids: Sequence[str], after: datetime, until: datetime) -> AsyncIterator[Book]:
+        """YES books received in (after, until], in order of receipt. A live feed waits for them."""
+        ...
+
+    async def bars(self, market_id: str, after: datetime, until: datetime, step: int) -> Sequence[Bar]:
+        """Bars of `step` seconds that close in (after, until], on the grid of whole multiples of `step`."""
+        ...
+
+    async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
+        """How the market ended, if that could be known at `at`."""
+        ...

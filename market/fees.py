@@ -1,0 +1,66 @@
+"""What the venue charges, by date.
+
+fee = shares * rate * (p * (1 - p)) ** exponent, taker only, rounded to five decimals of a dollar with a minimum of
+0.00001 (docs.polymarket.com/trading/fees and the `feeSchedule` of a market's own record). The rate a market's record
+carries always wins; the dated table below serves recordings that kept none. Before 2026-03-30 crypto windows were
+charged by a formula we have seen only in part, so the table does not reach back further.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+
+from market.errors import DataInvalid
+from market.types import Micro
+
+_STEP: Micro = 10
+"""Fees are rounded to 0.00001 dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeeSchedule:
+    """The taker fee of one market on one date."""
+
+    rate: Decimal
+    exponent: int = 1
+    since: datetime = datetime(2026, 3, 30, tzinfo=UTC)
+    seen: str = ""
+
+    def taker(self, price: Decimal, size: Micro) -> Micro:
+        """Micro-dollars a taker pays for `size` micro-shares at `price`; makers pay nothing."""
+        if size <= 0 or not self.rate:
+            return 0
+        exact = self.rate * (price * (1 - price)) ** self.exponent * size
+        if not exact:
+            return 0
+        return max(_STEP, int((exact / _STEP).to_integral_value(ROUND_HALF_UP)) * _STEP)
+
+    def per_share(self, price: Decimal) -> Decimal:
+        """Dollars of fee per share, unrounded: for comparing an edge with its cost."""
+        return self.rate * (price * (1 - price)) ** self.exponent
+
+
+_TABLE: dict[str, tuple[FeeSchedule, ...]] = {
+    "crypto": (
+        FeeSchedule(Decimal("0.072"), since=datetime(2026, 3, 30, tzinfo=UTC), seen="venue documentation, spring 2026"),
+        FeeSchedule(Decimal("0.07"), since=datetime(2026, 6, 1, tzinfo=UTC), seen="market records, June 2026"),
+    ),
+}
+for _category, _rate in {
+    "sports": "0.05", "finance": "0.04", "politics": "0.04", "economics": "0.05",
+    "culture": "0.05", "weather": "0.05", "tech": "0.04", "geopolitics": "0",
+}.items():  # fmt: skip
+    _TABLE[_category] = (FeeSchedule(Decimal(_rate), seen="venue documentation, 2026-09-28"),)
+
+
+def schedule(category: str, at: datetime) -> FeeSchedule:
+    """The schedule in force for `category` at `at`; raises DataInvalid where none is known."""
+    known = [s for s in _TABLE.get(category, ()) if s.since <= at]
+    if not known:
+        raise DataInvalid(
+            f"no fee schedule is known for {category!r} markets on {at:%Y-%m-%d}.",
+            next_step="Add a dated line to market/fees.py with its source.",
+        )
+    return known[-1]

@@ -1,0 +1,301 @@
+"""The venue's vocabulary: frozen values, no I/O, no clock.
+
+Prices are `Decimal` dollars per share in [0, 1]. Sizes and money are integers: micro-shares and micro-dollars
+(1e-6), the venue's own base units, so that every sum is exact. Instants are aware UTC.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+Micro = int
+"""An amount of shares or dollars in millionths."""
+
+UNIT: Micro = 1_000_000
+_ONE = Decimal(1)
+
+
+class Side(StrEnum):
+    BUY = "buy"
+    SELL = "sell"
+
+
+class Outcome(StrEnum):
+    """One of the two tokens of a binary market: YES is the first listed ("Up" in an Up/Down window)."""
+
+    YES = "yes"
+    NO = "no"
+
+    @property
+    def other(self) -> Outcome:
+        return Outcome.NO if self is Outcome.YES else Outcome.YES
+
+
+class TimeInForce(StrEnum):
+    GTC = "gtc"
+    FAK = "fak"
+    FOK = "fok"
+
+
+class Evidence(StrEnum):
+    """Why a fill is believed."""
+
+    BOOK_CROSS = "book_cross"
+    TRADE_THROUGH = "trade_through"
+    VENUE = "venue"
+
+
+class OrderStatus(StrEnum):
+    DELAYED = "delayed"
+    LIVE = "live"
+    MATCHED = "matched"
+    CANCELED = "canceled"
+    REJECTED = "rejected"
+
+
+def micro(amount: Decimal | int | str) -> Micro:
+    """Whole units to millionths; the amount must be exact in millionths."""
+    scaled = Decimal(amount) * UNIT
+    if scaled != scaled.to_integral_value():
+        raise ValueError(f"{amount} is finer than one millionth")
+    return int(scaled)
+
+
+def units(amount: Micro) -> Decimal:
+    """Millionths to whole units, exactly."""
+    return Decimal(amount).scaleb(-6)
+
+
+def notional(price: Decimal, size: Micro) -> Micro:
+    """Dollars for `size` shares at `price`, to the nearest micro-dollar."""
+    return int((price * size).to_integral_value(ROUND_HALF_UP))
+
+
+@lru_cache(maxsize=4096)
+def complement(price: Decimal) -> Decimal:
+    """What the other token costs when this one costs `price`."""
+    return _ONE - price
+
+
+class Level(NamedTuple):
+    price: Decimal
+    size: Micro
+
+
+def _mirror(levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    return tuple(Level(complement(p), s) for p, s in levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """An L2 snapshot of one token; both sides best first.
+
+    `at` is the exchange's time, `received_at` ours. Point-in-time reads go by `received_at`.
+    """
+
+    market_id: str
+    at: datetime
+    received_at: datetime
+    bids: tuple[Level, ...]
+    asks: tuple[Level, ...]
+    outcome: Outcome = Outcome.YES
+
+    @property
+    def best_bid(self) -> Decimal | None:
+        return self.bids[0].price if self.bids else None
+
+    @property
+    def best_ask(self) -> Decimal | None:
+        return self.asks[0].price if self.asks else None
+
+    @property
+    def mid(self) -> Decimal | None:
+        return (self.bids[0].price + self.asks[0].price) / 2 if self.bids and self.asks else None
+
+    @property
+    def spread(self) -> Decimal | None:
+        return self.asks[0].price - self.bids[0].price if self.bids and self.asks else None
+
+    @property
+    def crossed(self) -> bool:
+        return bool(self.bids and self.asks) and self.bids[0].price >= self.asks[0].price
+
+    def top(self, n: int) -> Book:
+        """The same book cut to its best `n` levels a side."""
+        return replace(self, bids=self.bids[:n], asks=self.asks[:n])
+
+    def depth(self, n: int) -> tuple[Micro, Micro]:
+        """Shares bid and shares offered on the best `n` levels."""
+        return sum(s for _, s in self.bids[:n]), sum(s for _, s in self.asks[:n])
+
+    def mirrored(self) -> Book:
+        """The other token's book: a bid for one is an offer of the other at one minus the price."""
+        return replace(self, bids=_mirror(self.asks), asks=_mirror(self.bids), outcome=self.outcome.other)
+
+    def of(self, outcome: Outcome) -> Book:
+        """The book as a trader of `outcome` sees it."""
+        return self if outcome is self.outcome else self.mirrored()
+
+    def digest(self) -> str:
+        """SHA-256 over market, times and all levels in a fixed text form."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def canonical(self) -> str:
+        """One line that says everything about this book; equal books give equal lines."""
+        side = ";".join
+        rows = [side(f"{p.normalize():f}*{s}" for p, s in levels) for levels in (self.bids, self.asks)]
+        return f"{self.market_id}|{self.outcome}|{self.at.isoformat()}|{self.received_at.isoformat()}|{rows[0]}|{rows[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A public trade of one token."""
+
+    market_id: str
+    at: datetime
+    outcome: Outcome
+    side: Side
+    price: Decimal
+    size: Micro
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A binary market and the rules an order must obey there.
+
+    `horizon` is the window's length in seconds. `category` selects the dated fee schedule where the venue's own
+    record carries none. `asset` and `duration` are None for markets that are no Up/Down window.
+    """
+
+    id: str
+    slug: str
+    question: str
+    yes_token: str
+    no_token: str
+    opens_at: datetime
+    closes_at: datetime
+    category: str = "crypto"
+    outcomes: tuple[str, str] = ("Up", "Down")
+    tick: Decimal = Decimal("0.01")
+    min_size: Micro = 5 * UNIT
+    price_to_beat: Decimal | None = None
+
+    @property
+    def seconds(self) -> int:
+        """Length of the window."""
+        return int((self.closes_at - self.opens_at).total_seconds())
+
+    def token(self, outcome: Outcome) -> str:
+        return self.yes_token if outcome is Outcome.YES else self.no_token
+
+    def label(self, outcome: Outcome) -> str:
+        return self.outcomes[0] if outcome is Outcome.YES else self.outcomes[1]
+
+
+class PayoutSource(StrEnum):
+    OFFICIAL = "official"
+    INFERRED = "inferred"
+    UNRESOLVED = "unresolved"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How a market ended. `payout` is dollars per YES share, None while unresolved; `known_at` is the first
+    instant at which anyone could have read it."""
+
+    market_id: str
+    payout: Decimal | None
+    source: PayoutSource
+    known_at: datetime
+
+    def pays(self, outcome: Outcome) -> Decimal | None:
+        """Dollars per share of `outcome`."""
+        if self.payout is None:
+            return None
+        return self.payout if outcome is Outcome.YES else _ONE - self.payout
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What we want; nothing here says that it was accepted.
+
+    `key` tells apart two orders that are otherwise equal: it names the decision and the action under it.
+    """
+
+    market_id: str
+    outcome: Outcome
+    side: Side
+    price: Decimal
+    size: Micro
+    tif: TimeInForce
+    placed_at: datetime
+    key: str
+    post_only: bool = False
+
+    @property
+    def cost(self) -> Micro:
+        """Dollars this order may spend at its limit, before fees; nothing for a sale."""
+        return notional(self.price, self.size) if self.side is Side.BUY else 0
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOrder:
+    """An order with the identity the venue will know it by: persist it before it is sent."""
+
+    id: str
+    order: Order
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The venue's first answer to an order."""
+
+    order_id: str
+    status: OrderStatus
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Shares that changed hands. `fee` is paid on top when buying and taken from the proceeds when selling."""
+
+    id: str
+    order_id: str
+    market_id: str
+    outcome: Outcome
+    side: Side
+    price: Decimal
+    size: Micro
+    fee: Micro
+    at: datetime
+    evidence: Evidence
+    maker: bool = False
+
+    @property
+    def cash(self) -> Micro:
+        """What the fill did to our dollars: negative for a purchase."""
+        gross = notional(self.price, self.size)
+        return -gross - self.fee if self.side is Side.BUY else gross - self.fee
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Shares of one outcome turned into dollars when their market resolved."""
+
+    market_id: str
+    outcome: Outcome
+    size: Micro
+    payout: Decimal
+    source: PayoutSource
+    at: datetime
+
+    @property
+    def cash(self) -> Micro:
+        return notional(self.payout, self.size)

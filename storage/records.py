@@ -1,0 +1,142 @@
+"""What is kept, as frozen values. Bodies are JSON; every hash is over their canonical text.
+
+No record holds a duration: how long something took goes to the ledger, outside the chain, so that a recomputed run
+has the same hashes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from market.types import Micro
+from storage.canonical import Json, canonical, digest
+
+
+class RecordKind(StrEnum):
+    DECISION = "decision"
+    INTENT = "intent"
+    ACK = "ack"
+    FILL = "fill"
+    SETTLEMENT = "settlement"
+    OUTCOME = "outcome"
+    END = "end"
+
+
+class Phase(StrEnum):
+    """Where tokens go. Their sums equal what the engine says it used."""
+
+    GATE = "gate"
+    SEARCH = "search"
+    VERIFY = "verify"
+    CORRECT = "correct"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What makes a run the run it is; equal identities must give equal records."""
+
+    data: str
+    config: str
+    code: str
+    model: str
+    label: str = ""
+
+    @property
+    def id(self) -> str:
+        return digest(self)[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as stored. `manifest` says in words and hashes what it was made of."""
+
+    id: str
+    identity: RunIdentity
+    manifest: Mapping[str, Json]
+    started_at: datetime
+    finished: bool
+    records: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One link of a run's chain: `hash` covers everything else here, `prev` is the hash of the link before it."""
+
+    run_id: str
+    seq: int
+    kind: RecordKind
+    key: str
+    at: datetime
+    body: Mapping[str, Json]
+    prev: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """A value kept once under the hash of its text: search nodes, books, prompts, engine answers."""
+
+    kind: str
+    text: str
+    hash: str
+
+    @classmethod
+    def of(cls, kind: str, value: object) -> StoredObject:
+        return cls(kind, canonical(value), digest(value))
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What one phase of one decision used."""
+
+    phase: Phase
+    prompt: int
+    cached: int
+    generated: int
+    calls: int
+    milliseconds: float
+    micro_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One decision with all that went into it.
+
+    `summary` columns are kept beside the body so that lists need not read bodies. `timings` are milliseconds by name,
+    outside the hash.
+    """
+
+    id: str
+    market_id: str
+    slug: str
+    at: datetime
+    action: str
+    reason: str
+    body: Mapping[str, Json]
+    objects: tuple[StoredObject, ...] = ()
+    ledger: tuple[LedgerRow, ...] = ()
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a past window looked like `seconds_left` before its close, and how it ended.
+
+    `mid` is the YES mid in micro-dollars. `buckets` maps a feature to its bucket. `known_at` is when the outcome could
+    first be read: a query as of an earlier instant does not see the row.
+    """
+
+    market_id: str
+    at: datetime
+    seconds_left: int
+    window: int
+    mid: Micro
+    buckets: Mapping[str, str]
+    payout: Micro
+    known_at: datetime
+    official: bool
