@@ -46,9 +46,8 @@ class WallClock:
         return datetime.now(UTC)
 
     async def wait_until(self, at: datetime) -> None:
-        # In slices: a suspended machine or a stepped clock is noticed within a second.
-        while (left := (at - self.now()).total_seconds()) > 0:
-            await asyncio.sleep(min(left, 1.0))
+        while (left := (at - self.now()).total_seconds()) > 0:  # noqa: ASYNC110 - in slices, so that a suspended
+            await asyncio.sleep(min(left, 1.0))  # machine or a stepped clock is noticed within a second
 
 
 class ManualClock:
@@ -70,17 +69,18 @@ class ManualClock:
             self._now = at
 
 
-class PacedClock:
-    """Recorded time played back at `speed` times the real pace, from `start`."""
+class PacedClock(ManualClock):
+    """Recorded time at `speed` times the real pace. It moves only in `wait_until`, so that a paced replay decides
+    exactly what one at full speed decides."""
 
     def __init__(self, start: datetime, speed: float) -> None:
         if speed <= 0:
             raise ValueError(f"speed must be positive, got {speed}")
-        self._start, self._speed, self._origin = start, speed, monotonic()
-
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=(monotonic() - self._origin) * self._speed)
+        super().__init__(start)
+        self._speed = speed
+        self._start, self._origin = start, monotonic()
 
     async def wait_until(self, at: datetime) -> None:
-        while (left := (at - self.now()).total_seconds()) > 0:
-            await asyncio.sleep(left / self._speed)
+        due = self._origin + (at - self._start).total_seconds() / self._speed
+        await asyncio.sleep(max(0.0, due - monotonic()))
+        await super().wait_until(at)

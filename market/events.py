@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import ClassVar
 
 from market.types import Fill, Order, Settlement
@@ -26,16 +27,21 @@ class CycleStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionMade(Event):
-    """`phase_tokens` are (phase, tokens) pairs; `probability` is the belief's P(YES)."""
+    """`phase_tokens` are (phase, tokens) pairs; `probability` is the belief's P(YES); prices are of the YES book."""
 
     topic: ClassVar[str] = "decision/made"
     decision_id: str
     market_id: str
+    slug: str
+    closes_at: datetime
     action: str
     reason: str
+    bid: Decimal | None
+    ask: Decimal | None
     mid: float | None
     probability: float | None
     phase_tokens: tuple[tuple[str, int], ...]
+    dollars: float
     milliseconds: float
 
 

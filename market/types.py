@@ -6,7 +6,6 @@ Prices are `Decimal` dollars per share in [0, 1]. Sizes and money are integers: 
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -141,16 +140,6 @@ class Book:
     def of(self, outcome: Outcome) -> Book:
         """The book as a trader of `outcome` sees it."""
         return self if outcome is self.outcome else self.mirrored()
-
-    def digest(self) -> str:
-        """SHA-256 over market, times and all levels in a fixed text form."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()
-
-    def canonical(self) -> str:
-        """One line that says everything about this book; equal books give equal lines."""
-        side = ";".join
-        rows = [side(f"{p.normalize():f}*{s}" for p, s in levels) for levels in (self.bids, self.asks)]
-        return f"{self.market_id}|{self.outcome}|{self.at.isoformat()}|{self.received_at.isoformat()}|{rows[0]}|{rows[1]}"
 
 
 @dataclass(frozen=True, slots=True)
