@@ -1,0 +1,52 @@
+"""What a strategy sees and what it may wish for. Pure values: no clock, no store, no venue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from market.fees import FeeSchedule
+from market.types import Book, Market, Micro, Outcome, Side, TimeInForce
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """All that a decision may depend on. `book` is the YES book; cash is what is free to spend."""
+
+    market: Market
+    book: Book
+    fees: FeeSchedule
+    at: datetime
+    cash: Micro
+    held_yes: Micro = 0
+    held_no: Micro = 0
+
+    @property
+    def seconds_left(self) -> float:
+        return (self.market.closes_at - self.at).total_seconds()
+
+    def held(self, outcome: Outcome) -> Micro:
+        return self.held_yes if outcome is Outcome.YES else self.held_no
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """An order a strategy would like, before limits and identity. `why` is kept in the log."""
+
+    outcome: Outcome
+    side: Side
+    price: Decimal
+    size: Micro
+    why: str
+    tif: TimeInForce = TimeInForce.FAK
+
+
+class Strategy(Protocol):
+    """Looks at one market at one instant."""
+
+    @property
+    def name(self) -> str: ...
+
+    def decide(self, view: View) -> Wish | None: ...

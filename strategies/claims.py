@@ -1,0 +1,81 @@
+"""The claims a search may make: a ladder of closed choices. Knows no model and no database.
+
+A claim says: given that `feature` is in `bucket` now, YES is worth more (`up`), less (`down`) or neither more nor less
+(`none`) than the market's mid says. The last rung is the decision itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from strategies.features import BUCKETS
+
+
+class Effect(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    NONE = "none"
+
+    @property
+    def sign(self) -> int:
+        return {"up": 1, "down": -1, "none": 0}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One level of the ladder and the features that may be named there."""
+
+    name: str
+    features: tuple[str, ...]
+
+
+LADDER: tuple[Rung, ...] = (
+    Rung("regime", ("trend", "volatility", "range")),
+    Rung("state", ("level", "time", "drift")),
+    Rung("flow", ("momentum", "imbalance", "pressure")),
+    Rung("market", ("spread", "bias", "activity")),
+    Rung("decision", ()),
+)
+
+DECISIONS: tuple[str, ...] = ("up", "down", "abstain")
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One machine-checkable statement; on the decision rung `feature` is "decision" and `bucket` the choice."""
+
+    rung: str
+    feature: str
+    bucket: str
+    effect: Effect
+
+    @property
+    def decides(self) -> bool:
+        return self.rung == LADDER[-1].name
+
+    def sentence(self) -> str:
+        """The claim in words, for people."""
+        if self.decides:
+            return f"therefore {self.bucket}"
+        says = {Effect.UP: "is worth more than its price", Effect.DOWN: "is worth less than its price"}
+        return f"{self.feature} is {self.bucket}, so Up {says.get(self.effect, 'is priced right')}"
+
+
+def decision(choice: str) -> Claim:
+    """The claim of the last rung."""
+    return Claim(LADDER[-1].name, "decision", choice, Effect(choice) if choice in ("up", "down") else Effect.NONE)
+
+
+def legal(claim: Claim) -> bool:
+    """Whether the ladder allows this claim."""
+    if claim.decides:
+        return claim.feature == "decision" and claim.bucket in DECISIONS
+    rungs = {r.name: r.features for r in LADDER}
+    return claim.feature in rungs.get(claim.rung, ()) and claim.bucket in BUCKETS[claim.feature]
+
+
+def true_now(claim: Claim, buckets: Mapping[str, str]) -> bool:
+    """Whether the feature really is in the bucket that the claim names."""
+    return claim.decides or buckets.get(claim.feature) == claim.bucket

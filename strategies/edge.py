@@ -1,0 +1,111 @@
+"""Take or abstain: what a belief is worth against the book after fees. Pure, and the whole of the hot path.
+
+Every book change inside a window comes through `decide`. Nothing here calls a model, a clock or a store.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from statistics import NormalDist
+
+from market.rules import on_grid, size_allowed
+from market.types import UNIT, Book, Micro, Outcome, Side, notional
+from strategies.base import View, Wish
+from strategies.belief import Belief
+from strategies.sizing import Sizing, kelly_stake, shares_for
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeRule:
+    """When an edge is good enough. `threshold` applies to P(net edge > 0) and to the verified share of claims, never
+    to the probability of the outcome. `buffer` is dollars a share kept for what the model of costs leaves out."""
+
+    threshold: float = 0.8
+    buffer: Decimal = Decimal("0.01")
+    min_support: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The better side of the book for a belief. `net` is dollars a share after fee and buffer; `confidence` is
+    P(net edge > 0)."""
+
+    outcome: Outcome
+    price: Decimal
+    probability: float
+    net: float
+    confidence: float
+
+
+def plausible_edge(mid: float, max_shift: float) -> float:
+    """The largest edge, in dollars a share, that a shift of `max_shift` log-odds could make at this mid.
+
+    By the mean-value bound of the logistic curve: its slope is nowhere more than 1/4 and near `mid` at most
+    p (1 - p) e^max_shift.
+    """
+    return min(max_shift / 4, max_shift * mid * (1 - mid) * math.exp(max_shift))
+
+
+def taking_cost(view: View, rule: EdgeRule) -> float:
+    """Dollars a share between the mid and a taker's break-even: fee, half the spread and the buffer."""
+    spread, mid = view.book.spread, view.book.mid
+    if spread is None or mid is None:
+        return 1.0
+    return float(view.fees.per_share(mid) + spread / 2 + rule.buffer)
+
+
+def best_edge(view: View, belief: Belief, rule: EdgeRule) -> Edge | None:
+    """The side worth more than it costs, or the one that comes nearest; None on a book without both sides."""
+    return max(_edges(view, belief, rule), key=lambda e: e.net, default=None)
+
+
+def _edges(view: View, belief: Belief, rule: EdgeRule) -> Iterator[Edge]:
+    if (mid := view.book.mid) is None or view.book.crossed:
+        return
+    p_yes, sd = belief.probability(float(mid)), belief.spread_at(float(mid))
+    for outcome, p in ((Outcome.YES, p_yes), (Outcome.NO, 1 - p_yes)):
+        ask = view.book.of(outcome).best_ask
+        if ask is not None and 0 < ask < 1:
+            net = p - float(ask + view.fees.per_share(ask) + rule.buffer)
+            yield Edge(outcome, ask, p, net, _NORMAL.cdf(net / sd) if sd > 0 else float(net > 0))
+
+
+def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[Wish | None, str]:
+    """An order for the better side, or None with the reason for abstaining."""
+    if not belief.alive(view.at):
+        return None, "belief_expired"
+    if belief.shift == 0 or belief.support < rule.min_support:
+        return None, "no_verified_claim"
+    if belief.verified_share < rule.threshold:
+        return None, "low_verified_share"
+    edge = best_edge(view, belief, rule)
+    if edge is None:
+        return None, "no_two_sided_book"
+    if edge.net <= 0:
+        return None, "edge_below_costs"
+    if edge.confidence < rule.threshold:
+        return None, "edge_uncertain"
+    return _sized(view, edge, sizing)
+
+
+def _sized(view: View, edge: Edge, sizing: Sizing) -> tuple[Wish | None, str]:
+    if not on_grid(edge.price, view.market.tick):
+        return None, "price_off_grid"
+    cost = edge.price + view.fees.per_share(edge.price)
+    at_risk = notional(edge.price, view.held(edge.outcome))
+    stake = kelly_stake(edge.probability, cost, view.cash, at_risk, sizing)
+    size = shares_for(stake, cost, available=offered(view.book.of(edge.outcome), edge.price))
+    if not size_allowed(size, view.market.min_size) or notional(edge.price, size) < UNIT:
+        return None, "size_below_minimum"
+    why = f"edge {edge.net:.4f} with confidence {edge.confidence:.3f}"
+    return Wish(edge.outcome, Side.BUY, edge.price, size, why), "take"
+
+
+def offered(book: Book, limit: Decimal) -> Micro:
+    """Shares on offer at `limit` or better."""
+    return sum(level.size for level in book.asks if level.price <= limit)

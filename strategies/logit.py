@@ -1,0 +1,17 @@
+"""Probabilities and log-odds; knows nothing of markets."""
+
+from __future__ import annotations
+
+import math
+
+_EDGE = 1e-4
+
+
+def logit(p: float) -> float:
+    """Log-odds of `p`, which is kept away from 0 and 1 by 1e-4."""
+    p = min(max(p, _EDGE), 1 - _EDGE)
+    return math.log(p / (1 - p))
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

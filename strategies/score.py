@@ -1,0 +1,70 @@
+"""How good forecasts were, with intervals. Pure functions of arrays; the draws come from a seed.
+
+Losses: Brier is the squared error, log score is the negative log-likelihood in nats; lower is better for both.
+Forecasts of neighbouring decisions are correlated, so intervals come from a moving-block bootstrap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_FLOOR = 1e-4
+
+
+def brier(p: Sequence[float], y: Sequence[float]) -> Floats:
+    """Squared error of each forecast; `p` and `y` in [0, 1], equal length."""
+    result: Floats = (np.asarray(p, np.float64) - np.asarray(y, np.float64)) ** 2
+    return result
+
+
+def log_score(p: Sequence[float], y: Sequence[float]) -> Floats:
+    """Negative log-likelihood in nats; forecasts are kept 1e-4 away from 0 and 1."""
+    q = np.clip(np.asarray(p, np.float64), _FLOOR, 1 - _FLOOR)
+    t = np.asarray(y, np.float64)
+    result: Floats = -(t * np.log(q) + (1 - t) * np.log(1 - q))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    mean: float
+    low: float
+    high: float
+
+
+def block_interval(
+    losses: Floats, *, block: int, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Mean of a series with a moving-block bootstrap interval; None for an empty series.
+
+    `block` neighbours are drawn together (at most the whole series).
+    """
+    n = len(losses)
+    if n == 0:
+        return None
+    size = min(max(block, 1), n)
+    starts = np.random.default_rng(seed).integers(0, n - size + 1, size=(draws, math.ceil(n / size)))
+    index = (starts[:, :, None] + np.arange(size)).reshape(draws, -1)[:, :n]
+    means = losses[index].mean(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(losses.mean()), float(low), float(high))
+
+
+def decisions_for_verdict(gains: Floats, *, per_day: float) -> float | None:
+    """Days until a one-sided 5 % test with 80 % power would see the mean gain observed so far.
+
+    None where there is no gain to be seen, or nothing varies. (z_0.95 + z_0.80)^2 sd^2 / mean^2 decisions.
+    """
+    if len(gains) < 2:
+        return None
+    mean, sd = float(gains.mean()), float(gains.std(ddof=1))
+    if mean <= 0 or sd == 0 or per_day <= 0:
+        return None
+    return 6.1826 * (sd / mean) ** 2 / per_day

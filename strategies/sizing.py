@@ -1,0 +1,41 @@
+"""How much to stake: a quarter of Kelly, under caps. Money in, money out; no opinion on direction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+
+from market.types import Micro
+
+_LOT: Micro = 10_000
+"""Sizes are hundredths of a share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizing:
+    """`fraction` of full Kelly; caps are micro-dollars of cost for one order and for one market."""
+
+    fraction: float = 0.25
+    max_order: Micro = 25_000_000
+    max_market: Micro = 50_000_000
+
+
+def kelly_stake(p: float, cost: Decimal, cash: Micro, at_risk: Micro, sizing: Sizing) -> Micro:
+    """Micro-dollars to put on shares that cost `cost` dollars each, fee included, and pay 1 with probability `p`.
+
+    `at_risk` is what this market already holds of our money.
+    """
+    price = float(cost)
+    if not 0 < price < 1 or p <= price:
+        return 0
+    full = (p - price) / (1 - price)
+    wanted = int(Decimal(str(full * sizing.fraction)) * cash)
+    return max(0, min(wanted, sizing.max_order, sizing.max_market - at_risk, cash))
+
+
+def shares_for(stake: Micro, cost: Decimal, *, available: Micro) -> Micro:
+    """Whole hundredths of a share that `stake` buys at `cost` dollars each, at most what is on offer."""
+    if cost <= 0 or stake <= 0:
+        return 0
+    shares = int((Decimal(stake) / cost).to_integral_value(ROUND_FLOOR))
+    return min(shares, available) // _LOT * _LOT

@@ -1,0 +1,147 @@
+"""Edge, size and baselines: never a trade without an edge, never beyond a cap."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from market.fees import schedule
+from market.rules import on_grid, size_allowed
+from market.types import UNIT, Book, Level, Outcome, Side, notional
+from strategies.base import View
+from strategies.baselines import LateFavourite, MarketMid, diffusion, market_mid
+from strategies.belief import Belief
+from strategies.edge import EdgeRule, best_edge, decide, plausible_edge
+from strategies.logit import logit, sigmoid
+from strategies.sizing import Sizing, kelly_stake, shares_for
+from tests.fakes import START, book, levels, market
+
+RULE, SIZING = EdgeRule(), Sizing()
+cents = st.integers(2, 97)
+shifts = st.floats(-2, 2)
+
+
+def view(bid: int, ask: int, *, size: int = 100, cash: int = 1000 * UNIT, left: int = 300) -> View:
+    m = market()
+    at = m.closes_at - timedelta(seconds=left)
+    seen = Book(m.id, at, at, (Level(Decimal(bid) / 100, size * UNIT),), (Level(Decimal(ask) / 100, size * UNIT),))
+    return View(m, seen, schedule("crypto", at), at, cash)
+
+
+def belief(shift: float, *, sd: float = 0.01, share: float = 1.0, support: int = 200) -> Belief:
+    return Belief("0x0000", START, START + timedelta(hours=1), shift, sd, share, support)
+
+
+@given(bid=cents, gap=st.integers(1, 20), shift=shifts, cash=st.integers(0, 5000), size=st.integers(0, 500))
+def test_a_wish_always_has_an_edge_a_legal_price_and_a_size_within_every_cap(
+    bid: int, gap: int, shift: float, cash: int, size: int
+) -> None:
+    seen = view(bid, min(bid + gap, 99), size=size, cash=cash * UNIT)
+    wish, reason = decide(seen, belief(shift), RULE, SIZING)
+    if wish is None:
+        assert reason
+        return
+    p = belief(shift).probability(float(seen.book.mid or 0))
+    p = p if wish.outcome is Outcome.YES else 1 - p
+    fee = seen.fees.per_share(wish.price)
+    assert p > float(wish.price + fee + RULE.buffer)
+    assert on_grid(wish.price, seen.market.tick) and size_allowed(wish.size, seen.market.min_size)
+    spent = notional(wish.price, wish.size) + seen.fees.taker(wish.price, wish.size)
+    assert spent <= min(cash * UNIT, SIZING.max_order) + 10
+    assert wish.size <= size * UNIT and wish.side is Side.BUY
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
+    [
+        (belief(0.5), "take"),
+        (belief(0.0), "no_verified_claim"),
+        (belief(0.5, support=49), "no_verified_claim"),
+        (belief(0.5, share=0.79), "low_verified_share"),
+        (belief(0.5, sd=5.0), "edge_uncertain"),
+        (belief(0.05), "edge_below_costs"),
+    ],
+)
+def test_abstains_with_the_reason(held: Belief, reason: str) -> None:
+    assert decide(view(49, 50), held, RULE, SIZING)[1] == reason
+
+
+def test_an_expired_belief_trades_nothing() -> None:
+    old = replace(belief(0.5), expires_at=START)
+    assert decide(view(49, 50), old, RULE, SIZING)[1] == "belief_expired"
+
+
+@given(threshold=st.floats(0, 1), tighter=st.floats(0, 1), shift=shifts, sd=st.floats(0.001, 1))
+def test_a_higher_threshold_never_adds_a_trade(threshold: float, tighter: float, shift: float, sd: float) -> None:
+    low, high = sorted((threshold, tighter))
+    seen, held = view(49, 50), belief(shift, sd=sd)
+    if decide(seen, held, replace(RULE, threshold=high), SIZING)[0] is not None:
+        assert decide(seen, held, replace(RULE, threshold=low), SIZING)[0] is not None
+
+
+@given(p=st.floats(0.01, 0.99), shift=st.floats(0, 1))
+def test_the_plausible_edge_bounds_every_shift(p: float, shift: float) -> None:
+    for s in (shift, -shift, shift / 2):
+        assert abs(sigmoid(logit(p) + s) - p) <= plausible_edge(p, shift) + 1e-9
+
+
+def test_the_no_side_is_the_mirrored_book() -> None:
+    edge = best_edge(view(49, 50), belief(-0.5), RULE)
+    assert edge is not None and edge.outcome is Outcome.NO and edge.price == Decimal("0.51")
+
+
+@given(p=st.floats(0, 1), cost=cents, cash=st.integers(0, 10**9), risk=st.integers(0, 10**8))
+def test_kelly_stakes_nothing_without_edge_and_respects_caps(p: float, cost: int, cash: int, risk: int) -> None:
+    stake = kelly_stake(p, Decimal(cost) / 100, cash, risk, SIZING)
+    assert 0 <= stake <= min(cash, SIZING.max_order, max(0, SIZING.max_market - risk))
+    if p <= cost / 100:
+        assert stake == 0
+
+
+@given(stake=st.integers(0, 10**9), cost=cents, available=st.integers(0, 10**9))
+def test_shares_never_cost_more_than_the_stake(stake: int, cost: int, available: int) -> None:
+    price = Decimal(cost) / 100
+    shares = shares_for(stake, price, available=available)
+    assert shares % 10_000 == 0 and shares <= available and notional(price, shares) <= stake + 1
+
+
+def test_the_market_mid_never_trades_and_is_the_mid() -> None:
+    assert MarketMid().decide(view(49, 51)) is None
+    assert market_mid(view(49, 51).book) == 0.5
+    assert market_mid(book(bids=())) is None
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "left", "outcome"),
+    [
+        (69, 70, 100, Outcome.YES),
+        (30, 31, 100, Outcome.NO),
+        (69, 70, 121, None),
+        (93, 95, 60, None),
+        (49, 51, 60, None),
+    ],
+)
+def test_late_favourite(bid: int, ask: int, left: int, outcome: Outcome | None) -> None:
+    wish = LateFavourite().decide(view(bid, ask, left=left))
+    assert (wish.outcome if wish else None) is outcome
+
+
+def test_late_favourite_buys_once() -> None:
+    assert LateFavourite().decide(replace(view(69, 70, left=100), held_yes=UNIT)) is None
+
+
+def test_diffusion() -> None:
+    assert diffusion(100.0, 100.0, 0.0001, 300) == pytest.approx(0.5)
+    assert diffusion(101.0, 100.0, 0.0001, 300) > 0.99
+    assert diffusion(100.0, 100.0, 0.0, 0) == 1.0, "a tie is Up"
+    with pytest.raises(ValueError, match="positive"):
+        diffusion(0.0, 100.0, 0.1, 1)
+
+
+def test_a_crossed_or_one_sided_book_has_no_edge() -> None:
+    crossed = book(bids=levels(("0.52", 10)), asks=levels(("0.51", 10)))
+    assert best_edge(replace(view(49, 50), book=crossed), belief(0.5), RULE) is None
+    assert best_edge(replace(view(49, 50), book=book(asks=())), belief(0.5), RULE) is None
