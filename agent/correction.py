@@ -1,0 +1,85 @@
+"""One correction, only on a coded finding: the faulty claim is put back to the model with what is wrong about it.
+
+Never "are you sure?". The replacement is chosen from the labels that do not repeat the fault, checked like any claim,
+and accepted only when its finding is gone and it is worth more; otherwise the claim is dropped from the path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from agent import prompts
+from agent.llm.engine import Prompt, Question
+from agent.proposals import Node, Proposals, top
+from agent.search.tree import OutOfBudget
+from storage.records import Phase
+from strategies.claims import LADDER, Claim, Effect
+from strategies.features import BUCKETS
+from strategies.verification import Checked, Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """`replacement` is None where the claim was dropped; `index` is its place on the path."""
+
+    index: int
+    finding: Finding
+    faulty: Checked
+    replacement: Checked | None
+
+
+def first_finding(path: Sequence[Checked]) -> int | None:
+    """The first claim whose fault another choice of labels could mend: false now, or against history.
+
+    Thin support is no such fault: it is a lack of history, and another label does not make history longer.
+    """
+    mendable = (Finding.FALSE_NOW, Finding.WRONG_SIGN)
+    return next((i for i, c in enumerate(path) if c.finding in mendable), None)
+
+
+async def correct(proposals: Proposals, path: Sequence[Node]) -> Correction | None:
+    """The one round of correction for a path, or None where there is nothing to correct or no budget for it."""
+    index = first_finding([c for n in path if (c := n.checked) is not None])
+    if index is None:
+        return None
+    node = path[index]
+    faulty = node.checked
+    if faulty is None or faulty.finding is None:
+        return None
+    try:
+        replacement = await _replace(proposals, node, faulty)
+    except OutOfBudget:
+        return Correction(index, faulty.finding, faulty, None)
+    better = replacement.finding is None and proposals.value(replace(node, checked=replacement)) > proposals.value(node)
+    return Correction(index, faulty.finding, faulty, replacement if better else None)
+
+
+async def _replace(proposals: Proposals, node: Node, faulty: Checked) -> Checked:
+    claim = faulty.claim
+    at = prompts.finding(node.prompt, faulty, proposals.past.buckets.get(claim.feature, "unknown"))
+    at = prompts.rung(at, _level(claim)).then(f" {claim.feature}")
+    bucket, effects = claim.bucket, tuple(prompts.EFFECTS)
+    if faulty.finding is Finding.FALSE_NOW:
+        bucket = await _choose(proposals, at, [b for b in BUCKETS[claim.feature] if b != claim.bucket])
+    else:
+        effects = tuple(e for e in effects if e != claim.effect)
+    effect = await _choose(proposals, at.then(f" {bucket}"), effects)
+    return proposals.past.check(Claim(claim.rung, claim.feature, bucket, Effect(effect)))
+
+
+async def _choose(proposals: Proposals, at: Prompt, options: Sequence[str]) -> str:
+    rows = await proposals.asker.ask(Phase.CORRECT, [Question(at, prompts.words(options))])
+    return options[top(rows[0], 1)[0]]
+
+
+def _level(claim: Claim) -> int:
+    return next(i for i, rung in enumerate(LADDER) if rung.name == claim.rung)
+
+
+def corrected(path: Sequence[Checked], correction: Correction | None) -> tuple[Checked, ...]:
+    """The path with the faulty claim replaced or dropped."""
+    if correction is None:
+        return tuple(path)
+    middle = () if correction.replacement is None else (correction.replacement,)
+    return (*path[: correction.index], *middle, *path[correction.index + 1 :])

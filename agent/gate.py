@@ -1,0 +1,76 @@
+"""The gate: is it worth thinking at all? Costs no tokens and decides most cycles. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.inputs import Inputs
+from agent.search.tree import Policy
+from market.types import Book
+from strategies.edge import plausible_edge, taking_cost
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """`reason` is empty when the gate is open. Edges are dollars a share."""
+
+    reason: str
+    plausible: float = 0.0
+    cost: float = 0.0
+
+    @property
+    def open(self) -> bool:
+        return not self.reason
+
+
+def book_fault(book: Book | None) -> str:
+    """Why no price can be read from a book, or empty."""
+    if book is None:
+        return "no_book"
+    if book.mid is None:
+        return "one_sided_book"
+    if book.crossed:
+        return "crossed_book"
+    if book.spread is not None and book.spread >= 1 - 2 * book.bids[0].price and book.bids[0].price * 100 <= 1:
+        return "placeholder_book"
+    return ""
+
+
+def gate(inputs: Inputs) -> Gate:
+    """The first reason not to search, cheapest test first."""
+    fault = inputs.blocked or book_fault(inputs.book) or ("" if inputs.features else "no_features")
+    view = inputs.view()
+    if fault or view is None or view.book.mid is None:
+        return Gate(fault or "no_book")
+    if stale(inputs):
+        return Gate("stale_book")
+    plausible = plausible_edge(float(view.book.mid), inputs.settings.max_shift)
+    cost = taking_cost(view, inputs.settings.rule)
+    if inputs.windows < inputs.settings.rule.min_support:
+        return Gate("thin_history", plausible, cost)
+    if plausible <= cost:
+        return Gate("edge_below_costs", plausible, cost)
+    return Gate("", plausible, cost)
+
+
+def stale(inputs: Inputs) -> bool:
+    """Whether the newest book is older than the settings allow."""
+    if inputs.book is None:
+        return True
+    return (inputs.as_of - inputs.book.received_at).total_seconds() > inputs.settings.max_age
+
+
+THINKABLE = frozenset({"", "thin_history", "edge_below_costs"})
+"""Gate reasons under which there still is a market to think about, for shadow searches."""
+
+
+WORTH_A_BEAM = 1.5
+"""Plausible edge over its cost from which the full policy is worth its tokens."""
+
+
+def allocate(entry: Gate, policy: Policy, *, frugal: bool) -> Policy:
+    """The search that a decision is worth: none (the gate), a greedy path where the edge in reach hardly pays for
+    itself, the full policy above. A shadow search keeps the full policy: it is there to be read."""
+    if not frugal or not entry.open or entry.plausible >= WORTH_A_BEAM * entry.cost:
+        return policy
+    return Policy.named("greedy", depth=policy.depth, branching=1, width=1, max_nodes=policy.max_nodes)

@@ -1,0 +1,97 @@
+"""Prompts as functions of values: the static part first, the market's numbers last, one short line per claim.
+
+Nothing from outside (a market's question, a slug) is ever put into a prompt: only our own bucket names are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.llm.engine import Prompt
+from strategies.claims import LADDER, Claim, Effect
+from strategies.verification import Checked, Finding
+
+_SYSTEM = """<|im_start|>system
+You sort evidence about a prediction market. Each line is one claim: rung, feature, its bucket now, and its effect on \
+the price of Up: up, down or none.<|im_end|>
+<|im_start|>user
+now: bias above, drift up, imbalance buyers, level even, momentum rising, spread tight, trend trending<|im_end|>
+<|im_start|>assistant
+regime trend trending up
+state drift up none
+flow momentum rising up
+market spread tight none
+decision up<|im_end|>
+<|im_start|>user
+now: activity quiet, bias below, drift down, imbalance sellers, level low, spread wide, volatility wild<|im_end|>
+<|im_start|>assistant
+regime volatility wild none
+state level low down
+flow imbalance sellers down
+market bias below down
+decision down<|im_end|>
+<|im_start|>user
+now: activity busy, drift flat, imbalance balanced, level even, momentum steady, spread tight, trend noisy<|im_end|>
+<|im_start|>assistant
+regime trend noisy none
+state level even none
+flow imbalance balanced none
+market spread tight none
+decision abstain<|im_end|>
+<|im_start|>user
+"""
+
+
+def static() -> Prompt:
+    """What every decision's prompt begins with; evaluated once."""
+    return Prompt((_SYSTEM,))
+
+
+def opening(buckets: Mapping[str, str]) -> Prompt:
+    """The static part and the present state of the market."""
+    state = ", ".join(f"{feature} {bucket}" for feature, bucket in sorted(buckets.items()))
+    return static().then(f"now: {state}<|im_end|>\n<|im_start|>assistant\n")
+
+
+def rung(prompt: Prompt, level: int) -> Prompt:
+    """Open the line of one level of the ladder."""
+    return prompt.then(LADDER[level].name)
+
+
+def words(options: Sequence[str]) -> tuple[str, ...]:
+    """Options as they follow in a line."""
+    return tuple(f" {o}" for o in options)
+
+
+def line(claim: Claim) -> tuple[str, ...]:
+    """The segments that write a claim after its rung, the line end included."""
+    if claim.decides:
+        return (f" {claim.bucket}", "\n")
+    return (f" {claim.feature}", f" {claim.bucket}", f" {claim.effect}", "\n")
+
+
+def verdict(prompt: Prompt) -> Prompt:
+    """Ask, after a claim, whether it holds."""
+    return prompt.then("true?")
+
+
+VERDICTS = (" yes", " no")
+
+
+def finding(prompt: Prompt, checked: Checked, now: str) -> Prompt:
+    """State a concrete fault found in the last claim, so that it may be replaced."""
+    claim, evidence = checked.claim, checked.evidence
+    said = {
+        Finding.FALSE_NOW: f"{claim.feature} is {now} now",
+        Finding.THIN_SUPPORT: f"only {evidence.support} past windows",
+        Finding.WRONG_SIGN: f"history says {'up' if evidence.posterior > evidence.base_rate else 'down'}",
+    }[checked.finding or Finding.THIN_SUPPORT]
+    return prompt.then(f"wrong: {said}. replace:\n")
+
+
+def summary(prompt: Prompt) -> Prompt:
+    """Ask for the one sentence that is written for people, after the winning path."""
+    return prompt.then("In short, the claims say that")
+
+
+EFFECTS: tuple[str, ...] = tuple(e.value for e in Effect)

@@ -1,0 +1,170 @@
+"""One decision from its inputs, and the record it leaves: gate, forecast, decide. The same for every mode and replay.
+
+`think` depends on nothing but its arguments: the same inputs, answers and history give the same thought, to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agent.budget import Budget, charged
+from agent.forecast import Forecast, History, forecast
+from agent.gate import THINKABLE, Gate, allocate, gate
+from agent.inputs import Inputs
+from agent.llm.engine import Engine
+from storage.canonical import Json, plain
+from storage.records import LedgerRow, StoredObject
+from strategies.base import Wish
+from strategies.belief import Belief
+from strategies.edge import best_edge, decide
+from strategies.verification import Checked
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A decision before anything is done about it. `wish` is an order, `reason` why there is one or none."""
+
+    inputs: Inputs
+    gate: Gate
+    forecast: Forecast | None
+    wish: Wish | None
+    reason: str
+    budget: Budget
+
+    @property
+    def action(self) -> str:
+        return "take" if self.wish is not None else "abstain"
+
+    @property
+    def belief(self) -> Belief | None:
+        """What the hot path may trade on: nothing where the gate was shut or the engine failed."""
+        if self.forecast is None or not self.gate.open or self.forecast.failed:
+            return None
+        return self.forecast.belief
+
+    @property
+    def mid(self) -> float | None:
+        return self.inputs.features.mid / 1e6 if self.inputs.features else None
+
+    @property
+    def probability(self) -> float | None:
+        """The agent's P(YES): the belief's where there was one, else the market's."""
+        return self.mid if self.forecast is None or self.mid is None else self.forecast.arms["correct"]
+
+    @property
+    def ledger(self) -> tuple[LedgerRow, ...]:
+        return self.budget.ledger()
+
+
+async def think(inputs: Inputs, engine: Engine, history: History) -> Thought:
+    """Gate, search where it is worth it (or shadow search for the log), and decide."""
+    budget = Budget(inputs.settings.limits)
+    entry = gate(inputs)
+    shadow = inputs.settings.shadow and entry.reason in THINKABLE
+    if inputs.features is None or not (entry.open or shadow):
+        return Thought(inputs, entry, None, None, entry.reason, budget)
+    await engine.forget()
+    policy = allocate(entry, inputs.settings.policy, frugal=inputs.settings.frugal)
+    made = await forecast(inputs, inputs.features, policy, engine, history, budget)
+    wish, reason = _decide(inputs, entry, made)
+    return Thought(inputs, entry, made, wish, reason, budget)
+
+
+def _decide(inputs: Inputs, entry: Gate, made: Forecast) -> tuple[Wish | None, str]:
+    if not entry.open:
+        return None, entry.reason
+    if made.failed:
+        return None, "engine_unavailable"
+    view = inputs.view()
+    if view is None:
+        return None, "no_book"
+    return decide(view, made.belief, inputs.settings.rule, inputs.settings.sizing)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A thought as JSON, and the objects its hashes point to."""
+
+    body: dict[str, Json]
+    objects: tuple[StoredObject, ...]
+
+
+def written(thought: Thought) -> Written:
+    """The part of a decision's record that a replay must reproduce."""
+    inputs = StoredObject.of("inputs", thought.inputs)
+    book = StoredObject.of("book", thought.inputs.book)
+    nodes = _nodes(thought.forecast) if thought.forecast else []
+    body: dict[str, Json] = {
+        "inputs": inputs.hash,
+        "book": book.hash,
+        "gate": plain(thought.gate),
+        "mid": thought.mid,
+        "probability": thought.probability,
+        "features": plain(thought.inputs.features.buckets) if thought.inputs.features else None,
+        "edge": _edge(thought),
+        "search": _search(thought.forecast, nodes) if thought.forecast else None,
+        "tokens": charged(thought.budget.spent),
+        "action": thought.action,
+        "reason": thought.reason,
+        "wish": plain(thought.wish),
+    }
+    return Written(body, (inputs, book, *nodes))
+
+
+def _edge(thought: Thought) -> Json:
+    """The better side of the book for the belief, traded on or not, and the fee that was counted."""
+    view = thought.inputs.view()
+    if view is None or thought.forecast is None:
+        return None
+    edge = best_edge(view, thought.forecast.belief, thought.inputs.settings.rule)
+    fee = str(view.fees.per_share(edge.price)) if edge else None
+    return {"best": plain(edge), "fee_per_share": fee, "fee_rate": str(view.fees.rate)}
+
+
+def _search(made: Forecast, nodes: Sequence[StoredObject]) -> Json:
+    return {
+        "policy": made.policy,
+        "stop": made.tree.stop,
+        "failed": made.failed,
+        "rows": made.rows,
+        "nodes": [n.hash for n in nodes],
+        "picked": list(made.picked),
+        "path": [_claim(c) for c in made.path],
+        "correction": plain(made.correction),
+        "belief": plain(made.belief),
+        "arms": plain(made.arms),
+        "words": made.words,
+    }
+
+
+def _claim(checked: Checked) -> Json:
+    return {"says": checked.claim.sentence(), "shift": checked.evidence.shift, **_fields(checked)}
+
+
+def _fields(checked: Checked) -> dict[str, Json]:
+    return {
+        "claim": plain(checked.claim),
+        "evidence": plain(checked.evidence),
+        "verdict": checked.verdict.value,
+        "finding": checked.finding.value if checked.finding else None,
+    }
+
+
+def _nodes(made: Forecast) -> list[StoredObject]:
+    """Every node under the hash of its content and its parent's hash, in the order they were made."""
+    kept: list[StoredObject] = []
+    for i, visit in enumerate(made.tree.visits):
+        node = visit.item
+        parent = kept[visit.parent].hash if visit.parent is not None else ""
+        body = {
+            "parent": parent,
+            "depth": visit.depth,
+            "prior": node.prior,
+            "odds": node.odds,
+            "verdict_p": made.verdicts.get(i),
+            "value": visit.value,
+            **(_fields(node.checked) if node.checked else {}),
+        }
+        kept.append(StoredObject.of("node", body))
+    return kept
