@@ -1,0 +1,50 @@
+"""In-process events for observers. Best effort: a handler that fails is logged and nobody waits for it.
+
+Nothing that decides about money may listen here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from market.events import Event
+
+E = TypeVar("E", bound=Event)
+log = logging.getLogger(__name__)
+
+
+class Bus(Protocol):
+    def publish(self, event: Event) -> None: ...
+
+
+class LocalBus:
+    """Calls the handlers of an event's class, and of its parent classes, one after the other."""
+
+    def __init__(self) -> None:
+        self._handlers: list[tuple[type[Event], Callable[[Event], None]]] = []
+
+    def publish(self, event: Event) -> None:
+        for kind, handler in list(self._handlers):
+            if isinstance(event, kind):
+                try:
+                    handler(event)
+                except Exception:
+                    log.exception("an observer of %s failed", event.topic)
+
+    @contextmanager
+    def subscribed(self, kind: type[E], handler: Callable[[E], None]) -> Iterator[None]:
+        """Deliver events of `kind` to `handler` while the block lasts."""
+
+        def typed(event: Event) -> None:
+            if isinstance(event, kind):
+                handler(event)
+
+        entry: tuple[type[Event], Callable[[Event], None]] = (kind, typed)
+        self._handlers.append(entry)
+        try:
+            yield
+        finally:
+            self._handlers.remove(entry)

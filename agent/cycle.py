@@ -1,0 +1,145 @@
+"""One cycle, top to bottom: observe, think (gate, search, correct, believe, decide), remember, act, tell.
+
+The one code path of live, paper and backtest. The decision is remembered before anything is done about it, so that
+an order in the log always has the decision it came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent.bus import Bus
+from agent.desk import Desk
+from agent.inputs import Inputs, Settings
+from agent.llm.recorded import RecordingEngine
+from agent.memory import Memory
+from agent.thought import Thought, think, written
+from market.clock import Clock, monotonic
+from market.events import DecisionMade
+from market.feed import Feed
+from market.fees import schedule
+from market.types import Ack, Market, Outcome
+from storage.canonical import Json
+from storage.records import DecisionRecord, StoredObject
+from strategies.features import features
+
+SPAN = timedelta(minutes=10)
+"""How much of a market's recent past is kept at each cycle: two cycles, so that a missed one leaves no hole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All that a cycle touches."""
+
+    clock: Clock
+    feed: Feed
+    memory: Memory
+    engine: RecordingEngine
+    desk: Desk
+    bus: Bus
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A remembered decision; `ack` is the venue's answer where an order was sent."""
+
+    id: str
+    thought: Thought
+    ack: Ack | None
+
+
+async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> Decided:
+    """Decide once about one market at `as_of`. `blocked` is a reason not to trade, recorded with the decision."""
+    begun = monotonic()
+    inputs = await observe(ports, market, as_of, blocked or ("halted" if ports.desk.halted else ""))
+    observed = monotonic()
+    thought = await think(inputs, ports.engine, ports.memory.store)
+    decided = monotonic()
+    timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3}
+    decision_id = identify(ports.desk.log.run_id, market.id, as_of)
+    await remember(ports, decision_id, thought, timings)
+    ack = None
+    if thought.wish is not None:
+        ack = await ports.desk.act(thought.wish, market, decision_id, 0, as_of)
+    tell(ports.bus, decision_id, thought, (monotonic() - begun) * 1e3)
+    return Decided(decision_id, thought, ack)
+
+
+def identify(run_id: str, market_id: str, as_of: datetime) -> str:
+    """One id per run, market and slot: a cycle that is run again is the same decision."""
+    return hashlib.sha256(f"{run_id}|{market_id}|{as_of.isoformat()}".encode()).hexdigest()[:12]
+
+
+async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -> Inputs:
+    """Record what the market did, and gather all that the decision may depend on."""
+    memory, settings = ports.memory, ports.settings
+    await memory.record(market, as_of, SPAN)
+    left = int((market.closes_at - as_of).total_seconds())
+    bars = await memory.recent(market, as_of)
+    account = await ports.desk.account()
+    return Inputs(
+        market=market,
+        as_of=as_of,
+        source=memory.source,
+        book=await ports.feed.book(market.id, as_of),
+        features=features(bars, left, market.seconds),
+        fees=schedule(market.category, as_of),
+        cash=account.free,
+        held_yes=account.held(market.id, Outcome.YES),
+        held_no=account.held(market.id, Outcome.NO),
+        windows=await memory.windows(market, as_of, (left - settings.band, left + settings.band)),
+        blocked=blocked,
+        settings=settings,
+    )
+
+
+async def remember(ports: Ports, decision_id: str, thought: Thought, timings: Mapping[str, float]) -> None:
+    """Write the decision with its tree, evidence, engine answers and token ledger."""
+    made = written(thought)
+    answers = [StoredObject.of("answer", call.to_json()) for call in ports.engine.take()]
+    market = thought.inputs.market
+    body: dict[str, Json] = {
+        "market": {"id": market.id, "slug": market.slug, "question": market.question},
+        "thought": made.body,
+        "answers": [a.hash for a in answers],
+    }
+    record = DecisionRecord(
+        id=decision_id,
+        market_id=market.id,
+        slug=market.slug,
+        at=thought.inputs.as_of,
+        action=thought.action,
+        reason=thought.reason,
+        body=body,
+        objects=(*made.objects, *answers),
+        ledger=thought.ledger,
+        timings=timings,
+    )
+    await ports.desk.log.decision(record)
+
+
+def tell(bus: Bus, decision_id: str, thought: Thought, milliseconds: float) -> None:
+    """Publish the decision to whoever watches."""
+    inputs = thought.inputs
+    bus.publish(
+        DecisionMade(
+            at=inputs.as_of,
+            decision_id=decision_id,
+            market_id=inputs.market.id,
+            slug=inputs.market.slug,
+            closes_at=inputs.market.closes_at,
+            action=thought.action,
+            reason=thought.reason,
+            bid=inputs.book.best_bid if inputs.book else None,
+            ask=inputs.book.best_ask if inputs.book else None,
+            mid=thought.mid,
+            probability=thought.probability,
+            phase_tokens=tuple((r.phase.value, r.prompt + r.generated) for r in thought.ledger),
+            dollars=thought.budget.dollars,
+            milliseconds=milliseconds,
+        )
+    )

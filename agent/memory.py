@@ -1,0 +1,82 @@
+"""What the agent keeps of the market: price bars as they pass, and what each finished window teaches.
+
+Reads are point in time: a row is seen only by questions asked after it could have been known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from market.feed import Bar, Feed
+from market.types import UNIT, Market, PayoutSource, Resolution
+from storage.records import Observation
+from storage.store import RunLog, Store
+from strategies.features import LOOKBACK, STEP, features
+
+RESOLUTIONS = (STEP, 60, 300)
+"""Seconds per bar of the price histories that are kept."""
+GRID = 30
+"""Seconds between the observations kept of a finished window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The store, seen from one feed: `source` is the feed's fingerprint, so data sets never mix."""
+
+    store: Store
+    feed: Feed
+
+    @property
+    def source(self) -> str:
+        return self.feed.info.fingerprint
+
+    async def record(self, market: Market, until: datetime, span: timedelta) -> None:
+        """Keep the bars of the last `span` at every resolution."""
+        for step in RESOLUTIONS:
+            bars = await self.feed.bars(market.id, until - span, until, step)
+            await self.store.add_bars(self.source, bars)
+
+    async def recent(self, market: Market, as_of: datetime) -> Sequence[Bar]:
+        """The bars that features look at."""
+        return await self.store.bars(self.source, market.id, STEP, as_of=as_of, limit=LOOKBACK)
+
+    async def windows(self, market: Market, as_of: datetime, seconds_left: tuple[int, int]) -> int:
+        """How many finished windows of this length history holds around this time to close."""
+        rows = await self.store.observations(self.source, as_of=as_of, window=market.seconds, seconds_left=seconds_left)
+        return len({r.market_id for r in rows})
+
+    async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
+        """Write an outcome to the run's log, and what the window looked like on its way to the history."""
+        await log.outcome(market.id, resolution, at)
+        if resolution.payout is None:
+            return
+        await self.record(market, market.closes_at, market.closes_at - market.opens_at + timedelta(seconds=300))
+        await self.store.add_resolution(self.source, resolution)
+        await self.store.add_observations(self.source, await self._observations(market, resolution))
+
+    async def _observations(self, market: Market, resolution: Resolution) -> list[Observation]:
+        limit = LOOKBACK + market.seconds // STEP
+        bars = await self.store.bars(self.source, market.id, STEP, as_of=market.closes_at, limit=limit)
+        rows = [self._observation(market, resolution, bars, left) for left in range(GRID, market.seconds + 1, GRID)]
+        return [r for r in rows if r is not None]
+
+    def _observation(
+        self, market: Market, resolution: Resolution, bars: Sequence[Bar], left: int
+    ) -> Observation | None:
+        at = market.closes_at - timedelta(seconds=left)
+        seen = features([b for b in bars if b.at <= at], left, market.seconds)
+        if seen is None or resolution.payout is None:
+            return None
+        return Observation(
+            market_id=market.id,
+            at=at,
+            seconds_left=left,
+            window=market.seconds,
+            mid=seen.mid,
+            buckets=seen.buckets,
+            payout=int(resolution.payout * UNIT),
+            known_at=resolution.known_at,
+            official=resolution.source is PayoutSource.OFFICIAL,
+        )

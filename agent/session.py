@@ -1,0 +1,122 @@
+"""A session: walk the five-minute slots of a feed, let a trader think at each and watch the books in between.
+
+Live, paper and backtest differ in the clock and the feed they hand in; this loop cannot tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from agent.desk import Desk
+from agent.memory import Memory
+from market.clock import EPOCH, Clock
+from market.events import CycleStarted
+from market.feed import Feed
+from market.types import Book, Market
+
+SETTLING = timedelta(minutes=10)
+"""How long after the data ends outcomes may still become known."""
+
+
+class Trader(Protocol):
+    """What a session drives."""
+
+    async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        """Think about the open markets. `blocked` is a reason not to, which is recorded, or empty."""
+        ...
+
+    def watching(self, at: datetime) -> Sequence[str]:
+        """Markets whose every book change matters until the next slot."""
+        ...
+
+    async def on_book(self, book: Book) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Slots of `cadence` on the grid of the wall clock, from `begins` up to but not at `ends`; at most `cycles` slots
+    with an open market. A slot that starts more than `grace` late is recorded as missed."""
+
+    begins: datetime
+    ends: datetime | None
+    cadence: timedelta = timedelta(minutes=5)
+    cycles: int | None = None
+    grace: timedelta = timedelta(seconds=30)
+
+    def first(self) -> datetime:
+        return EPOCH - (EPOCH - self.begins) // self.cadence * self.cadence
+
+
+@dataclass(slots=True)
+class Session:
+    """One trader, one desk, one feed, one clock."""
+
+    clock: Clock
+    feed: Feed
+    trader: Trader
+    desk: Desk
+    memory: Memory
+    schedule: Schedule
+    open: dict[str, Market] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Every slot in order, then the settlement of what is left."""
+        done = 0
+        async for slot in self._slots():
+            await self._close_books(slot)
+            markets = await self.feed.markets(slot)
+            if not markets:
+                continue
+            self.open |= {m.id: m for m in markets}
+            self.desk.bus.publish(CycleStarted(at=slot, markets=len(markets)))
+            await self.trader.cycle(slot, markets, self._lateness(slot))
+            await self._watch(slot, slot + self.schedule.cadence)
+            done += 1
+            if self.schedule.cycles is not None and done >= self.schedule.cycles:
+                break
+        await self._finish()
+
+    async def _slots(self) -> AsyncIterator[datetime]:
+        slot = self.schedule.first()
+        while self.schedule.ends is None or slot < self.schedule.ends:
+            await self.clock.wait_until(slot)
+            yield slot
+            slot += self.schedule.cadence
+
+    def _lateness(self, slot: datetime) -> str:
+        """A clock that jumped forward missed the slot; one that was set back must not act on it twice."""
+        now = self.clock.now()
+        if now - slot > self.schedule.grace:
+            return "slot_missed"
+        return "clock_stepped_back" if now < slot else ""
+
+    async def _watch(self, after: datetime, until: datetime) -> None:
+        """Show the trader each book change, fills first. Nothing is read where nobody watches."""
+        watched = self.trader.watching(after)
+        if watched:
+            async for book in self.feed.changes(watched, after, until):
+                await self.clock.wait_until(book.received_at)
+                await self.desk.reconcile()
+                await self.trader.on_book(book)
+        await self.clock.wait_until(until)
+        await self.desk.reconcile()
+
+    async def _close_books(self, at: datetime) -> None:
+        """Settle and remember every market whose outcome has become known."""
+        await self.desk.reconcile()
+        for market in list(self.open.values()):
+            if market.closes_at > at:
+                continue
+            resolution = await self.feed.resolution(market.id, at)
+            if resolution is not None:
+                await self.desk.settle(resolution)
+                await self.memory.outcome(market, resolution, self.desk.log, at)
+                del self.open[market.id]
+
+    async def _finish(self) -> None:
+        last = max((m.closes_at for m in self.open.values()), default=self.clock.now())
+        await self.clock.wait_until(last + SETTLING)
+        await self._close_books(self.clock.now())
