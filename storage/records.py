@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from market.types import Micro
+from market.types import Micro, Order
 from storage.canonical import Json, canonical, digest
 
 
@@ -140,3 +140,52 @@ class Observation:
     payout: Micro
     known_at: datetime
     official: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredDecision(DecisionRecord):
+    """A decision read back, and its place in the chain."""
+
+    run_id: str
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionSummary:
+    """One line of a list of decisions. `tokens` are evaluated + generated, over all phases."""
+
+    run_id: str
+    seq: int
+    id: str
+    market_id: str
+    slug: str
+    at: datetime
+    action: str
+    reason: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredIntent:
+    """An order that was going to be sent. `status` is the venue's last answer, "intended" before the first; `body` is
+    the text that was signed."""
+
+    run_id: str
+    order_id: str
+    decision_id: str
+    order: Order
+    body: str
+    status: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the log that does not hold; `seq` is None where no single record is meant."""
+
+    run_id: str
+    seq: int | None
+    kind: str
+    key: str
+    sentence: str

@@ -1,0 +1,193 @@
+"""Does the log hold? Walks every chain and checks what hangs on it. Repairs nothing.
+
+Outside the chain, and so beyond proof: durations, token counts, price history.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from storage import schema
+from storage.chain import GENESIS, link, text_hash
+from storage.connection import Database
+from storage.journal import seal
+from storage.projections import PROJECTED, project
+from storage.records import Problem, RecordKind, RunIdentity
+from storage.rows import record_of
+from storage.schema import from_us
+
+_Key = tuple[Any, ...]
+
+
+class Audit:
+    """Proof that what is read is what was written."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def verify(self, run_id: str | None = None) -> list[Problem]:
+        """What does not hold in one run, or anywhere; empty when every hash, link and row is right."""
+        return await self._db.read(lambda c: list(_verify(c, run_id)))
+
+
+@dataclass(slots=True)
+class _Walk:
+    """A run's chain, followed from the beginning; `rows` are what the listing tables must hold."""
+
+    run_id: str
+    seq: int = 0
+    head: str = GENESIS
+    count: int = 0
+    ended: bool = False
+    rows: dict[str, dict[_Key, dict[str, Any]]] = field(default_factory=lambda: {t.name: {} for t in PROJECTED})
+
+    def step(self, row: Row[Any]) -> Iterator[Problem]:
+        for fault in self._faults(row):
+            yield _of_record(row, fault)
+        self._project(row)
+        self.count += 1
+        self.seq, self.head, self.ended = row.seq + 1, row.hash, row.kind == RecordKind.END
+
+    def _faults(self, row: Row[Any]) -> Iterator[str]:
+        if row.seq != self.seq:
+            missing = f"record {self.seq} is" if row.seq == self.seq + 1 else f"records {self.seq}-{row.seq - 1} are"
+            yield f"comes after a gap: {missing} missing"
+        elif row.prev != self.head:
+            yield "does not link to the record before it"
+        if self.ended:
+            yield "comes after the end of the run"
+        if not _sound(row):
+            yield "does not match its hash"
+
+    def _project(self, row: Row[Any]) -> None:
+        """A damaged record may say nothing readable; its damage has been told already."""
+        try:
+            made = project(record_of(row))
+        except (ValueError, KeyError, TypeError, ArithmeticError):
+            return
+        if made is None:
+            return
+        rows = self.rows[made.table.name]
+        if not made.amends:
+            rows[made.identity] = dict(made.row)
+        elif made.identity in rows:
+            rows[made.identity].update(made.row)
+
+
+def _sound(row: Row[Any]) -> bool:
+    try:
+        made = link(row.run_id, row.seq, row.kind, row.key, from_us(row.at), row.body, row.prev)
+    except (TypeError, ArithmeticError, UnicodeError):
+        return False
+    return made == str(row.hash)
+
+
+def _of_record(row: Row[Any], fault: str) -> Problem:
+    sentence = f"Record {row.seq} of run {row.run_id} ({row.kind} {row.key}) {fault}."
+    return Problem(row.run_id, row.seq, row.kind, row.key, sentence)
+
+
+def _verify(connection: Connection, run_id: str | None) -> Iterator[Problem]:
+    runs = {row.id: row for row in connection.execute(select(schema.runs))}
+    owners = (schema.records.c.run_id, schema.record_objects.c.run_id, *(t.c.run_id for t in PROJECTED))
+    named = {owner for column in owners for owner in connection.scalars(select(column).distinct())}
+    for each in sorted({*runs, *named}) if run_id is None else [run_id]:
+        yield from _check_run(connection, each, runs.get(each))
+    yield from _check_objects(connection, run_id)
+
+
+def _check_run(connection: Connection, run_id: str, row: Row[Any] | None) -> Iterator[Problem]:
+    r = schema.records
+    walk = _Walk(run_id)
+    for record in connection.execute(select(r).where(r.c.run_id == run_id).order_by(r.c.seq)):
+        yield from walk.step(record)
+    if row is None:
+        yield _of_run(run_id, "is not in the list of runs")
+    else:
+        yield from (_of_run(run_id, fault) for fault in _run_faults(row, walk))
+    yield from _check_projections(connection, walk)
+    yield from _check_references(connection, run_id)
+
+
+def _of_run(run_id: str, fault: str) -> Problem:
+    return Problem(run_id, None, "run", run_id, f"Run {run_id} {fault}.")
+
+
+def _run_faults(row: Row[Any], walk: _Walk) -> Iterator[str]:
+    try:
+        known = RunIdentity(**json.loads(row.identity)).id == row.id
+    except (ValueError, TypeError):
+        known = False
+    if not known:
+        yield "has an identity that does not give its id"
+    if seal(row.identity, row.manifest, row.started_at) != row.seal:
+        yield "has a manifest, identity or start that was altered"
+    if row.length != walk.count:
+        yield f"should hold {row.length} records and holds {walk.count}"
+    if row.head != walk.head:
+        yield "does not end with the record it names as its last"
+    if bool(row.finished) != walk.ended:
+        yield f"is marked as {'finished' if row.finished else 'unfinished'} but its last record says otherwise"
+
+
+def _check_projections(connection: Connection, walk: _Walk) -> Iterator[Problem]:
+    for table in PROJECTED:
+        expected = dict(walk.rows[table.name])
+        for row in connection.execute(select(table).where(table.c.run_id == walk.run_id)):
+            actual = dict(row._mapping)
+            identity = tuple(actual[c.name] for c in table.primary_key)
+            wanted = expected.pop(identity, None)
+            if wanted is None:
+                yield _of_row(table.name, actual, identity, "stands for no record")
+            elif differing := next((k for k in wanted if wanted[k] != actual[k]), None):
+                yield _of_row(table.name, wanted, identity, f"differs from its record in {differing}")
+        for identity, wanted in expected.items():
+            yield _of_row(table.name, wanted, identity, "is missing, though its record is there")
+
+
+def _of_row(table: str, row: dict[str, Any], identity: _Key, fault: str) -> Problem:
+    run_id, key = str(identity[0]), "/".join(map(str, identity[1:]))
+    kind = table.removesuffix("s")
+    sentence = f"The listing of {kind} {key} (record {row['seq']} of run {run_id}) {fault}."
+    return Problem(run_id, row["seq"], kind, key, sentence)
+
+
+def _check_references(connection: Connection, run_id: str) -> Iterator[Problem]:
+    """References to objects that are gone, and references that belong to no record."""
+    used, o, r = schema.record_objects, schema.objects, schema.records
+    query = (
+        select(used, o.c.hash.label("found"), r.c.kind, r.c.key)
+        .outerjoin(o, o.c.hash == used.c.hash)
+        .outerjoin(r, (r.c.run_id == used.c.run_id) & (r.c.seq == used.c.seq))
+        .where(used.c.run_id == run_id)
+        .order_by(used.c.seq, used.c.hash)
+    )
+    for row in connection.execute(query):
+        if row.kind is None:
+            sentence = f"Object {row.hash} is used by record {row.seq} of run {run_id}, which is missing."
+            yield Problem(run_id, row.seq, "object", row.hash, sentence)
+        elif row.found is None:
+            yield _of_record(row, f"needs object {row.hash}, which is missing")
+
+
+def _check_objects(connection: Connection, run_id: str | None) -> Iterator[Problem]:
+    """Objects that were changed, and, over all runs, those that no record uses any more."""
+    o, used = schema.objects, schema.record_objects
+    query = select(o).order_by(o.c.hash)
+    if run_id is not None:
+        query = query.where(o.c.hash.in_(select(used.c.hash).where(used.c.run_id == run_id)))
+    for row in connection.execute(query):
+        if text_hash(row.body) != row.hash:
+            yield _of_object(row, run_id, "does not match its hash")
+    if run_id is None:
+        for row in connection.execute(query.where(o.c.hash.not_in(select(used.c.hash)))):
+            yield _of_object(row, run_id, "is used by no record")
+
+
+def _of_object(row: Row[Any], run_id: str | None, fault: str) -> Problem:
+    return Problem(run_id or "", None, "object", row.hash, f"Object {row.hash} ({row.kind}) {fault}.")

@@ -1,0 +1,57 @@
+"""The hash chain: what a link covers, and how two versions of a record differ. Touches no database."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+
+from storage.canonical import Json, canonical
+from storage.records import Record
+
+GENESIS = "0" * 64
+"""What the first record of a run points back to."""
+
+
+def link(run_id: str, seq: int, kind: str, key: str, at: datetime, text: str, prev: str) -> str:
+    """SHA-256 of the canonical text of all of it; `text` is the body's own canonical text, taken as it is."""
+    rest = canonical({"key": key, "kind": kind, "prev": prev, "run": run_id, "seq": seq})
+    whole = f'{{"at":{canonical(at)},"body":{text},{rest[1:]}'
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def difference(recorded: Record, computed: Record) -> str | None:
+    """The first thing in which a recomputed record differs, in plain words; None where all is equal."""
+    for name in ("kind", "key", "at"):
+        was, now = getattr(recorded, name), getattr(computed, name)
+        if was != now:
+            return f"{name} was {was}, is now {now}"
+    inside = _first(recorded.body, computed.body, "body")
+    if inside is None and recorded.hash != computed.hash:
+        return "its hash or its link to the record before it has been altered"
+    return inside
+
+
+def _first(was: Json, now: Json, where: str) -> str | None:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        pairs = [(f"{where}.{k}", was.get(k, _ABSENT), now.get(k, _ABSENT)) for k in sorted({*was, *now})]
+    elif isinstance(was, list) and isinstance(now, list):
+        if len(was) != len(now):
+            return f"{where} had {len(was)} entries, has now {len(now)}"
+        pairs = [(f"{where}[{i}]", a, b) for i, (a, b) in enumerate(zip(was, now, strict=True))]
+    else:
+        return None if canonical(was) == canonical(now) else f"{where} was {_short(was)}, is now {_short(now)}"
+    return next((found for w, a, b in pairs if (found := _first(a, b, w)) is not None), None)
+
+
+_ABSENT = "(absent)"
+
+
+def _short(value: Json) -> str:
+    text = canonical(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

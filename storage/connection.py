@@ -1,0 +1,176 @@
+"""One database, one worker thread: the event loop never waits for a disk.
+
+Writes take the write lock before they look, so that what they check still holds when they write. Knows no table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from market.errors import Misconfigured, NotReady
+from storage.faults import translated
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 5.0
+"""How long a statement waits for another program's lock; a `timeout` in the URL overrides it."""
+_ATTEMPTS = 50
+_MEMORY = (None, "", ":memory:")
+
+
+class Database:
+    """Transactions on an open database. The context managers belong to the worker thread; all else may be awaited."""
+
+    def __init__(self, engine: Engine, worker: ThreadPoolExecutor, place: str) -> None:
+        self.place = place
+        self._engine = engine
+        self._writer = engine.execution_options(writes=True)
+        self._worker = worker
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._engine.dialect
+
+    def reading(self) -> AbstractContextManager[Connection]:
+        """A transaction that sees one state of the database."""
+        return self._transaction(self._engine)
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that is durable when the block ends without an error, and leaves nothing otherwise."""
+        return self._transaction(self._writer)
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        with translated(self.place), engine.begin() as connection:
+            yield connection
+
+    async def call(self, job: Callable[[], T]) -> T:
+        """Run `job` in the worker thread, after those that came before it.
+
+        A cancelled caller does not stop a job: what it writes is whole, and what it counts is counted.
+        """
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, job))
+
+    async def read(self, job: Callable[[Connection], T]) -> T:
+        def work() -> T:
+            with self.reading() as connection:
+                return job(connection)
+
+        return await self.call(work)
+
+    async def write(self, job: Callable[[Connection], T]) -> T:
+        def work() -> T:
+            with self.writing() as connection:
+                return job(connection)
+
+        return await self.call(work)
+
+
+@asynccontextmanager
+async def open_database(url: str, *, read_only: bool = False) -> AsyncIterator[Database]:
+    """Connect to `url`; an SQLite file and its folder are created unless `read_only`.
+
+    Errors: Misconfigured for a URL nobody understands, NotReady for a missing driver or, read-only, a missing file,
+    StoreUnavailable where the database cannot be opened.
+    """
+    target = _parsed(url)
+    place = str(target.database) if _sqlite(target) else target.render_as_string(hide_password=True)
+    with ThreadPoolExecutor(1, thread_name_prefix="store") as worker:
+        loop = asyncio.get_running_loop()
+        engine = await loop.run_in_executor(worker, _engine, target, place, read_only)
+        try:
+            yield Database(engine, worker, place)
+        finally:
+            await asyncio.shield(loop.run_in_executor(worker, engine.dispose))
+
+
+def _sqlite(url: URL) -> bool:
+    return url.get_backend_name() == "sqlite"
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        raise Misconfigured(f"{url!r} is not a database URL.", next_step="Write sqlite:///path/to/file.db.") from None
+
+
+def _engine(url: URL, place: str, read_only: bool) -> Engine:
+    try:
+        if not _sqlite(url):
+            return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+        return _sqlite_engine(url, place, read_only)
+    except (ImportError, NoSuchModuleError) as error:
+        raise NotReady(f"no driver for {place} is installed: {error}.", next_step="Install it with pip.") from error
+
+
+def _sqlite_engine(url: URL, place: str, read_only: bool) -> Engine:
+    memory = url.database in _MEMORY
+    if not memory:
+        url = _file_url(url, Path(str(url.database)).expanduser().absolute(), place, read_only)
+    wait = {} if "timeout" in url.query else {"timeout": BUSY_SECONDS}
+    pool: dict[str, Any] = {"poolclass": StaticPool} if memory else {"poolclass": QueuePool, "pool_size": 1}
+    engine = create_engine(url, connect_args={"check_same_thread": False, **wait}, **pool)
+    event.listen(engine, "connect", _for_reading if read_only else _for_writing)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _file_url(url: URL, path: Path, place: str, read_only: bool) -> URL:
+    if not read_only:
+        with translated(place):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return url.set(database=str(path))
+    if not path.exists():
+        raise NotReady(f"there is no database at {place}.", next_step="Make a run first, or name another file.")
+    how = {"mode": "ro", "uri": "true"}
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        how["mode"] = "rw"  # only so that SQLite's side files are taken away at the end
+    elif not path.with_name(path.name + "-wal").exists():
+        how["immutable"] = "1"  # the side files that SQLite would need cannot be made
+    return url.set(database=f"file:{quote(str(path))}").update_query_dict(how)
+
+
+def _for_reading(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _for_writing(connection: sqlite3.Connection, _: object) -> None:
+    """Transactions are begun by `_begin` alone (the driver would leave DDL outside them), and a commit is on disk
+    when it returns."""
+    connection.isolation_level = None
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait for the lock that changes the journal, so two programs that make the same file must."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or attempt == _ATTEMPTS - 1:
+                raise
+            time.sleep(BUSY_SECONDS / _ATTEMPTS)
+        else:
+            return
+
+
+def _begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

@@ -1,0 +1,289 @@
+"""The decision log as it is read: runs, records, decisions, orders, fills, outcomes, tokens. Writes nothing but new
+runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, select
+
+from market.errors import Misconfigured
+from market.types import Fill, Resolution, Settlement
+from storage import schema
+from storage.canonical import Json, canonical, digest
+from storage.chain import GENESIS
+from storage.connection import Database
+from storage.log import RunLog
+from storage.projections import fill_of, resolution_of, settlement_of, signed_order
+from storage.records import (
+    DecisionSummary,
+    LedgerRow,
+    Phase,
+    Record,
+    RecordKind,
+    Run,
+    RunIdentity,
+    StoredDecision,
+    StoredIntent,
+    StoredObject,
+)
+from storage.rows import add_new, chunks, record_of
+from storage.schema import from_us, to_us
+
+_LIST = "See `edgeclaw log list`."
+_PHASES = {phase.value: i for i, phase in enumerate(Phase)}
+
+
+def seal(identity: str, manifest: str, started_at: int) -> str:
+    """What makes a change to a run's own row visible; the arguments are the columns."""
+    return digest({"identity": identity, "manifest": manifest, "started_at": started_at})
+
+
+class Journal:
+    """What was decided and done, by run. Instants are aware UTC; lists are in the order of the chain."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def begin_run(self, identity: RunIdentity, manifest: Mapping[str, Json], at: datetime) -> Run:
+        """The run with this identity: created, or as it is stored, finished or not."""
+        columns = canonical(identity), canonical(manifest), to_us(at)
+        row = {
+            "id": identity.id,
+            "identity": columns[0],
+            "manifest": columns[1],
+            "started_at": columns[2],
+            "seal": seal(*columns),
+            "finished": False,
+            "head": GENESIS,
+            "length": 0,
+        }
+
+        def begin(connection: Connection) -> None:
+            add_new(connection, schema.runs, [row])
+
+        known = await self.run(identity.id)
+        if known is not None:
+            return known
+        await self._db.write(begin)
+        return await self.run(identity.id) or _missing_run(identity.id)
+
+    async def runs(self) -> list[Run]:
+        """Every run, by when it was begun."""
+        query = select(schema.runs).order_by(schema.runs.c.started_at, schema.runs.c.id)
+        return await self._db.read(lambda c: [_run(row) for row in c.execute(query)])
+
+    async def run(self, run_id: str) -> Run | None:
+        query = select(schema.runs).where(schema.runs.c.id == run_id)
+        return await self._db.read(lambda c: _run(row) if (row := c.execute(query).one_or_none()) else None)
+
+    def log(self, run_id: str) -> RunLog:
+        """The run's log, standing before its first record."""
+        return RunLog(self._db, run_id)
+
+    async def records(self, run_id: str, kind: RecordKind | None = None) -> list[Record]:
+        """A run's records, or those of one kind."""
+        return await self._db.read(lambda c: _records(c, run_id, kind))
+
+    async def decisions(
+        self, run_id: str | None = None, *, limit: int = 1000, action: str | None = None, reason: str | None = None
+    ) -> list[DecisionSummary]:
+        """The newest `limit` decisions that match, oldest first."""
+        wanted: list[ColumnElement[bool]] = []
+        for column, value in (("run_id", run_id), ("action", action), ("reason", reason)):
+            if value is not None:
+                wanted.append(schema.decisions.c[column] == value)
+        return await self._db.read(lambda c: _summaries(c, wanted, limit))
+
+    async def decision(self, run_id: str | None, prefix: str) -> StoredDecision:
+        """One decision by its id or the beginning of it, in one run or in all; with objects, ledger and timings.
+
+        Raises Misconfigured where none or several match.
+        """
+        return await self._db.read(lambda c: _decision(c, run_id, prefix))
+
+    async def object(self, object_hash: str) -> StoredObject | None:
+        return (await self.objects([object_hash])).get(object_hash)
+
+    async def objects(self, hashes: Sequence[str]) -> dict[str, StoredObject]:
+        """The objects that are there, by hash; each hash may be asked for more than once."""
+        return await self._db.read(lambda c: _objects(c, hashes))
+
+    async def intents(self, run_id: str, status: str | None = None) -> list[StoredIntent]:
+        """Orders that were going to be sent, all or those of one status."""
+        return await self._db.read(lambda c: _intents(c, run_id, status))
+
+    async def fills(self, run_id: str) -> list[Fill]:
+        return [fill_of(r.body) for r in await self.records(run_id, RecordKind.FILL)]
+
+    async def settlements(self, run_id: str) -> list[Settlement]:
+        return [settlement_of(r.body) for r in await self.records(run_id, RecordKind.SETTLEMENT)]
+
+    async def outcomes(self, run_id: str) -> list[Resolution]:
+        """How markets ended; where a market has two, the official one comes last."""
+        return [resolution_of(r.body) for r in await self.records(run_id, RecordKind.OUTCOME)]
+
+    async def ledger(self, run_id: str) -> dict[str, tuple[LedgerRow, ...]]:
+        """What each decision used, phase by phase, in the order of the decisions."""
+        return await self._db.read(lambda c: _ledger(c, run_id))
+
+    async def spent(self, run_id: str) -> dict[Phase, LedgerRow]:
+        """What the run used in each phase."""
+        total: dict[Phase, LedgerRow] = {}
+        for rows in (await self.ledger(run_id)).values():
+            for row in rows:
+                total[row.phase] = _sum(total[row.phase], row) if row.phase in total else row
+        return {phase: total[phase] for phase in Phase if phase in total}
+
+    async def timings(self, run_id: str) -> dict[str, dict[str, float]]:
+        """Milliseconds by name for each decision, in the order of the decisions."""
+        return await self._db.read(lambda c: _timings(c, run_id))
+
+
+def _missing_run(run_id: str) -> Run:
+    raise Misconfigured(f"there is no run {run_id}.", next_step="See `edgeclaw log list --runs`.")
+
+
+def _run(row: Row[Any]) -> Run:
+    return Run(
+        id=row.id,
+        identity=RunIdentity(**json.loads(row.identity)),
+        manifest=json.loads(row.manifest),
+        started_at=from_us(row.started_at),
+        finished=row.finished,
+        records=row.length,
+        head=row.head,
+    )
+
+
+def _records(connection: Connection, run_id: str, kind: RecordKind | None) -> list[Record]:
+    r = schema.records
+    query = select(r).where(r.c.run_id == run_id).order_by(r.c.seq)
+    if kind is not None:
+        query = query.where(r.c.kind == kind.value)
+    return [record_of(row) for row in connection.execute(query)]
+
+
+def _summaries(connection: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> list[DecisionSummary]:
+    d, t = schema.decisions, schema.token_ledger
+    tokens = (
+        select(func.coalesce(func.sum(t.c.prompt + t.c.generated), 0))
+        .where(t.c.run_id == d.c.run_id, t.c.decision_id == d.c.id)
+        .scalar_subquery()
+    )
+    newest = (d.c.at.desc(), d.c.run_id.desc(), d.c.seq.desc())
+    query = select(d, tokens.label("tokens")).where(*wanted).order_by(*newest).limit(limit)
+    return [
+        DecisionSummary(
+            run_id=row.run_id,
+            seq=row.seq,
+            id=row.id,
+            market_id=row.market_id,
+            slug=row.slug,
+            at=from_us(row.at),
+            action=row.action,
+            reason=row.reason,
+            tokens=int(row.tokens),
+        )
+        for row in reversed(connection.execute(query).all())
+    ]
+
+
+def _decision(connection: Connection, run_id: str | None, prefix: str) -> StoredDecision:
+    d, r = schema.decisions, schema.records
+    query = select(d, r.c.body, r.c.hash).join(r, (r.c.run_id == d.c.run_id) & (r.c.seq == d.c.seq))
+    query = query.where(d.c.id.startswith(prefix, autoescape=True))
+    if run_id is not None:
+        query = query.where(d.c.run_id == run_id)
+    found = connection.execute(query).all()
+    exact = [row for row in found if row.id == prefix]
+    if len(exact or found) != 1:
+        said = f"{len(found)} decisions' ids begin" if found else "no decision's id begins"
+        raise Misconfigured(f"{said} with {prefix!r}.", next_step=_LIST)
+    row = (exact or found)[0]
+    used = schema.record_objects
+    hashes = connection.scalars(
+        select(used.c.hash).where(used.c.run_id == row.run_id, used.c.seq == row.seq).order_by(used.c.hash)
+    ).all()
+    return StoredDecision(
+        id=row.id,
+        market_id=row.market_id,
+        slug=row.slug,
+        at=from_us(row.at),
+        action=row.action,
+        reason=row.reason,
+        body=json.loads(row.body),
+        objects=tuple(_objects(connection, hashes).values()),
+        ledger=_ledger(connection, row.run_id, row.id).get(row.id, ()),
+        timings=_timings(connection, row.run_id, row.id).get(row.id, {}),
+        run_id=row.run_id,
+        seq=row.seq,
+        hash=row.hash,
+    )
+
+
+def _objects(connection: Connection, hashes: Sequence[str]) -> dict[str, StoredObject]:
+    o = schema.objects
+    found = {}
+    for some in chunks(list(dict.fromkeys(hashes))):
+        for row in connection.execute(select(o).where(o.c.hash.in_(some))):
+            found[row.hash] = StoredObject(row.kind, row.body, row.hash)
+    return {h: found[h] for h in hashes if h in found}
+
+
+def _intents(connection: Connection, run_id: str, status: str | None) -> list[StoredIntent]:
+    i, r = schema.intents, schema.records
+    query = select(i, r.c.body).join(r, (r.c.run_id == i.c.run_id) & (r.c.seq == i.c.seq))
+    query = query.where(i.c.run_id == run_id).order_by(i.c.seq)
+    if status is not None:
+        query = query.where(i.c.status == status)
+    found = []
+    for row in connection.execute(query):
+        signed = signed_order(json.loads(row.body))
+        made = from_us(row.created_at)
+        found.append(StoredIntent(run_id, signed.id, row.decision_id, signed.order, signed.body, row.status, made))
+    return found
+
+
+def _ledger(connection: Connection, run_id: str, decision_id: str | None = None) -> dict[str, tuple[LedgerRow, ...]]:
+    t, d = schema.token_ledger, schema.decisions
+    query = select(t).join(d, (d.c.run_id == t.c.run_id) & (d.c.id == t.c.decision_id)).order_by(d.c.seq)
+    query = query.where(t.c.run_id == run_id)
+    if decision_id is not None:
+        query = query.where(t.c.decision_id == decision_id)
+    found: dict[str, list[Row[Any]]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.decision_id, []).append(row)
+    return {k: tuple(_ledger_row(r) for r in sorted(v, key=lambda r: _PHASES[r.phase])) for k, v in found.items()}
+
+
+def _ledger_row(row: Row[Any]) -> LedgerRow:
+    used = (row.prompt, row.cached, row.generated, row.calls, row.milliseconds, row.micro_usd)
+    return LedgerRow(Phase(row.phase), *used)
+
+
+def _sum(a: LedgerRow, b: LedgerRow) -> LedgerRow:
+    return LedgerRow(
+        phase=a.phase,
+        prompt=a.prompt + b.prompt,
+        cached=a.cached + b.cached,
+        generated=a.generated + b.generated,
+        calls=a.calls + b.calls,
+        milliseconds=a.milliseconds + b.milliseconds,
+        micro_usd=a.micro_usd + b.micro_usd,
+    )
+
+
+def _timings(connection: Connection, run_id: str, decision_id: str | None = None) -> dict[str, dict[str, float]]:
+    t, d = schema.timings, schema.decisions
+    query = select(t).join(d, (d.c.run_id == t.c.run_id) & (d.c.id == t.c.decision_id)).order_by(d.c.seq, t.c.name)
+    query = query.where(t.c.run_id == run_id)
+    if decision_id is not None:
+        query = query.where(t.c.decision_id == decision_id)
+    found: dict[str, dict[str, float]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.decision_id, {})[row.name] = row.milliseconds
+    return found

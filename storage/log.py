@@ -1,0 +1,207 @@
+"""Append or compare: the one way into a run's chain. Decides nothing about what is worth recording.
+
+A run that stopped is resumed by computing it again from its first record: what is already there is compared and must
+be identical, what is missing is appended. A finished run is only ever compared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from market.errors import DataInvalid, Drift, Misconfigured
+from market.types import Ack, Fill, Resolution, Settlement, SignedOrder
+from storage import schema
+from storage.canonical import Json, canonical, plain
+from storage.chain import GENESIS, difference, link, text_hash
+from storage.connection import Database
+from storage.projections import SUMMARY, Projection, project
+from storage.records import DecisionRecord, Record, RecordKind
+from storage.rows import add_new, record_of
+from storage.schema import from_us, to_us
+
+_RECOMPUTE = "The code, the model or the data has changed: give the run another identity."
+
+
+class RunLog:
+    """One run's log, written in order. Only one program at a time may hold a run.
+
+    Every method returns the record once it is on disk (or once it was found there, identical). Errors: Drift where a
+    record differs from the recorded one, comes after the end, or was written by another program; StoreUnavailable
+    where it could not be written, and then nothing of it was and it may be tried again.
+    """
+
+    def __init__(self, database: Database, run_id: str) -> None:
+        self.run_id = run_id
+        self.appended = 0
+        self.compared = 0
+        self._db = database
+        self._stored: int | None = None
+        self._seq = 0
+        self._head = GENESIS
+
+    async def decision(self, d: DecisionRecord) -> Record:
+        """Append a decision with its objects, token ledger and timings, all or nothing.
+
+        The record's body is `d.body` with one more key, "summary": what lists show.
+        """
+        if SUMMARY in d.body:
+            raise DataInvalid(f"the body of decision {d.id} has a key {SUMMARY!r}, which the log uses itself.")
+        shown: dict[str, Json] = {"market_id": d.market_id, "slug": d.slug, "action": d.action, "reason": d.reason}
+        return await self._put(RecordKind.DECISION, d.id, d.at, {**d.body, SUMMARY: shown}, d)
+
+    async def intent(self, decision_id: str, signed: SignedOrder, at: datetime) -> Record:
+        """Append an order that is about to be sent."""
+        return await self._put(RecordKind.INTENT, signed.id, at, {"decision_id": decision_id, "signed": plain(signed)})
+
+    async def ack(self, ack: Ack, at: datetime) -> Record:
+        """Append the venue's answer to an order; one for each status it goes through."""
+        return await self._put(RecordKind.ACK, f"{ack.order_id}/{ack.status}", at, _fields(ack))
+
+    async def fill(self, fill: Fill) -> Record:
+        return await self._put(RecordKind.FILL, fill.id, fill.at, _fields(fill))
+
+    async def settlement(self, s: Settlement) -> Record:
+        return await self._put(RecordKind.SETTLEMENT, f"{s.market_id}/{s.outcome}", s.at, _fields(s))
+
+    async def outcome(self, market_id: str, resolution: Resolution, at: datetime) -> Record:
+        """Append how a market ended; an inferred and an official outcome may follow each other."""
+        return await self._put(RecordKind.OUTCOME, f"{market_id}/{resolution.source}", at, _fields(resolution))
+
+    async def end(self, at: datetime, body: Mapping[str, Json]) -> Record:
+        """Append the last record: nothing may follow it."""
+        return await self._put(RecordKind.END, "end", at, body)
+
+    async def _put(
+        self, kind: RecordKind, key: str, at: datetime, body: Mapping[str, Json], decision: DecisionRecord | None = None
+    ) -> Record:
+        return await self._db.call(lambda: self._step(kind, key, at, canonical(body), decision))
+
+    def _step(self, kind: RecordKind, key: str, at: datetime, text: str, decision: DecisionRecord | None) -> Record:
+        """Runs in the worker thread, which alone moves the position; so a cancelled caller leaves it right."""
+        at = from_us(to_us(at))
+        made = link(self.run_id, self._seq, kind, key, at, text, self._head)
+        record = Record(self.run_id, self._seq, kind, key, at, json.loads(text), self._head, made)
+        if self._seq < self._known():
+            self._compare(record)
+            self.compared += 1
+        else:
+            self._append(record, text, decision)
+            self.appended += 1
+        self._seq += 1
+        self._head = made
+        return record
+
+    def _known(self) -> int:
+        """How many records the run held when this log was first used."""
+        if self._stored is None:
+            with self._db.reading() as connection:
+                count = connection.scalar(select(schema.runs.c.length).where(schema.runs.c.id == self.run_id))
+            if count is None:
+                raise Misconfigured(f"there is no run {self.run_id} in {self._db.place}.", next_step="Begin it first.")
+            self._stored = count
+        return self._stored
+
+    def _compare(self, record: Record) -> None:
+        r = schema.records
+        with self._db.reading() as connection:
+            row = connection.execute(select(r).where(r.c.run_id == self.run_id, r.c.seq == record.seq)).one_or_none()
+        if row is None:
+            raise Drift(f"{_name(record)} is missing from the log.", next_step="Run `edgeclaw log verify`.")
+        if (row.kind, row.key, row.hash) == (record.kind, record.key, record.hash):
+            return
+        differs = difference(record_of(row), record)
+        raise Drift(f"{_name(record)} is not what was recorded: {differs}.", next_step=_RECOMPUTE)
+
+    def _append(self, record: Record, text: str, decision: DecisionRecord | None) -> None:
+        try:
+            with self._db.writing() as connection:
+                self._move_head(connection, record)
+                connection.execute(insert(schema.records), _columns(record, text))
+                _write_projection(connection, project(record))
+                if decision is not None:
+                    _write_decision(connection, record, decision)
+        except IntegrityError as error:
+            raise Drift(
+                f"{_name(record)} cannot be added: the run already holds this {record.kind}.",
+                next_step="Stop any other program that writes to this run.",
+            ) from error
+
+    def _move_head(self, connection: Connection, record: Record) -> None:
+        """Take the next place in the run, which also finds out whether it is still free."""
+        runs = schema.runs
+        free = (runs.c.id == self.run_id, runs.c.length == record.seq, runs.c.finished.is_(False))
+        values = {"length": record.seq + 1, "head": record.hash, "finished": record.kind is RecordKind.END}
+        if connection.execute(update(runs).where(*free).values(values)).rowcount == 1:
+            return
+        row = connection.execute(select(runs.c.length, runs.c.finished).where(runs.c.id == self.run_id)).one()
+        if row.length > record.seq:
+            raise Drift(
+                f"{_name(record)} was written by another program in the meantime.",
+                next_step="Let only one program write to a run.",
+            )
+        raise Drift(f"{_name(record)} comes after the end of the recorded run.", next_step=_RECOMPUTE)
+
+
+def _fields(value: Ack | Fill | Settlement | Resolution) -> dict[str, Json]:
+    body = plain(value)
+    return dict(body) if isinstance(body, Mapping) else {}
+
+
+def _name(record: Record) -> str:
+    return f"record {record.seq} of run {record.run_id} ({record.kind} {record.key})"
+
+
+def _columns(record: Record, text: str) -> dict[str, object]:
+    return {
+        "run_id": record.run_id,
+        "seq": record.seq,
+        "kind": record.kind.value,
+        "key": record.key,
+        "at": to_us(record.at),
+        "body": text,
+        "prev": record.prev,
+        "hash": record.hash,
+    }
+
+
+def _write_projection(connection: Connection, made: Projection | None) -> None:
+    if made is None:
+        return
+    if not made.amends:
+        connection.execute(insert(made.table), dict(made.row))
+        return
+    same = [c == made.row[c.name] for c in made.table.primary_key]
+    rest = {k: v for k, v in made.row.items() if k not in made.table.primary_key}
+    connection.execute(update(made.table).where(*same).values(rest))
+
+
+def _write_decision(connection: Connection, record: Record, decision: DecisionRecord) -> None:
+    """What hangs on a decision outside its body."""
+    objects = {o.hash: o for o in decision.objects}
+    for o in objects.values():
+        if text_hash(o.text) != o.hash:
+            raise DataInvalid(f"{o.kind} {o.hash} of decision {decision.id} is not what its hash says.")
+    add_new(connection, schema.objects, ({"hash": o.hash, "kind": o.kind, "body": o.text} for o in objects.values()))
+    place = {"run_id": record.run_id, "seq": record.seq}
+    add_new(connection, schema.record_objects, (place | {"hash": h} for h in objects))
+    owner: dict[str, object] = {"run_id": record.run_id, "decision_id": decision.id}
+    ledger = (
+        owner
+        | {
+            "phase": row.phase.value,
+            "prompt": row.prompt,
+            "cached": row.cached,
+            "generated": row.generated,
+            "calls": row.calls,
+            "milliseconds": row.milliseconds,
+            "micro_usd": row.micro_usd,
+        }
+        for row in decision.ledger
+    )
+    add_new(connection, schema.token_ledger, ledger)
+    add_new(connection, schema.timings, (owner | {"name": n, "milliseconds": ms} for n, ms in decision.timings.items()))

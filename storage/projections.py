@@ -1,0 +1,181 @@
+"""What a record says, as rows of the listing tables and as the value it was made of. Pure: the log writes by it and
+the audit checks by it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from sqlalchemy import Table
+
+from market.types import (
+    UNIT,
+    Evidence,
+    Fill,
+    Micro,
+    Order,
+    Outcome,
+    PayoutSource,
+    Resolution,
+    Settlement,
+    Side,
+    SignedOrder,
+    TimeInForce,
+)
+from storage import schema
+from storage.records import Record, RecordKind
+from storage.schema import to_us
+
+INTENDED = "intended"
+"""The status of an order the venue has not answered to."""
+SUMMARY = "summary"
+"""Where a decision's record keeps what lists show, beside the caller's own body."""
+PROJECTED = (schema.decisions, schema.intents, schema.fills, schema.settlements)
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """One row of a listing table. An amendment changes some columns of a row that an earlier record made."""
+
+    table: Table
+    row: Mapping[str, Any]
+    amends: bool = False
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        return tuple(self.row[c.name] for c in self.table.primary_key)
+
+
+def project(record: Record) -> Projection | None:
+    """The row a record stands for; None for kinds that are read from the chain alone."""
+    made = {
+        RecordKind.DECISION: _decision,
+        RecordKind.INTENT: _intent,
+        RecordKind.ACK: _ack,
+        RecordKind.FILL: _fill,
+        RecordKind.SETTLEMENT: _settlement,
+    }.get(record.kind)
+    return made(record) if made else None
+
+
+def _decision(record: Record) -> Projection:
+    summary: Any = record.body[SUMMARY]
+    row = {"run_id": record.run_id, "id": record.key, "seq": record.seq, "at": to_us(record.at)}
+    return Projection(schema.decisions, row | {k: summary[k] for k in ("market_id", "slug", "action", "reason")})
+
+
+def _intent(record: Record) -> Projection:
+    signed = signed_order(record.body)
+    row = {
+        "run_id": record.run_id,
+        "order_id": signed.id,
+        "seq": record.seq,
+        "decision_id": record.body["decision_id"],
+        "market_id": signed.order.market_id,
+        "status": INTENDED,
+        "created_at": to_us(record.at),
+    }
+    return Projection(schema.intents, row)
+
+
+def _ack(record: Record) -> Projection:
+    body = record.body
+    row = {"run_id": record.run_id, "order_id": body["order_id"], "status": body["status"]}
+    return Projection(schema.intents, row, amends=True)
+
+
+def _fill(record: Record) -> Projection:
+    fill = fill_of(record.body)
+    row = {
+        "run_id": record.run_id,
+        "fill_id": fill.id,
+        "seq": record.seq,
+        "order_id": fill.order_id,
+        "market_id": fill.market_id,
+        "outcome": fill.outcome.value,
+        "side": fill.side.value,
+        "price_micro": nearest(fill.price),
+        "size": fill.size,
+        "fee": fill.fee,
+        "at": to_us(fill.at),
+        "evidence": fill.evidence.value,
+        "maker": fill.maker,
+    }
+    return Projection(schema.fills, row)
+
+
+def _settlement(record: Record) -> Projection:
+    settlement = settlement_of(record.body)
+    row = {
+        "run_id": record.run_id,
+        "market_id": settlement.market_id,
+        "outcome": settlement.outcome.value,
+        "seq": record.seq,
+        "size": settlement.size,
+        "payout_micro": nearest(settlement.payout),
+        "source": settlement.source.value,
+        "at": to_us(settlement.at),
+    }
+    return Projection(schema.settlements, row)
+
+
+def nearest(price: Decimal) -> Micro:
+    """A price in whole millionths; the record keeps it exactly."""
+    return int((price * UNIT).to_integral_value(ROUND_HALF_UP))
+
+
+def signed_order(body: Mapping[str, Any]) -> SignedOrder:
+    """The order of an intent's record."""
+    signed = body["signed"]
+    o = signed["order"]
+    order = Order(
+        market_id=o["market_id"],
+        outcome=Outcome(o["outcome"]),
+        side=Side(o["side"]),
+        price=Decimal(o["price"]),
+        size=o["size"],
+        tif=TimeInForce(o["tif"]),
+        placed_at=datetime.fromisoformat(o["placed_at"]),
+        key=o["key"],
+        post_only=o["post_only"],
+    )
+    return SignedOrder(signed["id"], order, signed["body"])
+
+
+def fill_of(body: Mapping[str, Any]) -> Fill:
+    return Fill(
+        id=body["id"],
+        order_id=body["order_id"],
+        market_id=body["market_id"],
+        outcome=Outcome(body["outcome"]),
+        side=Side(body["side"]),
+        price=Decimal(body["price"]),
+        size=body["size"],
+        fee=body["fee"],
+        at=datetime.fromisoformat(body["at"]),
+        evidence=Evidence(body["evidence"]),
+        maker=body["maker"],
+    )
+
+
+def settlement_of(body: Mapping[str, Any]) -> Settlement:
+    return Settlement(
+        market_id=body["market_id"],
+        outcome=Outcome(body["outcome"]),
+        size=body["size"],
+        payout=Decimal(body["payout"]),
+        source=PayoutSource(body["source"]),
+        at=datetime.fromisoformat(body["at"]),
+    )
+
+
+def resolution_of(body: Mapping[str, Any]) -> Resolution:
+    return Resolution(
+        market_id=body["market_id"],
+        payout=None if body["payout"] is None else Decimal(body["payout"]),
+        source=PayoutSource(body["source"]),
+        known_at=datetime.fromisoformat(body["known_at"]),
+    )

@@ -1,0 +1,50 @@
+"""Small pieces of SQL that differ by dialect, and rows turned into records. Knows no table's meaning."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Insert, Row, Table, insert
+from sqlalchemy.dialects import postgresql, sqlite
+
+from storage.records import Record, RecordKind
+from storage.schema import from_us
+
+CHUNK = 500
+"""Values in one IN list."""
+
+
+def insert_new(table: Table, dialect: str) -> Insert:
+    """An insert that leaves rows alone whose primary key is already there."""
+    if dialect == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    if dialect == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return insert(table)
+
+
+def add_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Insert the rows that are not there yet."""
+    found = [dict(r) for r in rows]
+    if found:
+        connection.execute(insert_new(table, connection.dialect.name), found)
+
+
+def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for i in range(0, len(values), CHUNK):
+        yield values[i : i + CHUNK]
+
+
+def record_of(row: Row[Any]) -> Record:
+    return Record(
+        run_id=row.run_id,
+        seq=row.seq,
+        kind=RecordKind(row.kind),
+        key=row.key,
+        at=from_us(row.at),
+        body=json.loads(row.body),
+        prev=row.prev,
+        hash=row.hash,
+    )
