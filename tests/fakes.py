@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from market.types import UNIT, Book, Level, Market
+from backtest.columns import Recording
+from backtest.replay import ReplayFeed
+from market.types import UNIT, Book, Level, Market, PayoutSource, Resolution
 
 START = datetime(2026, 9, 28, 9, 0, tzinfo=UTC)
 
@@ -38,3 +40,21 @@ def book(
     asks: tuple[Level, ...] = levels(("0.51", 100), ("0.52", 200)),
 ) -> Book:
     return Book(market_id, at, at, bids, asks)
+
+
+def recorded(*books: Book, number: int = 0, seconds: int = 900, payout: str | None = "1") -> Recording:
+    """A window's recording; its outcome becomes known two minutes after the close."""
+    window = market(number, seconds=seconds)
+    source = PayoutSource.UNRESOLVED if payout is None else PayoutSource.OFFICIAL
+    worth = None if payout is None else Decimal(payout)
+    known_at = window.closes_at + timedelta(minutes=2)
+    return Recording.of(window, books, Resolution(window.id, worth, source, known_at))
+
+
+def replay(*recordings: Recording) -> ReplayFeed:
+    return ReplayFeed("test", recordings)
+
+
+def after(seconds: float) -> datetime:
+    """That long after START."""
+    return START + timedelta(seconds=seconds)

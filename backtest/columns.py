@@ -1,0 +1,179 @@
+"""Recorded books as arrays: one row per snapshot, a Book value only where somebody looks.
+
+Knows nothing of files, feeds or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import repeat
+
+import numpy as np
+import numpy.typing as npt
+
+from market.clock import from_ms, to_ms
+from market.types import Book, Level, Market, Resolution, micro
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+HUNDREDTH = 10_000
+"""Micro-shares in a hundredth of a share, the venue's smallest step."""
+
+FINEST_TICK = 100
+"""Micro-dollars in the venue's smallest price step."""
+
+_CHUNK = 512
+_SIZE_BITS = 48
+_PRICES = np.array([Decimal(step) / 10_000 for step in range(10_001)], object)
+"""The one Decimal of every price there is, by steps of the finest tick."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ladder:
+    """One side of n books, best level first, padded with zeros to k levels.
+
+    `price` is (n, k) micro-dollars in whole steps of the finest tick, `size` is (n, k) micro-shares in whole
+    hundredths of a share, `count` is (n,) levels present.
+    """
+
+    price: Int32
+    size: Int64
+    count: Int32
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """(n, k): which cells are levels and which are padding."""
+        return np.arange(self.price.shape[1]) < self.count[:, None]
+
+    def mirrored(self) -> Ladder:
+        """The same orders as the other token's traders see them."""
+        price = np.where(self.present, 1_000_000 - self.price, 0).astype(np.int32)
+        return Ladder(price, self.size, self.count)
+
+    def rows(self, keep: slice | npt.NDArray[np.intp]) -> Ladder:
+        return Ladder(self.price[keep], self.size[keep], self.count[keep])
+
+    @classmethod
+    def of(cls, sides: Sequence[tuple[Level, ...]]) -> Ladder:
+        """From levels as values, on the venue's grid; others raise ValueError."""
+        width = max((len(s) for s in sides), default=0)
+        price = np.zeros((len(sides), width), np.int32)
+        size = np.zeros((len(sides), width), np.int64)
+        for row, levels in enumerate(sides):
+            for column, level in enumerate(levels):
+                price[row, column], size[row, column] = micro(level.price), level.size
+        if np.any(price % FINEST_TICK) or np.any(size % HUNDREDTH):
+            raise ValueError("a level is off the grid of prices or of hundredths of a share")
+        return cls(price, size, np.array([len(s) for s in sides], np.int32))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recording:
+    """Everything recorded of one market, as YES books. `received` never decreases; both times are (n,) milliseconds
+    since 1970. `resolution` is how it ended, None where the recording does not say anything."""
+
+    market: Market
+    received: Int64
+    at: Int64
+    bids: Ladder
+    asks: Ladder
+    resolution: Resolution | None = None
+
+    def __len__(self) -> int:
+        return len(self.received)
+
+    def until(self, milliseconds: int) -> Recording:
+        """The same recording as it stood at that instant: nothing received or known later."""
+        end = slice(0, int(np.searchsorted(self.received, milliseconds, "right")))
+        known = self.resolution is not None and to_ms(self.resolution.known_at) <= milliseconds
+        return replace(
+            self,
+            received=self.received[end],
+            at=self.at[end],
+            bids=self.bids.rows(end),
+            asks=self.asks.rows(end),
+            resolution=self.resolution if known else None,
+        )
+
+    @classmethod
+    def of(cls, market: Market, books: Sequence[Book], resolution: Resolution | None = None) -> Recording:
+        """From YES books in order of receipt."""
+        received = np.array([to_ms(b.received_at) for b in books], np.int64)
+        if np.any(np.diff(received) < 0):
+            raise ValueError("books must be in order of receipt")
+        return cls(
+            market,
+            received,
+            np.array([to_ms(b.at) for b in books], np.int64),
+            Ladder.of([b.bids for b in books]),
+            Ladder.of([b.asks for b in books]),
+            resolution,
+        )
+
+
+class _Side:
+    """One side of a recording: each distinct level is made once and shared by all rows that show it."""
+
+    def __init__(self, ladder: Ladder) -> None:
+        same = np.zeros(len(ladder.count), np.bool_)
+        same[1:] = (ladder.price[1:] == ladder.price[:-1]).all(axis=1) & (ladder.size[1:] == ladder.size[:-1]).all(
+            axis=1
+        )
+        self._same, self._count = same, ladder.count
+        keys = ((ladder.price.astype(np.int64) // FINEST_TICK) << _SIZE_BITS) | (ladder.size // HUNDREDTH)
+        distinct, codes = np.unique(keys, return_inverse=True)
+        self._codes = codes.reshape(keys.shape).astype(np.int32)
+        prices = _PRICES[distinct >> _SIZE_BITS].tolist()
+        sizes = ((distinct & ((1 << _SIZE_BITS) - 1)) * HUNDREDTH).tolist()
+        self._levels = np.fromiter(map(Level, prices, sizes), object, len(sizes))
+
+    def row(self, row: int) -> tuple[Level, ...]:
+        return tuple(self._levels[self._codes[row, : self._count[row]]].tolist())
+
+    def rows(self, first: int, last: int) -> list[tuple[Level, ...]]:
+        """A side that did not change is the same object again."""
+        counts, same = self._count[first:last].tolist(), self._same[first:last].tolist()
+        padded = self._levels[self._codes[first:last, : max(counts, default=0)]].tolist()
+        found: list[tuple[Level, ...]] = []
+        levels: tuple[Level, ...] = ()
+        for row, (cells, count, unchanged) in enumerate(zip(padded, counts, same, strict=True)):
+            if row == 0 or not unchanged:
+                levels = tuple(cells[:count])
+            found.append(levels)
+        return found
+
+
+class Bookshelf:
+    """Hands out rows of one recording as Book values."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._bids, self._asks = _Side(recording.bids), _Side(recording.asks)
+        self._last: tuple[int, Book] | None = None
+
+    def book(self, row: int) -> Book:
+        if self._last is None or self._last[0] != row:
+            one = self._recording
+            at, received = from_ms(int(one.at[row])), from_ms(int(one.received[row]))
+            self._last = row, Book(one.market.id, at, received, self._bids.row(row), self._asks.row(row))
+        return self._last[1]
+
+    def books(self, first: int, last: int) -> Iterator[Book]:
+        """Rows first..last-1, in order."""
+        one, market_id = self._recording, self._recording.market.id
+        for start in range(first, last, _CHUNK):
+            stop = min(start + _CHUNK, last)
+            received = _instants(one.received[start:stop])
+            at = received if one.at is one.received else _instants(one.at[start:stop])
+            bids, asks = self._bids.rows(start, stop), self._asks.rows(start, stop)
+            yield from map(Book, repeat(market_id), at, received, bids, asks)
+
+
+def _instants(milliseconds: Int64) -> list[datetime]:
+    """Exact: numpy counts in milliseconds here, and they are UTC."""
+    naive: list[datetime] = milliseconds.astype("datetime64[ms]").tolist()
+    return [at.replace(tzinfo=UTC) for at in naive]

@@ -1,0 +1,100 @@
+"""What a recorded book gives to an order that was not there when it was recorded.
+
+Pure: knows values only, no feed, no clock, no money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from market.types import Book, Level, Micro, Order, Outcome, Side, complement
+
+_FLOOR, _CEILING = Decimal("0.01"), Decimal("0.99")
+
+
+def placeholder(book: Book) -> bool:
+    """Whether the book says only that nobody quotes: the widest bid and offer there are."""
+    bid, ask = book.best_bid, book.best_ask
+    return bid is not None and ask is not None and bid <= _FLOOR and ask >= _CEILING
+
+
+def reaches(order: Order, price: Decimal) -> bool:
+    """Whether the order's limit allows a trade at `price` of its own token."""
+    return price <= order.price if order.side is Side.BUY else price >= order.price
+
+
+def _lifts_offers(order: Order) -> bool:
+    """Whether the order takes from the YES book's asks; buying one token is selling the other."""
+    return (order.side is Side.BUY) is (order.outcome is Outcome.YES)
+
+
+def urgency(order: Order) -> Decimal:
+    """Who of several resting orders is served first: the smaller number, the price that gives the most."""
+    price = order.price if order.outcome is Outcome.YES else complement(order.price)
+    return -price if _lifts_offers(order) else price
+
+
+@dataclass(slots=True)
+class Taken:
+    """What our own orders have used up of one market's displayed levels, which the recording goes on showing.
+
+    Nobody is filled twice from one displayed share: a level stays used up for as long as it stands, and only what it
+    shows beyond that is there to take. A level that has gone and come back is a new one.
+    """
+
+    used: dict[tuple[bool, Decimal], Micro] = field(default_factory=dict)
+
+    def observe(self, book: Book) -> None:
+        """Take note of a YES book."""
+        if not self.used:
+            return
+        shown = {(asks, p): size for asks, side in ((True, book.asks), (False, book.bids)) for p, size in side}
+        self.used = {key: min(n, shown[key]) for key, n in self.used.items() if key in shown}
+
+    def offered(self, order: Order, book: Book) -> Sequence[Level]:
+        """Levels of a YES book that the order's limit reaches, best first, priced in the order's own token, less what
+        is used up."""
+        if placeholder(book):
+            return ()
+        own = book.of(order.outcome)
+        asks = _lifts_offers(order)
+        found = []
+        for price, size in own.asks if order.side is Side.BUY else own.bids:
+            if not reaches(order, price):
+                break
+            left = size - self.used.get((asks, self._key(order, price)), 0)
+            if left > 0:
+                found.append(Level(price, left))
+        return found
+
+    def take(self, order: Order, level: Level, size: Micro) -> None:
+        """Use up `size` of a level that was offered to the order."""
+        key = _lifts_offers(order), self._key(order, level.price)
+        self.used[key] = self.used.get(key, 0) + size
+
+    @staticmethod
+    def _key(order: Order, price: Decimal) -> Decimal:
+        return price if order.outcome is Outcome.YES else complement(price)
+
+
+def crosses(order: Order, book: Book) -> bool:
+    """Whether the order would trade at once with the YES book as displayed."""
+    if placeholder(book):
+        return False
+    own = book.of(order.outcome)
+    best = own.best_ask if order.side is Side.BUY else own.best_bid
+    return best is not None and reaches(order, best)
+
+
+def split(levels: Sequence[Level], size: Micro) -> list[tuple[Level, Micro]]:
+    """How much of `size` each level gives, best first; nothing beyond what they hold."""
+    shares = []
+    for level in levels:
+        part = min(level.size, size)
+        if part <= 0:
+            break
+        shares.append((level, part))
+        size -= part
+    return shares

@@ -1,0 +1,190 @@
+"""A recorded feed: answers every question as of the instant named in it.
+
+Does not know what time it is, nor where the recording came from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from backtest.columns import Bookshelf, Int64, Ladder, Recording
+from market.clock import from_ms, to_ms
+from market.feed import Bar, FeedInfo
+from market.types import Book, Market, Resolution
+from storage.canonical import canonical
+
+_SHELVES = 48
+"""Recordings whose levels are kept as values at any one time; bounds memory, not answers."""
+_BAR_LEVELS = 5
+
+
+def _feed_bytes(digest: hashlib._Hash, values: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> None:
+    digest.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes())
+
+
+def fingerprint(recordings: Sequence[Recording]) -> str:
+    """SHA-256 over all that is recorded, whatever the order of loading and the width of the padding."""
+    digest = hashlib.sha256()
+    for one in sorted(recordings, key=lambda r: r.market.id):
+        digest.update(canonical([one.market, one.resolution, len(one)]).encode())
+        for times in (one.received, one.at):
+            _feed_bytes(digest, times)
+        for side in (one.bids, one.asks):
+            _feed_bytes(digest, side.count)
+            _feed_bytes(digest, side.price[side.present])
+            _feed_bytes(digest, side.size[side.present])
+    return digest.hexdigest()
+
+
+def _span(recordings: Sequence[Recording]) -> tuple[datetime | None, datetime | None]:
+    """From the first book to the last instant at which anything new is learnt, outcomes included."""
+    books = [r for r in recordings if len(r)]
+    if not books:
+        return None, None
+    known = [to_ms(r.resolution.known_at) for r in recordings if r.resolution is not None]
+    return from_ms(min(int(r.received[0]) for r in books)), from_ms(max([int(r.received[-1]) for r in books] + known))
+
+
+class ReplayFeed:
+    """Recorded markets. An unknown market has no books, no bars and no resolution.
+
+    `info.ends` is the last instant at which anything new is learnt, outcomes included.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        recordings: Iterable[Recording],
+        *,
+        notes: Sequence[str] = (),
+        has_reference: bool = False,
+        has_trades: bool = False,
+    ) -> None:
+        ordered = sorted(recordings, key=lambda r: (r.market.opens_at, r.market.id))
+        self._recordings = {r.market.id: r for r in ordered}
+        if len(self._recordings) != len(ordered):
+            raise ValueError("two recordings of one market")
+        self._shelves: OrderedDict[str, Bookshelf] = OrderedDict()
+        begins, ends = _span(ordered)
+        self._info = FeedInfo(name, fingerprint(ordered), begins, ends, has_reference, has_trades, tuple(notes))
+
+    @property
+    def info(self) -> FeedInfo:
+        return self._info
+
+    @property
+    def recordings(self) -> Sequence[Recording]:
+        """All of them, by opening time, then market id."""
+        return tuple(self._recordings.values())
+
+    def market(self, market_id: str) -> Market | None:
+        """What is recorded about a market's terms, which never change."""
+        one = self._recordings.get(market_id)
+        return one.market if one else None
+
+    def truncated(self, at: datetime) -> ReplayFeed:
+        """This feed as if the recording had stopped at `at`: for showing that no answer needs what came later."""
+        info = self._info
+        return ReplayFeed(
+            info.name,
+            [r.until(to_ms(at)) for r in self._recordings.values()],
+            notes=info.notes,
+            has_reference=info.has_reference,
+            has_trades=info.has_trades,
+        )
+
+    async def markets(self, at: datetime) -> Sequence[Market]:
+        every = (r.market for r in self._recordings.values())
+        return [m for m in every if m.opens_at <= at < m.closes_at]
+
+    async def book(self, market_id: str, at: datetime) -> Book | None:
+        one = self._recordings.get(market_id)
+        if one is None:
+            return None
+        row = int(one.received.searchsorted(to_ms(at), "right")) - 1
+        return self._shelf(one).book(row) if row >= 0 else None
+
+    async def changes(self, market_ids: Sequence[str], after: datetime, until: datetime) -> AsyncIterator[Book]:
+        for book in self._merged(market_ids, to_ms(after), to_ms(until)):
+            yield book
+
+    async def bars(self, market_id: str, after: datetime, until: datetime, step: int) -> Sequence[Bar]:
+        if step <= 0:
+            raise ValueError(f"a bar lasts at least a second, got {step}")
+        one = self._recordings.get(market_id)
+        if one is None or not len(one):
+            return []
+        width = step * 1000
+        first = max(to_ms(after), int(one.received[0])) // width + 1
+        closes = np.arange(first, to_ms(until) // width + 1, dtype=np.int64) * width
+        return _bars(one, closes, width)
+
+    async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
+        one = self._recordings.get(market_id)
+        if one is None or one.resolution is None or one.resolution.known_at > at:
+            return None
+        return one.resolution
+
+    def _shelf(self, one: Recording) -> Bookshelf:
+        key = one.market.id
+        shelf = self._shelves.get(key)
+        if shelf is None:
+            shelf = self._shelves[key] = Bookshelf(one)
+            if len(self._shelves) > _SHELVES:
+                self._shelves.popitem(last=False)
+        else:
+            self._shelves.move_to_end(key)
+        return shelf
+
+    def _stream(self, one: Recording, first: int, last: int) -> Iterator[Book]:
+        # Opened at the first book, so that a merge over many markets holds no levels before their time.
+        yield from self._shelf(one).books(first, last)
+
+    def _merged(self, market_ids: Sequence[str], after: int, until: int) -> Iterator[Book]:
+        """Books received in (after, until] of all these markets, by receipt, then market id."""
+        times: list[Int64] = []
+        streams: list[Iterator[Book]] = []
+        for market_id in sorted(set(market_ids) & self._recordings.keys()):
+            one = self._recordings[market_id]
+            first, last = one.received.searchsorted((after, until), "right").tolist()
+            if first < last:
+                times.append(one.received[first:last])
+                streams.append(self._stream(one, first, last))
+        if len(streams) < 2:
+            yield from streams[0] if streams else ()
+            return
+        # One stable sort of all instants says whose turn it is at every step; no heap is touched per book.
+        owner = np.repeat(np.arange(len(times)), [len(t) for t in times])
+        for turn in owner[np.argsort(np.concatenate(times), kind="stable")].tolist():
+            yield next(streams[turn])
+
+
+def _best(side: Ladder, rows: npt.NDArray[np.intp]) -> list[int | None]:
+    if not side.price.shape[1]:
+        return [None] * len(rows)
+    prices, counts = side.price[rows, 0].tolist(), side.count[rows].tolist()
+    return [price if count else None for price, count in zip(prices, counts, strict=True)]
+
+
+def _bars(one: Recording, closes: Int64, width: int) -> list[Bar]:
+    """Bars closing at these instants, all after the first book; each knows what was received strictly before."""
+    seen = one.received.searchsorted(closes, "left")
+    updates = seen - one.received.searchsorted(closes - width, "left")
+    rows = seen - 1
+    bid_depth, ask_depth = (s.size[rows, :_BAR_LEVELS].sum(axis=1).tolist() for s in (one.bids, one.asks))
+    columns = zip(
+        closes.tolist(),
+        _best(one.bids, rows),
+        _best(one.asks, rows),
+        bid_depth,
+        ask_depth,
+        updates.tolist(),
+        strict=True,
+    )
+    return [Bar(one.market.id, from_ms(t), bid, ask, bids, asks, n) for t, bid, ask, bids, asks, n in columns]

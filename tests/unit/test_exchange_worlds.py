@@ -1,0 +1,179 @@
+"""Random worlds for the paper exchange: any books, any orders, any moments of asking."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backtest.exchange import PaperExchange
+from market.clock import ManualClock
+from market.fees import schedule
+from market.types import UNIT, Book, Evidence, Fill, Level, Micro, Order, Outcome, Side, TimeInForce, complement
+from tests.fakes import START, after, market, recorded, replay
+
+ID = market().id
+
+_TICKS = st.sampled_from(
+    ["0.01", "0.02", "0.3", "0.39", "0.4", "0.41", "0.42", "0.45", "0.5", "0.58", "0.6", "0.61", "0.99"]
+)
+_PRICE = _TICKS.map(Decimal)
+_SIZE = st.integers(500, 4_000).map(lambda n: n * 10_000)
+
+
+@st.composite
+def _book(draw: st.DrawFn, at: datetime) -> Book:
+    middle = draw(st.integers(36, 64))
+    width = draw(st.integers(-1, 3))
+    bids = [Level(Decimal(middle - n) / 100, draw(_SIZE)) for n in range(draw(st.integers(0, 3)))]
+    asks = [Level(Decimal(middle + width + n) / 100, draw(_SIZE)) for n in range(draw(st.integers(0, 3)))]
+    if draw(st.integers(0, 9)) == 0:
+        bids, asks = [Level(Decimal("0.01"), draw(_SIZE))], [Level(Decimal("0.99"), draw(_SIZE))]
+    return Book(ID, at, at, tuple(bids), tuple(asks))
+
+
+@st.composite
+def _order(draw: st.DrawFn, number: int) -> Order:
+    tif = draw(st.sampled_from(list(TimeInForce)))
+    return Order(
+        ID,
+        draw(st.sampled_from(list(Outcome))),
+        draw(st.sampled_from([Side.BUY, Side.BUY, Side.SELL])),
+        draw(_PRICE),
+        draw(_SIZE),
+        tif,
+        after(draw(st.integers(0, 90)) / 10),
+        str(number),
+        post_only=tif is TimeInForce.GTC and draw(st.integers(0, 3)) == 0,
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    books: tuple[Book, ...]
+    orders: tuple[Order, ...]
+    cash: Micro
+    cancels: frozenset[str]
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, one_book_an_instant: bool = False) -> World:
+    times = sorted(draw(st.lists(st.integers(0, 100), min_size=1, max_size=14, unique=one_book_an_instant)))
+    orders = sorted((draw(_order(n)) for n in range(draw(st.integers(1, 8)))), key=lambda o: (o.placed_at, o.key))
+    return World(
+        tuple(draw(_book(after(t / 10))) for t in times),
+        tuple(orders),
+        draw(st.sampled_from([10 * UNIT, 60 * UNIT, 1_000 * UNIT])),
+        frozenset(draw(st.sets(st.sampled_from([o.key for o in orders]), max_size=2))),
+    )
+
+
+@dataclass(frozen=True)
+class Played:
+    fills: tuple[Fill, ...]
+    orders: dict[str, Order]
+    cash: Micro
+    holdings: dict[tuple[str, Outcome], Micro]
+
+
+async def _play(world: World, ask_every: float | None) -> Played:
+    """The world to its end, asking for fills now and then, and checking the account whenever it asks."""
+    clock = ManualClock(START)
+    venue = PaperExchange(replay(recorded(*world.books)), clock, cash=world.cash, run="w")
+    fills: list[Fill] = []
+    sent: dict[str, Order] = {}
+    asks = [after(n * ask_every) for n in range(int(12 / ask_every))] if ask_every else []
+    steps: list[tuple[datetime, int, Order | None]] = [(t, 1, None) for t in asks]
+    steps += [(o.placed_at, 0, o) for o in world.orders]
+    steps += [(o.placed_at + timedelta(seconds=2), 2, o) for o in world.orders if o.key in world.cancels]
+    for at, kind, order in sorted(steps, key=lambda s: (s[0], s[1], s[2].key if s[2] else "")):
+        clock.advance_to(at)
+        if order is None:
+            fills += await venue.fills()
+            account = await venue.account()
+            assert 0 <= account.reserved <= account.cash
+            assert all(size > 0 for size in account.holdings.values())
+            continue
+        signed = await venue.sign(order)
+        if kind == 2:
+            await venue.cancel(signed.id)
+            continue
+        sent[signed.id] = order
+        first = await venue.send(signed)
+        assert await venue.send(signed) == first
+    clock.advance_to(after(899))
+    fills += await venue.fills()
+    clock.advance_to(after(901))
+    account = await venue.account()
+    assert (account.reserved, account.open_orders) == (0, ())
+    return Played(tuple(fills), sent, account.cash, dict(account.holdings))
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds())
+def test_every_micro_dollar_and_share_is_accounted_for(world: World) -> None:
+    played = asyncio.run(_play(world, ask_every=0.7))
+    cash, held = world.cash, defaultdict[tuple[str, Outcome], Micro](int)
+    for fill in played.fills:
+        sign = 1 if fill.side is Side.BUY else -1
+        exact = fill.price * fill.size
+        assert exact == int(exact)
+        cash -= sign * int(exact) + fill.fee
+        held[fill.market_id, fill.outcome] += sign * fill.size
+        assert cash >= 0 and held[fill.market_id, fill.outcome] >= 0
+    assert played.cash == cash
+    assert played.holdings == {token: size for token, size in held.items() if size}
+
+
+@settings(max_examples=150, deadline=None)
+@given(worlds(one_book_an_instant=True))
+def test_fills_stay_within_limit_size_and_displayed_depth(world: World) -> None:
+    played = asyncio.run(_play(world, ask_every=None))
+    filled, drawn = defaultdict[str, Micro](int), defaultdict[tuple[datetime, bool, Decimal | None], Micro](int)
+    for fill in played.fills:
+        order = played.orders[fill.order_id]
+        filled[fill.order_id] += fill.size
+        assert fill.size > 0 and filled[fill.order_id] <= order.size
+        assert fill.price <= order.price if order.side is Side.BUY else fill.price >= order.price
+        standing = [b for b in world.books if b.received_at <= fill.at][-1]
+        own = standing.of(fill.outcome)
+        shown = own.asks if fill.side is Side.BUY else own.bids
+        assert not standing.crossed
+        takes_asks = (fill.side is Side.BUY) is (fill.outcome is Outcome.YES)
+        if fill.evidence is Evidence.BOOK_CROSS:
+            assert fill.fee == schedule("crypto", fill.at).taker(fill.price, fill.size)
+            key = fill.price if fill.outcome is Outcome.YES else complement(fill.price)
+            drawn[standing.received_at, takes_asks, key] += fill.size
+            assert drawn[standing.received_at, takes_asks, key] <= dict(shown)[fill.price]
+        else:
+            assert (fill.fee, fill.maker, fill.price) == (0, True, order.price)
+            past = [s for p, s in shown if (p < order.price if fill.side is Side.BUY else p > order.price)]
+            assert past and fill.at == standing.received_at
+            assert fill.size <= sum(past)
+        drawn[standing.received_at, takes_asks, None] += fill.size
+        whole = standing.asks if takes_asks else standing.bids
+        assert drawn[standing.received_at, takes_asks, None] <= sum(s for _, s in whole)
+
+
+@settings(max_examples=100, deadline=None)
+@given(worlds(), st.sampled_from([0.1, 0.3, 1.1]))
+def test_what_happens_does_not_depend_on_how_often_anyone_asks(world: World, ask_every: float) -> None:
+    assert asyncio.run(_play(world, ask_every)) == asyncio.run(_play(world, ask_every=None))
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds())
+def test_a_restored_exchange_has_the_same_money(world: World) -> None:
+    async def run() -> None:
+        played = await _play(world, ask_every=None)
+        clock = ManualClock(after(901))
+        again = PaperExchange(replay(recorded(*world.books)), clock, cash=world.cash, run="w", restored=played.fills)
+        account = await again.account()
+        assert (account.cash, dict(account.holdings)) == (played.cash, played.holdings)
+
+    asyncio.run(run())
