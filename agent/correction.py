@@ -14,7 +14,7 @@ from agent.llm.engine import Prompt, Question
 from agent.proposals import Node, Proposals, top
 from agent.search.tree import OutOfBudget
 from storage.records import Phase
-from strategies.claims import LADDER, Claim, Effect
+from strategies.claims import Claim, Effect
 from strategies.features import BUCKETS
 from strategies.verification import Checked, Finding
 
@@ -58,7 +58,7 @@ async def correct(proposals: Proposals, path: Sequence[Node]) -> Correction | No
 async def _replace(proposals: Proposals, node: Node, faulty: Checked) -> Checked:
     claim = faulty.claim
     at = prompts.finding(node.prompt, faulty, proposals.past.buckets.get(claim.feature, "unknown"))
-    at = prompts.rung(at, _level(claim)).then(f" {claim.feature}")
+    at = at.then(claim.rung, f" {claim.feature}")
     bucket, effects = claim.bucket, tuple(prompts.EFFECTS)
     if faulty.finding is Finding.FALSE_NOW:
         bucket = await _choose(proposals, at, [b for b in BUCKETS[claim.feature] if b != claim.bucket])
@@ -71,10 +71,6 @@ async def _replace(proposals: Proposals, node: Node, faulty: Checked) -> Checked
 async def _choose(proposals: Proposals, at: Prompt, options: Sequence[str]) -> str:
     rows = await proposals.asker.ask(Phase.CORRECT, [Question(at, prompts.words(options))])
     return options[top(rows[0], 1)[0]]
-
-
-def _level(claim: Claim) -> int:
-    return next(i for i, rung in enumerate(LADDER) if rung.name == claim.rung)
 
 
 def corrected(path: Sequence[Checked], correction: Correction | None) -> tuple[Checked, ...]:

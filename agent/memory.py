@@ -36,7 +36,7 @@ class Memory:
         """Keep the bars of the last `span` at every resolution."""
         for step in RESOLUTIONS:
             bars = await self.feed.bars(market.id, until - span, until, step)
-            await self.store.add_bars(self.source, bars)
+            await self.store.add_bars(self.source, step, bars)
 
     async def recent(self, market: Market, as_of: datetime) -> Sequence[Bar]:
         """The bars that features look at."""

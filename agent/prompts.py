@@ -55,7 +55,8 @@ def opening(buckets: Mapping[str, str]) -> Prompt:
 
 def rung(prompt: Prompt, level: int) -> Prompt:
     """Open the line of one level of the ladder."""
-    return prompt.then(LADDER[level].name)
+    name = LADDER[level].name
+    return prompt.then(name) if level == 0 else prompt.then("\n", name)
 
 
 def words(options: Sequence[str]) -> tuple[str, ...]:
@@ -64,15 +65,15 @@ def words(options: Sequence[str]) -> tuple[str, ...]:
 
 
 def line(claim: Claim) -> tuple[str, ...]:
-    """The segments that write a claim after its rung, the line end included."""
+    """The segments that write a claim after its rung."""
     if claim.decides:
-        return (f" {claim.bucket}", "\n")
-    return (f" {claim.feature}", f" {claim.bucket}", f" {claim.effect}", "\n")
+        return (f" {claim.bucket}",)
+    return (f" {claim.feature}", f" {claim.bucket}", f" {claim.effect}")
 
 
 def verdict(prompt: Prompt) -> Prompt:
-    """Ask, after a claim, whether it holds."""
-    return prompt.then("true?")
+    """Ask, after a claim, whether it holds: one token more."""
+    return prompt.then("?")
 
 
 VERDICTS = (" yes", " no")
@@ -86,12 +87,12 @@ def finding(prompt: Prompt, checked: Checked, now: str) -> Prompt:
         Finding.THIN_SUPPORT: f"only {evidence.support} past windows",
         Finding.WRONG_SIGN: f"history says {'up' if evidence.posterior > evidence.base_rate else 'down'}",
     }[checked.finding or Finding.THIN_SUPPORT]
-    return prompt.then(f"wrong: {said}. replace:\n")
+    return prompt.then(f"\nwrong: {said}. replace:\n")
 
 
 def summary(prompt: Prompt) -> Prompt:
     """Ask for the one sentence that is written for people, after the winning path."""
-    return prompt.then("In short, the claims say that")
+    return prompt.then("\nIn short, the claims say that")
 
 
 EFFECTS: tuple[str, ...] = tuple(e.value for e in Effect)

@@ -109,7 +109,7 @@ class Asker:
 
 @dataclass(slots=True)
 class Proposals:
-    """`expand` and `judge` for one decision. `verdicts` holds P(" yes") to "true?" by prompt."""
+    """`expand` and `judge` for one decision. `verdicts` holds P(" yes") to "?" by prompt."""
 
     asker: Asker
     past: Past

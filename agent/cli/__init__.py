@@ -1,0 +1,70 @@
+"""The command line: `edgeclaw VERB`. Knows how to ask and how to show; what it shows is computed elsewhere.
+
+Exit codes: 0 ok, 1 a finding or difference, 2 usage or configuration, 3 not ready, 4 halted, 5 venue or engine
+unavailable. Heavy modules are imported inside the verbs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import typer
+
+from agent.cli import config as config_verbs
+from agent.cli import log as log_verbs
+from agent.cli import run as run_verb
+from agent.cli import setup as setup_verbs
+from market.errors import EdgeclawError
+
+app = typer.Typer(
+    name="edgeclaw",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A Polymarket trading agent whose small model runs on your own box, searches, and is verified.",
+    epilog="Example: edgeclaw install edge-runtime && edgeclaw run --feed sample --speed max",
+)
+app.add_typer(setup_verbs.install_app, name="install")
+app.command("doctor", epilog="Example: edgeclaw doctor --json")(setup_verbs.doctor)
+app.command("run", epilog="Example: edgeclaw run --feed sample --speed max --cycles 6")(run_verb.run)
+app.add_typer(log_verbs.app, name="log")
+app.add_typer(config_verbs.app, name="config")
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        code = app(standalone_mode=False)
+    except EdgeclawError as error:
+        sys.exit(_say(error.sentence(), error.exit_code))
+    except typer.TyperException as error:
+        sys.exit(_usage(error))
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(_say("Stopped; what was decided is kept, and the same command goes on from there.", 130))
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: typer.TyperException) -> int:
+    """A wrong call: the help where nothing was asked for, else one sentence."""
+    said = error.format_message()
+    if said.startswith("Usage:"):
+        sys.stderr.write(f"{said}\n")
+        return 2
+    path = getattr(getattr(error, "ctx", None), "command_path", "edgeclaw")
+    return _say(f"{' '.join(said.split()).rstrip('.')}. Try `{path} --help`.", 2)
+
+
+def _say(sentence: str, code: int) -> int:
+    """One sentence on standard error, as JSON where JSON was asked for."""
+    text = json.dumps({"error": sentence, "exit_code": code}) if "--json" in sys.argv else f"edgeclaw: {sentence}"
+    sys.stderr.write(f"{text}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""`edgeclaw config show|check|schema`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, check or describe the configuration.")
+
+File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
+Profile = Annotated[str, typer.Option(help="A bundled profile under it: sample, or none.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command(epilog="Example: edgeclaw config show --profile sample")
+def show(config: File = None, profile: Profile = "none", as_json: AsJson = False) -> None:
+    """Print the configuration in force, defaults included."""
+    import yaml
+
+    from agent.cli import show as screen
+    from agent.config import load
+
+    tree = load(config, profile=_known(profile)).model_dump(mode="json")
+    if as_json:
+        screen.as_json(tree)
+    else:
+        screen.console().print(yaml.safe_dump(tree, sort_keys=False).rstrip(), markup=False)
+
+
+@app.command(epilog="Example: edgeclaw config check my.yaml")
+def check(file: Annotated[Path, typer.Argument(help="The YAML file to check.")], as_json: AsJson = False) -> None:
+    """Say whether a file is a valid configuration; exit 2 and the reason where it is not."""
+    from agent.cli import show as screen
+    from agent.config import load
+
+    load(file)
+    if as_json:
+        screen.as_json({"ok": True, "file": str(file)})
+    else:
+        screen.console().print(f"{file} is a valid configuration.", markup=False)
+
+
+@app.command(epilog="Example: edgeclaw config schema > edgeclaw.schema.json")
+def schema(_as_json: AsJson = True) -> None:
+    """Print the JSON Schema of the configuration; editors complete and check YAML with it."""
+    from agent.cli import show as screen
+    from agent.config import Config
+
+    screen.as_json(Config.model_json_schema())
+
+
+def _known(profile: str) -> str:
+    from agent.config import PROFILES
+
+    if profile == "none":
+        return ""
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"there is no profile {profile!r}; known: {', '.join(PROFILES)}, none")
+    return profile

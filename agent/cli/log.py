@@ -1,0 +1,171 @@
+"""`edgeclaw log list|show|replay|verify`: read, explain, reproduce and check decisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from storage.records import Record, Run
+    from storage.store import Store
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read, explain, reproduce and check decisions.")
+
+RunId = Annotated[str | None, typer.Option("--run", help="A run's id or its beginning; the newest run by default.")]
+File = Annotated[Path | None, typer.Option("--config", help="A YAML file that names the database.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list", epilog="Example: edgeclaw log list --reason thin_history --limit 10")
+def list_(
+    run: RunId = None,
+    reason: Annotated[str | None, typer.Option(help="Only decisions that ended for this reason.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only take, or only abstain.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 10_000,
+    runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """List decisions, oldest first."""
+    from agent.cli import logview, show
+
+    async def read(store: Store) -> Any:
+        if runs:
+            return await store.runs()
+        chosen = await _run(store, run)
+        return await store.decisions(chosen.id, limit=limit, action=action, reason=reason)
+
+    found = _with_store(config, read)
+    if as_json:
+        show.as_json(found)
+    elif runs:
+        logview.print_runs(found, show.console())
+    else:
+        logview.print_decisions(found, show.console())
+
+
+@app.command("show", epilog="Example: edgeclaw log show 3f2a91")
+def show_(
+    decision: Annotated[str, typer.Argument(help="A decision's id, or its beginning.")],
+    run: RunId = None,
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain one decision: book, tree, every claim with its evidence, belief, tokens, orders and fills."""
+    from agent.cli import logview, show
+    from agent.explain import explain
+
+    async def read(store: Store) -> Any:
+        return await explain(store, await _decision(store, decision, run))
+
+    found = _with_store(config, read)
+    if as_json:
+        show.as_json(found)
+    else:
+        logview.print_explanation(found, show.console())
+
+
+@app.command(epilog="Example: edgeclaw log replay --all")
+def replay(
+    decision: Annotated[str | None, typer.Argument(help="A decision's id, or its beginning.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every decision of the run.")] = False,
+    run: RunId = None,
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Think decisions through again from their recorded answers; exit 1 where one comes out differently."""
+    from agent.cli import logview, show
+    from agent.rethink import replay as again
+
+    if every == (decision is not None):
+        raise typer.BadParameter("name one decision, or pass --all")
+
+    async def read(store: Store) -> Any:
+        records = await _chosen(store, decision, run)
+        return [await again(store, r) for r in records]
+
+    results = _with_store(config, read)
+    if as_json:
+        show.as_json(results)
+    else:
+        logview.print_replays(results, show.console())
+    if any(r.differences for r in results):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: edgeclaw log verify")
+def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> None:
+    """Check every hash and link of the log, of all runs or one; exit 1 and name what does not hold."""
+    from agent.cli import logview, show
+
+    async def read(store: Store) -> Any:
+        chosen = (await _run(store, run)).id if run else None
+        return await store.verify(chosen)
+
+    problems = _with_store(config, read)
+    if as_json:
+        show.as_json(problems)
+    else:
+        logview.print_problems(problems, show.console())
+    if problems:
+        raise typer.Exit(1)
+
+
+def _with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
+    """Open the store read-only, ask it one thing, close it."""
+    from agent.app import database_url
+    from agent.config import load
+    from market.errors import NotReady
+    from storage.store import open_store
+
+    url = database_url(load(config))
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
+
+    async def scope() -> T:
+        async with open_store(url, read_only=True) as store:
+            return await read(store)
+
+    return asyncio.run(scope())
+
+
+async def _run(store: Store, prefix: str | None) -> Run:
+    from market.errors import Misconfigured, NotReady
+
+    runs = [r for r in await store.runs() if r.identity.label == "agent" or prefix]
+    if not runs:
+        raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
+    if prefix is None:
+        return max(runs, key=lambda r: r.started_at)
+    matching = [r for r in runs if r.id.startswith(prefix)]
+    if len(matching) != 1:
+        found = "no run begins" if not matching else f"{len(matching)} runs begin"
+        raise Misconfigured(f"{found} with {prefix!r}.", next_step="See `edgeclaw log list --runs`.")
+    return matching[0]
+
+
+async def _chosen(store: Store, decision: str | None, run: str | None) -> list[Record]:
+    from storage.records import RecordKind
+
+    if decision is not None:
+        return [await _decision(store, decision, run)]
+    return await store.records((await _run(store, run)).id, RecordKind.DECISION)
+
+
+async def _decision(store: Store, prefix: str, run: str | None) -> Record:
+    """One decision by the beginning of its id, in the chosen run or in any."""
+    from market.errors import Misconfigured
+    from storage.records import RecordKind
+
+    runs = [await _run(store, run)] if run else await store.runs()
+    found = [r for each in runs for r in await store.records(each.id, RecordKind.DECISION) if r.key.startswith(prefix)]
+    if len(found) != 1:
+        said = "no decision's id begins" if not found else f"{len(found)} decisions' ids begin"
+        raise Misconfigured(f"{said} with {prefix!r}.", next_step="See `edgeclaw log list`.")
+    return found[0]

@@ -1,0 +1,206 @@
+"""How decisions, trees and findings look on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.tree import Tree
+
+from agent.cli.show import ACCENT, BAD, GOOD, MUTED, WARN, number, table
+from agent.explain import Explanation
+from agent.rethink import Replayed
+from market.types import UNIT
+from storage.records import Run
+from storage.store import DecisionSummary, Problem
+
+_TINT = {"supported": GOOD, "thin": WARN, "refuted": BAD, "false": BAD, "undecided": MUTED, "not_a_claim": MUTED}
+
+
+def print_runs(runs: Sequence[Run], screen: Console) -> None:
+    rows = table("Runs", "run", "what", "data", "records", "finished", "started", right=("records",))
+    for run in runs:
+        data = escape(str(run.manifest.get("data", "-")))
+        state = "yes" if run.finished else f"[{WARN}]no[/]"
+        rows.add_row(run.id, run.identity.label, data, str(run.records), state, f"{run.started_at:%Y-%m-%d %H:%M}")
+    screen.print(rows)
+
+
+def print_decisions(decisions: Sequence[DecisionSummary], screen: Console) -> None:
+    rows = table("Decisions", "id", "UTC", "market", "decision", "tokens", right=("tokens",))
+    for d in decisions:
+        made = f"[bold {GOOD}]take[/]" if d.action == "take" else d.reason
+        rows.add_row(d.id, f"{d.at:%m-%d %H:%M}", escape(d.slug), made, str(d.tokens))
+    screen.print(rows)
+    screen.print(f"[{MUTED}]{len(decisions)} decisions. Open one: edgeclaw log show ID[/]")
+
+
+def print_explanation(e: Explanation, screen: Console) -> None:
+    """One decision, from what was known to what came of it."""
+    screen.print()
+    screen.rule(f"[bold]decision {e.id}[/] · {escape(str(e.market['slug']))} · {e.at}", style=ACCENT)
+    for section in (_verdict, _known, _book, _tree, _claims, _belief, _orders, _tokens):
+        section(e, screen)
+    screen.print(f"\n[{MUTED}]record {e.seq} of run {e.run_id}, hash {e.hash}[/]")
+
+
+def _verdict(e: Explanation, screen: Console) -> None:
+    thought = e.thought
+    colour = GOOD if thought["action"] == "take" else WARN
+    screen.print(f"\n[bold {colour}]{thought['action']}[/]: {thought['reason']}", highlight=False)
+    gate = thought["gate"]
+    if gate["cost"]:
+        screen.print(
+            f"[{MUTED}]largest plausible edge {gate['plausible']:.4f} against a cost of {gate['cost']:.4f} a share; "
+            f"history holds {e.inputs['windows']} such windows, {e.inputs['settings']['rule']['min_support']} needed[/]"
+        )
+    if e.outcome is not None and e.outcome.payout is not None:
+        screen.print(f"[{MUTED}]outcome: Up paid {e.outcome.payout} ({e.outcome.source})[/]")
+
+
+def _known(e: Explanation, screen: Console) -> None:
+    rows = table("\nWhat was known", "", "")
+    fees = e.inputs["fees"]
+    rows.add_row("question", escape(str(e.market["question"])))
+    rows.add_row("cash free", f"${e.inputs['cash'] / UNIT:,.2f}")
+    rows.add_row("held", f"{e.inputs['held_yes'] / UNIT:g} Up, {e.inputs['held_no'] / UNIT:g} Down")
+    rows.add_row("taker fee", f"{fees['rate']} x p (1 - p) a share ({fees['seen'] or 'dated table'})")
+    features = e.thought["features"] or {}
+    rows.add_row("features", ", ".join(f"{k} [bold]{v}[/]" for k, v in features.items()) or "-")
+    screen.print(rows)
+
+
+def _book(e: Explanation, screen: Console) -> None:
+    if e.book is None:
+        return
+    rows = table("\nBook of Up, best five", "bid size", "bid", "ask", "ask size", right=("bid size", "bid", "ask"))
+    bids, asks = e.book["bids"][:5], e.book["asks"][:5]
+    for i in range(max(len(bids), len(asks))):
+        bid = (f"{bids[i][1] / UNIT:,.2f}", bids[i][0]) if i < len(bids) else ("", "")
+        ask = (asks[i][0], f"{asks[i][1] / UNIT:,.2f}") if i < len(asks) else ("", "")
+        rows.add_row(bid[0], f"[{GOOD}]{bid[1]}[/]", f"[{BAD}]{ask[0]}[/]", ask[1])
+    screen.print(rows)
+    screen.print(f"[{MUTED}]received {e.book['received_at']}, book hash {e.thought['book']}[/]")
+
+
+def _tree(e: Explanation, screen: Console) -> None:
+    search = e.thought["search"]
+    if not search:
+        screen.print(f"\n[{MUTED}]The gate was shut: no search, no tokens.[/]")
+        return
+    root = Tree(f"[bold {ACCENT}]search[/] [{MUTED}]{search['policy']}, ended: {search['stop']}[/]", guide_style=MUTED)
+    picked = {e.nodes[i]["hash"] for i in search["picked"]}
+    branches = {"": root}
+    for node in e.nodes:
+        branches[node["hash"]] = branches[node["parent"]].add(_node(node, chosen=node["hash"] in picked))
+    screen.print()
+    screen.print(root)
+
+
+def _node(node: Mapping[str, Any], *, chosen: bool) -> str:
+    claim, verdict = node["claim"], node["verdict"]
+    text = (
+        claim["bucket"] if claim["rung"] == "decision" else f"{claim['feature']} {claim['bucket']} → {claim['effect']}"
+    )
+    label = f"[bold]{text}[/]" if chosen else text
+    tail = "" if verdict == "not_a_claim" else f" [{_TINT[verdict]}]{verdict}[/]"
+    return f"{'●' if chosen else '○'} {label}{tail} [{MUTED}]value {node['value']:.2f}, model {node['prior']:.2f}[/]"
+
+
+def _claims(e: Explanation, screen: Console) -> None:
+    search = e.thought["search"]
+    if not search:
+        return
+    rows = table(
+        "\nClaims of the chosen path, against history before this instant",
+        "claim", "verdict", "support", "paid Up", "mid said", "posterior [90 %]", "log Bayes factor",
+        right=("support", "paid Up", "mid said", "log Bayes factor"),
+    )  # fmt: skip
+    for c in search["path"]:
+        v, verdict = c["evidence"], c["verdict"]
+        interval = f"{v['posterior']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" if v["support"] else "-"
+        finding = f" ({c['finding']})" if c["finding"] else ""
+        rows.add_row(
+            c["says"],
+            f"[{_TINT[verdict]}]{verdict}{finding}[/]",
+            str(v["support"]),
+            number(v["rate"], 3) if v["support"] else "-",
+            number(v["base_rate"], 3) if v["support"] else "-",
+            escape(interval),
+            f"{v['log_bayes_factor']:+.2f}",
+        )
+    screen.print(rows)
+    if search["correction"]:
+        _correction(search["correction"], screen)
+    if search["words"]:
+        screen.print(f"[{MUTED}]The model's words: “{escape(search['words'])}”[/]")
+
+
+def _correction(correction: Mapping[str, Any], screen: Console) -> None:
+    claim = correction["faulty"]["claim"]
+    new = correction["replacement"]
+    became = (
+        f"replaced by {new['claim']['feature']} {new['claim']['bucket']} → {new['claim']['effect']}"
+        if new
+        else "dropped"
+    )
+    screen.print(
+        f"[{WARN}]Corrected on {correction['finding']}[/]: {claim['feature']} {claim['bucket']} → {claim['effect']} "
+        f"was {became}."
+    )
+
+
+def _belief(e: Explanation, screen: Console) -> None:
+    search, edge = e.thought["search"], e.thought["edge"]
+    if not search:
+        return
+    belief = search["belief"]
+    screen.print(
+        f"\n[bold]Belief[/] P(Up) {number(e.thought['probability'])} where the market says {number(e.thought['mid'])}: "
+        f"{belief['shift']:+.4f} log-odds, verified share {belief['verified_share']:.2f}, support {belief['support']}"
+    )
+    best = edge["best"] if edge else None
+    if best:
+        screen.print(
+            f"best side {best['outcome']} at {best['price']}: net edge {best['net']:+.4f} a share after a fee of "
+            f"{float(edge['fee_per_share']):.4f} and the buffer"
+        )
+
+
+def _orders(e: Explanation, screen: Console) -> None:
+    if not e.orders:
+        return
+    rows = table("\nOrders", "order", "what", "limit", "shares", "answer", right=("limit", "shares"))
+    for o in e.orders:
+        order = o["order"]
+        what = f"{order.side} {order.outcome} {order.tif}"
+        rows.add_row(o["order_id"][:14], what, str(order.price), f"{order.size / UNIT:,.2f}", str(o["status"]))
+    screen.print(rows)
+    for f in e.fills:
+        screen.print(f"filled {f.size / UNIT:,.2f} at {f.price}, fee ${f.fee / UNIT:.5f}, evidence {f.evidence}")
+
+
+def _tokens(e: Explanation, screen: Console) -> None:
+    rows = table("\nTokens", "phase", "evaluated", "cached", "generated", "calls", "ms", right=(
+        "evaluated", "cached", "generated", "calls", "ms"))  # fmt: skip
+    for r in e.tokens:
+        rows.add_row(r.phase, str(r.prompt), str(r.cached), str(r.generated), str(r.calls), f"{r.milliseconds:.0f}")
+    screen.print(rows)
+
+
+def print_replays(results: Sequence[Replayed], screen: Console) -> None:
+    drifted = [r for r in results if r.differences]
+    for r in drifted:
+        screen.print(f"[{BAD}]{r.decision_id} came out differently[/]")
+        for line in r.differences[:10]:
+            screen.print(f"  {escape(line)}")
+    same = len(results) - len(drifted)
+    screen.print(f"{same} of {len(results)} decisions reproduced exactly.")
+
+
+def print_problems(problems: Sequence[Problem], screen: Console) -> None:
+    for problem in problems:
+        screen.print(f"[{BAD}]{escape(problem.sentence)}[/]")
+    screen.print("The log holds: every hash and link is right." if not problems else f"{len(problems)} problems.")

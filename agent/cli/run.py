@@ -1,0 +1,138 @@
+"""`edgeclaw run`: trade, watch, and tell what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.bus import LocalBus
+    from agent.summary import Summary
+
+_TREE_KEYS = {
+    "depth": "edge.tree_search.depth",
+    "branching": "edge.tree_search.branching_factor",
+    "width": "edge.tree_search.width",
+    "policy": "edge.tree_search.policy",
+}
+
+
+def run(
+    mode: Annotated[str, typer.Option(help="paper: pretend money on real books.")] = "paper",
+    feed: Annotated[str, typer.Option(help="sample, or a folder of recorded books.")] = "sample",
+    speed: Annotated[str, typer.Option(help="max, or how many times the real pace.")] = "max",
+    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many five-minute slots.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the feed.")] = None,
+    model: Annotated[str | None, typer.Option(help="A known model's name or the path of a GGUF file.")] = None,
+    inference: Annotated[str, typer.Option(help="edge: on this box. There is no other.")] = "edge",
+    engine: Annotated[str | None, typer.Option(help="llamacpp, or scripted for a dry run without a model.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="compute-optimal or fixed.")] = None,
+    tree_search: Annotated[
+        list[str] | None, typer.Option(help="depth=5, branching=3, width=2, policy=beam; may be repeated.")
+    ] = None,
+    self_verify: Annotated[bool | None, typer.Option(help="Ask the model for its own verdict on each claim.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write every event as a JSON line to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Run the agent on recorded books and print the funnel, the money, the scores and the evidence ladder."""
+    import asyncio
+
+    from agent.app import Plan, run_paper
+    from agent.bus import LocalBus
+    from agent.config import load
+    from agent.report import summarise
+
+    _only("--mode", mode, "paper", "Orders with real money are not part of this version.")
+    _only("--inference", inference, "edge", "The model runs on this box.")
+    asked = {
+        "edge.model": model,
+        "edge.runtime": engine,
+        "edge.strategy": strategy,
+        "edge.self_verify.enabled": self_verify,
+        **_tree(tree_search or []),
+    }
+    settings = load(
+        config, {k: v for k, v in asked.items() if v is not None}, profile="sample" if feed == "sample" else ""
+    )
+    plan = Plan(settings, feed, _speed(speed), cycles)
+    bus = LocalBus()
+    with ExitStack() as stack:
+        if output is not None:
+            stack.enter_context(_journal(bus, output))
+        stage = stack.enter_context(_screen(bus, plan.data, quiet=as_json))
+        outcome = asyncio.run(run_paper(plan, bus, stage))
+    summary = asyncio.run(summarise(plan.config, outcome))
+    _tell(summary, as_json)
+    if summary.halted:
+        raise typer.Exit(4)
+
+
+def _only(flag: str, given: str, allowed: str, why: str) -> None:
+    if given != allowed:
+        raise typer.BadParameter(f"{flag} {given} is not possible: {why} Use {flag} {allowed}")
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text.removesuffix("x"))
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise typer.BadParameter(f"--speed {text!r} is neither max nor a positive number")
+    return speed
+
+
+def _tree(options: list[str]) -> dict[str, object]:
+    """ "depth=5" and the like as configuration keys."""
+    found: dict[str, object] = {}
+    for option in (part for text in options for part in text.split(",")):
+        key, _, value = option.strip().partition("=")
+        if key not in _TREE_KEYS or not value:
+            raise typer.BadParameter(
+                f"--tree-search {option!r} is not one of {', '.join(f'{k}=...' for k in _TREE_KEYS)}"
+            )
+        found[_TREE_KEYS[key]] = int(value) if value.isdigit() else value
+    return found
+
+
+@contextmanager
+def _journal(bus: LocalBus, path: Path) -> Iterator[None]:
+    from agent.journal import journal
+
+    with journal(bus, path):
+        yield
+
+
+@contextmanager
+def _screen(bus: LocalBus, data: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    from agent.cli.live import LiveView, plain_stage
+
+    if quiet:
+        yield lambda _: None
+        return
+    from agent.cli.show import console
+
+    screen = console()
+    if screen.is_terminal:
+        with LiveView(bus, screen, data) as view:
+            yield view.stage
+    else:
+        with plain_stage(bus, screen) as stage:
+            yield stage
+
+
+def _tell(summary: Summary, as_json: bool) -> None:
+    from agent.cli import show
+
+    if as_json:
+        show.as_json(summary)
+    else:
+        from agent.cli.summary import print_summary
+
+        print_summary(summary, show.console())

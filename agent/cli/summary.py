@@ -1,0 +1,122 @@
+"""The closing summary of a run, for people."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from agent.cli.show import ACCENT, BAD, MUTED, bar, number, table, tinted
+from agent.summary import Summary
+from strategies.score import Interval
+
+_LABELS = {
+    "cycles": "decisions",
+    "gated": "stopped by the gate",
+    "searched": "searched",
+    "shadow": "of them for the log alone",
+    "verified": "with a verified claim",
+    "corrected": "corrected once",
+    "traded": "traded",
+    "filled": "filled",
+}
+
+
+def print_summary(summary: Summary, screen: Console) -> None:
+    """Funnel, money, tokens, latency, ladder, and what the data cannot show."""
+    screen.print()
+    screen.rule(f"[bold]run {summary.run_id}[/] · {escape(summary.data)} · {escape(summary.model)}", style=ACCENT)
+    _provenance(summary, screen)
+    for section in (_funnel, _reasons, _traders, _tokens, _latency, _ladder):
+        section(summary, screen)
+        screen.print()
+    for note in summary.notes:
+        screen.print(f"[{MUTED}]· {escape(note)}[/]")
+    if summary.halted:
+        screen.print(f"[bold {BAD}]Trading halted: {escape(summary.halted)}[/]")
+    screen.print("\nRead a decision: [bold]edgeclaw log list[/], then [bold]edgeclaw log show ID[/].")
+
+
+def _provenance(summary: Summary, screen: Console) -> None:
+    if summary.appended == 0:
+        screen.print(
+            f"Recomputed: all {summary.compared} records are identical to the stored ones; nothing was added.\n"
+        )
+    elif summary.compared:
+        screen.print(f"Resumed: {summary.compared} records were there already, {summary.appended} are new.\n")
+    else:
+        screen.print(f"{summary.appended} records written.\n")
+
+
+def _funnel(summary: Summary, screen: Console) -> None:
+    rows = table("From cycle to fill", "", "n", "", right=("n",))
+    for key, label in _LABELS.items():
+        n = getattr(summary.funnel, key)
+        rows.add_row(label, str(n), f"[{ACCENT}]{bar(n / max(summary.funnel.cycles, 1))}[/]")
+    screen.print(rows)
+
+
+def _reasons(summary: Summary, screen: Console) -> None:
+    rows = table("Why not", "reason", "n", right=("n",))
+    for reason, n in summary.funnel.reasons.items():
+        rows.add_row(reason, str(n))
+    screen.print(rows)
+
+
+def _traders(summary: Summary, screen: Console) -> None:
+    rows = table(
+        "Money after fees: same windows, same exchange",
+        "strategy", "orders", "fills", "fees", "PnL", "by evidence",
+        right=("orders", "fills", "fees", "PnL"),
+    )  # fmt: skip
+    for line in summary.traders:
+        classes = ", ".join(f"{m.evidence} {tinted(m.pnl)}" for m in line.money) or f"[{MUTED}]{line.note or '-'}[/]"
+        fees = f"${line.fees / 1e6:,.2f}"
+        rows.add_row(line.name, str(line.orders), str(line.fills), fees, tinted(line.pnl), classes)
+    screen.print(rows)
+    if unresolved := sum(m.open for t in summary.traders for m in t.money):
+        screen.print(f"[{MUTED}]{unresolved} fills in markets that never resolved are left out of PnL.[/]")
+
+
+def _tokens(summary: Summary, screen: Console) -> None:
+    total = sum(summary.tokens.values())
+    rows = table("Tokens by phase", "phase", "tokens", "per decision", "", right=("tokens", "per decision"))
+    for phase, n in summary.tokens.items():
+        share = f"[{ACCENT}]{bar(n / max(total, 1))}[/]"
+        rows.add_row(phase, str(n), f"{n / max(summary.funnel.cycles, 1):.1f}", share)
+    rows.add_row("[bold]sum[/]", f"[bold]{total}[/]", f"{total / max(summary.funnel.cycles, 1):.1f}", "")
+    screen.print(rows)
+    agrees = "equal to" if summary.engine_tokens == total else "NOT equal to"
+    screen.print(f"[{MUTED}]{agrees} the engine's own count of {summary.engine_tokens}; ${summary.dollars:.6f}[/]")
+
+
+def _latency(summary: Summary, screen: Console) -> None:
+    rows = table("Latency, milliseconds", "", "n", "p50", "p99", right=("n", "p50", "p99"))
+    for line in summary.latencies:
+        rows.add_row(line.name, str(line.n), number(line.p50, 1), number(line.p99, 1))
+    screen.print(rows)
+
+
+def _ladder(summary: Summary, screen: Console) -> None:
+    rows = table(
+        "Evidence ladder: what each part adds to the market's own price",
+        "rung", "n", "Brier", "log", "gain over mid [95 %]", "tokens", "days",
+        right=("n", "Brier", "log", "tokens", "days"),
+    )  # fmt: skip
+    for rung in summary.ladder:
+        gain = _interval(rung.gain) if rung.gain else "-"
+        days = "-" if rung.days is None else f"{rung.days:,.0f}"
+        scores = number(rung.brier, 4), number(rung.log_score, 4), escape(gain)
+        rows.add_row(rung.name, str(rung.n), *scores, f"{rung.tokens:.0f}", days)
+    screen.print(rows)
+    for rung in summary.ladder:
+        if rung.note:
+            screen.print(f"[{MUTED}]{rung.name}: {escape(rung.note)}[/]")
+    screen.print(
+        f"[{MUTED}]log: mean negative log-likelihood, lower is better. days: how many more for a verdict, if the gain "
+        "is real. A gain whose interval holds 0 is no gain.[/]"
+    )
+
+
+def _interval(gain: Interval) -> str:
+    mean, low, high = (f"{x:+.4f}".replace("0.", ".", 1) for x in (gain.mean, gain.low, gain.high))
+    return f"{mean} [{low}, {high}]"

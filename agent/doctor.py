@@ -1,0 +1,86 @@
+"""What a run needs, checked one thing at a time; a failing check never hides the next one."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.app import database_url, open_engine, open_feed
+from agent.config import Config
+from agent.paths import home
+from market.clock import WallClock
+from market.errors import EdgeclawError
+from storage.store import open_store
+
+NEEDED_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    ok: bool
+    found: str
+    next_step: str = ""
+
+
+async def examine(config: Config) -> list[Check]:
+    """All checks, in the order a run would need them."""
+    return [
+        _python(),
+        _disk(),
+        _clock(),
+        await _tried("database", lambda: _database(config)),
+        await _tried("engine", lambda: _engine(config)),
+        await _tried("sample", _sample),
+    ]
+
+
+async def _tried(name: str, check: Callable[[], Awaitable[str]]) -> Check:
+    try:
+        return Check(name, True, await check())
+    except EdgeclawError as error:
+        return Check(name, False, str(error), error.next_step)
+
+
+def _python() -> Check:
+    ok = sys.version_info >= (3, 11)
+    found = f"Python {platform.python_version()} on {platform.machine()}"
+    return Check("python", ok, found, "" if ok else "Install Python 3.11 or newer.")
+
+
+def _disk() -> Check:
+    folder = home()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    ok = free >= NEEDED_BYTES
+    return Check("disk", ok, f"{free / 1e9:.1f} GB free for {home()}", "" if ok else "Free half a gigabyte.")
+
+
+def _clock() -> Check:
+    now = WallClock().now()
+    ok = now > datetime(2026, 1, 1, tzinfo=UTC)
+    return Check("clock", ok, f"{now:%Y-%m-%d %H:%M:%S} UTC", "" if ok else "Set the clock of this box.")
+
+
+async def _database(config: Config) -> str:
+    async with open_store(database_url(config)) as store:
+        runs = await store.runs()
+    return f"{len(runs)} runs in {database_url(config)}"
+
+
+async def _engine(config: Config) -> str:
+    async with open_engine(config) as engine:
+        health = await engine.health()
+    if not health.ok:
+        raise EdgeclawError(health.detail, next_step="Run `edgeclaw install edge-runtime` again.")
+    return f"{engine.identity.model}, {engine.identity.library}"
+
+
+async def _sample() -> str:
+    feed = await open_feed("sample")
+    return f"recorded books from {feed.info.begins:%Y-%m-%d}" if feed.info.begins else feed.info.name

@@ -1,0 +1,63 @@
+"""Everything that is known of one decision, gathered from the store for a reader. Judges nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from market.types import Fill, Resolution
+from storage.canonical import Json
+from storage.records import LedgerRow, Record
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """`thought` is the decision's recorded thought; `nodes` its search tree in the order it grew, each with its hash;
+    `book` and `inputs` what it was made from."""
+
+    id: str
+    run_id: str
+    seq: int
+    hash: str
+    at: str
+    market: Mapping[str, Json]
+    thought: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    book: Mapping[str, Any] | None
+    nodes: Sequence[Mapping[str, Any]]
+    tokens: Sequence[LedgerRow]
+    timings: Mapping[str, float]
+    orders: Sequence[Mapping[str, Any]]
+    fills: Sequence[Fill]
+    outcome: Resolution | None
+
+
+async def explain(store: Store, record: Record) -> Explanation:
+    """Gather a decision with its objects, ledger rows, orders, fills and outcome."""
+    thought: Any = record.body["thought"]
+    market: Any = record.body["market"]
+    search = thought["search"]
+    hashes = [thought["inputs"], thought["book"], *(search["nodes"] if search else [])]
+    found = {h: json.loads(o.text) for h, o in (await store.objects(hashes)).items()}
+    intents = [i for i in await store.intents(record.run_id) if i.decision_id == record.key]
+    placed = {i.order_id for i in intents}
+    return Explanation(
+        id=record.key,
+        run_id=record.run_id,
+        seq=record.seq,
+        hash=record.hash,
+        at=record.at.isoformat(),
+        market=market,
+        thought=thought,
+        inputs=found[thought["inputs"]],
+        book=found[thought["book"]],
+        nodes=[{"hash": h, **found[h]} for h in (search["nodes"] if search else [])],
+        tokens=(await store.ledger(record.run_id)).get(record.key, ()),
+        timings=(await store.timings(record.run_id)).get(record.key, {}),
+        orders=[{"order_id": i.order_id, "status": i.status, "order": i.order} for i in intents],
+        fills=[f for f in await store.fills(record.run_id) if f.order_id in placed],
+        outcome=next((r for r in await store.outcomes(record.run_id) if r.market_id == market["id"]), None),
+    )

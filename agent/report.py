@@ -1,0 +1,93 @@
+"""From a finished run's records to its summary. Reads the store; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent.app import Outcome, database_url
+from agent.config import Config
+from agent.evidence import Arm, ladder, no_diffusion, no_logistic
+from agent.summary import Summary, TraderLine, arms, funnel, latency, money, outcomes, tokens
+from market.types import Resolution
+from storage.records import RecordKind, Run
+from storage.store import Store, open_store
+
+PER_DAY = 288.0
+"""Five-minute decisions a day on one market."""
+
+
+async def summarise(config: Config, outcome: Outcome) -> Summary:
+    """The summary of a run, its baselines and its ladder."""
+    async with open_store(database_url(config), read_only=True) as store:
+        run = outcome.run
+        decisions = await store.records(run.id, RecordKind.DECISION)
+        resolutions = await _resolutions(store, run)
+        fills = await store.fills(run.id)
+        ledger = await store.ledger(run.id)
+        intents = {i.order_id: i.decision_id for i in await store.intents(run.id)}
+        spent = {
+            d: (
+                sum(r.prompt + r.generated for r in rows),
+                sum(r.micro_usd for r in rows) / 1e6,
+                sum(r.milliseconds for r in rows),
+            )
+            for d, rows in ledger.items()
+        }
+        rows = [r for per in ledger.values() for r in per]
+        timings = await store.timings(run.id)
+        climbed = _ordered(arms(decisions, spent), outcome.arms, len(resolutions), config.trading.min_support)
+        lines = [await _trader(store, "agent", run, "")]
+        lines += [await _trader(store, s.name, r, _note(s.name)) for s, r in outcome.baselines]
+        return Summary(
+            run_id=run.id,
+            data=str(run.manifest["data"]),
+            notes=tuple(map(str, _listed(run.manifest["notes"]))),
+            model=f"{outcome.engine.model} ({outcome.engine.engine})",
+            appended=outcome.appended,
+            compared=outcome.compared,
+            funnel=funnel(decisions, (intents[f.order_id] for f in fills)),
+            traders=tuple(lines),
+            tokens=tokens(rows),
+            engine_tokens=outcome.used.charged,
+            dollars=sum(r.micro_usd for r in rows) / 1e6,
+            latencies=(
+                latency("decision", [t["observe"] + t["think"] for t in timings.values()]),
+                latency("tick to order", outcome.ticks),
+            ),
+            ladder=tuple(ladder(climbed, outcomes(decisions, resolutions), per_day=PER_DAY)),
+            halted=outcome.halted,
+        )
+
+
+def _ordered(own: list[Arm], extra: tuple[Arm, ...], windows: int, needed: int) -> list[Arm]:
+    """The ladder from the bottom: mid, diffusion, logistic, greedy, search, verify, correct, placebo."""
+    mid, *grown = own
+    greedy, *placebos = extra
+    return [mid, no_diffusion(), no_logistic(windows, needed), greedy, *grown, *placebos]
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+async def _resolutions(store: Store, run: Run) -> Mapping[str, Resolution]:
+    return {r.market_id: r for r in await store.outcomes(run.id)}
+
+
+async def _trader(store: Store, name: str, run: Run, note: str) -> TraderLine:
+    fills = await store.fills(run.id)
+    by_evidence = money(fills, await _resolutions(store, run))
+    return TraderLine(
+        name=name,
+        run_id=run.id,
+        orders=len(await store.intents(run.id)),
+        fills=len(fills),
+        fees=sum(f.fee for f in fills),
+        pnl=sum(m.pnl for m in by_evidence),
+        money=by_evidence,
+        note=note,
+    )
+
+
+def _note(name: str) -> str:
+    return "never trades: it believes the price" if name == "market_mid" else ""

@@ -1,0 +1,90 @@
+"""Think a recorded decision through again: with its recorded answers (replay), or with another engine (an arm).
+
+Needs the record and the history as of then; no feed, no exchange, no model for a replay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from agent.inputs import Inputs, Settings
+from agent.llm.engine import Capabilities, Engine, ModelIdentity
+from agent.llm.recorded import RecordedCall, ReplayEngine
+from agent.thought import Thought, think, written
+from market.errors import Drift
+from storage.canonical import Json
+from storage.records import Record
+from storage.store import Store
+
+_INPUTS = TypeAdapter(Inputs)
+_NO_MODEL = ModelIdentity("recorded", "recorded", "")
+_RECORDED = Capabilities(exact_labels=True, score=True, bit_exact=True, abort=False, context=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """`differences` are plain lines; none means that the decision was reproduced to the byte."""
+
+    decision_id: str
+    differences: tuple[str, ...]
+
+
+async def inputs_of(store: Store, record: Record) -> Inputs:
+    """What the decision was made from."""
+    thought = _thought(record)
+    kept = await store.object(str(thought["inputs"]))
+    if kept is None:
+        raise Drift(f"the inputs of decision {record.key} are missing from the database.")
+    return _INPUTS.validate_python(json.loads(kept.text))
+
+
+async def replay(store: Store, record: Record) -> Replayed:
+    """Reproduce a decision from its recorded answers and stop points."""
+    inputs = await inputs_of(store, record)
+    engine = ReplayEngine(await _answers(store, record), _NO_MODEL, _RECORDED)
+    try:
+        again = await think(inputs, engine, store)
+    except Drift as drift:
+        return Replayed(record.key, (str(drift),))
+    return Replayed(record.key, tuple(differences(_thought(record), written(again).body)))
+
+
+async def rethink(store: Store, record: Record, engine: Engine, settings: Settings) -> Thought:
+    """The same inputs, thought about by another engine or with other settings: an arm of the ladder."""
+    return await think(replace(await inputs_of(store, record), settings=settings), engine, store)
+
+
+async def _answers(store: Store, record: Record) -> list[RecordedCall]:
+    hashes: Any = record.body["answers"]
+    found = await store.objects([str(h) for h in hashes])
+    missing = [h for h in hashes if h not in found]
+    if missing:
+        raise Drift(f"{len(missing)} recorded answers of decision {record.key} are missing from the database.")
+    return [RecordedCall.from_json(json.loads(found[h].text)) for h in hashes]
+
+
+def _thought(record: Record) -> Mapping[str, Json]:
+    body = record.body["thought"]
+    if not isinstance(body, Mapping):
+        raise Drift(f"decision {record.key} holds no thought.")
+    return body
+
+
+def differences(was: Json, now: Json, where: str = "") -> list[str]:
+    """Every place where two JSON values differ, as "path: was X, is Y"."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        keys = sorted({*was, *now})
+        return [d for k in keys for d in differences(was.get(k), now.get(k), f"{where}.{k}" if where else k)]
+    if isinstance(was, list | tuple) and isinstance(now, list | tuple) and len(was) == len(now):
+        return [d for i, (a, b) in enumerate(zip(was, now, strict=True)) for d in differences(a, b, f"{where}[{i}]")]
+    return [] if was == now else [f"{where}: was {_short(was)}, is {_short(now)}"]
+
+
+def _short(value: Json) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

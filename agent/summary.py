@@ -1,0 +1,206 @@
+"""What a run came to, computed from its records alone: the funnel, money by evidence, scores, tokens, latency.
+
+Knows no live state: the same records always give the same summary, durations apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from agent.evidence import Arm, Rung
+from market.types import Evidence, Fill, Micro, PayoutSource, Resolution, Settlement, Side, notional, units
+from storage.records import LedgerRow, Record
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """How many decisions came how far, and why the others stopped. `shadow` searches were for the log alone."""
+
+    cycles: int
+    gated: int
+    searched: int
+    shadow: int
+    verified: int
+    corrected: int
+    traded: int
+    filled: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """Micro-dollars by evidence class, for fills of markets that resolved; others are counted as `open`."""
+
+    evidence: str
+    fills: int
+    fees: Micro
+    pnl: Micro
+    open: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraderLine:
+    """One strategy on the same windows through the same exchange."""
+
+    name: str
+    run_id: str
+    orders: int
+    fills: int
+    fees: Micro
+    pnl: Micro
+    money: tuple[Money, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds; None where nothing was measured."""
+
+    name: str
+    n: int
+    p50: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All that is told at the end of a run."""
+
+    run_id: str
+    data: str
+    notes: tuple[str, ...]
+    model: str
+    appended: int
+    compared: int
+    funnel: Funnel
+    traders: tuple[TraderLine, ...]
+    tokens: Mapping[str, int]
+    engine_tokens: int
+    dollars: float
+    latencies: tuple[Latency, ...]
+    ladder: tuple[Rung, ...]
+    halted: str = ""
+
+
+def funnel(decisions: Sequence[Record], filled: Iterable[str]) -> Funnel:
+    """Count decisions by how far they came. `filled` are the ids of decisions with a fill."""
+    thoughts = [_thought(d) for d in decisions]
+    searches = [t["search"] for t in thoughts if t["search"]]
+    shadow = sum(1 for t in thoughts if t["search"] and t["gate"]["reason"])
+    return Funnel(
+        cycles=len(decisions),
+        gated=sum(1 for t in thoughts if t["gate"]["reason"]),
+        searched=len(searches),
+        shadow=shadow,
+        verified=sum(1 for s in searches if any(c["verdict"] == "supported" for c in s["path"])),
+        corrected=sum(1 for s in searches if s["correction"]),
+        traded=sum(1 for t in thoughts if t["action"] == "take"),
+        filled=len(set(filled)),
+        reasons=dict(Counter(t["reason"] for t in thoughts if t["action"] != "take").most_common()),
+    )
+
+
+def _thought(record: Record) -> dict[str, Any]:
+    body: Any = record.body["thought"]
+    return dict(body)
+
+
+def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple[Money, ...]:
+    """Profit of each evidence class: what resolved shares paid, less what they and their fees cost."""
+    rows = []
+    for kind in Evidence:
+        own = [f for f in fills if f.evidence is kind]
+        if not own:
+            continue
+        ended = [(f, p) for f in own if (p := _payout(f, resolutions)) is not None]
+        rows.append(
+            Money(
+                evidence=kind.value,
+                fills=len(own),
+                fees=sum(f.fee for f in own),
+                pnl=sum(f.cash + _worth(f, payout) for f, payout in ended),
+                open=len(own) - len(ended),
+            )
+        )
+    return tuple(rows)
+
+
+def _payout(fill: Fill, resolutions: Mapping[str, Resolution]) -> Decimal | None:
+    resolution = resolutions.get(fill.market_id)
+    return resolution.pays(fill.outcome) if resolution else None
+
+
+def _worth(fill: Fill, payout: Decimal) -> Micro:
+    paid = notional(payout, fill.size)
+    return paid if fill.side is Side.BUY else -paid
+
+
+def balance(cash: Micro, fills: Sequence[Fill], settlements: Sequence[Settlement]) -> Micro:
+    """What must be in the account: the money it began with and every change since."""
+    return cash + sum(f.cash for f in fills) + sum(s.cash for s in settlements)
+
+
+def tokens(rows: Iterable[LedgerRow]) -> dict[str, int]:
+    """Charged tokens by phase."""
+    total: Counter[str] = Counter()
+    for row in rows:
+        total[row.phase.value] += row.prompt + row.generated
+    return dict(total)
+
+
+def latency(name: str, milliseconds: Sequence[float]) -> Latency:
+    """Median and 99th percentile, by the nearest rank."""
+    ordered = sorted(milliseconds)
+    if not ordered:
+        return Latency(name, 0, None, None)
+    pick = [ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99)]
+    return Latency(name, len(ordered), pick[0], pick[1])
+
+
+def arms(decisions: Sequence[Record], spent: Mapping[str, tuple[int, float, float]]) -> list[Arm]:
+    """The rungs that the run's own decisions hold: mid, search, verify, correct.
+
+    `spent` is (tokens, dollars, milliseconds) by decision id; the verifying and correcting rungs come with the search,
+    so they carry its cost.
+    """
+    names = {"mid": "market mid", "search": "+ search", "verify": "+ verify", "correct": "+ correct"}
+    total = tuple(map(sum, zip(*spent.values(), strict=True))) if spent else (0, 0.0, 0.0)
+    found = []
+    for key, name in names.items():
+        forecasts = {d.key: p for d in decisions if (p := _arm(_thought(d), key)) is not None}
+        cost = (0, 0.0, 0.0) if key == "mid" else total
+        found.append(Arm(name, forecasts, int(cost[0]), float(cost[1]), float(cost[2])))
+    return found
+
+
+def _arm(thought: Mapping[str, Any], key: str) -> float | None:
+    """A decision that was not searched forecast the mid on every rung."""
+    if thought["mid"] is None:
+        return None
+    return float(thought["search"]["arms"][key] if thought["search"] else thought["mid"])
+
+
+def outcomes(decisions: Sequence[Record], resolutions: Mapping[str, Resolution]) -> dict[str, float]:
+    """What YES paid, by decision id, for decisions whose market resolved."""
+    found = {}
+    for d in decisions:
+        market: Any = d.body["market"]
+        resolution = resolutions.get(str(market["id"]))
+        if resolution is not None and resolution.payout is not None:
+            found[d.key] = float(resolution.payout)
+    return found
+
+
+def dollars(amount: Micro) -> str:
+    """Micro-dollars for people, signed, to the cent."""
+    return f"{units(amount):+,.2f}"
+
+
+def sources(resolutions: Iterable[Resolution]) -> dict[str, int]:
+    """How many outcomes are official, inferred and missing."""
+    count = Counter(r.source for r in resolutions)
+    return {s.value: count[s] for s in PayoutSource}

@@ -1,0 +1,175 @@
+"""A whole run over the sample with the scripted engine: complete, repeatable, resumable, balanced."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Edgeclaw, command
+
+pytestmark = [pytest.mark.sample, pytest.mark.usefixtures("sample")]
+RUN = ("run", "--feed", "sample", "--engine", "scripted", "--json")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """One finished run, shared by the tests that only read it."""
+    home = tmp_path_factory.mktemp("finished")
+    line, env = command(home, *RUN)
+    ran = subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return home, json.loads(ran.stdout)
+
+
+def rows(home: Path, sql: str, *values: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(home / "edgeclaw.db") as connection:
+        return connection.execute(sql, values).fetchall()
+
+
+def chain(home: Path) -> list[tuple[Any, ...]]:
+    return rows(home, "SELECT run_id, seq, kind, key, hash FROM records ORDER BY run_id, seq")
+
+
+def test_54_decisions_each_with_a_reason_and_a_tree(done: tuple[Path, dict[str, Any]], edgeclaw: Edgeclaw) -> None:
+    home, summary = done
+    listed = edgeclaw("log", "list", "--json", at=home).json
+    assert len(listed) == 54 == summary["funnel"]["cycles"]
+    assert all(d["reason"] for d in listed)
+    shown = edgeclaw("log", "show", listed[-1]["id"], "--json", at=home).json
+    assert len(shown["nodes"]) == 27 and shown["thought"]["book"] and shown["outcome"]["source"] == "official"
+    assert {"support", "base_rate", "low", "high"} <= set(shown["thought"]["search"]["path"][0]["evidence"])
+    assert sum(t["prompt"] + t["generated"] for t in shown["tokens"]) <= 400
+
+
+def test_tokens_by_phase_equal_the_engines_own_count(done: tuple[Path, dict[str, Any]]) -> None:
+    summary = done[1]
+    assert sum(summary["tokens"].values()) == summary["engine_tokens"] > 0
+
+
+def test_the_ladder_holds_the_mid_a_placebo_and_says_why_there_is_no_diffusion(
+    done: tuple[Path, dict[str, Any]],
+) -> None:
+    rungs = {r["name"]: r for r in done[1]["ladder"]}
+    assert rungs["market mid"]["n"] >= 50
+    assert "reference" in rungs["diffusion"]["note"] and rungs["diffusion"]["n"] == 0
+    assert rungs["placebo: random"]["n"] == rungs["market mid"]["n"]
+
+
+def test_baselines_fill_and_settle_where_the_agent_abstains(done: tuple[Path, dict[str, Any]]) -> None:
+    traders = {t["name"]: t for t in done[1]["traders"]}
+    assert traders["late_favourite"]["fills"] > 0 and traders["late_favourite"]["fees"] > 0
+    assert [m["evidence"] for m in traders["late_favourite"]["money"]] == ["book_cross"]
+    assert traders["market_mid"]["orders"] == 0
+
+
+def test_money_balances_to_the_micro_unit_from_the_raw_records(done: tuple[Path, dict[str, Any]]) -> None:
+    """Recomputed here from the record bodies alone, with arithmetic of its own."""
+    home, summary = done
+    for trader in summary["traders"]:
+        cash, held, fees = 1_000_000_000, dict[str, int](), 0
+        end: dict[str, Any] = {}
+        for kind, text in rows(home, "SELECT kind, body FROM records WHERE run_id = ? ORDER BY seq", trader["run_id"]):
+            body = json.loads(text)
+            if kind == "fill":
+                gross = int(Decimal(body["price"]) * body["size"])
+                buys = body["side"] == "buy"
+                name = f"{body['market_id']}/{body['outcome']}"
+                cash += -gross - body["fee"] if buys else gross - body["fee"]
+                held[name] = held.get(name, 0) + (body["size"] if buys else -body["size"])
+                fees += body["fee"]
+            elif kind == "settlement":
+                cash += int(Decimal(body["payout"]) * body["size"])
+                held[f"{body['market_id']}/{body['outcome']}"] -= body["size"]
+            elif kind == "end":
+                end = body
+        assert end["cash"] == cash
+        assert {k: v for k, v in held.items() if v} == end["holdings"] == {}
+        assert (trader["fees"], trader["pnl"]) == (fees, cash - 1_000_000_000)
+
+
+def test_a_second_run_recomputes_everything_and_adds_nothing(
+    done: tuple[Path, dict[str, Any]], edgeclaw: Edgeclaw
+) -> None:
+    home, first = done
+    before = chain(home)
+    again = edgeclaw(*RUN, at=home).json
+    assert again["appended"] == 0 and again["compared"] == first["appended"]
+    assert chain(home) == before
+
+
+def test_killed_half_way_and_started_again(done: tuple[Path, dict[str, Any]], home: Path, edgeclaw: Edgeclaw) -> None:
+    home.mkdir()
+    line, env = command(home, *RUN)
+    running = subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    database = home / "edgeclaw.db"
+    for _ in range(3000):
+        if database.exists() and _decided(database) >= 20:
+            break
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    assert 20 <= _decided(database) < 54
+    resumed = edgeclaw(*RUN).json
+    assert resumed["compared"] > 0 and resumed["appended"] > 0
+    assert chain(home) == chain(done[0]), "the same decisions, ids and hashes as a run that was never interrupted"
+
+
+def _decided(database: Path) -> int:
+    try:
+        with sqlite3.connect(database, timeout=5) as connection:
+            found: int = connection.execute("SELECT count(*) FROM records WHERE kind = 'decision'").fetchone()[0]
+            return found
+    except sqlite3.OperationalError:
+        return 0
+
+
+def test_every_decision_replays_and_the_log_verifies(done: tuple[Path, dict[str, Any]], edgeclaw: Edgeclaw) -> None:
+    replayed = edgeclaw("log", "replay", "--all", "--json", at=done[0])
+    assert replayed.code == 0 and [r["differences"] for r in replayed.json] == [[]] * 54
+    assert edgeclaw("log", "verify", "--json", at=done[0]).json == []
+
+
+def test_a_flipped_byte_is_named(done: tuple[Path, dict[str, Any]], home: Path, edgeclaw: Edgeclaw) -> None:
+    home.mkdir()
+    with sqlite3.connect(done[0] / "edgeclaw.db") as source, sqlite3.connect(home / "edgeclaw.db") as copy:
+        source.backup(copy)
+        found = copy.execute("SELECT run_id, seq, key, body FROM records WHERE kind = 'decision' LIMIT 1 OFFSET 7")
+        run_id, seq, key, body = found.fetchone()
+        copy.execute(
+            "UPDATE records SET body = ? WHERE run_id = ? AND seq = ?",
+            (body.replace("abstain", "abstaim"), run_id, seq),
+        )
+    verified = edgeclaw("log", "verify")
+    assert verified.code == 1 and key in verified.out
+    assert edgeclaw("log", "verify", "--json").json
+
+
+def test_a_changed_answer_is_a_readable_difference(
+    done: tuple[Path, dict[str, Any]], home: Path, edgeclaw: Edgeclaw
+) -> None:
+    home.mkdir()
+    with sqlite3.connect(done[0] / "edgeclaw.db") as source, sqlite3.connect(home / "edgeclaw.db") as copy:
+        source.backup(copy)
+        copy.execute("UPDATE observations SET payout = 1000000 - payout")
+    replayed = edgeclaw("log", "replay", "--all")
+    assert replayed.code == 1 and "came out differently" in replayed.out and "was" in replayed.out
+
+
+def test_a_short_run_is_a_run_of_its_own(edgeclaw: Edgeclaw) -> None:
+    short = edgeclaw(*RUN, "--cycles", "2").json
+    assert short["funnel"]["cycles"] == 2
+    longer = edgeclaw(*RUN, "--cycles", "3").json
+    assert longer["run_id"] != short["run_id"] and longer["compared"] == 0
+
+
+def test_a_paced_run_decides_what_a_fast_one_does(edgeclaw: Edgeclaw) -> None:
+    fast = edgeclaw(*RUN, "--cycles", "2").json
+    paced = edgeclaw(*RUN, "--cycles", "2", "--speed", "2000").json
+    assert paced["run_id"] == fast["run_id"] and paced["appended"] == 0

@@ -1,0 +1,74 @@
+"""Configuration: every key known, every mistake one plain sentence."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agent.config import PROFILES, Config, known_keys, load
+from market.errors import EdgeclawError, Misconfigured
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "edgeclaw.example.yaml"
+
+
+def refusal(text: str, tmp_path: Path) -> str:
+    file = tmp_path / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(Misconfigured) as error:
+        load(file)
+    assert error.value.exit_code == 2
+    return error.value.sentence()
+
+
+def test_the_example_names_every_key_with_its_default() -> None:
+    tree = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    named = {f"{s}.{k}" for s, keys in tree.items() for k in keys}
+    assert named == {k for k in known_keys() if k.count(".") == 1}
+    assert load(EXAMPLE) == Config()
+
+
+def test_profiles_load_and_search_within_400_tokens() -> None:
+    for profile in PROFILES:
+        load(None, profile=profile)
+    settings = load(None, profile="sample").settings(counted_in_tokens=True)
+    assert settings.shadow and settings.limits.tokens == 400 and settings.limits.seconds is None
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path) -> None:
+    said = refusal("edge: {tre_search: {depth: 3}}", tmp_path)
+    assert "'edge.tre_search'" in said and "'edge.tree_search'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("edge: {budget: {tokens: lots}}", "edge.budget.tokens"),
+        ("edge: {tree_search: {depth: 9}}", "edge.tree_search.depth"),
+        ("trading: {cash: -1}", "trading.cash"),
+        ("trading: {cash: .nan}", "trading.cash"),
+        ("edge: [1, 2]", "edge"),
+        ("just a sentence", "sections"),
+        ("edge: {a: [", "not valid YAML"),
+    ],
+)
+def test_mistakes_are_named(text: str, named: str, tmp_path: Path) -> None:
+    said = refusal(text, tmp_path)
+    assert named in said and "\n" not in said
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EdgeclawError, match="no configuration file at"):
+        load(tmp_path / "none.yaml")
+
+
+def test_durations_and_overrides() -> None:
+    made = load(
+        None, {"edge.latency_limit": "100ms", "trading.max_book_age": "2m", "edge.tree_search.policy": "greedy"}
+    )
+    assert made.edge.latency_limit == 0.1 and made.trading.max_book_age == 120
+    assert made.settings(counted_in_tokens=False).policy.branching == 1
+
+
+def test_where_things_are_stored_is_not_part_of_a_run() -> None:
+    assert load(None, {"storage.url": "sqlite:///x"}).identity() == Config().identity()
+    assert load(None, {"edge.budget.tokens": 7}).identity() != Config().identity()

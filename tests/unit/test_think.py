@@ -1,0 +1,222 @@
+"""Thinking about one market: gate, search within its budget, verification, one correction, belief, decision."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent import prompts
+from agent.budget import Limits
+from agent.gate import book_fault, gate
+from agent.inputs import Inputs, Settings
+from agent.llm.engine import Engine
+from agent.llm.scripted import ScriptedEngine
+from agent.search.tree import Policy
+from agent.thought import Thought, think, written
+from market.fees import schedule
+from market.types import UNIT, Book, Market, Outcome
+from storage.records import Observation, Phase
+from strategies.claims import LADDER, legal
+from strategies.edge import EdgeRule
+from strategies.features import BUCKETS, Features
+from strategies.sizing import Sizing
+from strategies.verification import Finding, Verdict
+from tests.fakes import START, book, levels, market
+
+BUCKETS_NOW = {name: options[-1] for name, options in BUCKETS.items()}
+BOOK = book()
+BEAM = Policy.named("beam", depth=5, branching=3, width=2, max_nodes=27)
+
+
+class Past:
+    """History from a list of rows; keeps the promise of the port."""
+
+    def __init__(self, rows: Sequence[Observation] = ()) -> None:
+        self.rows = rows
+
+    async def observations(
+        self, source: str, *, as_of: datetime, window: int, seconds_left: tuple[int, int]
+    ) -> Sequence[Observation]:
+        low, high = seconds_left
+        return [r for r in self.rows if r.known_at < as_of and r.at < as_of and low <= r.seconds_left <= high]
+
+
+def row(number: int, payout: int, *, mid: int = 500_000, buckets: dict[str, str] | None = None) -> Observation:
+    m: Market = market(-1 - number)
+    return Observation(
+        m.id, m.opens_at, 900, 900, mid, buckets or BUCKETS_NOW, payout * UNIT, m.closes_at + timedelta(minutes=2), True
+    )
+
+
+def lifted(n: int = 200, share: float = 0.9) -> Past:
+    """A history in which everything that holds now was followed by Up far more often than priced."""
+    return Past([row(i, int(i % 10 < share * 10)) for i in range(2, n + 2)])
+
+
+def inputs(windows: int = 0, seen: Book | None = BOOK, **change: object) -> Inputs:
+    made = Settings(BEAM, Limits(tokens=4000), EdgeRule(), Sizing(), max_shift=0.5, shrink=0.5)
+    made = replace(made, **change)  # type: ignore[arg-type]
+    features = Features(500_000, 900, BUCKETS_NOW)
+    return Inputs(
+        market(), START, "source", seen, features, schedule("crypto", START), 1000 * UNIT, 0, 0, windows, "", made
+    )
+
+
+def thought(given_inputs: Inputs, history: Past, engine: Engine | None = None) -> Thought:
+    return asyncio.run(think(given_inputs, engine or copycat(), history))
+
+
+def copycat(effect: str = " up", decision: str = " up") -> ScriptedEngine:
+    """A model that reads the present buckets off the prompt and always claims `effect`."""
+
+    def rule(text: str, labels: tuple[str, ...]) -> list[float]:
+        now = text.rsplit("now: ", 1)[1]
+        told = [f"{text.rsplit(' ', 1)[1]}{label}" for label in labels]
+        wanted = decision if text.endswith("decision") else effect
+        return [9.0 if t in now or label == wanted else 1.0 for t, label in zip(told, labels, strict=True)]
+
+    return ScriptedEngine(rule)
+
+
+def test_thin_history_shuts_the_gate_and_costs_nothing() -> None:
+    made = thought(inputs(windows=49), lifted())
+    assert (made.action, made.reason, made.forecast, made.budget.tokens) == ("abstain", "thin_history", None, 0)
+    assert made.probability == made.mid == 0.5
+
+
+def test_a_shadow_search_is_kept_and_never_traded_on() -> None:
+    made = thought(inputs(windows=3, shadow=True), lifted())
+    assert made.forecast is not None and made.forecast.tree.visits and made.budget.tokens > 0
+    assert (made.action, made.reason, made.belief) == ("abstain", "thin_history", None)
+
+
+def test_verified_claims_lead_to_an_order() -> None:
+    made = thought(inputs(windows=200), lifted())
+    assert made.forecast is not None
+    assert [c.verdict for c in made.forecast.path[:4]] == [Verdict.SUPPORTED] * 4
+    assert made.action == "take" and made.wish is not None and made.wish.outcome is Outcome.YES
+    assert made.probability is not None and made.probability > 0.55
+    assert made.belief is not None and made.belief.support == 200
+
+
+def test_claims_that_history_refutes_lead_to_none() -> None:
+    made = thought(inputs(windows=200, correct=False), lifted(), copycat(" down", " down"))
+    assert made.forecast is not None
+    assert {c.verdict for c in made.forecast.path[:4]} == {Verdict.REFUTED}
+    assert made.action == "abstain" and made.reason == "no_verified_claim"
+
+
+def test_one_correction_on_a_finding_and_it_is_checked_too() -> None:
+    made = thought(inputs(windows=200), lifted(), copycat(" down", " abstain"))
+    assert made.forecast is not None and made.forecast.correction is not None
+    correction = made.forecast.correction
+    assert correction.finding is Finding.WRONG_SIGN and made.budget.spent[Phase.CORRECT].charged > 0
+    assert correction.replacement is None or correction.replacement.finding is None
+    others = [c for i, c in enumerate(made.forecast.path) if i != correction.index]
+    assert sum(c.verdict is Verdict.REFUTED for c in others) == 3, "one round, claim-local"
+
+
+def test_a_false_claim_is_replaced_by_a_true_one() -> None:
+    def liar(text: str, labels: tuple[str, ...]) -> list[float]:
+        if "wrong:" in text:
+            told = text.rsplit("wrong: ", 1)[1]
+            return [9.0 if f" is{label} now" in told or label == " up" else 1.0 for label in labels]
+        return [9.0 if label == " up" else 1.0 for label in labels]
+
+    made = thought(inputs(windows=200), lifted(), ScriptedEngine(liar))
+    assert made.forecast is not None and made.forecast.correction is not None
+    assert made.forecast.correction.finding is Finding.FALSE_NOW
+    replaced = made.forecast.correction.replacement
+    assert replaced is not None and replaced.verdict is Verdict.SUPPORTED
+
+
+@settings(max_examples=40, deadline=None)
+@given(tokens=st.integers(0, 900), seed=st.integers(0, 10**6), width=st.integers(1, 4), self_verify=st.booleans())
+def test_never_over_budget_by_a_token_and_always_an_answer(
+    tokens: int, seed: int, width: int, self_verify: bool
+) -> None:
+    policy = replace(BEAM, width=width)
+    asked = inputs(200, limits=Limits(tokens=tokens), policy=policy, self_verify=self_verify)
+    engine = ScriptedEngine(seed=seed)
+    made = thought(asked, lifted(), engine)
+    assert made.budget.tokens == engine.usage.charged <= tokens
+    assert made.probability is not None and 0 < made.probability < 1
+    if made.forecast is not None:
+        assert all(legal(v.item.checked.claim) for v in made.forecast.tree.visits if v.item.checked)
+        assert len(made.forecast.tree.visits) <= 27
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_same_seed_writes_the_same_thought(seed: int) -> None:
+    one, two = (written(thought(inputs(200), lifted(), ScriptedEngine(seed=seed))) for _ in range(2))
+    assert one == two
+
+
+def test_a_row_from_the_future_is_never_read() -> None:
+    late = [replace(r, known_at=START) for r in lifted().rows]
+    made = thought(inputs(windows=200), Past(late))
+    assert made.forecast is not None and {c.evidence.support for c in made.forecast.path} == {0}
+
+
+@pytest.mark.parametrize("calls", [0, 1, 4, 7])
+def test_a_dying_engine_leaves_the_incumbent_and_no_trade(calls: int) -> None:
+    engine = copycat()
+    dying = ScriptedEngine(rule=engine._rule, fail_after=calls)
+    made = thought(inputs(windows=200), lifted(), dying)
+    assert made.forecast is not None and made.forecast.failed and made.forecast.tree.stop in ("engine", "complete")
+    assert made.action == "abstain" and made.reason == "engine_unavailable" and made.belief is None
+
+
+def test_a_passed_deadline_ends_the_search_and_keeps_what_there_is() -> None:
+    made = thought(inputs(windows=200, limits=Limits(seconds=0.0)), lifted())
+    assert made.forecast is not None and made.forecast.tree.stop == "deadline" and made.action == "abstain"
+
+
+def test_frugal_allocation_walks_a_single_path_where_the_edge_hardly_pays() -> None:
+    frugal = thought(inputs(windows=200, max_shift=0.18), lifted())
+    full = thought(inputs(windows=200, max_shift=0.18, frugal=False), lifted())
+    assert frugal.forecast and full.forecast
+    assert (frugal.forecast.policy, full.forecast.policy) == ("greedy", "beam")
+    assert frugal.budget.tokens < full.budget.tokens
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        (None, "no_book"),
+        (book(bids=()), "one_sided_book"),
+        (book(asks=()), "one_sided_book"),
+        (book(bids=levels(("0.52", 1)), asks=levels(("0.51", 1))), "crossed_book"),
+        (book(bids=levels(("0.01", 1)), asks=levels(("0.99", 1))), "placeholder_book"),
+        (book(START - timedelta(seconds=16)), "stale_book"),
+    ],
+)
+def test_the_gate_names_what_is_wrong_with_a_book(seen: Book | None, reason: str) -> None:
+    made = thought(inputs(200, seen, shadow=True), lifted())
+    assert (made.action, made.reason, made.forecast) == ("abstain", reason, None)
+
+
+def test_the_gate_shuts_where_no_edge_could_pay() -> None:
+    dear = book(bids=levels(("0.30", 10)), asks=levels(("0.70", 10)))
+    assert gate(inputs(200, dear)).reason == "edge_below_costs"
+    assert gate(replace(inputs(200), blocked="halted")).reason == "halted"
+    assert gate(replace(inputs(200), features=None)).reason == "no_features"
+    assert book_fault(book()) == ""
+
+
+def test_nothing_from_outside_reaches_a_prompt() -> None:
+    text = prompts.opening(BUCKETS_NOW).text
+    assert "now: " in text and market().question not in text and market().slug not in text
+    assert {r.name for r in LADDER} <= set(prompts.static().text.split())
+
+
+def test_the_fee_in_force_is_kept_with_the_decision() -> None:
+    body = written(thought(inputs(windows=200), lifted())).body
+    edge = body["edge"]
+    assert isinstance(edge, dict) and Decimal(str(edge["fee_rate"])) == Decimal("0.07")
