@@ -153,9 +153,7 @@ class Engine(Protocol):
         """Label probabilities for each question, from exact logits, all in one batch."""
         ...
 
-    async def score(
-        self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None
-    ) -> Scored: ...
+    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored: ...
 
     async def generate(
         self,

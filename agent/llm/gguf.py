@@ -1,0 +1,240 @@
+"""GGUF model files: read their tensors and rewrite the weights as Q8_0, with numpy alone.
+
+It knows the file format (version 3), not what the tensors mean. The same input always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from market.errors import DataInvalid
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+BLOCK = 32
+_MOSTLY_Q8_0 = 7  # what general.file_type says of such a file
+_TEXT, _ARRAY, _U32 = 8, 9, 4
+_SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # value type: bytes
+
+
+class Kind(IntEnum):
+    """Tensor types this module can read."""
+
+    F32 = 0
+    F16 = 1
+    Q4_0 = 2
+    Q4_1 = 3
+    Q8_0 = 8
+
+
+_SIZES = {Kind.F32: (1, 4), Kind.F16: (1, 2), Kind.Q4_0: (32, 18), Kind.Q4_1: (32, 20), Kind.Q8_0: (32, 34)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """`shape` has the row length first; `offset` counts from the start of the file's data."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    offset: int
+
+    @property
+    def bytes(self) -> int:
+        weights, size = _SIZES[self.kind]
+        return prod(self.shape) // weights * size
+
+
+@dataclass(frozen=True, slots=True)
+class Gguf:
+    """An opened file: `metadata` are the raw key-value bytes, `data` is everything after the header."""
+
+    pairs: int
+    metadata: bytes
+    file_type_at: int | None
+    alignment: int
+    tensors: tuple[Tensor, ...]
+    data: Bytes
+
+    def raw(self, tensor: Tensor) -> Bytes:
+        return self.data[tensor.offset : tensor.offset + tensor.bytes]
+
+    def values(self, tensor: Tensor) -> Floats:
+        """The tensor's weights in one dimension."""
+        return dequantised(self.raw(tensor), tensor.kind)
+
+
+def read(path: Path) -> Gguf:
+    """Raises DataInvalid when the file is damaged or holds tensors of another type."""
+    try:
+        content: Bytes = np.memmap(path, np.uint8, "r")
+        return _parsed(content)
+    except (ValueError, IndexError, struct.error, UnicodeDecodeError, OSError) as error:
+        raise DataInvalid(f"{path.name} is not a whole GGUF file: {error}.", next_step="Fetch it again.") from error
+
+
+def requantise(source: Path, target: Path, progress: Callable[[float], None] = lambda _: None) -> None:
+    """Write `source` to `target` with every matrix as Q8_0; vectors keep their values, as F32. `progress` hears 0..1.
+
+    Raises DataInvalid when `source` is damaged.
+    """
+    model = read(source)
+    whole = sum(tensor.bytes for tensor in model.tensors)
+    with target.open("wb") as file:
+        _write_header(file, model)
+        done = 0
+        for tensor in model.tensors:
+            packed = _repacked(model, tensor)
+            file.write(packed)
+            file.write(b"\0" * (-len(packed) % model.alignment))
+            done += tensor.bytes
+            progress(done / whole)
+
+
+def dequantised(raw: Bytes, kind: Kind) -> Floats:
+    """The float32 weights in packed bytes."""
+    if kind is Kind.F32:
+        return raw.view(np.float32)
+    if kind is Kind.F16:
+        return raw.view(np.float16).astype(np.float32)
+    blocks = raw.reshape(-1, _SIZES[kind][1])
+    scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
+    if kind is Kind.Q8_0:
+        return (blocks[:, 2:].view(np.int8).astype(np.float32) * scale).ravel()
+    low_high = blocks[:, -16:]
+    nibbles = np.concatenate([low_high & 15, low_high >> 4], axis=1).astype(np.float32)
+    if kind is Kind.Q4_0:
+        return ((nibbles - np.float32(8)) * scale).ravel()
+    return (nibbles * scale + blocks[:, 2:4].copy().view(np.float16).astype(np.float32)).ravel()
+
+
+def quantised(values: Floats) -> Bytes:
+    """Q8_0 bytes: per 32 weights a float16 scale and 32 signed bytes.
+
+    Raises DataInvalid for weights that are not finite or too large for a float16 scale.
+    """
+    blocks = values.reshape(-1, BLOCK)
+    largest = np.abs(blocks).max(axis=1, keepdims=True)
+    if not (largest < np.float32(127 * 65504)).all():
+        raise DataInvalid("A tensor holds weights that are no usable numbers.")
+    scale = (largest / np.float32(127)).astype(np.float16)
+    wide = scale.astype(np.float32)
+    levels = np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide > 0)).clip(-127, 127)
+    return np.concatenate([scale.view(np.uint8), levels.astype(np.int8).view(np.uint8)], axis=1).ravel()
+
+
+def _target_kind(tensor: Tensor) -> Kind:
+    return Kind.Q8_0 if len(tensor.shape) > 1 and tensor.shape[0] % BLOCK == 0 else Kind.F32
+
+
+def _repacked(model: Gguf, tensor: Tensor) -> bytes:
+    target = _target_kind(tensor)
+    if tensor.kind is target:
+        return model.raw(tensor).tobytes()
+    values = model.values(tensor)
+    return (quantised(values) if target is Kind.Q8_0 else values).tobytes()
+
+
+def _write_header(file: BinaryIO, model: Gguf) -> None:
+    metadata, pairs = bytearray(model.metadata), model.pairs
+    if model.file_type_at is None:
+        metadata += _text("general.file_type") + struct.pack("<II", _U32, _MOSTLY_Q8_0)
+        pairs += 1
+    else:
+        struct.pack_into("<I", metadata, model.file_type_at, _MOSTLY_Q8_0)
+    file.write(b"GGUF" + struct.pack("<IQQ", 3, len(model.tensors), pairs) + metadata)
+    offset = 0
+    for tensor in model.tensors:
+        packed = Tensor(tensor.name, tensor.shape, _target_kind(tensor), offset)
+        shape = struct.pack(f"<I{len(packed.shape)}Q", len(packed.shape), *packed.shape)
+        file.write(_text(packed.name) + shape + struct.pack("<IQ", packed.kind, offset))
+        offset += -(-packed.bytes // model.alignment) * model.alignment
+    file.write(b"\0" * (-file.tell() % model.alignment))
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+class _Cursor:
+    """Reads forward through the header."""
+
+    def __init__(self, content: Bytes) -> None:
+        self._content = content
+        self.at = 0
+
+    def take(self, count: int) -> bytes:
+        if count < 0 or self.at + count > len(self._content):
+            raise ValueError("it ends too early")
+        self.at += count
+        return self._content[self.at - count : self.at].tobytes()
+
+    def number(self, code: str) -> int:
+        return int(struct.unpack("<" + code, self.take(struct.calcsize(code)))[0])
+
+    def text(self) -> str:
+        return self.take(self.number("Q")).decode()
+
+    def skip(self, kind: int) -> None:
+        if kind == _TEXT:
+            self.take(self.number("Q"))
+        elif kind == _ARRAY:
+            inner, count = self.number("I"), self.number("Q")
+            if inner in _SCALARS:
+                self.take(_SCALARS[inner] * count)
+            else:
+                for _ in range(count):
+                    self.skip(inner)
+        elif kind in _SCALARS:
+            self.take(_SCALARS[kind])
+        else:
+            raise ValueError(f"a value has the unknown type {kind}")
+
+
+def _parsed(content: Bytes) -> Gguf:
+    cursor = _Cursor(content)
+    if cursor.take(4) != b"GGUF" or cursor.number("I") != 3:
+        raise ValueError("it does not begin as GGUF version 3 does")
+    count, pairs = cursor.number("Q"), cursor.number("Q")
+    start, alignment, file_type_at = cursor.at, 32, None
+    for _ in range(pairs):
+        key, kind = cursor.text(), cursor.number("I")
+        if key == "general.file_type" and kind == _U32:
+            file_type_at = cursor.at - start
+        if key == "general.alignment" and kind == _U32:
+            alignment = cursor.number("I")
+        else:
+            cursor.skip(kind)
+    if alignment <= 0 or alignment % 8:
+        raise ValueError(f"an alignment of {alignment} is impossible")
+    metadata = content[start : cursor.at].tobytes()
+    tensors = tuple(_tensor(cursor) for _ in range(count))
+    data = content[-(-cursor.at // alignment) * alignment :]
+    for tensor in tensors:
+        if tensor.offset + tensor.bytes > len(data):
+            raise ValueError(f"the tensor {tensor.name} is cut off")
+    return Gguf(pairs, metadata, file_type_at, alignment, tensors, data)
+
+
+def _tensor(cursor: _Cursor) -> Tensor:
+    name, dimensions = cursor.text(), cursor.number("I")
+    if not 1 <= dimensions <= 4:
+        raise ValueError(f"the tensor {name} has {dimensions} dimensions")
+    shape = tuple(cursor.number("Q") for _ in range(dimensions))
+    kind, offset = cursor.number("I"), cursor.number("Q")
+    if kind not in set(Kind):
+        raise ValueError(f"the tensor {name} has the type {kind}, which cannot be read")
+    if shape[0] % _SIZES[Kind(kind)][0]:
+        raise ValueError(f"the tensor {name} has rows of {shape[0]}")
+    return Tensor(name, shape, Kind(kind), offset)

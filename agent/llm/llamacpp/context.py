@@ -1,0 +1,305 @@
+"""A model and its key-value cache behind llama.cpp's C API: tokens, sequences, cells and logits, all synchronous.
+
+It knows nothing of prompts or of the event loop; who calls decides what is worth keeping. Not thread-safe, except for
+turning text into tokens, which only reads the vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.llm.llamacpp.abi import AbortCallback, Batch, Library, ProgressCallback
+from agent.llm.llamacpp.prefixes import Row
+from market.clock import monotonic
+from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
+
+Logits = NDArray[np.float32]
+
+FORKS = 16
+_PAGE = 8  # cells in one placeholder page
+_PAGES = 64
+_ROWS = 512  # rows in one decode, all in one micro-batch
+_MAX_SEQUENCES = 128
+_ABORTED = 2
+
+
+class Stop:
+    """When a call has to end: at an instant of the monotonic clock, or when its caller has gone."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self._at = None if deadline is None else monotonic() + deadline
+        self.cancelled = False
+
+    def __call__(self) -> bool:
+        return self.cancelled or (self._at is not None and monotonic() >= self._at)
+
+    def check(self) -> None:
+        """Raises EngineTimeout when it is time."""
+        if self():
+            raise EngineTimeout("The model was stopped at its deadline.")
+
+
+class Model:
+    """A loaded GGUF file. Raises NotReady when the file is missing or no model this engine can fork."""
+
+    def __init__(self, library: Library, path: Path, progress: Callable[[float], None] | None = None) -> None:
+        if not path.is_file():
+            raise NotReady(f"The model file {path} does not exist.", next_step="Run: edgeclaw install edge-runtime")
+        self.library = library
+        params = library.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.use_extra_bufts = "AMX" not in library.system  # builds with AMX crash in their first matrix product
+        if progress is not None:
+            self._progress = ProgressCallback(lambda done, _: (progress(done), True)[1])
+            params.progress_callback = c.cast(self._progress, c.c_void_p)
+        self.handle = library.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise NotReady(f"{path.name} cannot be loaded as a GGUF model.", next_step="Install the model again.")
+        if library.llama_model_is_recurrent(self.handle) or library.llama_model_is_hybrid(self.handle):
+            raise NotReady(f"{path.name} is a recurrent model, whose state cannot be shared.", next_step="Use another.")
+        self._vocab = library.llama_model_get_vocab(self.handle)
+        self.vocabulary = library.llama_vocab_n_tokens(self._vocab)
+        self.sliding_window = library.llama_model_n_swa(self.handle)
+
+    @property
+    def description(self) -> str:
+        text = c.create_string_buffer(128)
+        self.library.llama_model_desc(self.handle, text, len(text))
+        return text.value.decode("utf-8", "replace")
+
+    def tokens(self, text: str, *, opening: bool = False, special: bool = True) -> tuple[int, ...]:
+        """Token numbers; `opening` puts the model's begin token first, if it has one."""
+        raw = text.encode()
+        room = len(raw) + 8
+        found = (c.c_int32 * room)()
+        begin = opening and self.library.llama_vocab_get_add_bos(self._vocab)
+        count = self.library.llama_tokenize(self._vocab, raw, len(raw), found, room, begin, special)
+        if count < 0:
+            raise EngineUnavailable("The model's tokenizer did not accept the text.")
+        return tuple(found[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token stands for; none for control tokens."""
+        text = c.create_string_buffer(256)
+        length = self.library.llama_token_to_piece(self._vocab, token, text, len(text), 0, False)
+        return text.raw[: max(0, length)]
+
+    def ends(self, token: int) -> bool:
+        return bool(self.library.llama_vocab_is_eog(self._vocab, token))
+
+    def close(self) -> None:
+        if self.handle:
+            self.library.llama_model_free(self.handle)
+            self.handle = None
+
+
+class Context:
+    """The unified cache of one model, with `sequences` sequences for prompts and FORKS for samples.
+
+    llama.cpp fills the lowest free cells first. All cells below `top` are kept occupied, so where a row lands is
+    settled before it is evaluated: placeholders hold the cells to be skipped.
+    """
+
+    def __init__(self, model: Model, *, threads: int, cells: int, sequences: int) -> None:
+        if not 2 <= sequences <= _MAX_SEQUENCES:
+            raise Misconfigured(f"An engine has 2 to {_MAX_SEQUENCES} sequences, not {sequences}.")
+        self.model, self._api = model, model.library
+        self.sequences, self.threads = sequences, threads
+        self.forks = range(sequences, sequences + FORKS)
+        self._buried, self._buried_primed, self.buried_forks, self._pad = range(
+            sequences + FORKS, sequences + FORKS + 4
+        )
+        self._pages = range(self._pad + 1, self._pad + 1 + _PAGES)
+        self.cells = -(-cells // 256) * 256
+        self.lanes = 16 if "AVX512 = 1" in self._api.system else 8
+        self.top = 0
+        self.stop = Stop(None)
+        self._abort = AbortCallback(lambda _: self.stop())
+        self._held: dict[int, tuple[int, int]] = {}  # cell -> its page's sequence, place in the page
+        self.handle = self._created()
+        self._memory = self._api.llama_get_memory(self.handle)
+        self._fill_batch()
+        self._placeholder = self._captured_page()
+
+    def _created(self) -> int:
+        params = self._api.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = self.cells, _ROWS, _ROWS
+        params.n_seq_max = self._pages.stop
+        params.n_threads = params.n_threads_batch = self.threads
+        params.kv_unified, params.flash_attn_type, params.no_perf = True, 0, True
+        handle = self._api.llama_init_from_model(self.model.handle, params)
+        if not handle:
+            raise NotReady("The model cannot be given a context.", next_step="Set a smaller context.")
+        shown = [getattr(self._api, f"llama_n_{what}")(handle) for what in ("ctx", "batch", "ubatch", "seq_max")]
+        expected = [self.cells, _ROWS, _ROWS, self._pages.stop]
+        if [*shown, self._api.llama_n_threads(handle)] != [*expected, self.threads]:
+            raise self._api.mismatch("the context is not what was asked for")
+        self._api.llama_set_abort_callback(handle, self._abort, None)
+        return int(handle)
+
+    def _fill_batch(self) -> None:
+        width = self._pages.stop
+        self._tokens, self._positions = np.zeros(_ROWS, np.int32), np.zeros(_ROWS, np.int32)
+        self._counts, self._outputs = np.zeros(_ROWS, np.int32), np.zeros(_ROWS, np.int8)
+        self._ids = np.zeros((_ROWS, width), np.int32)
+        self._id_rows = np.arange(_ROWS, dtype=np.uint64) * np.uint64(width * 4) + np.uint64(self._ids.ctypes.data)
+        arrays = (self._tokens, self._positions, self._counts, self._id_rows, self._outputs)
+        token, pos, count, ids, outputs = (array.ctypes.data for array in arrays)
+        self._batch = Batch(0, token, None, pos, count, ids, outputs)
+
+    def _captured_page(self) -> c.Array[c.c_char]:
+        """The saved state of one page of cells, to be put wherever cells must not be used."""
+        self._decode([Row(0, at, (self._pad,), False, at) for at in range(_PAGE)])
+        size = self._api.llama_state_seq_get_size(self.handle, self._pad)
+        page = c.create_string_buffer(size)
+        if self._api.llama_state_seq_get_data(self.handle, page, size, self._pad) != size:
+            raise self._api.mismatch("a saved state has another size")
+        self._remove(self._pad)
+        return page
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """`target` begins with the first `length` tokens of `source`, without copying them."""
+        self._api.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def bury(self, sequence: int) -> None:
+        """Forget a sequence; its cells stay occupied until the next `flush`."""
+        self._api.llama_memory_seq_cp(self._memory, sequence, self._buried, -1, -1)
+        self._remove(sequence)
+
+    def keep_buried(self) -> None:
+        """Let what is buried now survive every `flush`: it lies among primed prefixes."""
+        self._api.llama_memory_seq_cp(self._memory, self._buried, self._buried_primed, -1, -1)
+        self._remove(self._buried)
+
+    def flush(self, *, keep: frozenset[int], floor: int) -> None:
+        """Free every cell from `floor` on; the sequences in `keep` lie below it."""
+        for sequence in range(self._pages.stop):
+            if sequence not in keep and sequence != self._buried_primed:
+                self._remove(sequence)
+        self._held.clear()
+        self.top = floor
+
+    def drop_forks(self, top: int) -> None:
+        """Free every cell from `top` on, all of which belong to forks."""
+        for sequence in (*self.forks, self.buried_forks, *self._pages):
+            self._remove(sequence)
+        self._held.clear()
+        self.top = top
+
+    def evaluate(self, rows: Sequence[Row]) -> dict[int, Logits]:
+        """Logits of the wanted rows, by row number. The rows' cells lie above `top`, ascending.
+
+        Raises EngineTimeout when stopped, EngineUnavailable when the library fails; then a `flush` is due.
+        """
+        found: dict[int, Logits] = {}
+        for first, chunk in self._chunks(rows):
+            cells = [row.cell for row in chunk]
+            if cells[-1] - self.top >= len(cells):
+                self.reserve(cells, self._buried)
+                self.release(cells)
+            self.top = cells[-1] + 1
+            found |= {first + at: logits for at, logits in self._decode(chunk).items()}
+        return found
+
+    def step(self, rows: Sequence[Row]) -> dict[int, Logits]:
+        """Like `evaluate`, for at most _ROWS rows whose cells were reserved before."""
+        ordered = sorted(range(len(rows)), key=lambda at: rows[at].cell)
+        self.release([rows[at].cell for at in ordered])
+        found = self._decode([rows[at] for at in ordered])
+        return {ordered[at]: logits for at, logits in found.items()}
+
+    def reserve(self, cells: Sequence[int], buried: int) -> None:
+        """Occupy all cells from `top` to the last of `cells`; what is not among them is buried in that sequence."""
+        base, wanted = self.top, set(cells)
+        count = cells[-1] + 1 - base
+        if count > _PAGE * _PAGES:
+            raise EngineUnavailable("Too many cells are asked for at once.")
+        for number in range(-(-count // _PAGE)):
+            page = self._pages[number]
+            put = self._api.llama_state_seq_set_data(self.handle, self._placeholder, len(self._placeholder), page)
+            if put != len(self._placeholder):
+                raise EngineUnavailable("The model's cache is full.")
+        for offset in range(count):
+            page, place = self._pages[offset // _PAGE], offset % _PAGE
+            if base + offset in wanted:
+                self._held[base + offset] = (page, place)
+            else:
+                self._api.llama_memory_seq_cp(self._memory, page, buried, place, place + 1)
+                self._remove(page, place, place + 1)
+        if rest := count % _PAGE:
+            self._remove(self._pages[count // _PAGE], rest, _PAGE)
+        self.top = base + count
+
+    def release(self, cells: Sequence[int]) -> None:
+        """Free reserved cells for the rows about to be evaluated."""
+        places = [self._held.pop(cell) for cell in cells]
+        for page, group in groupby(places, key=lambda held: held[0]):
+            within = [place for _, place in group]
+            if within[-1] - within[0] + 1 == len(within):
+                self._remove(page, within[0], within[-1] + 1)
+            else:
+                for place in within:
+                    self._remove(page, place, place + 1)
+
+    def bury_held(self, buried: int) -> None:
+        """Give the pages back; reserved cells not used stay occupied."""
+        for page, place in self._held.values():
+            self._api.llama_memory_seq_cp(self._memory, page, buried, place, place + 1)
+            self._remove(page, place, place + 1)
+        self._held.clear()
+
+    def close(self) -> None:
+        if self.handle:
+            self._api.llama_free(self.handle)
+            self.handle = 0
+
+    def _remove(self, sequence: int, start: int = -1, end: int = -1) -> None:
+        self._api.llama_memory_seq_rm(self._memory, sequence, start, end)
+
+    def _chunks(self, rows: Sequence[Row]) -> Iterator[tuple[int, list[Row]]]:
+        """Runs of rows that fit one decode and whose cells fit the placeholder pages; with their first row's number."""
+        chunk: list[Row] = []
+        for number, row in enumerate(rows):
+            if chunk and (len(chunk) == _ROWS - 1 or row.cell - self.top >= _PAGE * _PAGES):
+                yield number - len(chunk), chunk
+                chunk = []
+            chunk.append(row)
+        if chunk:
+            yield len(rows) - len(chunk), chunk
+
+    def _decode(self, rows: Sequence[Row]) -> dict[int, Logits]:
+        """One llama_decode. One row takes other kernels than several, so there are always at least two rows, and two
+        outputs if there is one: a padding row that attends only to itself and is removed again."""
+        self.stop.check()
+        padded = [*rows, Row(0, 0, (self._pad,), False, -1)] if len(rows) < 2 else rows
+        outputs = [row.wanted for row in padded]
+        if sum(outputs) == 1:
+            outputs[outputs.index(False)] = True
+        for at, (row, output) in enumerate(zip(padded, outputs, strict=True)):
+            self._tokens[at], self._positions[at], self._outputs[at] = row.token, row.position, output
+            self._counts[at] = len(row.sequences)
+            self._ids[at, : len(row.sequences)] = row.sequences
+        self._batch.n_tokens = len(padded)
+        code = self._api.llama_decode(self.handle, self._batch)
+        if padded is not rows:
+            self._remove(self._pad)
+        if code == _ABORTED:
+            raise EngineTimeout("The model was stopped at its deadline.")
+        if code:
+            raise EngineUnavailable(f"The model could not evaluate a batch (llama.cpp code {code}).")
+        return {at: self._logits(at) for at, row in enumerate(rows) if row.wanted}
+
+    def _logits(self, row: int) -> Logits:
+        address = self._api.llama_get_logits_ith(self.handle, row)
+        if not address:
+            raise EngineUnavailable("The model gave no answer for a token.")
+        logits: Logits = np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address)).copy()
+        if not np.isfinite(logits).all():
+            raise EngineUnavailable("The model answered with numbers that are not finite.")
+        return logits

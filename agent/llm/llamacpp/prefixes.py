@@ -1,0 +1,259 @@
+"""Which tokens of a batch of prompts still have to be evaluated, and in which cell of the cache each belongs.
+
+Pure bookkeeping over token numbers: it has never seen a model, a library or a clock.
+
+Attention adds up over cells in vector lanes, one block of cells after the other, so the last bits of a result depend
+on how a token's ancestors lie in those blocks. Here every segment of a prompt begins a block, and a block is shared
+whole or not at all. Each prompt is then added up in the same blocks in the same order, whatever else is cached or
+asked at the same time. The cells left empty are filled with placeholders, which nothing attends to.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from market.errors import EngineUnavailable
+
+Block = tuple[int, ...]
+Blocks = tuple[Block, ...]
+"""Token numbers of a prompt; only the last block of a segment may be short."""
+
+
+def blocks_of(segments: Iterable[Sequence[int]], lanes: int) -> Blocks:
+    """Each segment's tokens in blocks of `lanes`."""
+    return tuple(tuple(tokens[at : at + lanes]) for tokens in segments for at in range(0, len(tokens), lanes))
+
+
+def length(blocks: Iterable[Block]) -> int:
+    """Tokens in the blocks."""
+    return sum(map(len, blocks))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A prompt, and for how many of its last tokens the logits are asked."""
+
+    blocks: Blocks
+    last: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One token to evaluate, once, on behalf of every sequence that contains it. Rows come in ascending cells."""
+
+    token: int
+    position: int
+    sequences: tuple[int, ...]
+    wanted: bool
+    cell: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do, in this order: flush or drop, copy beginnings (source, target, tokens), evaluate the rows.
+
+    `kept` names the sequence whose last logits are still at hand, `fresh` the rows that bring them.
+    """
+
+    flush: bool
+    dropped: tuple[int, ...]
+    copies: tuple[tuple[int, int, int], ...]
+    rows: tuple[Row, ...]
+    kept: Mapping[Wanted, int]
+    fresh: Mapping[Wanted, tuple[int, ...]]
+    added: Mapping[int, Blocks]
+    used: tuple[int, ...]
+    top: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """What the cache holds. Sequences in `entries` go from least to most recently used; cells are handed out upwards
+    from `top`, and come back only when everything above `floor`, the primed prefixes, is dropped together."""
+
+    sequences: int
+    cells: int
+    lanes: int
+    entries: Mapping[int, Blocks] = field(default_factory=dict)
+    primed: frozenset[int] = frozenset()
+    floor: int = 0
+    top: int = 0
+
+    def flushed(self) -> Cached:
+        kept = {seq: blocks for seq, blocks in self.entries.items() if seq in self.primed}
+        return replace(self, entries=kept, top=self.floor)
+
+    def after(self, plan: Plan) -> Cached:
+        """The state once `plan` has been carried out."""
+        entries = dict(self.flushed().entries if plan.flush else self.entries)
+        for seq in plan.dropped:
+            del entries[seq]
+        for seq in plan.used:
+            entries[seq] = entries.pop(seq)
+        return replace(self, entries={**entries, **plan.added}, top=plan.top)
+
+    def with_primed(self, sequence: int) -> Cached:
+        return replace(self, primed=self.primed | {sequence}, floor=self.top)
+
+    def holding(self, blocks: Blocks) -> int:
+        """The sequence that is exactly `blocks`."""
+        return next(seq for seq, entry in self.entries.items() if entry == blocks)
+
+    def plan(self, wanted: Sequence[Wanted], spare: int = 0) -> Plan | None:
+        """How to answer `wanted` (no two alike) with `spare` cells left over; None when they do not fit together."""
+        return self._attempt(wanted, spare) or self.flushed()._attempt(wanted, spare, flush=True)
+
+    def _attempt(self, wanted: Sequence[Wanted], spare: int, *, flush: bool = False) -> Plan | None:
+        kept, missing = self._looked_up(wanted)
+        used = tuple(dict.fromkeys([*kept.values(), *(m.source for m in missing if m.start)]))
+        dropped = self._victims(len(missing), keep=self.primed.union(used))
+        if dropped is None:
+            return None
+        free = [seq for seq in range(self.sequences) if seq not in self.entries or seq in dropped]
+        added = {seq: m.want.blocks for seq, m in zip(free, missing, strict=False)}
+        rows, fresh = _laid_out(missing, tuple(added), self.top, self.lanes)
+        top = rows[-1].cell + 1 if rows else self.top
+        if top + spare > self.cells - 1:  # one cell stays free for the padding row
+            return None
+        copies = tuple(
+            (m.source, seq, length(m.want.blocks[: m.start])) for seq, m in zip(added, missing, strict=True) if m.start
+        )
+        return Plan(flush, dropped, copies, rows, kept, fresh, added, used, top)
+
+    def _looked_up(self, wanted: Sequence[Wanted]) -> tuple[dict[Wanted, int], list[_Missing]]:
+        ordered = sorted((blocks, seq) for seq, blocks in self.entries.items())
+        kept: dict[Wanted, int] = {}
+        missing: list[_Missing] = []
+        for want in wanted:
+            source, shared = _longest(ordered, want.blocks)
+            if want.last == 1 and self.entries.get(source) == want.blocks:
+                kept[want] = source
+            else:
+                missing.append(_Missing(want, source, min(shared, _first_block(want))))
+        return kept, missing
+
+    def _victims(self, needed: int, keep: frozenset[int]) -> tuple[int, ...] | None:
+        """The least recently used sequences to drop so that `needed` are free; None when too many must stay."""
+        short = needed - (self.sequences - len(self.entries))
+        droppable = [seq for seq in self.entries if seq not in keep]
+        if short > len(droppable):
+            return None
+        return tuple(droppable[: max(short, 0)])
+
+
+def planned(cached: Cached, wanted: Sequence[Wanted], spare: int = 0) -> Iterator[tuple[Plan, Cached]]:
+    """Plans that together answer `wanted`, each with the state after it; usually one.
+
+    Raises EngineUnavailable when a prompt alone is too long.
+    """
+    left = [list(dict.fromkeys(wanted))]
+    while left:
+        group = left.pop()
+        plan = cached.plan(group, spare)
+        if plan is not None:
+            cached = cached.after(plan)
+            yield plan, cached
+        elif len(group) > 1:
+            half = len(group) // 2
+            left += [group[half:], group[:half]]
+        else:
+            raise EngineUnavailable(
+                f"A prompt of {length(group[0].blocks)} tokens does not fit the context of {cached.cells} tokens.",
+                next_step="Set a larger context or shorten the prompt.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """A prompt to evaluate from block `start` on; the blocks before are copied from `source`."""
+
+    want: Wanted
+    source: int
+    start: int
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    block: Block
+    position: int
+    first_row: int = -1
+    wanted: set[int] = field(default_factory=set)  # places in the block
+    sequences: list[int] = field(default_factory=list)
+    children: dict[Block, _Node] = field(default_factory=dict)
+
+
+def _first_block(want: Wanted) -> int:
+    """The block in which the first wanted token lies."""
+    left = want.last
+    for at in reversed(range(len(want.blocks))):
+        left -= len(want.blocks[at])
+        if left <= 0:
+            return at
+    raise ValueError("more logits are asked for than the prompt has tokens")
+
+
+def _longest(ordered: Sequence[tuple[Blocks, int]], blocks: Blocks) -> tuple[int, int]:
+    """The sequence with the longest common beginning, which in sorted order is a neighbour, and its blocks."""
+    at = bisect_left(ordered, (blocks, -1))
+    best = (-1, 0)
+    for entry, seq in ordered[max(at - 1, 0) : at + 1]:
+        shared = _common(entry, blocks)
+        if shared >= best[1]:
+            best = (seq, shared)
+    return best
+
+
+def _common(a: Blocks, b: Blocks) -> int:
+    for at, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return at
+    return min(len(a), len(b))
+
+
+def _laid_out(
+    missing: Sequence[_Missing], sequences: Sequence[int], top: int, lanes: int
+) -> tuple[tuple[Row, ...], dict[Wanted, tuple[int, ...]]]:
+    """Rows of the missing blocks, parents before children, and the rows each prompt wants."""
+    roots, paths = _forest(missing, sequences)
+    rows: list[Row] = []
+    stack = [node for children in reversed(roots) for node in reversed(children.values())]
+    while stack:
+        node = stack.pop()
+        node.first_row = len(rows)
+        start = -(-top // lanes) * lanes
+        rows += [
+            Row(token, node.position + place, tuple(node.sequences), place in node.wanted, start + place)
+            for place, token in enumerate(node.block)
+        ]
+        top = start + len(node.block)
+        stack.extend(reversed(node.children.values()))
+    fresh = {}
+    for want, path in paths.items():
+        along = [node.first_row + place for node in path for place in range(len(node.block))]
+        fresh[want] = tuple(along[-want.last :])
+    return tuple(rows), fresh
+
+
+def _forest(
+    missing: Sequence[_Missing], sequences: Sequence[int]
+) -> tuple[list[dict[Block, _Node]], dict[Wanted, list[_Node]]]:
+    """The missing blocks as trees, one root per cached beginning; and each prompt's way through them."""
+    roots: dict[Blocks, dict[Block, _Node]] = {}
+    paths: dict[Wanted, list[_Node]] = {}
+    for item, seq in zip(missing, sequences, strict=True):
+        blocks = item.want.blocks
+        children = roots.setdefault(blocks[: item.start], {})
+        position = length(blocks[: item.start])
+        path = paths[item.want] = []
+        for block in blocks[item.start :]:
+            node = children.setdefault(block, _Node(block, position))
+            node.sequences.append(seq)
+            path.append(node)
+            children, position = node.children, position + len(block)
+        left = item.want.last
+        for node in reversed(path):
+            node.wanted |= {place for place in range(len(node.block)) if place >= len(node.block) - left}
+            left -= min(left, len(node.block))
+    return list(roots.values()), paths

@@ -1,0 +1,203 @@
+"""Prompts answered from a shared cache: carries out the plans, keeps the last logits of what is cached, samples text.
+
+Synchronous; knows nothing of the event loop. A sequence's last logits are kept beside it, so asking again for a
+prompt that is cached whole costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.llm.engine import Prompt, Sampling
+from agent.llm.llamacpp.context import FORKS, Context, Logits
+from agent.llm.llamacpp.prefixes import Block, Cached, Row, Wanted, blocks_of, length, planned
+from market.errors import EngineUnavailable
+
+Found = dict[Wanted, list[Logits]]
+_REMEMBERED_SEGMENTS = 4096
+
+
+def log_softmax(logits: Logits) -> NDArray[np.float64]:
+    """Log-probabilities over the whole vocabulary, in float64."""
+    wide: NDArray[np.float64] = logits.astype(np.float64)
+    wide -= wide.max()
+    wide -= np.log(np.exp(wide).sum())
+    return wide
+
+
+def among(logits: Logits, tokens: Sequence[int]) -> tuple[float, ...]:
+    """Probabilities of `tokens` against each other, summing to 1."""
+    wide = logits[list(tokens)].astype(np.float64)
+    weights = np.exp(wide - wide.max())
+    return tuple(float(p) for p in weights / weights.sum())
+
+
+def sampled(logits: Logits, temperature: float, chance: np.random.Generator) -> int:
+    """The likeliest token at temperature 0, otherwise a draw."""
+    if temperature <= 0:
+        return int(logits.argmax())
+    wide = logits.astype(np.float64) / temperature
+    cumulative = np.exp(wide - wide.max()).cumsum()
+    return int(cumulative.searchsorted(chance.random() * cumulative[-1], side="right"))
+
+
+@dataclass(slots=True)
+class _Fork:
+    """One sample being written."""
+
+    sequence: int
+    position: int
+    logits: Logits
+    chance: np.random.Generator
+    text: bytes = b""
+    written: int = 0
+    cell: int = -1
+
+
+class Session:
+    """One context and what it has cached. After any error, call `recover` before the next call."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.cached = Cached(context.sequences, context.cells, context.lanes)
+        self._last: dict[int, Logits] = {}
+        self._segments: dict[tuple[str, bool], Block] = {}
+
+    def wanted(self, prompt: Prompt, more: Block = ()) -> Wanted:
+        """The last token of a prompt; or of a prompt and `more` tokens, all of these. Safe from any thread."""
+        segments = [self._segment(segment, number == 0) for number, segment in enumerate(prompt.segments)]
+        if not any(segments):
+            raise ValueError("a prompt needs at least one token")
+        return Wanted(blocks_of([*segments, more], self.context.lanes), max(1, len(more)))
+
+    def continuation(self, text: str) -> Block:
+        """The tokens of text that follows a prompt; at least one."""
+        found = self.context.model.tokens(text, special=False)
+        if not found:
+            raise ValueError("a label or continuation needs at least one token")
+        return found
+
+    def needed(self, prompts: Sequence[Prompt]) -> int:
+        """Tokens `answered` would evaluate for these prompts. Safe from any thread."""
+        return sum(len(plan.rows) for plan, _ in planned(self.cached, [self.wanted(p) for p in prompts]))
+
+    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> tuple[Found, int]:
+        """The logits wanted, and how many tokens were evaluated for them."""
+        found: Found = {}
+        evaluated = 0
+        for plan, after in planned(self.cached, wanted, spare):
+            if plan.flush:
+                self.forget()
+            for sequence in plan.dropped:
+                self.context.bury(sequence)
+                self._last.pop(sequence, None)
+            for source, target, tokens in plan.copies:
+                self.context.copy(source, target, tokens)
+            logits = self.context.evaluate(plan.rows)
+            found |= {want: [self._last[sequence]] for want, sequence in plan.kept.items()}
+            found |= {want: [logits[row] for row in rows] for want, rows in plan.fresh.items()}
+            for (want, _), sequence in zip(plan.fresh.items(), plan.added, strict=True):
+                self._last[sequence] = found[want][-1]
+            self.cached = after
+            evaluated += len(plan.rows)
+        return found, evaluated
+
+    def prime(self, prefix: Prompt) -> tuple[int, int]:
+        """Keep a prefix for good; (tokens evaluated, tokens in it). Whatever else is cached is dropped."""
+        want = self.wanted(prefix)
+        self.forget()
+        _, evaluated = self.answered([want])
+        sequence = self.cached.holding(want.blocks)
+        if self.cached.top > self.context.cells // 2 or len(self.cached.primed) > self.cached.sequences // 2:
+            raise EngineUnavailable("The primed prefixes leave too little room.", next_step="Set a larger context.")
+        self.context.keep_buried()
+        self.cached = self.cached.with_primed(sequence)
+        return evaluated, length(want.blocks)
+
+    def forget(self) -> None:
+        """Drop everything that is not primed."""
+        self.context.flush(keep=self.cached.primed, floor=self.cached.floor)
+        self.cached = self.cached.flushed()
+        self._last = {sequence: self._last[sequence] for sequence in self.cached.entries}
+
+    recover = forget  # whatever a stopped call left behind lies above the primed prefixes
+
+    def written(
+        self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str
+    ) -> tuple[list[str], int, int]:
+        """`n` texts, the prompt tokens evaluated and the tokens sampled."""
+        want = self.wanted(prompt)
+        each = max_tokens + 2 * self.context.lanes  # cells for one sample, with what its last block leaves empty
+        ahead = length(want.blocks)
+        room = (self.context.cells - self.cached.floor - len(want.blocks) * self.context.lanes) // each
+        together = max(1, min(n, FORKS, room))
+        found, evaluated = self.answered([want], spare=together * each)
+        source = self.cached.holding(want.blocks)
+        texts: list[str] = []
+        generated = 0
+        for first in range(0, n, together):
+            forks = [
+                _Fork(sequence, ahead, found[want][0], np.random.default_rng([sampling.seed, first + at]))
+                for at, sequence in enumerate(self.context.forks[: min(together, n - first)])
+            ]
+            for fork in forks:
+                self.context.copy(source, fork.sequence, ahead)
+            top = self.context.top
+            self._write(forks, max_tokens, sampling.temperature, stop.encode())
+            self.context.drop_forks(top)
+            texts += [fork.text.decode("utf-8", "replace") for fork in forks]
+            generated += sum(fork.written for fork in forks)
+        return texts, evaluated, generated
+
+    def _write(self, forks: Sequence[_Fork], max_tokens: int, temperature: float, stop: bytes) -> None:
+        """Extend all forks token by token, one batch a step, until each has ended."""
+        live = list(forks)
+        while live:
+            rows: list[Row] = []
+            for fork in tuple(live):
+                token = sampled(fork.logits, temperature, fork.chance)
+                fork.written += 1
+                if self._ended(fork, token, stop) or fork.written >= max_tokens:
+                    live.remove(fork)
+                else:
+                    rows.append(Row(token, fork.position, (fork.sequence,), True, -1))
+            if rows:
+                self._place(live)
+                placed = [Row(r.token, r.position, r.sequences, True, f.cell) for r, f in zip(rows, live, strict=True)]
+                for at, logits in self.context.step(placed).items():
+                    live[at].logits = logits
+                for fork in live:
+                    fork.position += 1
+                    fork.cell += 1
+
+    def _ended(self, fork: _Fork, token: int, stop: bytes) -> bool:
+        """Add the token's text; True when that ends the sample."""
+        if self.context.model.ends(token):
+            return True
+        fork.text += self.context.model.piece(token)
+        before, found, _ = fork.text.partition(stop) if stop else (fork.text, b"", b"")
+        fork.text = before
+        return bool(found)
+
+    def _place(self, live: Sequence[_Fork]) -> None:
+        """Every `lanes` tokens, reserve each fork a block of cells of its own."""
+        lanes = self.context.lanes
+        if (live[0].written - 1) % lanes:
+            return
+        self.context.bury_held(self.context.buried_forks)
+        start = -(-self.context.top // lanes) * lanes
+        for fork in live:
+            fork.cell, start = start, start + lanes
+        self.context.reserve(range(live[0].cell, start), self.context.buried_forks)
+
+    def _segment(self, text: str, opening: bool) -> Block:
+        key = (text, opening)
+        if (known := self._segments.get(key)) is None:
+            if len(self._segments) >= _REMEMBERED_SEGMENTS:
+                self._segments = {}
+            known = self._segments[key] = self.context.model.tokens(text, opening=opening)
+        return known

@@ -1,0 +1,173 @@
+"""A deterministic engine without a model: for tests, dry runs and the placebo that makes random legal claims.
+
+It knows only text and a seed. It counts words as tokens, and shares beginnings as a real engine does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+from agent.llm.engine import (
+    Answers,
+    Capabilities,
+    Generated,
+    Health,
+    ModelIdentity,
+    Prompt,
+    Question,
+    Sampling,
+    Scored,
+    Usage,
+)
+from market.errors import EngineTimeout, EngineUnavailable
+
+Rule = Callable[[str, tuple[str, ...]], Sequence[float]]
+"""Weights for the labels after the prompt's text: not negative, not all zero."""
+
+GREEDY = Sampling()
+_CONTEXT = 32_768
+_VOCABULARY = ("the", "claim", "holds", "while", "book", "and", "tape", "agree", "on", "direction")
+
+
+class _Trie(dict[str, "_Trie"]):
+    """Words that follow each other."""
+
+    def take(self, words: Iterable[str], known: Sequence[_Trie] = ()) -> int:
+        """Add the words; how many of them neither this nor the `known` tries had in this place."""
+        here, new = self, 0
+        elsewhere: list[_Trie | None] = list(known)
+        for word in words:
+            elsewhere = [way.get(word) if way is not None else None for way in elsewhere]
+            new += word not in here and not any(way is not None for way in elsewhere)
+            here = here.setdefault(word, _Trie())
+        return new
+
+
+class ScriptedEngine:
+    """See the port. `rule` gives the label weights; without one they come from a hash of seed, prompt and label, so
+    that any label can win. After `fail_after` calls every further one raises EngineUnavailable."""
+
+    def __init__(
+        self, rule: Rule | None = None, seed: int = 0, name: str = "scripted", fail_after: int | None = None
+    ) -> None:
+        self._rule = rule or self._hashed
+        self._seed = seed
+        self._fail_after = fail_after
+        script = f"{name}\n{seed}\n{f'{rule.__module__}.{rule.__qualname__}' if rule else ''}"
+        self._identity = ModelIdentity("scripted", name, hashlib.sha256(script.encode()).hexdigest())
+        self._primed, self._recent = _Trie(), _Trie()
+        self._usage = Usage()
+        self._calls = 0
+        self._closed = False
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._identity
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(exact_labels=True, score=True, bit_exact=True, abort=True, context=_CONTEXT)
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
+    async def prime(self, prefix: Prompt) -> Usage:
+        self._begin(None)
+        words = _words(prefix)
+        new = self._primed.take(words)
+        self._recent = _Trie()
+        return self._counted(new, len(words) - new)
+
+    async def forget(self) -> None:
+        self._recent = _Trie()
+
+    def tokens_needed(self, prompts: Sequence[Prompt]) -> int:
+        trial = _Trie()
+        return sum(trial.take(_words(prompt), (self._primed, self._recent)) for prompt in prompts)
+
+    async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
+        for question in questions:
+            first = [label.split()[:1] for label in question.labels]
+            if not first or [] in first or len({word for (word,) in first}) != len(first):
+                raise ValueError(f"labels need distinct first tokens: {list(question.labels)}")
+        self._begin(deadline)
+        rows = tuple(_normalised(self._rule(q.prompt.text, q.labels)) for q in questions)
+        return Answers(rows, self._taken_in([_words(question.prompt) for question in questions]))
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
+        tails = [text.split() for text in continuations]
+        if not all(tails):
+            raise ValueError("a continuation needs at least one token")
+        self._begin(deadline)
+        sums = tuple(-0.1 - len(tail) * self._draw(prompt.text, *tail) for tail in tails)
+        return Scored(sums, self._taken_in([_words(prompt) + tail[:-1] for tail in tails]))
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        n: int = 1,
+        sampling: Sampling = GREEDY,
+        stop: str = "",
+        deadline: float | None = None,
+    ) -> Generated:
+        if max_tokens < 1 or n < 1:
+            raise ValueError("generate needs max_tokens and n of at least 1")
+        self._begin(deadline)
+        different = n if sampling.temperature > 0 else 1
+        samples = [self._sentence(prompt.text, sampling, number, max_tokens) for number in range(different)]
+        usage = self._taken_in([_words(prompt)], sum(map(len, samples)))
+        texts = [" ".join(words) for words in samples]
+        return Generated(tuple(text.partition(stop)[0] if stop else text for text in texts) * (n // different), usage)
+
+    async def health(self) -> Health:
+        return Health(ok=not self._closed, detail="answers from a script", facts={"seed": str(self._seed)})
+
+    async def aclose(self) -> None:
+        self._closed = True
+
+    def _begin(self, deadline: float | None) -> None:
+        self._calls += 1
+        if self._closed:
+            raise EngineUnavailable("The engine is closed.")
+        if self._fail_after is not None and self._calls > self._fail_after:
+            raise EngineUnavailable(f"The script fails after {self._fail_after} calls.")
+        if deadline is not None and deadline <= 0:
+            raise EngineTimeout("The model was given no time.")
+
+    def _taken_in(self, prompts: Sequence[list[str]], generated: int = 0) -> Usage:
+        for words in prompts:
+            if len(words) > _CONTEXT:
+                raise EngineUnavailable(f"A prompt of {len(words)} words does not fit the context of {_CONTEXT}.")
+        new = sum(self._recent.take(words, (self._primed,)) for words in prompts)
+        return self._counted(new, sum(map(len, prompts)) - new, generated)
+
+    def _counted(self, prompt: int, cached: int, generated: int = 0) -> Usage:
+        usage = Usage(prompt, cached, generated, 1)
+        self._usage += usage
+        return usage
+
+    def _draw(self, *text: str) -> float:
+        """A number in (0, 1] from the seed and the text."""
+        parts = "\x00".join((str(self._seed), *text))
+        return (int.from_bytes(hashlib.sha256(parts.encode()).digest()[:6], "big") + 1) / 2**48
+
+    def _hashed(self, text: str, labels: tuple[str, ...]) -> list[float]:
+        return [self._draw(text, label) for label in labels]
+
+    def _sentence(self, text: str, sampling: Sampling, number: int, max_tokens: int) -> list[str]:
+        key = (str(sampling.seed), str(number)) if sampling.temperature > 0 else ()
+        start = int(self._draw(text, *key) * len(_VOCABULARY))
+        return [_VOCABULARY[(start + at) % len(_VOCABULARY)] for at in range(min(max_tokens, 8))]
+
+
+def _words(prompt: Prompt) -> list[str]:
+    return [word for segment in prompt.segments for word in segment.split()]
+
+
+def _normalised(weights: Sequence[float]) -> tuple[float, ...]:
+    total = sum(weights)
+    return tuple(weight / total for weight in weights)

@@ -1,0 +1,15 @@
+"""Run every benchmark; each prints JSON lines of what it measured, with ratios taken side by side in one run."""
+
+from __future__ import annotations
+
+from benchmarks import book_feed, hot_path, prefix_sharing, token_count
+
+
+def main() -> None:
+    """In order of how long they take."""
+    for bench in (book_feed, hot_path, token_count, prefix_sharing):
+        bench.main()
+
+
+if __name__ == "__main__":
+    main()

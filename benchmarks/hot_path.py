@@ -1,0 +1,82 @@
+"""Tick to order: from a changed book to the venue's answer, intent on disk in between; and the share without the disk.
+
+The belief is given, so that every tick leads to an order. No model call is on this path: the engine is never touched,
+and the benchmark has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+
+from agent.bus import LocalBus
+from agent.config import load
+from agent.cycle import Ports
+from agent.desk import Desk
+from agent.llm.recorded import RecordingEngine
+from agent.llm.scripted import ScriptedEngine
+from agent.memory import Memory
+from agent.summary import latency
+from agent.trader import AgentTrader, Standing
+from backtest.exchange import PaperExchange
+from backtest.sources import open_recorded
+from market.clock import ManualClock
+from market.feed import Feed
+from market.types import UNIT, Book, Market
+from storage.records import RunIdentity
+from storage.store import Store, open_store
+from strategies.belief import Belief
+from tools.limits import RiskLimited, RiskLimits
+
+
+async def measure(url: str, name: str) -> dict[str, object]:
+    """Drive the live trader's own `on_book` over recorded books."""
+    feed = open_recorded("sample")
+    begins = feed.info.begins
+    assert begins is not None  # noqa: S101 - the sample has a beginning
+    clock = ManualClock(begins)
+    async with open_store(url) as store:
+        trader = await _trader(store, feed, clock)
+        for window in range(1, 5):
+            market = (await feed.markets(begins + timedelta(minutes=5 + 15 * window)))[0]
+            async for book in feed.changes([market.id], market.opens_at, market.closes_at):
+                await clock.wait_until(book.received_at)
+                trader.standing[market.id] = _standing(market, book)
+                await trader.on_book(book)
+    line = latency("tick", trader.ticks)
+    return {"bench": "tick_to_order", "store": name, "n": line.n, "p50_ms": line.p50, "p99_ms": line.p99}
+
+
+async def _trader(store: Store, feed: Feed, clock: ManualClock) -> AgentTrader:
+    identity = RunIdentity("bench", "bench", "bench", "bench", "bench")
+    log = store.log((await store.begin_run(identity, {}, clock.now())).id)
+    exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
+    desk = Desk(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
+    settings = load(None).settings(counted_in_tokens=True)
+    engine = RecordingEngine(ScriptedEngine())
+    return AgentTrader(Ports(clock, feed, Memory(store, feed), engine, desk, desk.bus, settings))
+
+
+def _standing(market: Market, book: Book) -> Standing:
+    """A belief strong enough for an order at any price."""
+    ends = book.received_at + timedelta(days=1)
+    return Standing(
+        market, Belief(market.id, market.opens_at, ends, 2.0, 0.01, 1.0, 500), f"bench-{book.received_at.isoformat()}"
+    )
+
+
+def main() -> None:
+    """On disk with every intent synced, and in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        for url, name in (
+            (f"sqlite:///{Path(folder) / 'bench.db'}", "disk, synchronous=FULL"),
+            ("sqlite://", "memory"),
+        ):
+            print(json.dumps(asyncio.run(measure(url, name))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Where tests find the embedded model, and the words they ask it with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.install import model_path
+from agent.llm.engine import Prompt, Question
+from agent.llm.golden import runtime_installed
+from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.paths import home
+
+STATIC = Prompt(("You judge one market at a time and answer with a single word. The words are up and down.\n",))
+LABELS = (" up", " down")
+_HERE = Path(__file__).parent.parent / ".edgeclaw"
+
+
+def questions(count: int, state: int = 0) -> tuple[Question, ...]:
+    """Questions that share the static text and the state, and differ in their last words."""
+    shared = STATIC.then(f"The price stood at {state} cents, then at {state + 3}, while the book was thin.\n")
+    return tuple(Question(shared.then(f"Clue {at}: the next move is"), LABELS) for at in range(count))
+
+
+def model_file() -> Path:
+    """The installed small model; skips the test when it or the library is missing."""
+    if not runtime_installed():
+        pytest.skip("the embedded runtime is not installed (edgeclaw install edge-runtime)")
+    for folder in (home(), _HERE):
+        if (path := model_path(folder, "smollm2-135m")).is_file():
+            return path
+    pytest.skip("the small model is not installed (edgeclaw install edge-runtime)")
+
+
+@contextmanager
+def loaded() -> Iterator[tuple[asyncio.Runner, LlamaEngine]]:
+    """The embedded engine with an event loop for it."""
+    path = model_file()
+    with asyncio.Runner() as runner:
+        holder = opened(path, name="smollm2-135m", threads=1, context=2048)
+        engine = runner.run(holder.__aenter__())
+        try:
+            yield runner, engine
+        finally:
+            runner.run(holder.__aexit__(None, None, None))

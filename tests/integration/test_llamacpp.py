@@ -1,0 +1,178 @@
+"""The embedded engine on the real library and model: exactness under any sharing, stopping, and a free event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.llm.engine import Prompt, Question, Sampling
+from agent.llm.llamacpp.abi import Library
+from agent.llm.llamacpp.engine import LlamaEngine, opened
+from market.clock import monotonic
+from market.errors import EngineTimeout, EngineUnavailable, NotReady
+from tests.engines import LABELS, STATIC, loaded, model_file, questions
+
+pytestmark = pytest.mark.model
+
+Loaded = tuple[asyncio.Runner, LlamaEngine]
+
+
+@pytest.fixture(scope="module")
+def llama() -> Iterator[Loaded]:
+    with loaded() as (runner, engine):
+        runner.run(engine.prime(STATIC))
+        yield runner, engine
+
+
+def long_question(words: int, salt: str = "") -> Question:
+    return Question(STATIC.then(salt + "buyers and sellers wait " * (words // 4)), LABELS)
+
+
+def test_rows_are_the_same_bits_in_every_batch(llama: Loaded) -> None:
+    """Branches at odd places, in any company and order, against each question on an empty cache."""
+    runner, engine = llama
+    pool = [*questions(3), *questions(3, state=41), Question(STATIC.then("It rose. ", "So"), LABELS)]
+
+    async def scenario() -> None:
+        expected = []
+        for question in pool:
+            await engine.forget()
+            expected.append((await engine.classify([question])).probabilities[0])
+        chance = random.Random(7)
+        for _ in range(6):
+            if chance.random() < 0.5:
+                await engine.forget()
+            picked = chance.sample(range(len(pool)), chance.randint(1, len(pool)))
+            rows = (await engine.classify([pool[at] for at in picked])).probabilities
+            assert rows == tuple(expected[at] for at in picked)
+
+    runner.run(scenario())
+
+
+def test_samples_do_not_depend_on_how_many_are_drawn(llama: Loaded) -> None:
+    runner, engine = llama
+
+    async def scenario() -> None:
+        draw = Sampling(0.9, seed=4)
+        many = await engine.generate(STATIC.then("Tell:"), max_tokens=12, n=3, sampling=draw)
+        one = await engine.generate(STATIC.then("Tell:"), max_tokens=12, n=1, sampling=draw)
+        assert one.texts[0] == many.texts[0]
+        assert len(set(many.texts)) == 3
+
+    runner.run(scenario())
+
+
+def test_a_score_agrees_with_a_classification(llama: Loaded) -> None:
+    runner, engine = llama
+
+    async def scenario() -> None:
+        (question,) = questions(1)
+        row = (await engine.classify([question])).probabilities[0]
+        up, down = (await engine.score(question.prompt, LABELS)).logprobs
+        assert 1 / (1 + 2.718281828459045 ** (down - up)) == pytest.approx(row[0], rel=1e-9)
+
+    runner.run(scenario())
+
+
+def test_more_prompts_than_sequences_are_answered_in_turns(llama: Loaded) -> None:
+    runner, engine = llama
+    asked = [Question(Prompt((f"{number} or {number}",)), LABELS) for number in range(70)]
+
+    async def scenario() -> None:
+        await engine.forget()
+        needed = engine.tokens_needed([question.prompt for question in asked])
+        answers = await engine.classify(asked)
+        assert answers.usage.prompt == needed
+        assert (await engine.classify([asked[0]])).probabilities[0] == answers.probabilities[0]
+
+    runner.run(scenario())
+
+
+def test_a_prompt_beyond_the_context_is_refused(llama: Loaded) -> None:
+    runner, engine = llama
+    with pytest.raises(EngineUnavailable, match="does not fit the context"):
+        runner.run(engine.classify([long_question(3000)]))
+    with pytest.raises(EngineUnavailable):
+        runner.run(engine.generate(STATIC, max_tokens=3000))
+    assert runner.run(engine.classify(questions(1))).probabilities
+
+
+def test_a_deadline_stops_a_prefill_in_the_middle(llama: Loaded) -> None:
+    runner, engine = llama
+
+    async def scenario() -> None:
+        expected = await engine.classify(questions(2))
+        with pytest.raises(EngineTimeout):
+            await engine.classify([long_question(1200)], deadline=0.05)
+        assert (await engine.classify(questions(2))).probabilities == expected.probabilities
+
+    runner.run(scenario())
+
+
+def test_a_cancelled_call_leaves_the_engine_usable(llama: Loaded) -> None:
+    runner, engine = llama
+
+    async def scenario() -> None:
+        expected = await engine.classify(questions(2))
+        task = asyncio.create_task(engine.classify([long_question(1200, "Now ")]))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await engine.classify(questions(2))).probabilities == expected.probabilities
+
+    runner.run(scenario())
+
+
+def test_the_event_loop_stays_free_during_a_prefill(llama: Loaded) -> None:
+    runner, engine = llama
+
+    async def scenario() -> float:
+        await engine.forget()
+        task = asyncio.create_task(engine.classify([long_question(240)]))
+        worst, last = 0.0, monotonic()
+        while not task.done():
+            await asyncio.sleep(0.002)
+            worst, last = max(worst, monotonic() - last), monotonic()
+        await task
+        return worst
+
+    assert runner.run(scenario()) < 0.1
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    async def open_with(path: Path, sha256: str | None = None) -> None:
+        async with opened(path, sha256=sha256):
+            pass
+
+    with pytest.raises(NotReady, match="does not exist") as missing:
+        asyncio.run(open_with(tmp_path / "none.gguf"))
+    assert "edgeclaw install edge-runtime" in missing.value.next_step
+    with pytest.raises(NotReady, match="hash differs"):
+        asyncio.run(open_with(model_file(), sha256="0" * 64))
+    (tmp_path / "empty.gguf").write_bytes(b"GGUF")
+    with pytest.raises(NotReady, match="cannot be loaded"):
+        asyncio.run(open_with(tmp_path / "empty.gguf"))
+    with pytest.raises(NotReady, match="does not exist"):
+        Library(str(tmp_path / "libllama.so"))
+    (tmp_path / "libllama.so").write_bytes(b"no library")
+    with pytest.raises(NotReady, match="cannot be loaded"):
+        Library(str(tmp_path / "libllama.so"))
+
+
+def test_loading_reports_progress_and_a_closed_engine_refuses() -> None:
+    shares: list[float] = []
+
+    async def scenario() -> None:
+        async with opened(model_file(), threads=1, context=512, sequences=4, progress=shares.append) as engine:
+            assert engine.identity.library.startswith("xllamacpp 2026.10.11549 abi ")
+        with pytest.raises(EngineUnavailable, match="closed"):
+            await engine.classify(questions(1))
+        assert not (await engine.health()).ok
+
+    asyncio.run(scenario())
+    assert shares[-1] == 1.0 and shares == sorted(shares)

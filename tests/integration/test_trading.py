@@ -1,0 +1,319 @@
+"""The whole agent in a made-up world with a planted effect: it must find it, trade it, and account for every cent.
+
+In every window buyers outweigh sellers and Up wins nine times out of ten at a price of one half; an honest verifier
+finds that only after fifty windows.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.app import Plan, World
+from agent.bus import LocalBus
+from agent.config import load
+from agent.desk import Desk
+from agent.llm.scripted import ScriptedEngine
+from agent.summary import balance
+from backtest.replay import ReplayFeed
+from market.clock import ManualClock
+from market.errors import LimitExceeded, VenueUnavailable
+from market.events import DecisionMade, OrderFilled, TradingHalted
+from market.types import UNIT, Ack, Fill, OrderStatus, Outcome, Resolution, Settlement, Side, SignedOrder
+from storage.records import RecordKind, Run, RunIdentity
+from storage.store import RunLog, Store, open_store
+from strategies.base import Wish
+from tests.fakes import START, book, levels, market, recorded, replay
+from tools.limits import RiskLimited, RiskLimits
+from tools.orders import Account, OrderTool
+
+WINDOWS, SECONDS = 70, 300
+CASH = 1_000 * UNIT
+
+
+def up(text: str, labels: tuple[str, ...]) -> list[float]:
+    """A model that reads the present buckets and always claims up."""
+    now = text.rsplit("now: ", 1)[1]
+    told = [f"{text.rsplit(' ', 1)[1]}{label}" for label in labels]
+    return [9.0 if t in now or label == " up" else 1.0 for t, label in zip(told, labels, strict=True)]
+
+
+@lru_cache(maxsize=3)
+def planted(late: bool = False, turns_at: int = WINDOWS) -> ReplayFeed:
+    """Windows whose books stand still. Where `late`, the ask is dear at the open and fair a minute later; from window
+    `turns_at` on, Up always loses."""
+    windows = []
+    for number in range(WINDOWS):
+        m = market(number, seconds=SECONDS)
+        steps = range(-320, SECONDS, 10)
+        books = [
+            book(
+                m.opens_at + timedelta(seconds=s),
+                market_id=m.id,
+                bids=levels(("0.49", 300), ("0.48", 300)),
+                asks=levels(("0.61" if late and s <= 60 else "0.51", 90), ("0.63", 60)),
+            )
+            for s in steps
+        ]
+        windows.append(recorded(*books, number=number, seconds=SECONDS, payout=_pays(number, turns_at)))
+    return replay(*windows)
+
+
+def _pays(number: int, turns_at: int) -> str:
+    return "0" if number % 10 == 7 or number >= turns_at else "1"
+
+
+@dataclass
+class Played:
+    run: Run
+    ticks: Sequence[float]
+    halted: str
+    fills: list[Fill]
+    settlements: list[Settlement]
+    decisions: list[Any]
+    kinds: list[str]
+    end: Any
+    appended: int
+
+
+def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
+    keys = {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5", **overrides}
+    config = load(None, {k.replace("__", "."): v for k, v in keys.items()})
+
+    async def scope() -> Played:
+        async with open_store(f"sqlite:///{database}") as store:
+            world = World(Plan(config, "planted"), feed, store, LocalBus())
+            run, ticks, log, halted = await world.agent(ScriptedEngine(up))
+            records = await store.records(run.id)
+            return Played(
+                run,
+                ticks,
+                halted,
+                await store.fills(run.id),
+                await store.settlements(run.id),
+                [r for r in records if r.kind is RecordKind.DECISION],
+                [r.kind.value for r in records],
+                records[-1].body,
+                log.appended,
+            )
+
+    return asyncio.run(scope())
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
+    return play(tmp_path_factory.mktemp("planted") / "e.db", planted())
+
+
+def test_it_trades_only_after_fifty_windows_and_then_finds_the_effect(played: Played) -> None:
+    actions = [d.body["summary"]["action"] for d in played.decisions]
+    first = actions.index("take")
+    assert 50 <= first <= 54, "fifty outcomes must be known before the first trade"
+    assert all(a == "take" for a in actions[first:])
+    assert {f.outcome for f in played.fills} == {Outcome.YES}
+    assert len({f.order_id for f in played.fills}) == WINDOWS - first
+
+
+def test_cash_positions_and_fees_balance(played: Played) -> None:
+    assert played.end["cash"] == balance(CASH, played.fills, played.settlements) and played.end["holdings"] == {}
+    assert sum(f.size for f in played.fills) == sum(s.size for s in played.settlements)
+    assert all(f.fee > 0 for f in played.fills)
+    assert played.end["cash"] > CASH, "a real effect pays"
+
+
+def test_every_intent_is_written_before_its_answer_and_after_its_decision(played: Played) -> None:
+    kinds = played.kinds
+    for i, kind in enumerate(kinds):
+        if kind == "intent":
+            assert kinds[i - 1] == "decision" and kinds[i + 1] == "ack"
+
+
+def test_the_hot_path_acts_on_a_standing_belief_when_the_price_comes(tmp_path: Path) -> None:
+    made = play(tmp_path / "late.db", planted(late=True))
+    taken = [d for d in made.decisions if d.body["summary"]["action"] == "take"]
+    assert taken == [], "at the open every ask is too dear"
+    assert made.fills and len(made.ticks) == len({f.order_id for f in made.fills})
+    opened = {d.key: d.at for d in made.decisions}
+    assert all(60 < (f.at - min(opened.values())).total_seconds() % SECONDS < 120 for f in made.fills)
+    assert max(f.price for f in made.fills) == Decimal("0.51")
+
+
+def test_a_second_run_is_compared_and_nothing_is_added(tmp_path: Path) -> None:
+    first = play(tmp_path / "e.db", planted())
+    again = play(tmp_path / "e.db", planted())
+    assert again.appended == 0 and first.appended == len(first.kinds)
+    assert [d.hash for d in again.decisions] == [d.hash for d in first.decisions]
+
+
+def test_losses_stop_trading_and_the_stop_is_remembered(tmp_path: Path) -> None:
+    made = play(tmp_path / "e.db", planted(turns_at=52), **{"risk.loss": "10"})
+    assert "settled losses" in made.halted and made.end["halted"] == made.halted
+    assert CASH - made.end["cash"] < 10 * UNIT + 3 * 5 * UNIT, "what was at risk when the limit was reached, no more"
+    reasons = [d.body["summary"]["reason"] for d in made.decisions]
+    assert reasons[-1] == "halted" and len(made.fills) < 12
+    again = play(tmp_path / "e.db", planted(turns_at=52), **{"risk.loss": "10"})
+    assert again.halted == made.halted and again.appended == 0
+
+
+class Wire:
+    """An order tool whose connection fails on command, after or before the venue took the order."""
+
+    def __init__(self, inner: OrderTool, plan: Sequence[str]) -> None:
+        self._inner, self._plan, self.sent = inner, list(plan), list[str]()
+
+    async def sign(self, order: Any) -> SignedOrder:
+        return await self._inner.sign(order)
+
+    async def send(self, signed: SignedOrder) -> Ack:
+        fault = self._plan.pop(0) if self._plan else "fine"
+        if fault == "lost":
+            raise VenueUnavailable("the connection broke before the order was sent")
+        ack = await self._inner.send(signed)
+        self.sent.append(signed.id)
+        if fault == "dropped":
+            raise VenueUnavailable("the connection broke after the order was sent")
+        return ack
+
+    async def cancel(self, order_id: str) -> bool:
+        return await self._inner.cancel(order_id)
+
+    async def fills(self) -> Sequence[Fill]:
+        return await self._inner.fills()
+
+    async def account(self) -> Account:
+        return await self._inner.account()
+
+    async def settle(self, resolution: Resolution) -> Sequence[Settlement]:
+        return await self._inner.settle(resolution)
+
+
+def desk_on(
+    store: Store, log: RunLog, plan: Sequence[str], clock: ManualClock, limits: RiskLimits
+) -> tuple[Desk, Wire]:
+    from backtest.exchange import PaperExchange
+
+    wire = Wire(PaperExchange(planted(), clock, cash=CASH, run=log.run_id), plan)
+    return Desk(RiskLimited(wire, limits), log, LocalBus()), wire
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    plan=st.lists(st.sampled_from(["fine", "lost", "dropped"]), max_size=8),
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8),
+)
+def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[str], sizes: list[int]) -> None:
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            log, clock = store.log(run.id), ManualClock(START)
+            desk, wire = desk_on(store, log, plan, clock, RiskLimits(market=10**12))
+            m = market(0, seconds=SECONDS)
+            for i, size in enumerate(sizes):
+                wish = Wish(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
+                await desk.act(wish, m, "d", i, clock.now())
+                clock.advance_to(clock.now() + timedelta(seconds=11))
+                await desk.reconcile()
+            intents, fills = await store.intents(run.id), await store.fills(run.id)
+            account = await desk.account()
+            assert len(intents) == len(sizes) and len(set(wire.sent)) == len(wire.sent)
+            assert {f.order_id for f in fills} <= set(wire.sent) <= {i.order_id for i in intents}
+            assert account.cash == CASH + sum(f.cash for f in fills)
+            assert account.held(m.id, Outcome.YES) == sum(f.size for f in fills)
+            unknown = [i for i in intents if i.status == "intended"]
+            assert {i.order_id for i in unknown} >= set(desk.unsure)
+
+    asyncio.run(scope())
+
+
+@settings(max_examples=25, deadline=None)
+@given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=10), order=st.integers(1, 30), total=st.integers(1, 60))
+def test_limits_hold_for_every_sequence_of_orders(costs: list[int], order: int, total: int) -> None:
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            clock, m = ManualClock(START), market(0, seconds=SECONDS)
+            limits = RiskLimits(order=order * UNIT, market=total * UNIT)
+            desk, wire = desk_on(store, store.log(run.id), [], clock, limits)
+            accepted = 0
+            for i, cost in enumerate(costs):
+                wish = Wish(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
+                ack = await desk.act(wish, m, "d", i, clock.now())
+                assert ack is not None
+                if cost > order:
+                    assert ack.status is OrderStatus.REJECTED and "limit" in ack.reason
+                accepted += cost if ack.status is not OrderStatus.REJECTED else 0
+            assert accepted <= total
+            assert len(wire.sent) == len({i.order_id for i in await store.intents(run.id)} & set(wire.sent))
+
+    asyncio.run(scope())
+
+
+def test_a_halted_desk_sends_nothing() -> None:
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            desk, wire = desk_on(store, store.log(run.id), [], ManualClock(START), RiskLimits(loss=0))
+            wish = Wish(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
+            heard: list[TradingHalted] = []
+            assert isinstance(desk.bus, LocalBus)
+            with desk.bus.subscribed(TradingHalted, heard.append):
+                refused = await desk.act(wish, market(0, seconds=SECONDS), "d", 0, START)
+            assert refused is not None and refused.status is OrderStatus.REJECTED and desk.halted and len(heard) == 1
+            assert await desk.act(wish, market(0, seconds=SECONDS), "d", 1, START) is None
+            assert wire.sent == [] and len(await store.intents(run.id)) == 1
+            with pytest.raises(LimitExceeded):
+                await desk.orders.send(await desk.orders.sign((await store.intents(run.id))[0].order))
+
+    asyncio.run(scope())
+
+
+class Jumping(ManualClock):
+    """A clock that is set ahead once, as after a suspended night, or stands where it should have gone on."""
+
+    def __init__(self, start: datetime, at: datetime, by: timedelta) -> None:
+        super().__init__(start)
+        self._at, self._by = at, by
+
+    async def wait_until(self, at: datetime) -> None:
+        await super().wait_until(at + self._by if at == self._at else at)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "skipped"), [(12, ["slot_missed"] * 3), (-6, ["clock_stepped_back", "thin_history", "thin_history"])]
+)
+def test_a_clock_that_jumps_skips_slots_with_a_reason(
+    minutes: int, skipped: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jump, by = START + timedelta(minutes=10), timedelta(minutes=minutes)
+    monkeypatch.setattr(World, "_clock", lambda self: Jumping(START - timedelta(minutes=10), jump, by))
+    made = play(tmp_path / "e.db", replay(*planted().recordings[:6]))
+    reasons = [d.body["summary"]["reason"] for d in made.decisions]
+    assert reasons == ["thin_history", "thin_history", *skipped, "thin_history"]
+
+
+def test_observers_hear_of_decisions_and_fills_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:
+    heard: list[object] = []
+
+    def broken(event: object) -> None:
+        raise RuntimeError("no")
+
+    async def scope(bus: LocalBus, name: str) -> Run:
+        async with open_store(f"sqlite:///{tmp_path / name}") as store:
+            config = load(None, {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"})
+            return (await World(Plan(config, "planted"), planted(), store, bus).agent(ScriptedEngine(up)))[0]
+
+    quiet = asyncio.run(scope(LocalBus(), "a.db"))
+    bus = LocalBus()
+    hearing = bus.subscribed(DecisionMade, heard.append), bus.subscribed(OrderFilled, heard.append)
+    with hearing[0], hearing[1], bus.subscribed(DecisionMade, broken):
+        loud = asyncio.run(scope(bus, "b.db"))
+    assert replace(loud, started_at=quiet.started_at) == replace(quiet)
+    assert {type(e).__name__ for e in heard} == {"DecisionMade", "OrderFilled"}
