@@ -14,7 +14,8 @@ import numpy as np
 from agent.thought import Thought
 from market.errors import CycleSkipped
 from strategies.baselines import NO_DIFFUSION
-from strategies.score import Interval, block_interval, brier, decisions_for_verdict, log_score
+from strategies.logit import logit, sigmoid
+from strategies.score import Floats, Interval, block_interval, brier, days_for_verdict, log_score
 
 BLOCK = 3
 """Decisions drawn together: the three cycles of one 15-minute window share its outcome."""
@@ -22,14 +23,14 @@ BLOCK = 3
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Forecasts of one rung by decision id, and what they took. `why_not` explains an empty one."""
+    """Forecasts of one rung by decision id, and what they took. `note` explains an empty or an odd one."""
 
     name: str
     forecasts: Mapping[str, float]
     tokens: int = 0
     dollars: float = 0.0
     milliseconds: float = 0.0
-    why_not: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,12 @@ class Rung:
 
 def no_diffusion() -> Arm:
     """The rung that book-only data cannot climb."""
-    return Arm("diffusion", {}, why_not=NO_DIFFUSION)
+    return Arm("diffusion", {}, note=NO_DIFFUSION)
 
 
 def no_logistic(windows: int, needed: int) -> Arm:
     """The rung that needs more history than there is."""
-    return Arm("logistic", {}, why_not=f"{windows} resolved windows of history, {needed} needed to fit one")
+    return Arm("logistic", {}, note=f"{windows} resolved windows of history, {needed} needed to fit one")
 
 
 def ladder(arms: Sequence[Arm], outcomes: Mapping[str, float], *, per_day: float) -> list[Rung]:
@@ -74,7 +75,7 @@ def ladder(arms: Sequence[Arm], outcomes: Mapping[str, float], *, per_day: float
 def _rung(arm: Arm, mid: Arm, scored: Sequence[str], outcomes: Mapping[str, float], per_day: float) -> Rung:
     ids = [d for d in scored if d in arm.forecasts]
     if not ids:
-        return Rung(arm.name, 0, note=arm.why_not or "no forecast")
+        return Rung(arm.name, 0, note=arm.note or "no forecast")
     y = [outcomes[d] for d in ids]
     p = [arm.forecasts[d] for d in ids]
     own = log_score(p, y)
@@ -90,9 +91,26 @@ def _rung(arm: Arm, mid: Arm, scored: Sequence[str], outcomes: Mapping[str, floa
         tokens=arm.tokens / made,
         dollars=arm.dollars / made,
         milliseconds=arm.milliseconds / made,
-        days=decisions_for_verdict(gains, per_day=per_day),
-        note="" if moved or arm is mid else "never differs from the mid",
+        days=days_for_verdict(_windows(gains), per_day=per_day / BLOCK),
+        note=arm.note or ("" if moved or arm is mid else "never differs from the mid"),
     )
+
+
+def _windows(gains: Floats) -> Floats:
+    """Mean gain of each full window: decisions that share an outcome are one observation."""
+    full = len(gains) // BLOCK * BLOCK
+    result: Floats = gains[:full].reshape(-1, BLOCK).mean(axis=1)
+    return result
+
+
+def constant_lean(arm: Arm, mid: Arm) -> Arm:
+    """A placebo with no information: everywhere the same lean, the arm's own mean. Where it gains as much as the arm,
+    the arm's gain is a habit that happened to suit these outcomes."""
+    both = [d for d in arm.forecasts if d in mid.forecasts]
+    leans = [logit(arm.forecasts[d]) - logit(mid.forecasts[d]) for d in both]
+    mean = sum(leans) / len(leans) if leans else 0.0
+    leaning = {d: sigmoid(logit(mid.forecasts[d]) + mean) for d in both}
+    return Arm("placebo: constant", leaning, note=f"the mean lean of {arm.name} ({mean:+.3f} log-odds), everywhere")
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agent.app import Outcome, database_url
 from agent.config import Config
-from agent.evidence import Arm, ladder, no_diffusion, no_logistic
+from agent.evidence import Arm, constant_lean, ladder, no_diffusion, no_logistic
 from agent.summary import Summary, TraderLine, arms, funnel, latency, money, outcomes, tokens
 from market.types import Resolution
 from storage.records import RecordKind, Run
@@ -60,10 +60,11 @@ async def summarise(config: Config, outcome: Outcome) -> Summary:
 
 
 def _ordered(own: list[Arm], extra: tuple[Arm, ...], windows: int, needed: int) -> list[Arm]:
-    """The ladder from the bottom: mid, diffusion, logistic, greedy, search, verify, correct, placebo."""
-    mid, *grown = own
+    """The ladder from the bottom: mid, diffusion, logistic, greedy, search, verify, correct, placebos."""
+    mid, search, *verified = own
     greedy, *placebos = extra
-    return [mid, no_diffusion(), no_logistic(windows, needed), greedy, *grown, *placebos]
+    lean = constant_lean(search, mid)
+    return [mid, no_diffusion(), no_logistic(windows, needed), greedy, search, *verified, *placebos, lean]
 
 
 def _listed(value: object) -> list[object]:

@@ -57,7 +57,7 @@ def block_interval(
     return Interval(float(losses.mean()), float(low), float(high))
 
 
-def decisions_for_verdict(gains: Floats, *, per_day: float) -> float | None:
+def days_for_verdict(gains: Floats, *, per_day: float) -> float | None:
     """Days until a one-sided 5 % test with 80 % power would see the mean gain observed so far.
 
     None where there is no gain to be seen, or nothing varies. (z_0.95 + z_0.80)^2 sd^2 / mean^2 decisions.

@@ -104,7 +104,7 @@ def _ladder(summary: Summary, screen: Console) -> None:
     )  # fmt: skip
     for rung in summary.ladder:
         gain = _interval(rung.gain) if rung.gain else "-"
-        days = "-" if rung.days is None else f"{rung.days:,.0f}"
+        days = "-" if rung.days is None else "<1" if rung.days < 1 else f"{rung.days:,.0f}"
         scores = number(rung.brier, 4), number(rung.log_score, 4), escape(gain)
         rows.add_row(rung.name, str(rung.n), *scores, f"{rung.tokens:.0f}", days)
     screen.print(rows)
@@ -112,8 +112,8 @@ def _ladder(summary: Summary, screen: Console) -> None:
         if rung.note:
             screen.print(f"[{MUTED}]{rung.name}: {escape(rung.note)}[/]")
     screen.print(
-        f"[{MUTED}]log: mean negative log-likelihood, lower is better. days: how many more for a verdict, if the gain "
-        "is real. A gain whose interval holds 0 is no gain.[/]"
+        f"[{MUTED}]log: mean negative log-likelihood, lower is better. days: how many such days for a verdict, if the "
+        "gain is real. A gain whose interval holds 0, or that a placebo has too, is no gain.[/]"
     )
 
 

@@ -18,8 +18,7 @@ def test_reserving_first_never_passes_a_limit(limit: int, cost: float, calls: li
     for phase, prompt, cached in calls:
         try:
             budget.reserve(prompt)
-        except OutOfBudget as spent:
-            assert spent.what in {"tokens", "cost"}
+        except OutOfBudget:
             continue
         budget.settle(phase, Usage(prompt=prompt, cached=cached, calls=1))
     assert budget.tokens <= limit

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.score import block_interval, brier, decisions_for_verdict, log_score
+from strategies.score import block_interval, brier, days_for_verdict, log_score
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=50)
 
@@ -49,7 +49,7 @@ def test_the_same_seed_gives_the_same_interval_and_nothing_gives_none() -> None:
 
 def test_days_to_a_verdict() -> None:
     gains = np.array([0.01, -0.008, 0.012, -0.002] * 50)
-    days = decisions_for_verdict(gains, per_day=288)
+    days = days_for_verdict(gains, per_day=288)
     assert days is not None and days > 0
-    assert decisions_for_verdict(-gains, per_day=288) is None
-    assert decisions_for_verdict(np.zeros(10), per_day=288) is None
+    assert days_for_verdict(-gains, per_day=288) is None
+    assert days_for_verdict(np.zeros(10), per_day=288) is None

@@ -1,0 +1,50 @@
+"""How late the event loop runs while cycles think and write: a 1 ms ticker beside real cycles with the real model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from agent.app import Plan, World, open_engine, open_feed
+from agent.bus import LocalBus
+from agent.config import load
+from agent.summary import latency
+from market.clock import monotonic
+from storage.store import open_store
+
+TICK, CYCLES = 0.001, 9
+
+
+async def measure() -> dict[str, object]:
+    """Milliseconds by which the ticker woke late, over the whole of the cycles."""
+    config = load(None, profile="sample")
+    feed = await open_feed("sample")
+    late: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            due = monotonic() + TICK
+            await asyncio.sleep(TICK)
+            late.append((monotonic() - due) * 1e3)
+
+    with tempfile.TemporaryDirectory() as folder:
+        async with open_store(f"sqlite:///{Path(folder) / 'bench.db'}") as store, open_engine(config) as engine:
+            ticker = asyncio.create_task(tick())
+            await World(Plan(config, cycles=CYCLES), feed, store, LocalBus()).agent(engine)
+            ticker.cancel()
+            with suppress(asyncio.CancelledError):
+                await ticker
+    line = latency("loop lag", late)
+    return {"bench": "loop_lag", "n": line.n, "p50_ms": line.p50, "p99_ms": line.p99, "max_ms": max(late)}
+
+
+def main() -> None:
+    """One JSON line; the goal is under 5 ms at the 99th percentile."""
+    print(json.dumps(asyncio.run(measure())))
+
+
+if __name__ == "__main__":
+    main()
