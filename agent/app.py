@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -180,7 +181,8 @@ class World:
         info = self.feed.info
         if info.begins is None:
             raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
-        return Schedule(info.begins, info.ends, cycles=self.plan.cycles)
+        offset = timedelta(seconds=self.plan.config.trading.offset)
+        return Schedule(info.begins, info.ends, offset=offset, cycles=self.plan.cycles)
 
     def _clock(self) -> Clock:
         start = self._schedule().first()

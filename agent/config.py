@@ -81,7 +81,7 @@ class Edge(Section):
     shadow_search: bool = Field(False, description="search gated cycles too, for the log; never trade on them")
     cost_limit: float = Field(0.01, ge=0, description="dollars of inference per decision")
     token_price: float = Field(5e-8, ge=0, description="dollars a token costs on this box: the owner's estimate")
-    latency_limit: Seconds = Field(0.1, description="tick to signed order")
+    latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)
     seed: int = 0
@@ -97,6 +97,7 @@ class Trading(Section):
     shrink: float = Field(0.1, gt=0, le=1, description="weight of verified claims against the market")
     max_shift: float = Field(0.3, gt=0, le=2, description="largest lean away from the market, in log-odds")
     max_book_age: Seconds = 15.0
+    offset: Seconds = Field(0.0, lt=300, description="how long after each five-minute boundary a cycle starts")
     taker_delay: Seconds = Field(0.05, description="the venue holds marketable orders for so long")
     network_delay: Seconds = 0.1
 
@@ -159,7 +160,7 @@ class Config(Section):
         return body
 
 
-PROFILES = ("sample",)
+PROFILES = ("sample", "recorded")
 
 
 def load(path: Path | None, overrides: Mapping[str, object] | None = None, *, profile: str = "") -> Config:

@@ -55,11 +55,6 @@ def no_diffusion() -> Arm:
     return Arm("diffusion", {}, note=NO_DIFFUSION)
 
 
-def no_logistic(windows: int, needed: int) -> Arm:
-    """The rung that needs more history than there is."""
-    return Arm("logistic", {}, note=f"{windows} resolved windows of history, {needed} needed to fit one")
-
-
 def ladder(arms: Sequence[Arm], outcomes: Mapping[str, float], *, per_day: float) -> list[Rung]:
     """Score every arm on the decisions whose outcome is known and which the first arm (the mid) forecast.
 

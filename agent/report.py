@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agent.app import Outcome, database_url
 from agent.config import Config
-from agent.evidence import Arm, constant_lean, ladder, no_diffusion, no_logistic
+from agent.evidence import Arm, constant_lean, ladder, no_diffusion
 from agent.summary import Summary, TraderLine, arms, funnel, latency, money, outcomes, tokens
 from market.types import Resolution
 from storage.records import RecordKind, Run
@@ -35,7 +35,7 @@ async def summarise(config: Config, outcome: Outcome) -> Summary:
         }
         rows = [r for per in ledger.values() for r in per]
         timings = await store.timings(run.id)
-        climbed = _ordered(arms(decisions, spent), outcome.arms, len(resolutions), config.trading.min_support)
+        climbed = _ordered(arms(decisions, spent), outcome.arms)
         lines = [await _trader(store, "agent", run, "")]
         lines += [await _trader(store, s.name, r, _note(s.name)) for s, r in outcome.baselines]
         return Summary(
@@ -52,19 +52,19 @@ async def summarise(config: Config, outcome: Outcome) -> Summary:
             dollars=sum(r.micro_usd for r in rows) / 1e6,
             latencies=(
                 latency("decision", [t["observe"] + t["think"] for t in timings.values()]),
-                latency("tick to order", outcome.ticks),
+                latency("tick to order", outcome.ticks, config.edge.latency_limit * 1e3),
             ),
             ladder=tuple(ladder(climbed, outcomes(decisions, resolutions), per_day=PER_DAY)),
             halted=outcome.halted,
         )
 
 
-def _ordered(own: list[Arm], extra: tuple[Arm, ...], windows: int, needed: int) -> list[Arm]:
-    """The ladder from the bottom: mid, diffusion, logistic, greedy, search, verify, correct, placebos."""
+def _ordered(own: list[Arm], extra: tuple[Arm, ...]) -> list[Arm]:
+    """The ladder from the bottom: mid, diffusion, greedy, search, verify, correct, placebos."""
     mid, search, *verified = own
     greedy, *placebos = extra
     lean = constant_lean(search, mid)
-    return [mid, no_diffusion(), no_logistic(windows, needed), greedy, search, *verified, *placebos, lean]
+    return [mid, no_diffusion(), greedy, search, *verified, *placebos, lean]
 
 
 def _listed(value: object) -> list[object]:

@@ -37,17 +37,19 @@ class Trader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Slots of `cadence` on the grid of the wall clock, from `begins` up to but not at `ends`; at most `cycles` slots
-    with an open market. A slot that starts more than `grace` late is recorded as missed."""
+    """Slots every `cadence` on the grid of the wall clock, moved by `offset`, from `begins` up to but not at `ends`; at
+    most `cycles` slots with an open market. A slot that starts more than `grace` late is recorded as missed."""
 
     begins: datetime
     ends: datetime | None
     cadence: timedelta = timedelta(minutes=5)
+    offset: timedelta = timedelta(0)
     cycles: int | None = None
     grace: timedelta = timedelta(seconds=30)
 
     def first(self) -> datetime:
-        return EPOCH - (EPOCH - self.begins) // self.cadence * self.cadence
+        """The first slot at or after `begins`."""
+        return EPOCH + self.offset - (EPOCH + self.offset - self.begins) // self.cadence * self.cadence
 
 
 @dataclass(slots=True)

@@ -58,12 +58,14 @@ class TraderLine:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds; None where nothing was measured."""
+    """Milliseconds; None where nothing was measured. `over` counts what took longer than `limit`."""
 
     name: str
     n: int
     p50: float | None
     p99: float | None
+    limit: float | None = None
+    over: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,13 +154,14 @@ def tokens(rows: Iterable[LedgerRow]) -> dict[str, int]:
     return dict(total)
 
 
-def latency(name: str, milliseconds: Sequence[float]) -> Latency:
-    """Median and 99th percentile, by the nearest rank."""
+def latency(name: str, milliseconds: Sequence[float], limit: float | None = None) -> Latency:
+    """Median and 99th percentile, by the nearest rank, and how many were over `limit`."""
     ordered = sorted(milliseconds)
     if not ordered:
-        return Latency(name, 0, None, None)
-    pick = [ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99)]
-    return Latency(name, len(ordered), pick[0], pick[1])
+        return Latency(name, 0, None, None, limit)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
+    over = sum(1 for m in ordered if limit is not None and m > limit)
+    return Latency(name, len(ordered), p50, p99, limit, over)
 
 
 def arms(decisions: Sequence[Record], spent: Mapping[str, tuple[int, float, float]]) -> list[Arm]:

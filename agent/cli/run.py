@@ -56,7 +56,7 @@ def run(
         **_tree(tree_search or []),
     }
     settings = load(
-        config, {k: v for k, v in asked.items() if v is not None}, profile="sample" if feed == "sample" else ""
+        config, {k: v for k, v in asked.items() if v is not None}, profile="sample" if feed == "sample" else "recorded"
     )
     plan = Plan(settings, feed, _speed(speed), cycles)
     bus = LocalBus()

@@ -90,9 +90,12 @@ def _tokens(summary: Summary, screen: Console) -> None:
 
 
 def _latency(summary: Summary, screen: Console) -> None:
-    rows = table("Latency, milliseconds", "", "n", "p50", "p99", right=("n", "p50", "p99"))
+    rows = table(
+        "Latency, milliseconds", "", "n", "p50", "p99", "limit", "over", right=("n", "p50", "p99", "limit", "over")
+    )
     for line in summary.latencies:
-        rows.add_row(line.name, str(line.n), number(line.p50, 1), number(line.p99, 1))
+        limit = number(line.limit, 0), "-" if line.limit is None else str(line.over)
+        rows.add_row(line.name, str(line.n), number(line.p50, 1), number(line.p99, 1), *limit)
     screen.print(rows)
 
 
