@@ -14,12 +14,12 @@ from importlib import resources
 from pathlib import Path
 
 from agent import prompts
-from agent.bus import Bus
+from agent.bus import Bus, LocalBus
 from agent.config import Config
 from agent.cycle import Ports
 from agent.desk import Desk
-from agent.evidence import Arm, Gathering
 from agent.install import model_path
+from agent.ladder import Arm, Gathering
 from agent.llm.engine import Engine, ModelIdentity, Usage
 from agent.llm.llamacpp.engine import opened as llama_opened
 from agent.llm.recorded import RecordingEngine
@@ -29,13 +29,14 @@ from agent.paths import home
 from agent.rethink import rethink
 from agent.search.tree import Policy
 from agent.session import Schedule, Session, Trader
+from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
-from market.clock import Clock, ManualClock, PacedClock
-from market.errors import DataInvalid
+from market.clock import Clock, ManualClock, PacedClock, WallClock
+from market.errors import DataInvalid, LedgerMismatch
 from market.feed import Feed
-from market.fees import schedule
+from market.fees import charged
 from market.types import micro
 from storage.canonical import Json, digest, plain
 from storage.records import RecordKind, Run, RunIdentity
@@ -60,7 +61,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """What `run_paper` leaves for the summary."""
 
     run: Run
@@ -111,7 +112,7 @@ def code_identity() -> str:
     return seen.hexdigest()
 
 
-async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> Outcome:
+async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
     """Trade a recording on paper: the agent, then the baselines and the arms of the ladder on the same decisions."""
     stage("reading the recording")
     feed = await open_feed(plan.data)
@@ -130,7 +131,7 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     spent = Usage(
         used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
     )
-    return Outcome(
+    return RunResult(
         run, log.appended, log.compared, tuple(ticks), engine.identity, spent, halted, tuple(baselines), tuple(arms)
     )
 
@@ -162,7 +163,7 @@ class World:
         run = await self._begin(f"baseline:{strategy.name}", digest(plain(strategy)))
         log = self.store.log(run.id)
         clock = ManualClock(self._schedule().first())
-        desk = self._desk(log, clock, run.id, _Nobody())
+        desk = self._desk(log, clock, run.id, LocalBus())
         await self._play(StrategyTrader(strategy, desk), desk, clock, Memory(self.store, self.feed))
         return await self._end(run, log, desk, clock)
 
@@ -172,10 +173,11 @@ class World:
         manifest: dict[str, Json] = {
             "data": self.feed.info.name,
             "notes": list(self.feed.info.notes),
+            "has_reference": self.feed.info.has_reference,
             "config": scope,
             "cash": micro(self.plan.config.trading.cash),
         }
-        return await self.store.begin_run(identity, manifest, self._schedule().begins)
+        return await self.store.begin_run(identity, manifest, WallClock().now())
 
     def _schedule(self) -> Schedule:
         info = self.feed.info
@@ -196,7 +198,7 @@ class World:
             cash=micro(self.plan.config.trading.cash),
             venue_delay=venue,
             network_delay=network,
-            fees=schedule,
+            fees=charged,
             run=run_id,
         )
         return Desk(RiskLimited(exchange, self.plan.config.risk_limits()), log, bus)
@@ -205,17 +207,20 @@ class World:
         await Session(clock, self.feed, trader, desk, memory, self._schedule()).run()
 
     async def _end(self, run: Run, log: RunLog, desk: Desk, clock: Clock) -> Run:
+        """Close the run, once the exchange's account agrees with the run's own records."""
         account = await desk.account()
+        fills, settlements = await self.store.fills(run.id), await self.store.settlements(run.id)
+        expected = balance(micro(self.plan.config.trading.cash), fills, settlements)
+        if account.cash != expected:
+            raise LedgerMismatch(
+                f"the exchange holds {account.cash} micro-dollars where the records say {expected}.",
+                next_step="Keep the database and read `edgeclaw log verify`.",
+            )
         held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
-        await log.end(clock.now(), {"cash": account.cash, "holdings": held, "halted": desk.halted})
+        unknown = sorted(desk.unsure)
+        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": desk.halted}
+        await log.end(clock.now(), body)
         return await self.store.run(run.id) or run
-
-
-class _Nobody:
-    """A bus without observers: what baselines do is told at the end."""
-
-    def publish(self, event: object) -> None:
-        """Drop it."""
 
 
 async def _arms(world: World, run: Run, engine: Engine) -> list[Arm]:

@@ -63,7 +63,7 @@ class SelfVerify(Section):
 class SearchBudget(Section):
     tokens: int = Field(1600, ge=0)
     nodes: int = Field(27, ge=1)
-    deadline: Seconds = 60.0
+    deadline: Seconds = Field(60.0, description="of a search on live data; recordings are limited by tokens alone")
 
 
 class Edge(Section):
@@ -84,7 +84,7 @@ class Edge(Section):
     latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)
-    seed: int = 0
+    seed: int = Field(0, description="of the scripted engine")
 
 
 class Trading(Section):
@@ -92,8 +92,8 @@ class Trading(Section):
     buffer: Dollars = Field(Decimal("0.01"), description="dollars a share kept for what the cost model leaves out")
     min_support: int = Field(50, ge=1, description="past windows a claim needs")
     kelly_fraction: Share = 0.25
-    max_order: Dollars = Decimal(25)
-    max_market: Dollars = Decimal(50)
+    max_order: Dollars = Field(Decimal(25), description="largest stake the sizing asks for")
+    max_market: Dollars = Field(Decimal(50), description="largest holding the sizing builds in one market")
     shrink: float = Field(0.1, gt=0, le=1, description="weight of verified claims against the market")
     max_shift: float = Field(0.3, gt=0, le=2, description="largest lean away from the market, in log-odds")
     max_book_age: Seconds = 15.0
@@ -103,8 +103,8 @@ class Trading(Section):
 
 
 class Risk(Section):
-    order: Dollars = Decimal(50)
-    market: Dollars = Decimal(100)
+    order: Dollars = Field(Decimal(50), description="an order above this is refused, whoever asks")
+    market: Dollars = Field(Decimal(100), description="cost of holdings and open orders in one market")
     loss: Dollars = Field(Decimal(250), description="settled loss at which trading stops")
     open_orders: int = Field(20, ge=0)
 
@@ -156,11 +156,20 @@ class Config(Section):
 
     def identity(self) -> Json:
         """What of the configuration makes a run another run: everything but where it is stored."""
-        body: Json = self.model_dump(mode="json", exclude={"storage": True, "edge": {"threads", "library"}})
+        body: Json = self.model_dump(
+            mode="json", exclude={"storage": True, "edge": {"threads", "library", "latency_limit"}}
+        )
         return body
 
 
+_NO_MATTER = {"threads", "library", "latency_limit"}
+
 PROFILES = ("sample", "recorded")
+
+
+def profile_for(feed: str) -> str:
+    """The bundled profile a feed is run with."""
+    return "sample" if feed == "sample" else "recorded"
 
 
 def load(path: Path | None, overrides: Mapping[str, object] | None = None, *, profile: str = "") -> Config:
@@ -189,7 +198,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Misconfigured(f"there is no configuration file at {path}.", next_step="Check --config.") from None
+        raise Misconfigured(f"there is no configuration file at {path}.", next_step="Check the path.") from None
+    except OSError as error:
+        raise Misconfigured(f"{path} cannot be read: {error.strerror}.", next_step="Check the path.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
@@ -197,7 +208,8 @@ def _read(path: Path) -> dict[str, Any]:
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise Misconfigured(f"{path} must hold sections such as 'edge:' and 'trading:'.")
+        message = f"{path} must hold sections such as 'edge:' and 'trading:'."
+        raise Misconfigured(message, next_step="Start from config/edgeclaw.example.yaml.")
     return loaded
 
 

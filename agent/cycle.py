@@ -18,9 +18,10 @@ from agent.llm.recorded import RecordingEngine
 from agent.memory import Memory
 from agent.thought import Thought, think, written
 from market.clock import Clock, monotonic
+from market.errors import CycleSkipped, Transient
 from market.events import DecisionMade
 from market.feed import Feed
-from market.fees import schedule
+from market.fees import charged
 from market.types import Ack, Market, Outcome
 from storage.canonical import Json
 from storage.records import DecisionRecord, StoredObject
@@ -55,7 +56,13 @@ class Decided:
 async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> Decided:
     """Decide once about one market at `as_of`. `blocked` is a reason not to trade, recorded with the decision."""
     begun = monotonic()
-    inputs = await observe(ports, market, as_of, blocked or ("halted" if ports.desk.halted else ""))
+    blocked = blocked or ("halted" if ports.desk.halted else "")
+    try:
+        inputs = await observe(ports, market, as_of, blocked)
+    except CycleSkipped as skipped:
+        inputs = unseen(ports, market, as_of, skipped.reason)
+    except Transient:
+        inputs = unseen(ports, market, as_of, "feed_unavailable")
     observed = monotonic()
     thought = await think(inputs, ports.engine, ports.memory.store)
     decided = monotonic()
@@ -87,7 +94,7 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
         source=memory.source,
         book=await ports.feed.book(market.id, as_of),
         features=features(bars, left, market.seconds),
-        fees=schedule(market.category, as_of),
+        fees=charged(market, as_of),
         cash=account.free,
         held_yes=account.held(market.id, Outcome.YES),
         held_no=account.held(market.id, Outcome.NO),
@@ -95,6 +102,12 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
         blocked=blocked,
         settings=settings,
     )
+
+
+def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs:
+    """Inputs of a cycle in which nothing could be seen: the decision says why and nothing else."""
+    fees, source = charged(market, as_of), ports.memory.source
+    return Inputs(market, as_of, source, None, None, fees, 0, 0, 0, 0, reason, ports.settings)
 
 
 async def remember(ports: Ports, decision_id: str, thought: Thought, timings: Mapping[str, float]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +11,7 @@ from agent.app import database_url, open_engine, open_feed
 from agent.config import Config
 from agent.paths import home
 from market.clock import WallClock
-from market.errors import EdgeclawError
+from market.errors import EdgeclawError, NotReady
 from storage.store import open_store
 
 NEEDED_BYTES = 500_000_000
@@ -30,7 +28,6 @@ class Check:
 async def examine(config: Config) -> list[Check]:
     """All checks, in the order a run would need them."""
     return [
-        _python(),
         _disk(),
         _clock(),
         await _tried("database", lambda: _database(config)),
@@ -44,12 +41,6 @@ async def _tried(name: str, check: Callable[[], Awaitable[str]]) -> Check:
         return Check(name, True, await check())
     except EdgeclawError as error:
         return Check(name, False, str(error), error.next_step)
-
-
-def _python() -> Check:
-    ok = sys.version_info >= (3, 11)
-    found = f"Python {platform.python_version()} on {platform.machine()}"
-    return Check("python", ok, found, "" if ok else "Install Python 3.11 or newer.")
 
 
 def _disk() -> Check:
@@ -77,7 +68,7 @@ async def _engine(config: Config) -> str:
     async with open_engine(config) as engine:
         health = await engine.health()
     if not health.ok:
-        raise EdgeclawError(health.detail, next_step="Run `edgeclaw install edge-runtime` again.")
+        raise NotReady(health.detail, next_step="Run `edgeclaw install edge-runtime` again.")
     return f"{engine.identity.model}, {engine.identity.library}"
 
 

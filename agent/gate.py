@@ -31,9 +31,7 @@ def book_fault(book: Book | None) -> str:
         return "one_sided_book"
     if book.crossed:
         return "crossed_book"
-    if book.spread is not None and book.spread >= 1 - 2 * book.bids[0].price and book.bids[0].price * 100 <= 1:
-        return "placeholder_book"
-    return ""
+    return "placeholder_book" if book.placeholder else ""
 
 
 def gate(inputs: Inputs) -> Gate:

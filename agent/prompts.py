@@ -82,11 +82,9 @@ VERDICTS = (" yes", " no")
 def finding(prompt: Prompt, checked: Checked, now: str) -> Prompt:
     """State a concrete fault found in the last claim, so that it may be replaced."""
     claim, evidence = checked.claim, checked.evidence
-    said = {
-        Finding.FALSE_NOW: f"{claim.feature} is {now} now",
-        Finding.THIN_SUPPORT: f"only {evidence.support} past windows",
-        Finding.WRONG_SIGN: f"history says {'up' if evidence.posterior > evidence.base_rate else 'down'}",
-    }[checked.finding or Finding.THIN_SUPPORT]
+    history = "up" if evidence.posterior > evidence.base_rate else "down"
+    false_now = checked.finding is Finding.FALSE_NOW
+    said = f"{claim.feature} is {now} now" if false_now else f"history says {history}"
     return prompt.then(f"\nwrong: {said}. replace:\n")
 
 

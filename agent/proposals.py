@@ -192,8 +192,7 @@ def strength(checked: Checked) -> float:
     e = checked.evidence
     if not e.support or not checked.claim.effect.sign:
         return 0.0
-    z = (e.posterior - e.base_rate) / max(e.high - e.low, 1e-6) * 3.29
-    return min(max(z * checked.claim.effect.sign, -3.0), 3.0)
+    return min(max(e.shift / e.shift_sd * checked.claim.effect.sign, -3.0), 3.0)
 
 
 def _coherence(node: Node) -> float:

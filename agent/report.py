@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agent.app import Outcome, database_url
+from agent.app import RunResult, database_url
 from agent.config import Config
-from agent.evidence import Arm, constant_lean, ladder, no_diffusion
-from agent.summary import Summary, TraderLine, arms, funnel, latency, money, outcomes, tokens
+from agent.ladder import Arm, constant_lean, ladder, no_diffusion
+from agent.summary import Summary, TraderLine, arms, funnel, latency, money, outcomes, tokens, windows
 from market.types import Resolution
 from storage.records import RecordKind, Run
 from storage.store import Store, open_store
@@ -16,7 +16,7 @@ PER_DAY = 288.0
 """Five-minute decisions a day on one market."""
 
 
-async def summarise(config: Config, outcome: Outcome) -> Summary:
+async def summarise(config: Config, outcome: RunResult) -> Summary:
     """The summary of a run, its baselines and its ladder."""
     async with open_store(database_url(config), read_only=True) as store:
         run = outcome.run
@@ -35,7 +35,7 @@ async def summarise(config: Config, outcome: Outcome) -> Summary:
         }
         rows = [r for per in ledger.values() for r in per]
         timings = await store.timings(run.id)
-        climbed = _ordered(arms(decisions, spent), outcome.arms)
+        climbed = _ordered(arms(decisions, spent), outcome.arms, reference=bool(run.manifest["has_reference"]))
         lines = [await _trader(store, "agent", run, "")]
         lines += [await _trader(store, s.name, r, _note(s.name)) for s, r in outcome.baselines]
         return Summary(
@@ -54,17 +54,17 @@ async def summarise(config: Config, outcome: Outcome) -> Summary:
                 latency("decision", [t["observe"] + t["think"] for t in timings.values()]),
                 latency("tick to order", outcome.ticks, config.edge.latency_limit * 1e3),
             ),
-            ladder=tuple(ladder(climbed, outcomes(decisions, resolutions), per_day=PER_DAY)),
+            ladder=tuple(ladder(climbed, outcomes(decisions, resolutions), windows(decisions), per_day=PER_DAY)),
             halted=outcome.halted,
         )
 
 
-def _ordered(own: list[Arm], extra: tuple[Arm, ...]) -> list[Arm]:
+def _ordered(own: list[Arm], extra: tuple[Arm, ...], *, reference: bool) -> list[Arm]:
     """The ladder from the bottom: mid, diffusion, greedy, search, verify, correct, placebos."""
     mid, search, *verified = own
     greedy, *placebos = extra
-    lean = constant_lean(search, mid)
-    return [mid, no_diffusion(), greedy, search, *verified, *placebos, lean]
+    unclimbed = [] if reference else [no_diffusion()]
+    return [mid, *unclimbed, greedy, search, *verified, *placebos, constant_lean(search, mid)]
 
 
 def _listed(value: object) -> list[object]:

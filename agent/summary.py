@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agent.evidence import Arm, Rung
-from market.types import Evidence, Fill, Micro, PayoutSource, Resolution, Settlement, Side, notional, units
+from agent.ladder import Arm, LadderRung
+from market.types import Evidence, Fill, Micro, Resolution, Settlement, Side, notional
 from storage.records import LedgerRow, Record
 
 
@@ -84,7 +84,7 @@ class Summary:
     engine_tokens: int
     dollars: float
     latencies: tuple[Latency, ...]
-    ladder: tuple[Rung, ...]
+    ladder: tuple[LadderRung, ...]
     halted: str = ""
 
 
@@ -198,12 +198,10 @@ def outcomes(decisions: Sequence[Record], resolutions: Mapping[str, Resolution])
     return found
 
 
-def dollars(amount: Micro) -> str:
-    """Micro-dollars for people, signed, to the cent."""
-    return f"{units(amount):+,.2f}"
-
-
-def sources(resolutions: Iterable[Resolution]) -> dict[str, int]:
-    """How many outcomes are official, inferred and missing."""
-    count = Counter(r.source for r in resolutions)
-    return {s.value: count[s] for s in PayoutSource}
+def windows(decisions: Sequence[Record]) -> dict[str, str]:
+    """The market of each decision, those of one market together and in order."""
+    found: dict[str, list[str]] = {}
+    for d in decisions:
+        market: Any = d.body["market"]
+        found.setdefault(str(market["id"]), []).append(d.key)
+    return {key: market for market, keys in found.items() for key in keys}

@@ -10,7 +10,7 @@ from agent.cycle import Decided, Ports, run_cycle
 from agent.desk import Desk
 from agent.gate import book_fault
 from market.clock import monotonic
-from market.fees import schedule
+from market.fees import charged
 from market.types import Book, Market, OrderStatus, Outcome
 from strategies.base import Strategy, View
 from strategies.belief import Belief
@@ -48,8 +48,9 @@ class AgentTrader:
         if belief is None or belief.shift == 0:
             return
         self.standing[market.id] = Standing(market, belief, decided.id)
-        if decided.ack is not None and decided.ack.status is not OrderStatus.REJECTED:
-            self.used.add(decided.id)
+        refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
+        if decided.thought.wish is not None and not refused:
+            self.used.add(decided.id)  # an order of unknown outcome counts: it may be live
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(m for m, s in self.standing.items() if s.belief.alive(at) and s.decision_id not in self.used)
@@ -76,7 +77,7 @@ async def look(desk: Desk, market: Market, book: Book) -> View:
     return View(
         market=market,
         book=book,
-        fees=schedule(market.category, book.received_at),
+        fees=charged(market, book.received_at),
         at=book.received_at,
         cash=account.free,
         held_yes=account.held(market.id, Outcome.YES),

@@ -110,7 +110,7 @@ class PaperExchange:
         run: str,
         venue_delay: timedelta = VENUE_DELAY,
         network_delay: timedelta = NETWORK_DELAY,
-        fees: Callable[[str, datetime], FeeSchedule] = venue_fees.schedule,
+        fees: Callable[[Market, datetime], FeeSchedule] = venue_fees.charged,
         markets: Callable[[str], Market | None] | None = None,
         restored: Sequence[Fill] = (),
         settled: Sequence[Settlement] = (),
@@ -218,7 +218,7 @@ class PaperExchange:
         # Never before it was sent: an order that was long in the making cannot meet the book of back then.
         arrives = max(order.placed_at, now) + self._delay
         free = self._ledger.cash - self._reserved()
-        schedule = self._fees(market.category, arrives)
+        schedule = self._fees(market, arrives)
         applicant = Applicant(signed.id, order, market, arrives, free, self._unpromised(order), schedule)
         if reason := refusal(applicant):
             return Ack(signed.id, OrderStatus.REJECTED, reason)
@@ -292,7 +292,7 @@ class PaperExchange:
         if order.tif is TimeInForce.FOK and sum(size for _, size in offered) < order.size:
             self._end(entry, OrderStatus.CANCELED, _NOT_FULL)
             return
-        schedule = self._fees(pit.market.category, at)
+        schedule = self._fees(pit.market, at)
         for level, size in offered:
             fee = schedule.taker(level.price, size)
             pit.taken.take(order, level, size)

@@ -11,14 +11,6 @@ from decimal import Decimal
 
 from market.types import Book, Level, Micro, Order, Outcome, Side, complement
 
-_FLOOR, _CEILING = Decimal("0.01"), Decimal("0.99")
-
-
-def placeholder(book: Book) -> bool:
-    """Whether the book says only that nobody quotes: the widest bid and offer there are."""
-    bid, ask = book.best_bid, book.best_ask
-    return bid is not None and ask is not None and bid <= _FLOOR and ask >= _CEILING
-
 
 def reaches(order: Order, price: Decimal) -> bool:
     """Whether the order's limit allows a trade at `price` of its own token."""
@@ -56,7 +48,7 @@ class Taken:
     def offered(self, order: Order, book: Book) -> Sequence[Level]:
         """Levels of a YES book that the order's limit reaches, best first, priced in the order's own token, less what
         is used up."""
-        if placeholder(book):
+        if book.placeholder:
             return ()
         own = book.of(order.outcome)
         asks = _lifts_offers(order)
@@ -81,7 +73,7 @@ class Taken:
 
 def crosses(order: Order, book: Book) -> bool:
     """Whether the order would trade at once with the YES book as displayed."""
-    if placeholder(book):
+    if book.placeholder:
         return False
     own = book.of(order.outcome)
     best = own.best_ask if order.side is Side.BUY else own.best_bid

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 
 from market.errors import DataInvalid
-from market.types import Micro
+from market.types import Market, Micro
 
 _STEP: Micro = 10
 """Fees are rounded to 0.00001 dollars."""
@@ -64,3 +64,10 @@ def schedule(category: str, at: datetime) -> FeeSchedule:
             next_step="Add a dated line to market/fees.py with its source.",
         )
     return known[-1]
+
+
+def charged(market: Market, at: datetime) -> FeeSchedule:
+    """What a market charges at `at`: its own rate where its record has one, else the dated table's."""
+    if market.fee_rate is not None:
+        return FeeSchedule(market.fee_rate, seen="the market's own record")
+    return schedule(market.category, at)

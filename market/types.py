@@ -18,6 +18,7 @@ Micro = int
 
 UNIT: Micro = 1_000_000
 _ONE = Decimal(1)
+_WIDE_BID, _WIDE_ASK = Decimal("0.01"), Decimal("0.99")
 
 
 class Side(StrEnum):
@@ -125,6 +126,11 @@ class Book:
     def crossed(self) -> bool:
         return bool(self.bids and self.asks) and self.bids[0].price >= self.asks[0].price
 
+    @property
+    def placeholder(self) -> bool:
+        """Whether it says only that nobody quotes: the widest bid and offer there are."""
+        return bool(self.bids and self.asks) and self.bids[0].price <= _WIDE_BID and self.asks[0].price >= _WIDE_ASK
+
     def top(self, n: int) -> Book:
         """The same book cut to its best `n` levels a side."""
         return replace(self, bids=self.bids[:n], asks=self.asks[:n])
@@ -158,8 +164,8 @@ class Trade:
 class Market:
     """A binary market and the rules an order must obey there.
 
-    `horizon` is the window's length in seconds. `category` selects the dated fee schedule where the venue's own
-    record carries none. `asset` and `duration` are None for markets that are no Up/Down window.
+    `fee_rate` is the taker rate of the market's own record; where it carries none, `category` selects the dated
+    schedule of `market.fees`.
     """
 
     id: str
@@ -174,6 +180,7 @@ class Market:
     tick: Decimal = Decimal("0.01")
     min_size: Micro = 5 * UNIT
     price_to_beat: Decimal | None = None
+    fee_rate: Decimal | None = None
 
     @property
     def seconds(self) -> int:

@@ -26,7 +26,6 @@ from storage.records import (
     RecordKind,
     Run,
     RunIdentity,
-    StoredDecision,
     StoredIntent,
     StoredObject,
 )
@@ -98,8 +97,8 @@ class Journal:
                 wanted.append(schema.decisions.c[column] == value)
         return await self._db.read(lambda c: _summaries(c, wanted, limit))
 
-    async def decision(self, run_id: str | None, prefix: str) -> StoredDecision:
-        """One decision by its id or the beginning of it, in one run or in all; with objects, ledger and timings.
+    async def decision(self, run_id: str | None, prefix: str) -> Record:
+        """A decision's record by its id or the beginning of it, in one run or in all.
 
         Raises Misconfigured where none or several match.
         """
@@ -192,37 +191,18 @@ def _summaries(connection: Connection, wanted: Sequence[ColumnElement[bool]], li
     ]
 
 
-def _decision(connection: Connection, run_id: str | None, prefix: str) -> StoredDecision:
+def _decision(connection: Connection, run_id: str | None, prefix: str) -> Record:
     d, r = schema.decisions, schema.records
-    query = select(d, r.c.body, r.c.hash).join(r, (r.c.run_id == d.c.run_id) & (r.c.seq == d.c.seq))
+    query = select(r).join(d, (r.c.run_id == d.c.run_id) & (r.c.seq == d.c.seq))
     query = query.where(d.c.id.startswith(prefix, autoescape=True))
     if run_id is not None:
         query = query.where(d.c.run_id == run_id)
     found = connection.execute(query).all()
-    exact = [row for row in found if row.id == prefix]
+    exact = [row for row in found if row.key == prefix]
     if len(exact or found) != 1:
         said = f"{len(found)} decisions' ids begin" if found else "no decision's id begins"
         raise Misconfigured(f"{said} with {prefix!r}.", next_step=_LIST)
-    row = (exact or found)[0]
-    used = schema.record_objects
-    hashes = connection.scalars(
-        select(used.c.hash).where(used.c.run_id == row.run_id, used.c.seq == row.seq).order_by(used.c.hash)
-    ).all()
-    return StoredDecision(
-        id=row.id,
-        market_id=row.market_id,
-        slug=row.slug,
-        at=from_us(row.at),
-        action=row.action,
-        reason=row.reason,
-        body=json.loads(row.body),
-        objects=tuple(_objects(connection, hashes).values()),
-        ledger=_ledger(connection, row.run_id, row.id).get(row.id, ()),
-        timings=_timings(connection, row.run_id, row.id).get(row.id, {}),
-        run_id=row.run_id,
-        seq=row.seq,
-        hash=row.hash,
-    )
+    return record_of((exact or found)[0])
 
 
 def _objects(connection: Connection, hashes: Sequence[str]) -> dict[str, StoredObject]:

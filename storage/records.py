@@ -142,15 +142,6 @@ class Observation:
     official: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredDecision(DecisionRecord):
-    """A decision read back, and its place in the chain."""
-
-    run_id: str
-    seq: int
-    hash: str
-
-
 @dataclass(frozen=True, slots=True)
 class DecisionSummary:
     """One line of a list of decisions. `tokens` are evaluated + generated, over all phases."""

@@ -11,9 +11,9 @@ from storage.history import History
 from storage.journal import Journal
 from storage.log import RunLog
 from storage.migrate import prepare
-from storage.records import DecisionSummary, Problem, StoredDecision, StoredIntent
+from storage.records import DecisionSummary, Problem, StoredIntent
 
-__all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredDecision", "StoredIntent", "open_store"]
+__all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredIntent", "open_store"]
 
 
 class Store(Journal, History, Audit):

@@ -26,13 +26,17 @@ class RiskLimits:
 class RiskLimited:
     """Any `OrderTool`, with a ceiling on what it may risk.
 
-    Errors: `LimitExceeded` once settled losses reach the limit; from then on every order raises it.
+    What a market may still cost us is what was paid for its holdings, what is promised to its open orders, and every
+    order of unknown outcome, until the venue has shown what became of it. Errors: `LimitExceeded` once settled losses
+    reach the limit; from then on every order raises it.
     """
 
     def __init__(self, inner: OrderTool, limits: RiskLimits) -> None:
         self._inner, self._limits = inner, limits
-        self._committed: dict[str, Micro] = {}
+        self._promised: dict[str, Order] = {}
+        self._unknown: set[str] = set()
         self._paid: dict[str, Micro] = {}
+        self._fresh: list[Fill] = []
         self._lost: Micro = 0
 
     async def sign(self, order: Order) -> SignedOrder:
@@ -40,33 +44,40 @@ class RiskLimited:
 
     async def send(self, signed: SignedOrder) -> Ack:
         self._stop_at_loss()
-        if reason := await self._refusal(signed.order):
+        if signed.id not in self._promised and (reason := await self._refusal(signed.order)):
             return Ack(signed.id, OrderStatus.REJECTED, reason)
+        self._promised[signed.id] = signed.order
+        self._unknown.add(signed.id)
         ack = await self._inner.send(signed)
-        if ack.status is not OrderStatus.REJECTED:
-            market = signed.order.market_id
-            self._committed[market] = self._committed.get(market, 0) + signed.order.cost
+        self._unknown.discard(signed.id)
+        if ack.status is OrderStatus.REJECTED:
+            del self._promised[signed.id]
         return ack
 
     async def cancel(self, order_id: str) -> bool:
         return await self._inner.cancel(order_id)
 
     async def fills(self) -> Sequence[Fill]:
-        fills = await self._inner.fills()
-        for fill in fills:
-            self._paid[fill.market_id] = self._paid.get(fill.market_id, 0) - fill.cash
-        return fills
+        await self._pull()
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     async def account(self) -> Account:
         return await self._inner.account()
 
     async def settle(self, resolution: Resolution) -> Sequence[Settlement]:
+        await self._pull()
         settled = await self._inner.settle(resolution)
         if settled:
-            paid = self._paid.pop(resolution.market_id, 0)
-            self._lost += paid - sum(s.cash for s in settled)
-            self._committed.pop(resolution.market_id, None)
+            self._lost += self._paid.pop(resolution.market_id, 0) - sum(s.cash for s in settled)
         return settled
+
+    async def _pull(self) -> None:
+        """Read new fills without taking them from whoever asks for them next."""
+        for fill in await self._inner.fills():
+            self._paid[fill.market_id] = self._paid.get(fill.market_id, 0) - fill.cash
+            self._unknown.discard(fill.order_id)
+            self._fresh.append(fill)
 
     def _stop_at_loss(self) -> None:
         if self._lost >= self._limits.loss:
@@ -80,8 +91,12 @@ class RiskLimited:
             return ""
         if order.cost > self._limits.order:
             return f"limit: order costs ${units(order.cost)}, at most ${units(self._limits.order)} is allowed"
-        if self._committed.get(order.market_id, 0) + order.cost > self._limits.market:
+        await self._pull()
+        working = {o.id for o in (await self._inner.account()).open_orders} | self._unknown
+        self._promised = {i: o for i, o in self._promised.items() if i in working}
+        promised = sum(o.cost for o in self._promised.values() if o.market_id == order.market_id)
+        if self._paid.get(order.market_id, 0) + promised + order.cost > self._limits.market:
             return f"limit: this market would hold more than ${units(self._limits.market)}"
-        if len((await self._inner.account()).open_orders) >= self._limits.open_orders:
+        if len(working) >= self._limits.open_orders:
             return f"limit: {self._limits.open_orders} orders are open already"
         return ""

@@ -27,8 +27,14 @@ app = typer.Typer(
     epilog="Example: edgeclaw install edge-runtime && edgeclaw run --feed sample --speed max",
 )
 app.add_typer(setup_verbs.install_app, name="install")
-app.command("doctor", epilog="Example: edgeclaw doctor --json")(setup_verbs.doctor)
-app.command("run", epilog="Example: edgeclaw run --feed sample --speed max --cycles 6")(run_verb.run)
+app.command("doctor", short_help="Check what a run needs.", epilog="Example: edgeclaw doctor --json")(
+    setup_verbs.doctor
+)
+app.command(
+    "run",
+    short_help="Trade recorded books on paper.",
+    epilog="Example: edgeclaw run --feed sample --speed max --cycles 6",
+)(run_verb.run)
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
 
@@ -42,7 +48,7 @@ def main() -> None:
     except typer.TyperException as error:
         sys.exit(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_say("Stopped; what was decided is kept, and the same command goes on from there.", 130))
+        sys.exit(_say("Stopped. Whatever was recorded is kept; the same command goes on from there.", 130))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -10,19 +10,19 @@ import typer
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, check or describe the configuration.")
 
 File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
-Profile = Annotated[str, typer.Option(help="A bundled profile under it: sample, or none.")]
+Feed = Annotated[str | None, typer.Option(help="As `run --feed` would use it: sample, or a folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command(epilog="Example: edgeclaw config show --profile sample")
-def show(config: File = None, profile: Profile = "none", as_json: AsJson = False) -> None:
+@app.command(epilog="Example: edgeclaw config show --feed sample")
+def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> None:
     """Print the configuration in force, defaults included."""
     import yaml
 
     from agent.cli import show as screen
-    from agent.config import load
+    from agent.config import load, profile_for
 
-    tree = load(config, profile=_known(profile)).model_dump(mode="json")
+    tree = load(config, profile=profile_for(feed) if feed else "").model_dump(mode="json")
     if as_json:
         screen.as_json(tree)
     else:
@@ -49,13 +49,3 @@ def schema(_as_json: AsJson = True) -> None:
     from agent.config import Config
 
     screen.as_json(Config.model_json_schema())
-
-
-def _known(profile: str) -> str:
-    from agent.config import PROFILES
-
-    if profile == "none":
-        return ""
-    if profile not in PROFILES:
-        raise typer.BadParameter(f"there is no profile {profile!r}; known: {', '.join(PROFILES)}, none")
-    return profile

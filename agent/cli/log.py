@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,9 +16,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class Action(StrEnum):
+    TAKE = "take"
+    ABSTAIN = "abstain"
+
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read, explain, reproduce and check decisions.")
 
-RunId = Annotated[str | None, typer.Option("--run", help="A run's id or its beginning; the newest run by default.")]
+RunId = Annotated[str | None, typer.Option("--run", help="A run's id or its beginning; without it, the newest run.")]
+InRun = Annotated[str | None, typer.Option("--run", help="Look in this run only.")]
 File = Annotated[Path | None, typer.Option("--config", help="A YAML file that names the database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -26,7 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_(
     run: RunId = None,
     reason: Annotated[str | None, typer.Option(help="Only decisions that ended for this reason.")] = None,
-    action: Annotated[str | None, typer.Option(help="Only take, or only abstain.")] = None,
+    action: Annotated[Action | None, typer.Option(help="Only decisions that took, or that abstained.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 10_000,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
     config: File = None,
@@ -50,10 +58,10 @@ def list_(
         logview.print_decisions(found, show.console())
 
 
-@app.command("show", epilog="Example: edgeclaw log show 3f2a91")
+@app.command("show", short_help="Explain one decision.", epilog="Example: edgeclaw log show 3f2a91")
 def show_(
     decision: Annotated[str, typer.Argument(help="A decision's id, or its beginning.")],
-    run: RunId = None,
+    run: InRun = None,
     config: File = None,
     as_json: AsJson = False,
 ) -> None:
@@ -71,7 +79,7 @@ def show_(
         logview.print_explanation(found, show.console())
 
 
-@app.command(epilog="Example: edgeclaw log replay --all")
+@app.command(short_help="Reproduce decisions from the log.", epilog="Example: edgeclaw log replay --all")
 def replay(
     decision: Annotated[str | None, typer.Argument(help="A decision's id, or its beginning.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every decision of the run.")] = False,
@@ -99,7 +107,7 @@ def replay(
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: edgeclaw log verify")
+@app.command(short_help="Check every hash and link.", epilog="Example: edgeclaw log verify")
 def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> None:
     """Check every hash and link of the log, of all runs or one; exit 1 and name what does not hold."""
     from agent.cli import logview, show
@@ -160,12 +168,4 @@ async def _chosen(store: Store, decision: str | None, run: str | None) -> list[R
 
 async def _decision(store: Store, prefix: str, run: str | None) -> Record:
     """One decision by the beginning of its id, in the chosen run or in any."""
-    from market.errors import Misconfigured
-    from storage.records import RecordKind
-
-    runs = [await _run(store, run)] if run else await store.runs()
-    found = [r for each in runs for r in await store.records(each.id, RecordKind.DECISION) if r.key.startswith(prefix)]
-    if len(found) != 1:
-        said = "no decision's id begins" if not found else f"{len(found)} decisions' ids begin"
-        raise Misconfigured(f"{said} with {prefix!r}.", next_step="See `edgeclaw log list`.")
-    return found[0]
+    return await store.decision((await _run(store, run)).id if run else None, prefix)

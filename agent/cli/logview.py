@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.tree import Tree
 from agent.cli.show import ACCENT, BAD, GOOD, MUTED, WARN, number, table
 from agent.explain import Explanation
 from agent.rethink import Replayed
+from market.rules import resolution_rule
 from market.types import UNIT
 from storage.records import Run
 from storage.store import DecisionSummary, Problem
@@ -64,12 +66,20 @@ def _known(e: Explanation, screen: Console) -> None:
     rows = table("\nWhat was known", "", "")
     fees = e.inputs["fees"]
     rows.add_row("question", escape(str(e.market["question"])))
+    rows.add_row("resolves", _resolves(e.inputs["market"]))
     rows.add_row("cash free", f"${e.inputs['cash'] / UNIT:,.2f}")
     rows.add_row("held", f"{e.inputs['held_yes'] / UNIT:g} Up, {e.inputs['held_no'] / UNIT:g} Down")
     rows.add_row("taker fee", f"{fees['rate']} x p (1 - p) a share ({fees['seen'] or 'dated table'})")
     features = e.thought["features"] or {}
     rows.add_row("features", ", ".join(f"{k} [bold]{v}[/]" for k, v in features.items()) or "-")
     screen.print(rows)
+
+
+def _resolves(market: Mapping[str, Any]) -> str:
+    opens, closes = (datetime.fromisoformat(market[k]) for k in ("opens_at", "closes_at"))
+    rule = resolution_rule(opens, int((closes - opens).total_seconds()))
+    price = f"the {rule.average_seconds}-second average" if rule.average_seconds else "the instantaneous"
+    return f"Up when {price} Chainlink price at the close is at or above that at the open; a tie is {rule.tie}"
 
 
 def _book(e: Explanation, screen: Console) -> None:
@@ -115,7 +125,7 @@ def _claims(e: Explanation, screen: Console) -> None:
         return
     rows = table(
         "\nClaims of the chosen path, against history before this instant",
-        "claim", "verdict", "support", "paid Up", "mid said", "posterior [90 %]", "log Bayes factor",
+        "claim", "verdict", "support", "paid Up", "mid said", "posterior [interval]", "log Bayes factor",
         right=("support", "paid Up", "mid said", "log Bayes factor"),
     )  # fmt: skip
     for c in search["path"]:
@@ -132,6 +142,8 @@ def _claims(e: Explanation, screen: Console) -> None:
             f"{v['log_bayes_factor']:+.2f}",
         )
     screen.print(rows)
+    trials = e.inputs["settings"]["policy"]["max_nodes"]
+    screen.print(f"[{MUTED}]intervals: 90 %, widened for {trials} claims tried at once; the null is the mids[/]")
     if search["correction"]:
         _correction(search["correction"], screen)
     if search["words"]:

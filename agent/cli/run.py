@@ -43,7 +43,7 @@ def run(
 
     from agent.app import Plan, run_paper
     from agent.bus import LocalBus
-    from agent.config import load
+    from agent.config import load, profile_for
     from agent.report import summarise
 
     _only("--mode", mode, "paper", "Orders with real money are not part of this version.")
@@ -55,14 +55,12 @@ def run(
         "edge.self_verify.enabled": self_verify,
         **_tree(tree_search or []),
     }
-    settings = load(
-        config, {k: v for k, v in asked.items() if v is not None}, profile="sample" if feed == "sample" else "recorded"
-    )
+    settings = load(config, {k: v for k, v in asked.items() if v is not None}, profile=profile_for(feed))
     plan = Plan(settings, feed, _speed(speed), cycles)
     bus = LocalBus()
     with ExitStack() as stack:
         if output is not None:
-            stack.enter_context(_journal(bus, output))
+            stack.enter_context(_event_log(bus, output))
         stage = stack.enter_context(_screen(bus, plan.data, quiet=as_json))
         outcome = asyncio.run(run_paper(plan, bus, stage))
     summary = asyncio.run(summarise(plan.config, outcome))
@@ -102,10 +100,10 @@ def _tree(options: list[str]) -> dict[str, object]:
 
 
 @contextmanager
-def _journal(bus: LocalBus, path: Path) -> Iterator[None]:
-    from agent.journal import journal
+def _event_log(bus: LocalBus, path: Path) -> Iterator[None]:
+    from agent.eventlog import event_log
 
-    with journal(bus, path):
+    with event_log(bus, path):
         yield
 
 

@@ -19,7 +19,11 @@ def _install() -> None:
     """Install what runs on this box."""
 
 
-@install_app.command("edge-runtime", epilog="Example: edgeclaw install edge-runtime --dry-run")
+@install_app.command(
+    "edge-runtime",
+    short_help="The embedded engine and a small model.",
+    epilog="Example: edgeclaw install edge-runtime --dry-run",
+)
 def edge_runtime(
     engine: Annotated[str, typer.Option(help="auto or llamacpp: the embedded engine.")] = "auto",
     model: Annotated[str, typer.Option(help="A known model's name, or the path of a GGUF file.")] = "smollm2-135m",

@@ -33,7 +33,8 @@ def print_summary(summary: Summary, screen: Console) -> None:
         screen.print(f"[{MUTED}]· {escape(note)}[/]")
     if summary.halted:
         screen.print(f"[bold {BAD}]Trading halted: {escape(summary.halted)}[/]")
-    screen.print("\nRead a decision: [bold]edgeclaw log list[/], then [bold]edgeclaw log show ID[/].")
+    run = summary.run_id[:8]
+    screen.print(f"\nRead a decision: [bold]edgeclaw log list --run {run}[/], then [bold]edgeclaw log show ID[/].")
 
 
 def _provenance(summary: Summary, screen: Console) -> None:

@@ -32,7 +32,7 @@ def one_sentence(ran: Ran, code: int, *words: str) -> None:
         (("run", "--model", "gpt-17"), 3, ("gpt-17",)),
         (("log", "list"), 3, ("edgeclaw run",)),
         (("log", "replay"), 2, ("--all",)),
-        (("config", "show", "--profile", "moon"), 2, ("moon",)),
+        (("config", "check", "/"), 2, ("cannot be read",)),
         (("frobnicate",), 2, ("frobnicate",)),
     ],
 )

@@ -23,11 +23,12 @@ from agent.config import load
 from agent.desk import Desk
 from agent.llm.scripted import ScriptedEngine
 from agent.summary import balance
+from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.errors import LimitExceeded, VenueUnavailable
 from market.events import DecisionMade, OrderFilled, TradingHalted
-from market.types import UNIT, Ack, Fill, OrderStatus, Outcome, Resolution, Settlement, Side, SignedOrder
+from market.types import UNIT, Ack, Book, Fill, OrderStatus, Outcome, Resolution, Settlement, Side, SignedOrder
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Wish
@@ -198,8 +199,6 @@ class Wire:
 def desk_on(
     store: Store, log: RunLog, plan: Sequence[str], clock: ManualClock, limits: RiskLimits
 ) -> tuple[Desk, Wire]:
-    from backtest.exchange import PaperExchange
-
     wire = Wire(PaperExchange(planted(), clock, cash=CASH, run=log.run_id), plan)
     return Desk(RiskLimited(wire, limits), log, LocalBus()), wire
 
@@ -234,24 +233,45 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
 
 
 @settings(max_examples=25, deadline=None)
-@given(costs=st.lists(st.integers(1, 40), min_size=1, max_size=10), order=st.integers(1, 30), total=st.integers(1, 60))
-def test_limits_hold_for_every_sequence_of_orders(costs: list[int], order: int, total: int) -> None:
+@given(
+    costs=st.lists(st.integers(1, 40), min_size=1, max_size=10),
+    plan=st.lists(st.sampled_from(["fine", "lost", "dropped"]), max_size=10),
+    order=st.integers(1, 30),
+    total=st.integers(1, 60),
+)
+def test_limits_hold_for_every_sequence_of_orders_and_faults(
+    costs: list[int], plan: list[str], order: int, total: int
+) -> None:
     async def scope() -> None:
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             clock, m = ManualClock(START), market(0, seconds=SECONDS)
             limits = RiskLimits(order=order * UNIT, market=total * UNIT)
-            desk, wire = desk_on(store, store.log(run.id), [], clock, limits)
-            accepted = 0
+            desk, wire = desk_on(store, store.log(run.id), plan, clock, limits)
             for i, cost in enumerate(costs):
                 wish = Wish(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
                 ack = await desk.act(wish, m, "d", i, clock.now())
-                assert ack is not None
                 if cost > order:
-                    assert ack.status is OrderStatus.REJECTED and "limit" in ack.reason
-                accepted += cost if ack.status is not OrderStatus.REJECTED else 0
-            assert accepted <= total
-            assert len(wire.sent) == len({i.order_id for i in await store.intents(run.id)} & set(wire.sent))
+                    assert ack is not None and ack.status is OrderStatus.REJECTED and "limit" in ack.reason
+            intents = {i.order_id: i for i in await store.intents(run.id)}
+            assert sum(intents[sent].order.cost for sent in wire.sent) <= total * UNIT
+            assert len(intents) == len(costs) and set(wire.sent) <= set(intents)
+
+    asyncio.run(scope())
+
+
+def test_what_a_killed_order_promised_is_free_again() -> None:
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            clock, m = ManualClock(START), market(0, seconds=SECONDS)
+            desk, wire = desk_on(store, store.log(run.id), [], clock, RiskLimits(order=10 * UNIT, market=10 * UNIT))
+            for i in range(3):
+                wish = Wish(Outcome.YES, Side.BUY, Decimal("0.50"), 20 * UNIT, "below every offer, so it is killed")
+                await desk.act(wish, m, "d", i, clock.now())
+                clock.advance_to(clock.now() + timedelta(seconds=5))
+                await desk.reconcile()
+            assert len(wire.sent) == 3 and await store.fills(run.id) == []
 
     asyncio.run(scope())
 
@@ -297,6 +317,33 @@ def test_a_clock_that_jumps_skips_slots_with_a_reason(
     made = play(tmp_path / "e.db", replay(*planted().recordings[:6]))
     reasons = [d.body["summary"]["reason"] for d in made.decisions]
     assert reasons == ["thin_history", "thin_history", *skipped, "thin_history"]
+
+
+def test_an_order_of_unknown_outcome_is_not_followed_by_a_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dropping(PaperExchange):
+        async def send(self, signed: SignedOrder) -> Ack:
+            await super().send(signed)
+            raise VenueUnavailable("the connection broke after the order was sent")
+
+    monkeypatch.setattr("agent.app.PaperExchange", Dropping)
+    made = play(tmp_path / "e.db", planted())
+    intents = made.kinds.count("intent")
+    assert intents == sum(d.body["summary"]["action"] == "take" for d in made.decisions) > 0
+    assert len({f.order_id for f in made.fills}) == intents, "what the venue took is learned from its fills"
+    assert made.end["unknown"] == []
+
+
+def test_a_feed_that_fails_skips_the_cycle_with_a_reason(tmp_path: Path) -> None:
+    class Failing(ReplayFeed):
+        async def book(self, market_id: str, at: datetime) -> Book | None:
+            if at == START + timedelta(minutes=5):
+                raise VenueUnavailable("no answer")
+            return await super().book(market_id, at)
+
+    made = play(tmp_path / "e.db", Failing("test", planted().recordings[:3]))
+    assert [d.body["summary"]["reason"] for d in made.decisions] == ["thin_history", "feed_unavailable", "thin_history"]
 
 
 def test_observers_hear_of_decisions_and_fills_and_a_broken_one_changes_nothing(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.bus import LocalBus
-from agent.journal import journal
+from agent.eventlog import event_log
 from market import events
 from market.errors import Misconfigured
 from market.events import CycleStarted, Event, TradingHalted
@@ -40,8 +40,8 @@ def test_every_event_has_a_topic_of_its_own() -> None:
 def test_the_journal_appends_json_lines(tmp_path: Path) -> None:
     bus, path = LocalBus(), tmp_path / "logs" / "edge-ai.log"
     for _ in range(2):
-        with journal(bus, path):
+        with event_log(bus, path):
             bus.publish(CycleStarted(at=START, markets=1))
     assert path.read_text().count('"topic": "cycle/started"') == 2
-    with pytest.raises(Misconfigured, match="cannot write"), journal(bus, tmp_path):
+    with pytest.raises(Misconfigured, match="cannot write"), event_log(bus, tmp_path):
         pass

@@ -126,10 +126,11 @@ def test_a_decision_reads_back_by_the_beginning_of_its_id() -> None:
             await play(store.log(run.id))
             found = await store.decision(None, "d001")
             made = decision(1)
-            assert (found.id, found.at, found.ledger, found.timings) == (made.id, made.at, made.ledger, made.timings)
+            assert (found.key, found.at, found.run_id, found.seq) == (made.id, made.at, run.id, 6)
             assert {k: found.body[k] for k in made.body} == made.body
-            assert set(found.objects) == set(made.objects)
-            assert (found.run_id, found.seq) == (run.id, 6)
+            assert (await store.ledger(run.id))[made.id] == made.ledger
+            assert (await store.timings(run.id))[made.id] == made.timings
+            assert set((await store.objects([o.hash for o in made.objects])).values()) == set(made.objects)
             with pytest.raises(Exception, match="2 decisions' ids begin with 'd00'"):
                 await store.decision(run.id, "d00")
             with pytest.raises(Exception, match="no decision's id begins with '%'"):

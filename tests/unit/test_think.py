@@ -71,7 +71,7 @@ def thought(given_inputs: Inputs, history: Past, engine: Engine | None = None) -
     return asyncio.run(think(given_inputs, engine or copycat(), history))
 
 
-def copycat(effect: str = " up", decision: str = " up") -> ScriptedEngine:
+def copycat(effect: str = " up", decision: str = " up", fail_after: int | None = None) -> ScriptedEngine:
     """A model that reads the present buckets off the prompt and always claims `effect`."""
 
     def rule(text: str, labels: tuple[str, ...]) -> list[float]:
@@ -80,7 +80,7 @@ def copycat(effect: str = " up", decision: str = " up") -> ScriptedEngine:
         wanted = decision if text.endswith("decision") else effect
         return [9.0 if t in now or label == wanted else 1.0 for t, label in zip(told, labels, strict=True)]
 
-    return ScriptedEngine(rule)
+    return ScriptedEngine(rule, fail_after=fail_after)
 
 
 def test_thin_history_shuts_the_gate_and_costs_nothing() -> None:
@@ -166,9 +166,7 @@ def test_a_row_from_the_future_is_never_read() -> None:
 
 @pytest.mark.parametrize("calls", [0, 1, 4, 7])
 def test_a_dying_engine_leaves_the_incumbent_and_no_trade(calls: int) -> None:
-    engine = copycat()
-    dying = ScriptedEngine(rule=engine._rule, fail_after=calls)
-    made = thought(inputs(windows=200), lifted(), dying)
+    made = thought(inputs(windows=200), lifted(), copycat(fail_after=calls))
     assert made.forecast is not None and made.forecast.failed and made.forecast.tree.stop in ("engine", "complete")
     assert made.action == "abstain" and made.reason == "engine_unavailable" and made.belief is None
 

@@ -12,13 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agent.thought import Thought
-from market.errors import CycleSkipped
 from strategies.baselines import NO_DIFFUSION
 from strategies.logit import logit, sigmoid
 from strategies.score import Floats, Interval, block_interval, brier, days_for_verdict, log_score
-
-BLOCK = 3
-"""Decisions drawn together: the three cycles of one 15-minute window share its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +30,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class LadderRung:
     """One line of the ladder. `gain` is the mid's log score minus this rung's: positive is better than the market.
     Tokens, dollars and milliseconds are per decision; `days` is how many more days a verdict would need."""
 
@@ -55,46 +51,52 @@ def no_diffusion() -> Arm:
     return Arm("diffusion", {}, note=NO_DIFFUSION)
 
 
-def ladder(arms: Sequence[Arm], outcomes: Mapping[str, float], *, per_day: float) -> list[Rung]:
+def ladder(
+    arms: Sequence[Arm], outcomes: Mapping[str, float], windows: Mapping[str, str], *, per_day: float
+) -> list[LadderRung]:
     """Score every arm on the decisions whose outcome is known and which the first arm (the mid) forecast.
 
-    `per_day` is how many decisions a day brings.
+    `windows` names each decision's market: decisions that share an outcome are drawn together and count as one
+    observation of a gain. `per_day` is how many decisions a day brings.
     """
     if not arms:
-        raise CycleSkipped("no_arms", "there is nothing to compare")
+        raise ValueError("a ladder needs at least the mid")
     mid = arms[0]
-    scored = [d for d in sorted(outcomes) if d in mid.forecasts]
-    return [_rung(arm, mid, scored, outcomes, per_day) for arm in arms]
+    scored = [d for d in windows if d in outcomes and d in mid.forecasts]
+    block = max(1, round(len(scored) / max(1, len({windows[d] for d in scored}))))
+    return [_rung(arm, mid, scored, outcomes, block, per_day) for arm in arms]
 
 
-def _rung(arm: Arm, mid: Arm, scored: Sequence[str], outcomes: Mapping[str, float], per_day: float) -> Rung:
+def _rung(
+    arm: Arm, mid: Arm, scored: Sequence[str], outcomes: Mapping[str, float], block: int, per_day: float
+) -> LadderRung:
     ids = [d for d in scored if d in arm.forecasts]
     if not ids:
-        return Rung(arm.name, 0, note=arm.note or "no forecast")
+        return LadderRung(arm.name, 0, note=arm.note or "no forecast")
     y = [outcomes[d] for d in ids]
     p = [arm.forecasts[d] for d in ids]
     own = log_score(p, y)
     gains = log_score([mid.forecasts[d] for d in ids], y) - own
     moved = bool(np.any(gains != 0))
     made = max(len(arm.forecasts), 1)
-    return Rung(
+    return LadderRung(
         name=arm.name,
         n=len(ids),
         brier=float(brier(p, y).mean()),
         log_score=float(own.mean()),
-        gain=block_interval(gains, block=BLOCK) if moved else Interval(0.0, 0.0, 0.0),
+        gain=block_interval(gains, block=block) if moved else Interval(0.0, 0.0, 0.0),
         tokens=arm.tokens / made,
         dollars=arm.dollars / made,
         milliseconds=arm.milliseconds / made,
-        days=days_for_verdict(_windows(gains), per_day=per_day / BLOCK),
+        days=days_for_verdict(_means(gains, block), per_day=per_day / block),
         note=arm.note or ("" if moved or arm is mid else "never differs from the mid"),
     )
 
 
-def _windows(gains: Floats) -> Floats:
-    """Mean gain of each full window: decisions that share an outcome are one observation."""
-    full = len(gains) // BLOCK * BLOCK
-    result: Floats = gains[:full].reshape(-1, BLOCK).mean(axis=1)
+def _means(gains: Floats, block: int) -> Floats:
+    """Mean gain of each full window."""
+    full = len(gains) // block * block
+    result: Floats = gains[:full].reshape(-1, block).mean(axis=1)
     return result
 
 

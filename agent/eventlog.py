@@ -14,7 +14,7 @@ from storage.canonical import plain
 
 
 @contextmanager
-def journal(bus: LocalBus, path: Path) -> Iterator[None]:
+def event_log(bus: LocalBus, path: Path) -> Iterator[None]:
     """Append each event to `path` while the block lasts; raises Misconfigured where the file cannot be opened."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
