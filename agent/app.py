@@ -151,7 +151,7 @@ class World:
         log = self.store.log(run.id)
         clock = self._clock()
         desk = self._desk(log, clock, run.id, self.bus)
-        memory = Memory(self.store, self.feed)
+        memory = self._memory()
         settings = self.plan.config.settings(counted_in_tokens=True)
         ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings)
         trader = AgentTrader(ports)
@@ -164,7 +164,7 @@ class World:
         log = self.store.log(run.id)
         clock = ManualClock(self._schedule().first())
         desk = self._desk(log, clock, run.id, LocalBus())
-        await self._play(StrategyTrader(strategy, desk), desk, clock, Memory(self.store, self.feed))
+        await self._play(StrategyTrader(strategy, desk), desk, clock, self._memory())
         return await self._end(run, log, desk, clock)
 
     async def _begin(self, label: str, model: str) -> Run:
@@ -185,6 +185,11 @@ class World:
             raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
         offset = timedelta(seconds=self.plan.config.trading.offset)
         return Schedule(info.begins, info.ends, offset=offset, cycles=self.plan.cycles)
+
+    def _memory(self) -> Memory:
+        offset = self.plan.config.trading.offset
+        source = digest([self.feed.info.fingerprint, code_identity(), offset])
+        return Memory(self.store, self.feed, source)
 
     def _clock(self) -> Clock:
         start = self._schedule().first()
@@ -217,7 +222,7 @@ class World:
                 next_step="Keep the database and read `edgeclaw log verify`.",
             )
         held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
-        unknown = sorted(desk.unsure)
+        unknown = sorted(desk.working)
         body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": desk.halted}
         await log.end(clock.now(), body)
         return await self.store.run(run.id) or run
@@ -233,7 +238,7 @@ async def _arms(world: World, run: Run, engine: Engine) -> list[Arm]:
     await random.prime(prompts.static())
     bare = replace(settings, policy=lone, frugal=False, answer_tokens=0)
     records = await world.store.records(run.id, RecordKind.DECISION)
-    greedy, placebo = Gathering("model greedy", "search"), Gathering("placebo: random", "correct")
+    greedy, placebo = Gathering("model greedy", "search"), Gathering("placebo: random", "search")
     for record in records:
         greedy.add(record.key, await rethink(world.store, record, engine, bare))
         placebo.add(record.key, await rethink(world.store, record, random, replace(settings, answer_tokens=0)))

@@ -162,6 +162,7 @@ class Config(Section):
         return body
 
 
+_SCHEMA = "See `edgeclaw config schema`."
 _NO_MATTER = {"threads", "library", "latency_limit"}
 
 PROFILES = ("sample", "recorded")
@@ -223,7 +224,11 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(value, Mapping) and old is not None and not isinstance(old, Mapping):
+            raise Misconfigured(
+                f"configuration key {key!r} must hold keys of its own (got {old!r}).", next_step=_SCHEMA
+            )
+        merged[key] = _merge(old or {}, value) if isinstance(value, Mapping) else value
     return merged
 
 
@@ -232,11 +237,11 @@ def _explain(error: ValidationError) -> Misconfigured:
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(where, known_keys(), n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else "See `edgeclaw config schema`."
+        hint = f"Did you mean {near[0]!r}?" if near else _SCHEMA
         return Misconfigured(f"unknown configuration key {where!r}.", next_step=hint)
     said = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
     message = f"configuration key {where!r} is wrong: {said} (got {first['input']!r})."
-    return Misconfigured(message, next_step="See `edgeclaw config schema`.")
+    return Misconfigured(message, next_step=_SCHEMA)
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:

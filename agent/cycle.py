@@ -70,8 +70,8 @@ async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str 
     decision_id = identify(ports.desk.log.run_id, market.id, as_of)
     await remember(ports, decision_id, thought, timings)
     ack = None
-    if thought.wish is not None:
-        ack = await ports.desk.act(thought.wish, market, decision_id, 0, as_of)
+    if thought.wish is not None and (view := inputs.view()) is not None:
+        ack = await ports.desk.act(thought.wish, view, decision_id, 0)
     tell(ports.bus, decision_id, thought, (monotonic() - begun) * 1e3)
     return Decided(decision_id, thought, ack)
 
@@ -98,6 +98,7 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
         cash=account.free,
         held_yes=account.held(market.id, Outcome.YES),
         held_no=account.held(market.id, Outcome.NO),
+        at_risk=ports.desk.at_risk(market.id),
         windows=await memory.windows(market, as_of, (left - settings.band, left + settings.band)),
         blocked=blocked,
         settings=settings,
@@ -107,7 +108,7 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
 def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs:
     """Inputs of a cycle in which nothing could be seen: the decision says why and nothing else."""
     fees, source = charged(market, as_of), ports.memory.source
-    return Inputs(market, as_of, source, None, None, fees, 0, 0, 0, 0, reason, ports.settings)
+    return Inputs(market, as_of, source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings)
 
 
 async def remember(ports: Ports, decision_id: str, thought: Thought, timings: Mapping[str, float]) -> None:

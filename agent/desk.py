@@ -12,65 +12,113 @@ from datetime import datetime
 from agent.bus import Bus
 from market.errors import Halt, VenueUnavailable
 from market.events import OrderFilled, OrderPlaced, PositionSettled, TradingHalted
-from market.types import Ack, Fill, Market, Order, OrderStatus, Resolution
+from market.fees import charged
+from market.types import Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
+from storage.records import StoredObject
 from storage.store import RunLog
-from strategies.base import Wish
+from strategies.base import View, Wish
 from tools.orders import Account, OrderTool
+
+_OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECTED})
 
 
 @dataclass(slots=True)
 class Desk:
-    """Hands between decisions and a venue. `halted` is the reason trading stopped, or empty."""
+    """Hands between decisions and a venue. `halted` is the reason trading stopped, or empty.
+
+    `working` are orders whose end is not known yet; `paid` is what each market's holdings have cost, in micro-dollars.
+    """
 
     orders: OrderTool
     log: RunLog
     bus: Bus
     halted: str = ""
-    unsure: dict[str, str] = field(default_factory=dict)
+    working: dict[str, Order] = field(default_factory=dict)
+    paid: dict[str, Micro] = field(default_factory=dict)
 
-    async def act(self, wish: Wish, market: Market, decision_id: str, number: int, at: datetime) -> Ack | None:
-        """Send one order: intent first, then the venue, then its answer. None where trading is halted.
+    async def act(self, wish: Wish, view: View, decision_id: str, number: int) -> Ack | None:
+        """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
+        did not come.
 
-        `number` tells apart the orders of one decision. An unknown outcome is left to `reconcile`, which learns from
-        the venue's own fills; the order is never signed again.
+        `number` tells apart the orders of one decision; `view` is what was seen, and is kept. An order of unknown
+        outcome is asked about in `reconcile` and never signed again.
         """
         if self.halted:
             return None
         key = f"{decision_id}/{number}"
-        order = Order(market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, at, key)
+        order = Order(view.market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, view.at, key)
         signed = await self.orders.sign(order)
-        await self.log.intent(decision_id, signed, at)
-        self.bus.publish(OrderPlaced(at=at, order_id=signed.id, order=order))
+        await self.log.intent(decision_id, signed, view.at, view=StoredObject.of("view", view), why=wish.why)
+        self.working[signed.id] = order
+        self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order))
         try:
             ack = await self.orders.send(signed)
-        except VenueUnavailable as unknown:
-            self.unsure[signed.id] = str(unknown)
+        except VenueUnavailable:
             return None
         except Halt as stop:
-            self.halt(str(stop), at)
+            self.halt(str(stop), view.at)
             ack = Ack(signed.id, OrderStatus.REJECTED, str(stop))
-        await self.log.ack(ack, at)
+        await self._note(ack, view.at)
         return ack
+
+    async def _note(self, ack: Ack, at: datetime) -> None:
+        """Write down what the venue said of an order."""
+        await self.log.ack(ack, at)
+        if ack.status in _OVER:
+            self.working.pop(ack.order_id, None)
 
     def halt(self, reason: str, at: datetime) -> None:
         """Stop opening anything for the rest of the run."""
         self.halted = reason
         self.bus.publish(TradingHalted(at=at, reason=reason))
 
-    async def reconcile(self) -> Sequence[Fill]:
-        """Write down what has filled since the last time."""
+    async def reconcile(self, at: datetime) -> Sequence[Fill]:
+        """Write down what has filled since the last time, and how the working orders ended."""
         fills = await self.orders.fills()
         for fill in fills:
             await self.log.fill(fill)
-            self.unsure.pop(fill.order_id, None)
+            self.paid[fill.market_id] = self.paid.get(fill.market_id, 0) - fill.cash
             self.bus.publish(OrderFilled(at=fill.at, fill=fill))
+        for order_id in list(self.working):
+            await self._ask(order_id, at)
         return fills
+
+    async def _ask(self, order_id: str, at: datetime) -> None:
+        """An order the venue never saw is over: the moment it was for has passed, so it is not sent again."""
+        try:
+            word = await self.orders.status(order_id)
+        except VenueUnavailable:
+            return
+        if word is None:
+            word = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
+        if word.status in _OVER:
+            await self._note(word, at)
 
     async def settle(self, resolution: Resolution) -> None:
         """Turn a resolved market's shares into dollars."""
         for settlement in await self.orders.settle(resolution):
             await self.log.settlement(settlement)
+            self.paid.pop(resolution.market_id, None)
             self.bus.publish(PositionSettled(at=settlement.at, settlement=settlement))
 
     async def account(self) -> Account:
         return await self.orders.account()
+
+    def at_risk(self, market_id: str) -> Micro:
+        """What a market's holdings have cost, and what its working orders may still cost."""
+        promised = sum(o.cost for o in self.working.values() if o.market_id == market_id)
+        return self.paid.get(market_id, 0) + promised
+
+    async def look(self, market: Market, book: Book, at: datetime) -> View:
+        """A market as a strategy sees it."""
+        account = await self.account()
+        return View(
+            market=market,
+            book=book,
+            fees=charged(market, at),
+            at=at,
+            cash=account.free,
+            held_yes=account.held(market.id, Outcome.YES),
+            held_no=account.held(market.id, Outcome.NO),
+            at_risk=self.at_risk(market.id),
+        )

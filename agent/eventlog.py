@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from agent.bus import LocalBus
 from market.errors import Misconfigured
 from market.events import Event
 from storage.canonical import plain
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -24,9 +28,24 @@ def event_log(bus: LocalBus, path: Path) -> Iterator[None]:
             f"cannot write to {path}: {error.strerror}.", next_step="Choose another --output."
         ) from None
 
-    def write(event: Event) -> None:
-        body = plain(event)
-        file.write(json.dumps({"topic": event.topic, **(body if isinstance(body, dict) else {})}) + "\n")
-
-    with file, bus.subscribed(Event, write):
+    with bus.subscribed(Event, _Writer(file).write):
         yield
+    with suppress(OSError):
+        file.close()
+
+
+class _Writer:
+    """Writes until the file fails once; then says so and stops, because nobody waits for an observer."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file: TextIO | None = file
+
+    def write(self, event: Event) -> None:
+        if self._file is None:
+            return
+        body = plain(event)
+        try:
+            self._file.write(json.dumps({"topic": event.topic, **(body if isinstance(body, dict) else {})}) + "\n")
+        except OSError as error:
+            log.warning("events are no longer written: %s", error.strerror)
+            self._file = None

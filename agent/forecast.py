@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent import prompts
@@ -19,6 +19,7 @@ from agent.inputs import Inputs, Settings
 from agent.llm.engine import Engine
 from agent.proposals import Asker, Node, Past, Proposals
 from agent.search.tree import OutOfBudget, Policy, Tree, search
+from storage.canonical import digest
 from storage.records import Observation, Phase
 from strategies.belief import Belief, believe
 from strategies.features import Features
@@ -38,7 +39,8 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a search came to. `arms` are P(YES) by rung of the evidence ladder; `failed` is the engine's complaint."""
+    """What a search came to. `arms` are P(YES) by rung of the evidence ladder, `failed` is the engine's complaint, and
+    `read` the digest of the `rows` of history that were looked at."""
 
     policy: str
     tree: Tree[Node]
@@ -50,6 +52,7 @@ class Forecast:
     words: str
     failed: str
     rows: int
+    read: str
     picked: tuple[int, ...]
 
 
@@ -78,7 +81,9 @@ async def forecast(
     }
     words = await _words(asker, nodes, settings)
     verdicts = {i: p for i, v in enumerate(tree.visits) if (p := proposals.verdicts.get(v.item.prompt)) is not None}
-    return Forecast(policy.name, tree, verdicts, final, mended, belief, arms, words, asker.failed, len(rows), picked)
+    return Forecast(
+        policy.name, tree, verdicts, final, mended, belief, arms, words, asker.failed, len(rows), digest(rows), picked
+    )
 
 
 async def _rows(inputs: Inputs, history: History) -> Sequence[Observation]:
@@ -94,7 +99,7 @@ def _believe(path: Sequence[Checked], inputs: Inputs) -> Belief:
         path,
         market_id=inputs.market.id,
         as_of=inputs.as_of,
-        expires_at=inputs.market.closes_at,
+        expires_at=min(inputs.market.closes_at, inputs.as_of + timedelta(seconds=settings.band)),
         shrink=settings.shrink,
         cap=settings.max_shift / settings.shrink,
     )

@@ -53,6 +53,7 @@ class Inputs:
     cash: int
     held_yes: int
     held_no: int
+    at_risk: int
     windows: int
     blocked: str
     settings: Settings
@@ -61,7 +62,7 @@ class Inputs:
         """The market as a strategy sees it; None without a book."""
         if self.book is None:
             return None
-        return View(self.market, self.book, self.fees, self.as_of, self.cash, self.held_yes, self.held_no)
+        return View(self.market, self.book, self.fees, self.as_of, self.cash, self.held_yes, self.held_no, self.at_risk)
 
     @property
     def seconds_left(self) -> int:

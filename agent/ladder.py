@@ -14,7 +14,7 @@ import numpy as np
 from agent.thought import Thought
 from strategies.baselines import NO_DIFFUSION
 from strategies.logit import logit, sigmoid
-from strategies.score import Floats, Interval, block_interval, brier, days_for_verdict, log_score
+from strategies.score import Interval, block_interval, brier, cluster_means, days_for_verdict, log_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +63,25 @@ def ladder(
         raise ValueError("a ladder needs at least the mid")
     mid = arms[0]
     scored = [d for d in windows if d in outcomes and d in mid.forecasts]
-    block = max(1, round(len(scored) / max(1, len({windows[d] for d in scored}))))
-    return [_rung(arm, mid, scored, outcomes, block, per_day) for arm in arms]
+    truth = Truth(outcomes, windows, per_day * len({windows[d] for d in scored}) / max(1, len(scored)))
+    return [_rung(arm, mid, scored, truth) for arm in arms]
 
 
-def _rung(
-    arm: Arm, mid: Arm, scored: Sequence[str], outcomes: Mapping[str, float], block: int, per_day: float
-) -> LadderRung:
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What happened, in which window, and how many windows a day brings."""
+
+    outcomes: Mapping[str, float]
+    windows: Mapping[str, str]
+    per_day: float
+
+
+def _rung(arm: Arm, mid: Arm, scored: Sequence[str], truth: Truth) -> LadderRung:
     ids = [d for d in scored if d in arm.forecasts]
     if not ids:
         return LadderRung(arm.name, 0, note=arm.note or "no forecast")
-    y = [outcomes[d] for d in ids]
+    y = [truth.outcomes[d] for d in ids]
+    within = [truth.windows[d] for d in ids]
     p = [arm.forecasts[d] for d in ids]
     own = log_score(p, y)
     gains = log_score([mid.forecasts[d] for d in ids], y) - own
@@ -84,20 +92,13 @@ def _rung(
         n=len(ids),
         brier=float(brier(p, y).mean()),
         log_score=float(own.mean()),
-        gain=block_interval(gains, block=block) if moved else Interval(0.0, 0.0, 0.0),
+        gain=block_interval(gains, within) if moved else Interval(0.0, 0.0, 0.0),
         tokens=arm.tokens / made,
         dollars=arm.dollars / made,
         milliseconds=arm.milliseconds / made,
-        days=days_for_verdict(_means(gains, block), per_day=per_day / block),
+        days=days_for_verdict(cluster_means(gains, within), per_day=truth.per_day),
         note=arm.note or ("" if moved or arm is mid else "never differs from the mid"),
     )
-
-
-def _means(gains: Floats, block: int) -> Floats:
-    """Mean gain of each full window."""
-    full = len(gains) // block * block
-    result: Floats = gains[:full].reshape(-1, block).mean(axis=1)
-    return result
 
 
 def constant_lean(arm: Arm, mid: Arm) -> Arm:

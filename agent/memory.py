@@ -23,14 +23,12 @@ GRID = 30
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The store, seen from one feed: `source` is the feed's fingerprint, so data sets never mix."""
+    """The store, seen from one feed. `source` names what is remembered: recordings, versions of the code and schedules
+    never mix, so a run that is recomputed finds the history that it found."""
 
     store: Store
     feed: Feed
-
-    @property
-    def source(self) -> str:
-        return self.feed.info.fingerprint
+    source: str
 
     async def record(self, market: Market, until: datetime, span: timedelta) -> None:
         """Keep the bars of the last `span` at every resolution."""

@@ -7,8 +7,8 @@ counts a little.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -83,27 +83,38 @@ class Asker:
         """Label probabilities, or OutOfBudget before a token too many."""
         if not questions:
             return []
-        self.budget.reserve(self.engine.tokens_needed([q.prompt for q in questions]))
+        self._reserve([q.prompt for q in questions])
         answers = await self._guard(self.engine.classify(questions, deadline=self.budget.seconds_left()))
         self.budget.settle(phase, answers.usage)
         return answers.probabilities
 
     async def write(self, phase: Phase, prompt: Prompt, max_tokens: int) -> str:
         """A few words, or OutOfBudget."""
-        self.budget.reserve(self.engine.tokens_needed([prompt]) + max_tokens)
+        self._reserve([prompt], max_tokens)
         made = await self._guard(
             self.engine.generate(prompt, max_tokens=max_tokens, stop="\n", deadline=self.budget.seconds_left())
         )
         self.budget.settle(phase, made.usage)
         return made.texts[0].strip()
 
+    def _reserve(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> None:
+        with self._failing():
+            needed = self.engine.tokens_needed(prompts, max_tokens)
+        self.budget.reserve(needed + max_tokens)
+
     async def _guard(self, call: Awaitable[A]) -> A:
-        try:
+        with self._failing():
             return await call
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """An engine that cannot answer ends the search; what it has found stands."""
+        try:
+            yield
         except EngineTimeout:
             raise OutOfBudget("deadline") from None
         except EngineUnavailable as error:
-            self.failed = str(error)
+            self.failed = str(error) or type(error).__name__
             raise OutOfBudget("engine") from error
 
 

@@ -45,7 +45,7 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
             model=f"{outcome.engine.model} ({outcome.engine.engine})",
             appended=outcome.appended,
             compared=outcome.compared,
-            funnel=funnel(decisions, (intents[f.order_id] for f in fills)),
+            funnel=funnel(decisions, set(intents.values()), (intents[f.order_id] for f in fills)),
             traders=tuple(lines),
             tokens=tokens(rows),
             engine_tokens=outcome.used.charged,

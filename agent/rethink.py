@@ -17,11 +17,14 @@ from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordedCall, ReplayEngine
 from agent.thought import Thought, think, written
 from market.errors import Drift
-from storage.canonical import Json
-from storage.records import Record
+from storage.canonical import Json, plain
+from storage.records import Record, RecordKind
 from storage.store import Store
+from strategies.base import View
+from strategies.edge import decide
 
 _INPUTS = TypeAdapter(Inputs)
+_VIEW = TypeAdapter(View)
 _NO_MODEL = ModelIdentity("recorded", "recorded", "")
 _RECORDED = Capabilities(exact_labels=True, score=True, bit_exact=True, abort=False, context=0)
 
@@ -51,7 +54,27 @@ async def replay(store: Store, record: Record) -> Replayed:
         again = await think(inputs, engine, store)
     except Drift as drift:
         return Replayed(record.key, (str(drift),))
-    return Replayed(record.key, tuple(differences(_thought(record), written(again).body)))
+    found = differences(_thought(record), written(again).body)
+    for intent in await store.records(record.run_id, RecordKind.INTENT):
+        if intent.body["decision_id"] == record.key:
+            found += await _reorder(store, again, intent)
+    return Replayed(record.key, tuple(found))
+
+
+async def _reorder(store: Store, thought: Thought, intent: Record) -> list[str]:
+    """Decide again on what was seen when an order was placed, at the cycle or later on the hot path."""
+    kept = await store.object(str(intent.body["view"]))
+    signed: Any = intent.body["signed"]
+    if kept is None or thought.forecast is None:
+        return [f"order {intent.key}: what was seen when it was placed is missing"]
+    settings = thought.inputs.settings
+    view = _VIEW.validate_python(json.loads(kept.text))
+    wish, reason = decide(view, thought.forecast.belief, settings.rule, settings.sizing)
+    if wish is None:
+        return [f"order {intent.key}: was placed, is not: {reason}"]
+    names = ("outcome", "side", "price", "size", "tif")
+    was, now = {n: signed["order"][n] for n in names}, plain({n: getattr(wish, n) for n in names})
+    return differences(was, now, f"order {intent.key}")
 
 
 async def rethink(store: Store, record: Record, engine: Engine, settings: Settings) -> Thought:

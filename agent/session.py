@@ -15,7 +15,7 @@ from agent.memory import Memory
 from market.clock import EPOCH, Clock
 from market.events import CycleStarted
 from market.feed import Feed
-from market.types import Book, Market
+from market.types import Book, Market, Resolution
 
 SETTLING = timedelta(minutes=10)
 """How long after the data ends outcomes may still become known."""
@@ -63,6 +63,7 @@ class Session:
     memory: Memory
     schedule: Schedule
     open: dict[str, Market] = field(default_factory=dict)
+    told: dict[str, Resolution] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Every slot in order, then the settlement of what is left."""
@@ -101,21 +102,24 @@ class Session:
         if watched:
             async for book in self.feed.changes(watched, after, until):
                 await self.clock.wait_until(book.received_at)
-                await self.desk.reconcile()
+                await self.desk.reconcile(book.received_at)
                 await self.trader.on_book(book)
         await self.clock.wait_until(until)
-        await self.desk.reconcile()
+        await self.desk.reconcile(until)
 
     async def _close_books(self, at: datetime) -> None:
-        """Settle and remember every market whose outcome has become known."""
-        await self.desk.reconcile()
+        """Settle and remember every market whose outcome has become known; one that is unresolved stays open."""
+        await self.desk.reconcile(at)
         for market in list(self.open.values()):
             if market.closes_at > at:
                 continue
             resolution = await self.feed.resolution(market.id, at)
-            if resolution is not None:
-                await self.desk.settle(resolution)
-                await self.memory.outcome(market, resolution, self.desk.log, at)
+            if resolution is None or self.told.get(market.id) == resolution:
+                continue
+            self.told[market.id] = resolution
+            await self.desk.settle(resolution)
+            await self.memory.outcome(market, resolution, self.desk.log, at)
+            if resolution.payout is not None:
                 del self.open[market.id]
 
     async def _finish(self) -> None:

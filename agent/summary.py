@@ -6,7 +6,7 @@ Knows no live state: the same records always give the same summary, durations ap
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -88,8 +88,9 @@ class Summary:
     halted: str = ""
 
 
-def funnel(decisions: Sequence[Record], filled: Iterable[str]) -> Funnel:
-    """Count decisions by how far they came. `filled` are the ids of decisions with a fill."""
+def funnel(decisions: Sequence[Record], ordered: Collection[str], filled: Iterable[str]) -> Funnel:
+    """Count decisions by how far they came. `ordered` and `filled` are the ids of decisions with an order and with a
+    fill, at the cycle or later on the hot path."""
     thoughts = [_thought(d) for d in decisions]
     searches = [t["search"] for t in thoughts if t["search"]]
     shadow = sum(1 for t in thoughts if t["search"] and t["gate"]["reason"])
@@ -100,9 +101,9 @@ def funnel(decisions: Sequence[Record], filled: Iterable[str]) -> Funnel:
         shadow=shadow,
         verified=sum(1 for s in searches if any(c["verdict"] == "supported" for c in s["path"])),
         corrected=sum(1 for s in searches if s["correction"]),
-        traded=sum(1 for t in thoughts if t["action"] == "take"),
+        traded=sum(1 for d in decisions if d.key in ordered),
         filled=len(set(filled)),
-        reasons=dict(Counter(t["reason"] for t in thoughts if t["action"] != "take").most_common()),
+        reasons=dict(Counter(t["reason"] for d, t in zip(decisions, thoughts, strict=True) if d.key not in ordered)),
     )
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.budget import Budget, charged
@@ -13,6 +14,7 @@ from agent.forecast import Forecast, History, forecast
 from agent.gate import THINKABLE, Gate, allocate, gate
 from agent.inputs import Inputs
 from agent.llm.engine import Engine
+from market.errors import EngineUnavailable
 from storage.canonical import Json, plain
 from storage.records import LedgerRow, StoredObject
 from strategies.base import Wish
@@ -64,7 +66,8 @@ async def think(inputs: Inputs, engine: Engine, history: History) -> Thought:
     shadow = inputs.settings.shadow and entry.reason in THINKABLE
     if inputs.features is None or not (entry.open or shadow):
         return Thought(inputs, entry, None, None, entry.reason, budget)
-    await engine.forget()
+    with suppress(EngineUnavailable):  # an engine that is gone says so again when it is asked
+        await engine.forget()
     policy = allocate(entry, inputs.settings.policy, frugal=inputs.settings.frugal)
     made = await forecast(inputs, inputs.features, policy, engine, history, budget)
     wish, reason = _decide(inputs, entry, made)
@@ -128,6 +131,7 @@ def _search(made: Forecast, nodes: Sequence[StoredObject]) -> Json:
         "stop": made.tree.stop,
         "failed": made.failed,
         "rows": made.rows,
+        "read": made.read,
         "nodes": [n.hash for n in nodes],
         "picked": list(made.picked),
         "path": [_claim(c) for c in made.path],

@@ -10,9 +10,8 @@ from agent.cycle import Decided, Ports, run_cycle
 from agent.desk import Desk
 from agent.gate import book_fault
 from market.clock import monotonic
-from market.fees import charged
-from market.types import Book, Market, OrderStatus, Outcome
-from strategies.base import Strategy, View
+from market.types import Book, Market, OrderStatus
+from strategies.base import Strategy
 from strategies.belief import Belief
 from strategies.edge import decide
 
@@ -59,30 +58,21 @@ class AgentTrader:
         """The hot path: a new book, a pure decision, an order."""
         begun = monotonic()
         standing = self.standing.get(book.market_id)
-        if standing is None or standing.decision_id in self.used or book_fault(book):
+        if standing is None or standing.decision_id in self.used or book_fault(book) or self._old(book):
             return
         desk, settings = self.ports.desk, self.ports.settings
-        view = await look(desk, standing.market, book)
+        view = await desk.look(standing.market, book, book.received_at)
         wish, _ = decide(view, standing.belief, settings.rule, settings.sizing)
         if wish is None:
             return
         self.used.add(standing.decision_id)
-        await desk.act(wish, standing.market, standing.decision_id, 1, book.received_at)
+        await desk.act(wish, view, standing.decision_id, 1)
         self.ticks.append((monotonic() - begun) * 1e3)
 
-
-async def look(desk: Desk, market: Market, book: Book) -> View:
-    """A market as a strategy sees it, at the instant its book was received."""
-    account = await desk.account()
-    return View(
-        market=market,
-        book=book,
-        fees=charged(market, book.received_at),
-        at=book.received_at,
-        cash=account.free,
-        held_yes=account.held(market.id, Outcome.YES),
-        held_no=account.held(market.id, Outcome.NO),
-    )
+    def _old(self, book: Book) -> bool:
+        """Whether the book comes out of a backlog: what it offers may be gone."""
+        age = (self.ports.clock.now() - book.received_at).total_seconds()
+        return age > self.ports.settings.max_age
 
 
 @dataclass(slots=True)
@@ -104,7 +94,8 @@ class StrategyTrader:
         market = self.markets[book.market_id]
         if market.id in self.used or book_fault(book) or not market.opens_at <= book.received_at < market.closes_at:
             return
-        wish = self.strategy.decide(await look(self.desk, market, book))
+        view = await self.desk.look(market, book, book.received_at)
+        wish = self.strategy.decide(view)
         if wish is not None:
             self.used.add(market.id)
-            await self.desk.act(wish, market, f"{self.strategy.name}:{market.id}", 0, book.received_at)
+            await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}", 0)

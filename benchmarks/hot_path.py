@@ -57,7 +57,7 @@ async def _trader(store: Store, feed: Feed, clock: ManualClock) -> AgentTrader:
     desk = Desk(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
     settings = load(None).settings(counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())
-    return AgentTrader(Ports(clock, feed, Memory(store, feed), engine, desk, desk.bus, settings))
+    return AgentTrader(Ports(clock, feed, Memory(store, feed, "bench"), engine, desk, desk.bus, settings))
 
 
 def _standing(market: Market, book: Book) -> Standing:

@@ -1,6 +1,7 @@
 """Does the log hold? Walks every chain and checks what hangs on it. Repairs nothing.
 
-Outside the chain, and so beyond proof: durations, token counts, price history.
+Outside the chain, and so beyond proof: durations and price history; what a decision read of history is in its digest,
+and a replay compares it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from storage import schema
-from storage.chain import GENESIS, link, text_hash
+from storage.chain import GENESIS, link, manifest, text_hash
 from storage.connection import Database
 from storage.journal import seal
-from storage.projections import PROJECTED, project
+from storage.projections import PROJECTED, SUMMARY, project
 from storage.records import Problem, RecordKind, RunIdentity
 from storage.rows import record_of
 from storage.schema import from_us
@@ -112,6 +113,7 @@ def _check_run(connection: Connection, run_id: str, row: Row[Any] | None) -> Ite
         yield from (_of_run(run_id, fault) for fault in _run_faults(row, walk))
     yield from _check_projections(connection, walk)
     yield from _check_references(connection, run_id)
+    yield from _check_manifests(connection, run_id)
 
 
 def _of_run(run_id: str, fault: str) -> Problem:
@@ -173,6 +175,34 @@ def _check_references(connection: Connection, run_id: str) -> Iterator[Problem]:
             yield Problem(run_id, row.seq, "object", row.hash, sentence)
         elif row.found is None:
             yield _of_record(row, f"needs object {row.hash}, which is missing")
+
+
+def _check_manifests(connection: Connection, run_id: str) -> Iterator[Problem]:
+    """Records that lost or gained an object, and decisions whose token ledger is not what they say."""
+    r, used, t = schema.records, schema.record_objects, schema.token_ledger
+    hanging: dict[int, list[str]] = {}
+    for row in connection.execute(select(used).where(used.c.run_id == run_id)):
+        hanging.setdefault(row.seq, []).append(row.hash)
+    ledger: dict[str, dict[str, list[int]]] = {}
+    for row in connection.execute(select(t).where(t.c.run_id == run_id)):
+        counts = [row.prompt, row.cached, row.generated, row.calls]
+        ledger.setdefault(row.decision_id, {})[row.phase] = counts
+    kinds = (RecordKind.DECISION.value, RecordKind.INTENT.value)
+    for row in connection.execute(select(r).where(r.c.run_id == run_id, r.c.kind.in_(kinds)).order_by(r.c.seq)):
+        said = _said(row.body)
+        if said.get("objects") != manifest(hanging.get(row.seq, [])):
+            yield _of_record(row, "does not have the objects it was written with")
+        if row.kind == RecordKind.DECISION and said.get("tokens") != ledger.get(row.key, {}):
+            yield _of_record(row, "has a token ledger that is not the recorded one")
+
+
+def _said(text: str) -> dict[str, Any]:
+    """What a record says of its objects and tokens; nothing where it is too damaged to say."""
+    try:
+        body = json.loads(text)
+        return dict(body.get(SUMMARY, body))
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _check_objects(connection: Connection, run_id: str | None) -> Iterator[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from storage.canonical import Json, canonical
@@ -55,3 +55,8 @@ _ABSENT = "(absent)"
 def _short(value: Json) -> str:
     text = canonical(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def manifest(hashes: Iterable[str]) -> str:
+    """One hash for the set of objects that hang on a record, so that none can be taken away unseen."""
+    return text_hash(",".join(sorted(set(hashes))))

@@ -7,7 +7,8 @@ be identical, what is missing is appended. A finished run is only ever compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
@@ -17,14 +18,22 @@ from market.errors import DataInvalid, Drift, Misconfigured
 from market.types import Ack, Fill, Resolution, Settlement, SignedOrder
 from storage import schema
 from storage.canonical import Json, canonical, plain
-from storage.chain import GENESIS, difference, link, text_hash
+from storage.chain import GENESIS, difference, link, manifest, text_hash
 from storage.connection import Database
 from storage.projections import SUMMARY, Projection, project
-from storage.records import DecisionRecord, Record, RecordKind
+from storage.records import DecisionRecord, Record, RecordKind, StoredObject
 from storage.rows import add_new, record_of
 from storage.schema import from_us, to_us
 
 _RECOMPUTE = "The code, the model or the data has changed: give the run another identity."
+
+
+@dataclass(frozen=True, slots=True)
+class _Hanging:
+    """What is written beside a record, in the same transaction."""
+
+    objects: Sequence[StoredObject]
+    decision: DecisionRecord | None
 
 
 class RunLog:
@@ -51,12 +60,28 @@ class RunLog:
         """
         if SUMMARY in d.body:
             raise DataInvalid(f"the body of decision {d.id} has a key {SUMMARY!r}, which the log uses itself.")
-        shown: dict[str, Json] = {"market_id": d.market_id, "slug": d.slug, "action": d.action, "reason": d.reason}
-        return await self._put(RecordKind.DECISION, d.id, d.at, {**d.body, SUMMARY: shown}, d)
+        shown: dict[str, Json] = {
+            "market_id": d.market_id,
+            "slug": d.slug,
+            "action": d.action,
+            "reason": d.reason,
+            "objects": manifest(o.hash for o in d.objects),
+            "tokens": {r.phase.value: [r.prompt, r.cached, r.generated, r.calls] for r in d.ledger},
+        }
+        return await self._put(RecordKind.DECISION, d.id, d.at, {**d.body, SUMMARY: shown}, d.objects, d)
 
-    async def intent(self, decision_id: str, signed: SignedOrder, at: datetime) -> Record:
-        """Append an order that is about to be sent."""
-        return await self._put(RecordKind.INTENT, signed.id, at, {"decision_id": decision_id, "signed": plain(signed)})
+    async def intent(
+        self, decision_id: str, signed: SignedOrder, at: datetime, *, view: StoredObject, why: str
+    ) -> Record:
+        """Append an order that is about to be sent, with what was seen when it was decided."""
+        body: dict[str, Json] = {
+            "decision_id": decision_id,
+            "signed": plain(signed),
+            "view": view.hash,
+            "why": why,
+            "objects": manifest([view.hash]),
+        }
+        return await self._put(RecordKind.INTENT, signed.id, at, body, (view,))
 
     async def ack(self, ack: Ack, at: datetime) -> Record:
         """Append the venue's answer to an order; one for each status it goes through."""
@@ -77,11 +102,18 @@ class RunLog:
         return await self._put(RecordKind.END, "end", at, body)
 
     async def _put(
-        self, kind: RecordKind, key: str, at: datetime, body: Mapping[str, Json], decision: DecisionRecord | None = None
+        self,
+        kind: RecordKind,
+        key: str,
+        at: datetime,
+        body: Mapping[str, Json],
+        objects: Sequence[StoredObject] = (),
+        decision: DecisionRecord | None = None,
     ) -> Record:
-        return await self._db.call(lambda: self._step(kind, key, at, canonical(body), decision))
+        hanging = _Hanging(objects, decision)
+        return await self._db.call(lambda: self._step(kind, key, at, canonical(body), hanging))
 
-    def _step(self, kind: RecordKind, key: str, at: datetime, text: str, decision: DecisionRecord | None) -> Record:
+    def _step(self, kind: RecordKind, key: str, at: datetime, text: str, hanging: _Hanging) -> Record:
         """Runs in the worker thread, which alone moves the position; so a cancelled caller leaves it right."""
         at = from_us(to_us(at))
         made = link(self.run_id, self._seq, kind, key, at, text, self._head)
@@ -90,7 +122,7 @@ class RunLog:
             self._compare(record)
             self.compared += 1
         else:
-            self._append(record, text, decision)
+            self._append(record, text, hanging)
             self.appended += 1
         self._seq += 1
         self._head = made
@@ -117,14 +149,15 @@ class RunLog:
         differs = difference(record_of(row), record)
         raise Drift(f"{_name(record)} is not what was recorded: {differs}.", next_step=_RECOMPUTE)
 
-    def _append(self, record: Record, text: str, decision: DecisionRecord | None) -> None:
+    def _append(self, record: Record, text: str, hanging: _Hanging) -> None:
         try:
             with self._db.writing() as connection:
                 self._move_head(connection, record)
                 connection.execute(insert(schema.records), _columns(record, text))
                 _write_projection(connection, project(record))
-                if decision is not None:
-                    _write_decision(connection, record, decision)
+                _write_objects(connection, record, hanging.objects)
+                if hanging.decision is not None:
+                    _write_decision(connection, hanging.decision, record.run_id)
         except IntegrityError as error:
             raise Drift(
                 f"{_name(record)} cannot be added: the run already holds this {record.kind}.",
@@ -180,16 +213,19 @@ def _write_projection(connection: Connection, made: Projection | None) -> None:
     connection.execute(update(made.table).where(*same).values(rest))
 
 
-def _write_decision(connection: Connection, record: Record, decision: DecisionRecord) -> None:
-    """What hangs on a decision outside its body."""
-    objects = {o.hash: o for o in decision.objects}
+def _write_objects(connection: Connection, record: Record, kept: Sequence[StoredObject]) -> None:
+    objects = {o.hash: o for o in kept}
     for o in objects.values():
         if text_hash(o.text) != o.hash:
-            raise DataInvalid(f"{o.kind} {o.hash} of decision {decision.id} is not what its hash says.")
+            raise DataInvalid(f"{o.kind} {o.hash} of {record.kind} {record.key} is not what its hash says.")
     add_new(connection, schema.objects, ({"hash": o.hash, "kind": o.kind, "body": o.text} for o in objects.values()))
     place = {"run_id": record.run_id, "seq": record.seq}
     add_new(connection, schema.record_objects, (place | {"hash": h} for h in objects))
-    owner: dict[str, object] = {"run_id": record.run_id, "decision_id": decision.id}
+
+
+def _write_decision(connection: Connection, decision: DecisionRecord, run_id: str) -> None:
+    """The ledger and the timings of a decision."""
+    owner: dict[str, object] = {"run_id": run_id, "decision_id": decision.id}
     ledger = (
         owner
         | {

@@ -13,7 +13,8 @@ from market.types import Book, Market, Micro, Outcome, Side, TimeInForce
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that a decision may depend on. `book` is the YES book; cash is what is free to spend."""
+    """All that a decision may depend on. `book` is the YES book; cash is what is free to spend; `at_risk` is what this
+    market's holdings, of either outcome, and its working orders have cost or may cost."""
 
     market: Market
     book: Book
@@ -22,6 +23,7 @@ class View:
     cash: Micro
     held_yes: Micro = 0
     held_no: Micro = 0
+    at_risk: Micro = 0
 
     @property
     def seconds_left(self) -> float:

@@ -97,8 +97,7 @@ def _sized(view: View, edge: Edge, sizing: Sizing) -> tuple[Wish | None, str]:
     if not on_grid(edge.price, view.market.tick):
         return None, "price_off_grid"
     cost = edge.price + view.fees.per_share(edge.price)
-    at_risk = notional(edge.price, view.held(edge.outcome))
-    stake = kelly_stake(edge.probability, cost, view.cash, at_risk, sizing)
+    stake = kelly_stake(edge.probability, cost, view.cash, view.at_risk, sizing)
     size = shares_for(stake, cost, available=offered(view.book.of(edge.outcome), edge.price))
     if not size_allowed(size, view.market.min_size) or notional(edge.price, size) < UNIT:
         return None, "size_below_minimum"

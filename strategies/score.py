@@ -39,22 +39,45 @@ class Interval:
 
 
 def block_interval(
-    losses: Floats, *, block: int, draws: int = 2000, level: float = 0.95, seed: int = 0
+    losses: Floats,
+    clusters: Sequence[str] | None = None,
+    *,
+    block: int = 1,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
 ) -> Interval | None:
     """Mean of a series with a moving-block bootstrap interval; None for an empty series.
 
-    `block` neighbours are drawn together (at most the whole series).
+    `clusters` names each loss's cluster (decisions that share an outcome), clusters in order of time; without it each
+    loss is one. `block` neighbouring clusters are drawn together, and a draw's mean is over its losses.
     """
-    n = len(losses)
-    if n == 0:
+    if len(losses) == 0:
         return None
+    sums, counts = _by_cluster(losses, clusters)
+    n = len(sums)
     size = min(max(block, 1), n)
     starts = np.random.default_rng(seed).integers(0, n - size + 1, size=(draws, math.ceil(n / size)))
     index = (starts[:, :, None] + np.arange(size)).reshape(draws, -1)[:, :n]
-    means = losses[index].mean(axis=1)
+    means = sums[index].sum(axis=1) / counts[index].sum(axis=1)
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(float(losses.mean()), float(low), float(high))
+
+
+def cluster_means(losses: Floats, clusters: Sequence[str]) -> Floats:
+    """Mean of each cluster, in order of first appearance."""
+    sums, counts = _by_cluster(losses, clusters)
+    result: Floats = sums / counts
+    return result
+
+
+def _by_cluster(losses: Floats, clusters: Sequence[str] | None) -> tuple[Floats, Floats]:
+    if clusters is None:
+        return losses, np.ones(len(losses))
+    names = {name: i for i, name in enumerate(dict.fromkeys(clusters))}
+    at = np.array([names[c] for c in clusters], np.int64)
+    return np.bincount(at, losses).astype(np.float64), np.bincount(at).astype(np.float64)
 
 
 def days_for_verdict(gains: Floats, *, per_day: float) -> float | None:

@@ -19,6 +19,9 @@ from strategies.logit import logit
 
 PRIOR = 100.0
 MIN_SUPPORT = 50
+NEGLIGIBLE = 0.03
+"""A claim of no effect is borne out only where the whole interval lies this close to the mid: less than what a taker
+pays at a price of one half."""
 _NORMAL = NormalDist()
 
 
@@ -142,7 +145,10 @@ def check(claim: Claim, evidence: Evidence, *, true: bool, min_support: int = MI
 def _sign(effect: Effect, evidence: Evidence) -> tuple[Verdict, Finding | None]:
     above, below = evidence.low > evidence.base_rate, evidence.high < evidence.base_rate
     if effect is Effect.NONE:
-        return (Verdict.REFUTED, Finding.WRONG_SIGN) if above or below else (Verdict.SUPPORTED, None)
+        if above or below:
+            return Verdict.REFUTED, Finding.WRONG_SIGN
+        near = evidence.high - evidence.base_rate < NEGLIGIBLE and evidence.base_rate - evidence.low < NEGLIGIBLE
+        return (Verdict.SUPPORTED, None) if near else (Verdict.UNDECIDED, None)
     agrees, contradicts = (above, below) if effect is Effect.UP else (below, above)
     if agrees:
         return Verdict.SUPPORTED, None

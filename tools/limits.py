@@ -54,6 +54,11 @@ class RiskLimited:
             del self._promised[signed.id]
         return ack
 
+    async def status(self, order_id: str) -> Ack | None:
+        word = await self._inner.status(order_id)
+        self._unknown.discard(order_id)  # known now, or known never to have arrived
+        return word
+
     async def cancel(self, order_id: str) -> bool:
         return await self._inner.cancel(order_id)
 

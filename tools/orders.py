@@ -40,6 +40,10 @@ class OrderTool(Protocol):
         """Hand the order to the venue. Sending the same signed order twice never makes a second order."""
         ...
 
+    async def status(self, order_id: str) -> Ack | None:
+        """The venue's last word on an order; None for an order it has never seen."""
+        ...
+
     async def cancel(self, order_id: str) -> bool:
         """Take an open order back; False when there was nothing left to cancel."""
         ...

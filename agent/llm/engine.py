@@ -145,8 +145,9 @@ class Engine(Protocol):
         before it."""
         ...
 
-    def tokens_needed(self, prompts: Sequence[Prompt]) -> int:
-        """Tokens that would be evaluated, beyond what is cached, to take in `prompts` together."""
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        """Tokens that would be evaluated, beyond what is cached, to take in `prompts` together, with room for
+        `max_tokens` to be written after them."""
         ...
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:

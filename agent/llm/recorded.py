@@ -74,8 +74,8 @@ def _prime_key(prefix: Prompt) -> tuple[str, str]:
     return _asked("prime", prefix.segments)
 
 
-def _needed_key(prompts: Sequence[Prompt]) -> tuple[str, str]:
-    return _asked("needed", [prompt.segments for prompt in prompts])
+def _needed_key(prompts: Sequence[Prompt], max_tokens: int) -> tuple[str, str]:
+    return _asked("needed", [prompt.segments for prompt in prompts], max_tokens)
 
 
 def _classify_key(questions: Sequence[Question]) -> tuple[str, str]:
@@ -122,10 +122,10 @@ class RecordingEngine:
     async def forget(self) -> None:
         await self._inner.forget()
 
-    def tokens_needed(self, prompts: Sequence[Prompt]) -> int:
-        kind, key = _needed_key(prompts)
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        kind, key = _needed_key(prompts, max_tokens)
         try:
-            tokens = self._inner.tokens_needed(prompts)
+            tokens = self._inner.tokens_needed(prompts, max_tokens)
         except EngineUnavailable as error:
             self._calls.append(_failed(kind, key, error))
             raise
@@ -206,8 +206,8 @@ class ReplayEngine:
     async def forget(self) -> None:
         """Nothing is cached here; what was charged comes from the record."""
 
-    def tokens_needed(self, prompts: Sequence[Prompt]) -> int:
-        return int(self._again(_needed_key(prompts))[0])
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        return int(self._again(_needed_key(prompts, max_tokens))[0])
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
         rows, usage = self._again(_classify_key(questions))

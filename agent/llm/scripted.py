@@ -83,7 +83,7 @@ class ScriptedEngine:
     async def forget(self) -> None:
         self._recent = _Trie()
 
-    def tokens_needed(self, prompts: Sequence[Prompt]) -> int:
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         trial = _Trie()
         return sum(trial.take(_words(prompt), (self._primed, self._recent)) for prompt in prompts)
 

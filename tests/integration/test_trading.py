@@ -22,16 +22,18 @@ from agent.bus import LocalBus
 from agent.config import load
 from agent.desk import Desk
 from agent.llm.scripted import ScriptedEngine
+from agent.rethink import Replayed
+from agent.rethink import replay as again
 from agent.summary import balance
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.errors import LimitExceeded, VenueUnavailable
 from market.events import DecisionMade, OrderFilled, TradingHalted
-from market.types import UNIT, Ack, Book, Fill, OrderStatus, Outcome, Resolution, Settlement, Side, SignedOrder
+from market.types import UNIT, Ack, Book, Fill, Market, OrderStatus, Outcome, Resolution, Settlement, Side, SignedOrder
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
-from strategies.base import Wish
+from strategies.base import View, Wish
 from tests.fakes import START, book, levels, market, recorded, replay
 from tools.limits import RiskLimited, RiskLimits
 from tools.orders import Account, OrderTool
@@ -49,8 +51,8 @@ def up(text: str, labels: tuple[str, ...]) -> list[float]:
 
 @lru_cache(maxsize=3)
 def planted(late: bool = False, turns_at: int = WINDOWS) -> ReplayFeed:
-    """Windows whose books stand still. Where `late`, the ask is dear at the open and fair a minute later; from window
-    `turns_at` on, Up always loses."""
+    """Windows whose books stand still. Where `late`, the ask is dear at the open and fair half a minute later; from
+    window `turns_at` on, Up always loses."""
     windows = []
     for number in range(WINDOWS):
         m = market(number, seconds=SECONDS)
@@ -60,7 +62,7 @@ def planted(late: bool = False, turns_at: int = WINDOWS) -> ReplayFeed:
                 m.opens_at + timedelta(seconds=s),
                 market_id=m.id,
                 bids=levels(("0.49", 300), ("0.48", 300)),
-                asks=levels(("0.61" if late and s <= 60 else "0.51", 90), ("0.63", 60)),
+                asks=levels(("0.61" if late and s <= 20 else "0.51", 90), ("0.63", 60)),
             )
             for s in steps
         ]
@@ -83,6 +85,7 @@ class Played:
     kinds: list[str]
     end: Any
     appended: int
+    replayed: list[Replayed]
 
 
 def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
@@ -104,6 +107,7 @@ def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
                 [r.kind.value for r in records],
                 records[-1].body,
                 log.appended,
+                [await again(store, r) for r in records if r.kind is RecordKind.DECISION],
             )
 
     return asyncio.run(scope())
@@ -142,9 +146,15 @@ def test_the_hot_path_acts_on_a_standing_belief_when_the_price_comes(tmp_path: P
     taken = [d for d in made.decisions if d.body["summary"]["action"] == "take"]
     assert taken == [], "at the open every ask is too dear"
     assert made.fills and len(made.ticks) == len({f.order_id for f in made.fills})
-    opened = {d.key: d.at for d in made.decisions}
-    assert all(60 < (f.at - min(opened.values())).total_seconds() % SECONDS < 120 for f in made.fills)
+    assert all(20 < (f.at - START).total_seconds() % SECONDS < 61 for f in made.fills), "while its evidence holds"
     assert max(f.price for f in made.fills) == Decimal("0.51")
+    assert made.replayed and all(r.differences == () for r in made.replayed), "orders of the hot path replay too"
+
+
+def test_a_belief_is_not_traded_on_after_its_evidence_stops_to_apply(tmp_path: Path) -> None:
+    stale = play(tmp_path / "stale.db", planted(late=True), **{"trading.taker_delay": 0})
+    last = max((f.at - START).total_seconds() % SECONDS for f in stale.fills)
+    assert last <= 60.2
 
 
 def test_a_second_run_is_compared_and_nothing_is_added(tmp_path: Path) -> None:
@@ -183,6 +193,9 @@ class Wire:
             raise VenueUnavailable("the connection broke after the order was sent")
         return ack
 
+    async def status(self, order_id: str) -> Ack | None:
+        return await self._inner.status(order_id)
+
     async def cancel(self, order_id: str) -> bool:
         return await self._inner.cancel(order_id)
 
@@ -203,6 +216,13 @@ def desk_on(
     return Desk(RiskLimited(wire, limits), log, LocalBus()), wire
 
 
+async def seen(desk: Desk, m: Market, clock: ManualClock) -> View:
+    """What a trader sees at the clock's instant."""
+    standing = await planted().book(m.id, clock.now())
+    assert standing is not None
+    return await desk.look(m, standing, clock.now())
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     plan=st.lists(st.sampled_from(["fine", "lost", "dropped"]), max_size=8),
@@ -217,17 +237,19 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
             m = market(0, seconds=SECONDS)
             for i, size in enumerate(sizes):
                 wish = Wish(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
-                await desk.act(wish, m, "d", i, clock.now())
+                await desk.act(wish, await seen(desk, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=11))
-                await desk.reconcile()
+                await desk.reconcile(clock.now())
             intents, fills = await store.intents(run.id), await store.fills(run.id)
             account = await desk.account()
             assert len(intents) == len(sizes) and len(set(wire.sent)) == len(wire.sent)
             assert {f.order_id for f in fills} <= set(wire.sent) <= {i.order_id for i in intents}
             assert account.cash == CASH + sum(f.cash for f in fills)
             assert account.held(m.id, Outcome.YES) == sum(f.size for f in fills)
-            unknown = [i for i in intents if i.status == "intended"]
-            assert {i.order_id for i in unknown} >= set(desk.unsure)
+            assert {i.status for i in intents} <= {"matched", "canceled", "rejected"}, (
+                "how each order ended is known and written"
+            )
+            assert desk.working == {} and desk.at_risk(m.id) == -sum(f.cash for f in fills)
 
     asyncio.run(scope())
 
@@ -250,7 +272,7 @@ def test_limits_hold_for_every_sequence_of_orders_and_faults(
             desk, wire = desk_on(store, store.log(run.id), plan, clock, limits)
             for i, cost in enumerate(costs):
                 wish = Wish(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
-                ack = await desk.act(wish, m, "d", i, clock.now())
+                ack = await desk.act(wish, await seen(desk, m, clock), "d", i)
                 if cost > order:
                     assert ack is not None and ack.status is OrderStatus.REJECTED and "limit" in ack.reason
             intents = {i.order_id: i for i in await store.intents(run.id)}
@@ -268,9 +290,9 @@ def test_what_a_killed_order_promised_is_free_again() -> None:
             desk, wire = desk_on(store, store.log(run.id), [], clock, RiskLimits(order=10 * UNIT, market=10 * UNIT))
             for i in range(3):
                 wish = Wish(Outcome.YES, Side.BUY, Decimal("0.50"), 20 * UNIT, "below every offer, so it is killed")
-                await desk.act(wish, m, "d", i, clock.now())
+                await desk.act(wish, await seen(desk, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=5))
-                await desk.reconcile()
+                await desk.reconcile(clock.now())
             assert len(wire.sent) == 3 and await store.fills(run.id) == []
 
     asyncio.run(scope())
@@ -285,9 +307,10 @@ def test_a_halted_desk_sends_nothing() -> None:
             heard: list[TradingHalted] = []
             assert isinstance(desk.bus, LocalBus)
             with desk.bus.subscribed(TradingHalted, heard.append):
-                refused = await desk.act(wish, market(0, seconds=SECONDS), "d", 0, START)
+                view = await seen(desk, market(0, seconds=SECONDS), ManualClock(START))
+                refused = await desk.act(wish, view, "d", 0)
             assert refused is not None and refused.status is OrderStatus.REJECTED and desk.halted and len(heard) == 1
-            assert await desk.act(wish, market(0, seconds=SECONDS), "d", 1, START) is None
+            assert await desk.act(wish, view, "d", 1) is None
             assert wire.sent == [] and len(await store.intents(run.id)) == 1
             with pytest.raises(LimitExceeded):
                 await desk.orders.send(await desk.orders.sign((await store.intents(run.id))[0].order))

@@ -25,9 +25,10 @@ PROVEN = (
     schema.intents,
     schema.fills,
     schema.settlements,
+    schema.token_ledger,
 )
-UNPROVEN = {"objects.kind"}
-"""A label for readers: an object's hash is over its text alone."""
+UNPROVEN = {"objects.kind", "token_ledger.milliseconds", "token_ledger.micro_usd"}
+"""A label for readers (an object's hash is over its text alone), a duration, and what was estimated from tokens."""
 COLUMNS = [c for table in PROVEN for c in table.columns if str(c) not in UNPROVEN]
 
 
@@ -99,6 +100,8 @@ def test_a_flipped_byte_in_any_column_is_named(database: Path, column: Column[ob
         ("UPDATE fills SET fill_id = 'x'", "The listing of fill x (record 3 of run RUN) stands for no record."),
         ("UPDATE intents SET status = 'live'", "differs from its record in status."),
         ("DELETE FROM record_objects", "(node) is used by no record."),
+        ("DELETE FROM record_objects WHERE seq = 0", "does not have the objects it was written with."),
+        ("DELETE FROM token_ledger", "has a token ledger that is not the recorded one."),
         ("DELETE FROM objects", "(decision d000) needs object"),
         ("UPDATE objects SET body = '{}'", "(node) does not match its hash."),
         ("UPDATE records SET body = '{' WHERE kind = 'fill'", "Record 3 of run RUN (fill f0) does not match its hash."),

@@ -12,7 +12,7 @@ from market.errors import DataInvalid, Drift, Misconfigured
 from market.types import Ack, OrderStatus
 from storage.canonical import digest
 from storage.chain import GENESIS, link
-from storage.records import LedgerRow, Phase, Record, StoredObject
+from storage.records import Record, StoredObject
 from storage.store import open_store
 from tests.fakes import START
 from tests.unit.test_storage_values import MEMORY, RESOLUTION, begin, decision, fill, play, signed
@@ -75,7 +75,8 @@ def test_durations_may_differ_when_a_run_is_recomputed() -> None:
         async with open_store(MEMORY) as store:
             run = await begin(store)
             await store.log(run.id).decision(decision())
-            slower = replace(decision(), ledger=(LedgerRow(Phase.SEARCH, 1, 1, 1, 1, 9.9),), timings={"think": 99.0})
+            rows = tuple(replace(r, milliseconds=r.milliseconds + 9.9) for r in decision().ledger)
+            slower = replace(decision(), ledger=rows, timings={"think": 99.0})
             await store.log(run.id).decision(slower)
             assert (await store.timings(run.id))["d000"] == decision().timings
             assert (await store.ledger(run.id))["d000"] == decision().ledger
@@ -168,7 +169,7 @@ def test_an_order_keeps_every_answer_and_shows_the_last() -> None:
     async def scope() -> None:
         async with open_store(MEMORY) as store:
             log = store.log((await begin(store)).id)
-            await log.intent("d000", signed(), START)
+            await log.intent("d000", signed(), START, view=StoredObject.of("view", "seen"), why="test")
             assert [i.status for i in await store.intents(log.run_id)] == ["intended"]
             for status in (OrderStatus.DELAYED, OrderStatus.MATCHED):
                 await log.ack(Ack(signed().id, status), START)

@@ -63,7 +63,7 @@ def inputs(windows: int = 0, seen: Book | None = BOOK, **change: object) -> Inpu
     made = replace(made, **change)  # type: ignore[arg-type]
     features = Features(500_000, 900, BUCKETS_NOW)
     return Inputs(
-        market(), START, "source", seen, features, schedule("crypto", START), 1000 * UNIT, 0, 0, windows, "", made
+        market(), START, "source", seen, features, schedule("crypto", START), 1000 * UNIT, 0, 0, 0, windows, "", made
     )
 
 

@@ -81,8 +81,8 @@ class LlamaEngine:
     async def forget(self) -> None:
         await self._submit(self._session.forget, Stop(None))
 
-    def tokens_needed(self, prompts: Sequence[Prompt]) -> int:
-        return self._session.needed(prompts)
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        return self._session.needed(prompts, max_tokens)
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
         def job() -> Counted[tuple[tuple[float, ...], ...]]:

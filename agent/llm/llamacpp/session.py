@@ -81,9 +81,14 @@ class Session:
             raise ValueError("a label or continuation needs at least one token")
         return found
 
-    def needed(self, prompts: Sequence[Prompt]) -> int:
-        """Tokens `answered` would evaluate for these prompts. Safe from any thread."""
-        return sum(len(plan.rows) for plan, _ in planned(self.cached, [self.wanted(p) for p in prompts]))
+    def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        """Tokens that these prompts would take, with one sample of `max_tokens` after them. Safe from any thread."""
+        spare = self._cells(max_tokens) if max_tokens else 0
+        return sum(len(plan.rows) for plan, _ in planned(self.cached, [self.wanted(p) for p in prompts], spare))
+
+    def _cells(self, max_tokens: int) -> int:
+        """Cells for one sample, with what its last block leaves empty."""
+        return max_tokens + 2 * self.context.lanes
 
     def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> tuple[Found, int]:
         """The logits wanted, and how many tokens were evaluated for them."""
@@ -131,7 +136,7 @@ class Session:
     ) -> tuple[list[str], int, int]:
         """`n` texts, the prompt tokens evaluated and the tokens sampled."""
         want = self.wanted(prompt)
-        each = max_tokens + 2 * self.context.lanes  # cells for one sample, with what its last block leaves empty
+        each = self._cells(max_tokens)
         ahead = length(want.blocks)
         room = (self.context.cells - self.cached.floor - len(want.blocks) * self.context.lanes) // each
         together = max(1, min(n, FORKS, room))
