@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.columns import Int64, Ladder, Recording
-from backtest.damage import Findings, RawSide, check_side, ladder, steady
+from backtest.damage import Findings, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv, read_parquet
 from market.errors import DataInvalid
@@ -72,7 +72,7 @@ def _listed(file: Path) -> dict[str, Listed]:
     for number, row in enumerate(read_csv(file, _MARKET_COLUMNS), 1):
         try:
             found[row["slug"]] = _listing(row)
-        except (KeyError, ValueError) as damage:
+        except (KeyError, ValueError, ArithmeticError, OSError) as damage:
             raise DataInvalid(
                 f"{file.name} row {number} is no market with a book: {damage}.", next_step="Correct or fetch the file."
             ) from damage
@@ -91,8 +91,7 @@ def _listing(row: Mapping[str, str]) -> Listed:
         opens_at=datetime.fromtimestamp(int(row["start_ts"]), UTC),
         closes_at=datetime.fromtimestamp(int(row["end_ts"]), UTC),
     )
-    if not market.id or market.opens_at >= market.closes_at:
-        raise ValueError("it has no id or no window")
+    check_market(market)
     payout = _PAYOUTS[row["outcome_up"]] if row["outcome_up"] else None
     verified = PayoutSource.OFFICIAL if row["outcome_verified"] == "True" else PayoutSource.INFERRED
     source = PayoutSource.UNRESOLVED if payout is None else verified
@@ -108,7 +107,8 @@ def _read_day(file: Path, listed: Mapping[str, Listed], parts: dict[str, list[_P
         sides = {name: _side(table, name) for name in ("bid", "ask")}
     except (pa.ArrowException, ValueError, TypeError) as damage:
         raise DataInvalid(f"{file.name} has columns of the wrong kind.", next_step="Fetch the file again.") from damage
-    findings.add((at <= 0) | (recv <= 0), "no time")
+    check_times(at, findings)
+    check_times(recv, findings)
     for name, side in sides.items():
         check_side(side, name, findings)
     slugs = pc.dictionary_encode(table["slug"].fill_null("")).combine_chunks()

@@ -6,12 +6,14 @@ Knows arrays and messages, not file layouts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 
 from backtest.columns import HUNDREDTH, Int64, Ladder
 from market.errors import DataInvalid
+from market.types import Market
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -20,6 +22,11 @@ TOLERATED = 0.01
 """The share of a file's rows that may be dropped before the file is refused."""
 REPAIRABLE_MS = 5_000
 """How far a collector's clock may step back within one market before the order of the rows is in doubt."""
+
+_EARLIEST_MS, _LATEST_MS = 1_577_836_800_000, 4_102_444_800_000
+"""From 2020 until 2100: a time outside is in another unit, or damaged."""
+LONGEST = timedelta(days=400)
+"""Longer than any market's window."""
 
 _FINEST = 10_000
 _MOST_SHARES = 1e12
@@ -73,6 +80,19 @@ class Findings:
             raise DataInvalid(f"{self.file} row {row} has {reason}.", next_step=_FETCH_AGAIN)
         what = ", ".join(f"{count} with {reason}" for reason, count in sorted(self.reasons.items()))
         return f"{dropped} {'row' if dropped == 1 else 'rows'} dropped from {self.file}: {what}."
+
+
+def check_times(times: Int64, findings: Findings) -> None:
+    """Mark rows whose time is no Unix time in milliseconds."""
+    findings.add((times < _EARLIEST_MS) | (times > _LATEST_MS), "a time that is not in milliseconds since 1970")
+
+
+def check_market(market: Market) -> None:
+    """Raises ValueError for a market without a name or with an impossible window."""
+    if not (market.id and market.slug and market.question):
+        raise ValueError("it has no id, slug or question")
+    if not market.opens_at < market.closes_at <= market.opens_at + LONGEST:
+        raise ValueError("its window is impossible")
 
 
 def check_side(side: RawSide, name: str, findings: Findings) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.columns import Int64, Recording
-from backtest.damage import Findings, RawSide, check_side, ladder, steady
+from backtest.damage import Findings, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.tables import read_parquet
 from market.clock import from_ms
 from market.errors import DataInvalid
@@ -56,9 +56,7 @@ def _markets(file: Path) -> dict[str, tuple[Market, Resolution]]:
 
 
 def _market(row: Mapping[str, Any]) -> Market:
-    if not row["market_id"] or not row["start_ts"] < row["end_ts"]:
-        raise ValueError("a market has a name and a window")
-    return Market(
+    market = Market(
         id=row["market_id"],
         slug=row["slug"],
         question=row["question"],
@@ -69,6 +67,8 @@ def _market(row: Mapping[str, Any]) -> Market:
         category=row["category"],
         outcomes=(row["outcome_up"], row["outcome_down"]),
     )
+    check_market(market)
+    return market
 
 
 def _resolution(market: Market, payout: float | None) -> Resolution:
@@ -109,7 +109,7 @@ def _arrays(table: pa.Table, findings: Findings) -> tuple[Int64, RawSide, RawSid
     except (pa.ArrowException, ValueError, TypeError) as damage:
         message = f"{findings.file} has columns of the wrong kind."
         raise DataInvalid(message, next_step="Fetch the file again.") from damage
-    findings.add(times <= 0, "no time")
+    check_times(times, findings)
     for side, name in zip(sides, ("bid", "ask"), strict=True):
         check_side(side, name, findings)
     return times, sides[0], sides[1]

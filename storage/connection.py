@@ -131,8 +131,11 @@ def _sqlite_engine(url: URL, place: str, read_only: bool) -> Engine:
 
 def _file_url(url: URL, path: Path, place: str, read_only: bool) -> URL:
     if not read_only:
-        with translated(place):
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"the folder {path.parent} cannot be made: {error.strerror}."
+            raise Misconfigured(message, next_step="Name another in EDGECLAW_HOME or storage.url.") from error
         return url.set(database=str(path))
     if not path.exists():
         raise NotReady(f"there is no database at {place}.", next_step="Make a run first, or name another file.")

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from market.clock import monotonic
-from market.errors import Halt, StoreUnavailable
+from market.errors import Halt, Misconfigured, StoreUnavailable
 from storage.store import RunLog, Store, open_store
 from tests.unit.test_storage_values import begin, decision, fill
 
@@ -252,7 +252,7 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
         async with open_store(f"sqlite:///{tmp_path / 'file' / 'folder' / 'new.db'}"):
             raise AssertionError("opened")
 
-    with pytest.raises(StoreUnavailable, match="cannot be opened"):
+    with pytest.raises(Misconfigured, match="cannot be made"):
         asyncio.run(scope())
 
 

@@ -170,7 +170,7 @@ DAMAGE: list[tuple[dict[str, Any], str]] = [
     ({"bid_px": [0.48, 0.49]}, "bid levels out of order"),
     ({"bid_px": [0.49, 0.49]}, "bid levels out of order"),
     ({"ask_px": [0.51, 0.52]}, "ask prices and sizes that do not pair up"),
-    ({"ts": None}, "no time"),
+    ({"ts": None}, "a time that is not in milliseconds since 1970"),
     ({"market_id": "0xzz"}, "an unknown market"),
 ]
 
