@@ -55,7 +55,8 @@ async def _trader(store: Store, feed: Feed, clock: ManualClock) -> AgentTrader:
     log = store.log((await store.begin_run(identity, {}, clock.now())).id)
     exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
     desk = Desk(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
-    settings = load(None).settings(counted_in_tokens=True)
+    caps = {"trading.max_order": 10, "trading.max_market": 10**6}
+    settings = load(None, caps).settings(counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())
     return AgentTrader(Ports(clock, feed, Memory(store, feed, "bench"), engine, desk, desk.bus, settings))
 
