@@ -80,9 +80,18 @@ class Step(Protocol):
 
 
 def model_path(home: Path, model: str) -> Path:
-    """The file of a known model under `home`; any other value is taken as the path of the user's own GGUF file."""
-    known = KNOWN_MODELS.get(model)
-    return _converted(known, home) if known else Path(model).expanduser()
+    """The file of a known model under `home`; any other value is the path of the user's own GGUF file.
+
+    Raises Misconfigured for what is neither.
+    """
+    if (known := KNOWN_MODELS.get(model)) is not None:
+        return _converted(known, home)
+    own = Path(model).expanduser()
+    if not own.is_file():
+        names = ", ".join(sorted(KNOWN_MODELS))
+        message = f"{model} is neither a known model nor a file."
+        raise Misconfigured(message, next_step=f"Known models: {names}; or give the path of a GGUF file.")
+    return own
 
 
 def plan(engine: str, model: str, home: Path, offline: Path | None = None) -> list[Step]:
@@ -96,9 +105,7 @@ def plan(engine: str, model: str, home: Path, offline: Path | None = None) -> li
         raise Misconfigured(f"The folder {offline} does not exist.", next_step="Give --offline a folder of wheels.")
     known = KNOWN_MODELS.get(model)
     if known is None:
-        if not model_path(home, model).is_file():
-            names = ", ".join(sorted(KNOWN_MODELS))
-            raise Misconfigured(f"{model} is neither a known model nor a file.", next_step=f"Known models: {names}.")
+        model_path(home, model)
         return [InstallLibrary(offline)]
     return [InstallLibrary(offline), FetchModel(known, home, offline), Convert(known, home), Check(known, home)]
 
