@@ -133,7 +133,8 @@ class Proposals:
         if level == len(LADDER) - 1:
             return await self._decide(nodes, wanted)
         opened = [replace(n, prompt=prompts.rung(n.prompt, level)) for n in nodes]
-        features = LADDER[level].features
+        known = tuple(f for f in LADDER[level].features if f in self.past.buckets)
+        features = known or LADDER[level].features  # a claim about what cannot be seen now would only be false
         rows = await self._ask(opened, [features] * len(opened))
         named = [(parent, features[i], row[i]) for parent, row in enumerate(rows) for i in top(row, wanted)]
         at = [opened[p].prompt.then(f" {f}") for p, f, _ in named]

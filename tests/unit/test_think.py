@@ -158,6 +158,15 @@ def test_the_same_seed_writes_the_same_thought(seed: int) -> None:
     assert one == two
 
 
+def test_only_features_that_can_be_seen_are_offered() -> None:
+    asked = inputs(windows=200)
+    few = Features(500_000, 900, {k: v for k, v in BUCKETS_NOW.items() if k not in ("trend", "range", "bias")})
+    made = thought(replace(asked, features=few), lifted(), ScriptedEngine(seed=3))
+    assert made.forecast is not None
+    named = {v.item.checked.claim.feature for v in made.forecast.tree.visits if v.item.checked}
+    assert named.isdisjoint({"trend", "range", "bias"}) and "volatility" in named
+
+
 def test_a_row_from_the_future_is_never_read() -> None:
     late = [replace(r, known_at=START) for r in lifted().rows]
     made = thought(inputs(windows=200), Past(late))
