@@ -73,14 +73,17 @@ class Desk:
         self.bus.publish(TradingHalted(at=at, reason=reason))
 
     async def reconcile(self, at: datetime) -> Sequence[Fill]:
-        """Write down what has filled since the last time, and how the working orders ended."""
+        """Write down how the working orders ended, and what has filled since the last time.
+
+        In this order: an order that fills in between is counted twice for a moment, and never not at all.
+        """
+        for order_id in list(self.working):
+            await self._ask(order_id, at)
         fills = await self.orders.fills()
         for fill in fills:
             await self.log.fill(fill)
             self.paid[fill.market_id] = self.paid.get(fill.market_id, 0) - fill.cash
             self.bus.publish(OrderFilled(at=fill.at, fill=fill))
-        for order_id in list(self.working):
-            await self._ask(order_id, at)
         return fills
 
     async def _ask(self, order_id: str, at: datetime) -> None:

@@ -298,6 +298,30 @@ def test_what_a_killed_order_promised_is_free_again() -> None:
     asyncio.run(scope())
 
 
+def test_an_order_that_fills_while_it_is_asked_about_is_never_out_of_account() -> None:
+    class Racing(Wire):
+        """Time passes, and the order fills, while the venue is asked for its status."""
+
+        async def status(self, order_id: str) -> Ack | None:
+            clock.advance_to(clock.now() + timedelta(seconds=1))
+            return await super().status(order_id)
+
+    clock, m = ManualClock(START), market(0, seconds=SECONDS)
+
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            exchange = PaperExchange(planted(), clock, cash=CASH, run=run.id)
+            desk = Desk(Racing(exchange, []), store.log(run.id), LocalBus())
+            wish = Wish(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
+            await desk.act(wish, await seen(desk, m, clock), "d", 0)
+            await desk.reconcile(clock.now())
+            held = (await desk.account()).held(m.id, Outcome.YES)
+            assert held == 10 * UNIT and desk.at_risk(m.id) >= 5 * UNIT
+
+    asyncio.run(scope())
+
+
 def test_a_halted_desk_sends_nothing() -> None:
     async def scope() -> None:
         async with open_store("sqlite://") as store:
