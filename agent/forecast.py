@@ -18,7 +18,8 @@ from agent.correction import Correction, correct, corrected
 from agent.inputs import Inputs, Settings
 from agent.llm.engine import Engine
 from agent.proposals import Asker, Node, Past, Proposals
-from agent.search.tree import OutOfBudget, Policy, Tree, search
+from agent.search.tree import OutOfBudget, Policy, Tree
+from agent.search.walk import search
 from storage.canonical import digest
 from storage.records import Observation, Phase
 from strategies.belief import Belief, believe

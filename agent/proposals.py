@@ -17,6 +17,7 @@ from agent.budget import Budget
 from agent.inputs import Settings
 from agent.llm.engine import Engine, Prompt, Question
 from agent.search.tree import OutOfBudget
+from agent.search.walk import Chance
 from market.errors import EngineTimeout, EngineUnavailable
 from storage.records import Observation, Phase
 from strategies.claims import DECISIONS, LADDER, Claim, Effect, decision, true_now
@@ -127,7 +128,7 @@ class Proposals:
     settings: Settings
     verdicts: dict[Prompt, float] = field(default_factory=dict)
 
-    async def expand(self, nodes: Sequence[Node], wanted: int) -> list[list[Node]]:
+    async def expand(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
         """Children of each node: the model's most likely claims on the next rung, no feature twice."""
         level = nodes[0].level
         if level == len(LADDER) - 1:
