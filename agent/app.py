@@ -97,7 +97,7 @@ async def open_engine(config: Config) -> AsyncIterator[Engine]:
 
 
 async def open_feed(where: str) -> Feed:
-    """A recording by name or folder; read off the event loop."""
+    """A recording by name, folder or file; read off the event loop."""
     return await asyncio.to_thread(open_recorded, where)
 
 
@@ -183,12 +183,15 @@ class World:
         info = self.feed.info
         if info.begins is None:
             raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
-        offset = timedelta(seconds=self.plan.config.trading.offset)
-        return Schedule(info.begins, info.ends, offset=offset, cycles=self.plan.cycles)
+        trading = self.plan.config.trading
+        schedule = Schedule(info.begins, info.ends, offset=timedelta(seconds=trading.offset), cycles=self.plan.cycles)
+        if trading.cadence is not None:
+            return replace(schedule, cadence=timedelta(seconds=trading.cadence))
+        return replace(schedule, instants=info.instants or None)
 
     def _memory(self) -> Memory:
-        offset = self.plan.config.trading.offset
-        source = digest([self.feed.info.fingerprint, code_identity(), offset])
+        trading = self.plan.config.trading
+        source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset])
         return Memory(self.store, self.feed, source)
 
     def _clock(self) -> Clock:

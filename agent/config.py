@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from agent.budget import Limits
 from agent.inputs import Settings
@@ -38,7 +38,15 @@ def _seconds(value: object) -> object:
     return value
 
 
+def _on_grid(seconds: float) -> float:
+    """So that every five-minute window has the same slots, or every slot is a boundary of windows."""
+    if seconds < 1 or seconds % 1 or (300 % seconds and seconds % 300):
+        raise ValueError("should be whole seconds that divide 300, or a multiple of 300")
+    return seconds
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Cadence = Annotated[Seconds, AfterValidator(_on_grid)]
 Dollars = Annotated[Decimal, Field(ge=0, decimal_places=6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -97,7 +105,12 @@ class Trading(Section):
     shrink: float = Field(0.1, gt=0, le=1, description="weight of verified claims against the market")
     max_shift: float = Field(0.3, gt=0, le=2, description="largest lean away from the market, in log-odds")
     max_book_age: Seconds = 15.0
-    offset: Seconds = Field(0.0, lt=300, description="how long after each five-minute boundary a cycle starts")
+    cadence: Cadence | None = Field(
+        None,
+        description="seconds between cycles: divides 300 or is a multiple of it; null is 300, or the instants at which "
+        "a recording of single snapshots can be asked",
+    )
+    offset: Seconds = Field(0.0, lt=300, description="how long after each point of the cadence's grid a cycle starts")
     taker_delay: Seconds = Field(0.05, description="the venue holds marketable orders for so long")
     network_delay: Seconds = 0.1
 

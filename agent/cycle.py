@@ -28,7 +28,8 @@ from storage.records import DecisionRecord, StoredObject
 from strategies.features import features
 
 SPAN = timedelta(minutes=10)
-"""How much of a market's recent past is kept at each cycle: two cycles, so that a missed one leaves no hole."""
+"""How much of a market's recent past is kept at each cycle: twice what features look back on, however far apart the
+cycles are. The rest of a window is kept with its outcome."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from strategies.features import LOOKBACK, STEP, features
 RESOLUTIONS = (STEP, 60, 300)
 """Seconds per bar of the price histories that are kept."""
 GRID = 30
-"""Seconds between the observations kept of a finished window."""
+"""Seconds between the observations kept of a finished window, where the feed can be asked at any instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,15 @@ class Memory:
     async def _observations(self, market: Market, resolution: Resolution) -> list[Observation]:
         limit = LOOKBACK + market.seconds // STEP
         bars = await self.store.bars(self.source, market.id, STEP, as_of=market.closes_at, limit=limit)
-        rows = [self._observation(market, resolution, bars, left) for left in range(GRID, market.seconds + 1, GRID)]
+        rows = [self._observation(market, resolution, bars, left) for left in self._kept(market)]
         return [r for r in rows if r is not None]
+
+    def _kept(self, market: Market) -> list[int]:
+        """Seconds to the close at which a window is remembered: where decisions about its like are taken."""
+        if not self.feed.info.instants:
+            return list(range(GRID, market.seconds + 1, GRID))
+        inside = [at for at in self.feed.info.instants if market.opens_at <= at < market.closes_at]
+        return [int((market.closes_at - at).total_seconds()) for at in inside]
 
     def _observation(
         self, market: Market, resolution: Resolution, bars: Sequence[Bar], left: int

@@ -79,7 +79,9 @@ def read_ladder(file: Path) -> LadderFile:
         raise DataInvalid(f"{file.name} has no snapshots.", next_step="Fetch the file again.")
     received[kept] = steady(received[kept], file.name, findings.numbers[kept])
     seen = [from_ms(at) for at in received[kept].tolist()]
-    series = ReferenceSeries.of([ReferenceTick(at, at, spots[row]) for at, row in zip(seen, kept.tolist(), strict=True)])
+    series = ReferenceSeries.of(
+        [ReferenceTick(at, at, spots[row]) for at, row in zip(seen, kept.tolist(), strict=True)]
+    )
     every_bid, every_ask = ladder(bids, findings.bad), ladder(asks, findings.bad)
     recordings = []
     for start in np.unique(starts[kept]).tolist():
@@ -149,7 +151,9 @@ def _proven(ask: Floats, averages: Sequence[Floats]) -> Floats:
     """The least shares at the best ask that explain the average prices of buying so many: what was not bought there
     cost a tick more at least."""
     tick = np.where((ask < 0.04) | (ask >= 0.96), 0.001, 0.01)
-    bounds = [n * (1 - np.rint((average - ask) * 1e6) / 1e6 / tick) for n, average in zip(_SHARES, averages, strict=True)]
+    bounds = [
+        n * (1 - np.rint((average - ask) * 1e6) / 1e6 / tick) for n, average in zip(_SHARES, averages, strict=True)
+    ]
     most = np.nanmax(np.nan_to_num(np.stack(bounds), nan=0.0), axis=0)
     return np.asarray(np.floor(np.maximum(most, 0.0) * 100 + 1e-6) / 100)
 
@@ -183,7 +187,9 @@ def _disputed(rows: Sequence[Row], starts: Int64) -> Flags:
     for row, start in zip(rows, starts.tolist(), strict=True):
         terms = tuple(row[c] for c in _TERMS)
         named = row["slug"] == f"btc-updown-5m-{start}" and start % _SECONDS == 0
-        found.append(not named or row["outcome_up"] not in _PAYOUTS or first.setdefault(row["start_ts"], terms) != terms)
+        found.append(
+            not named or row["outcome_up"] not in _PAYOUTS or first.setdefault(row["start_ts"], terms) != terms
+        )
     return np.array(found, np.bool_)
 
 

@@ -23,9 +23,9 @@ _TREE_KEYS = {
 
 def run(
     mode: Annotated[str, typer.Option(help="paper: pretend money on real books.")] = "paper",
-    feed: Annotated[str, typer.Option(help="sample, or a folder of recorded books.")] = "sample",
+    feed: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
     speed: Annotated[str, typer.Option(help="max, or how many times the real pace.")] = "max",
-    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many five-minute slots.")] = None,
+    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many cycles.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the feed.")] = None,
     model: Annotated[str | None, typer.Option(help="A known model's name or the path of a GGUF file.")] = None,
     inference: Annotated[str, typer.Option(help="edge: on this box. There is no other.")] = "edge",
