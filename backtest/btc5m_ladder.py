@@ -132,7 +132,8 @@ def _received(rows: Sequence[Row], starts: Int64, findings: Findings) -> Int64:
     findings.add(~inside, "a time to close outside its window")
     ended = np.rint(np.where(inside, left, 0.0) * 1000).astype(np.int64)
     check_times(starts * 1000, findings)
-    return (starts + _SECONDS) * 1000 - ended + SLOW_MS
+    received: Int64 = (starts + _SECONDS) * 1000 - ended + SLOW_MS
+    return received
 
 
 def _asks(quotes: Mapping[str, Floats]) -> RawSide:

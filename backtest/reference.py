@@ -76,4 +76,5 @@ def _split(price: Decimal) -> tuple[int, int]:
         scaled = price.scaleb(SCALE)
         if scaled != scaled.to_integral_value():
             raise ValueError(f"{price} is finer than 1e-{SCALE}")
-        return divmod(int(scaled), _ONE)
+        whole, fraction = divmod(int(scaled), _ONE)
+    return whole, fraction

@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from backtest.columns import Recording
+from backtest.reference import ReferenceSeries
 from backtest.replay import ReplayFeed
+from market.feed import ReferenceTick
 from market.types import UNIT, Book, Level, Market, PayoutSource, Resolution
 
 START = datetime(2026, 9, 28, 9, 0, tzinfo=UTC)
@@ -49,6 +51,11 @@ def recorded(*books: Book, number: int = 0, seconds: int = 900, payout: str | No
     worth = None if payout is None else Decimal(payout)
     known_at = window.closes_at + timedelta(minutes=2)
     return Recording.of(window, books, Resolution(window.id, worth, source, known_at))
+
+
+def prices(*ticks: tuple[float, str], lag: float = 1.0) -> ReferenceSeries:
+    """Reference ticks from (seconds after START, price), each received `lag` seconds later."""
+    return ReferenceSeries.of([ReferenceTick(after(s), after(s + lag), Decimal(price)) for s, price in ticks])
 
 
 def replay(*recordings: Recording) -> ReplayFeed:
