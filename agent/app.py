@@ -14,20 +14,19 @@ from importlib import resources
 from pathlib import Path
 
 from agent import prompts
+from agent.arms import ARMS, ArmPlan, run_arm
 from agent.bus import Bus, LocalBus
 from agent.config import Config
 from agent.cycle import Ports
 from agent.desk import Desk
+from agent.experience import Experience
 from agent.install import model_path
-from agent.ladder import Arm, Gathering
 from agent.llm.engine import Engine, ModelIdentity, Usage
 from agent.llm.llamacpp.engine import opened as llama_opened
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Memory
 from agent.paths import home
-from agent.rethink import rethink
-from agent.search.tree import Policy
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
@@ -35,7 +34,7 @@ from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, WallClock
 from market.errors import DataInvalid, LedgerMismatch
-from market.feed import Feed
+from market.feed import PricedFeed
 from market.fees import charged
 from market.types import micro
 from storage.canonical import Json, digest, plain
@@ -72,7 +71,6 @@ class RunResult:
     used: Usage
     halted: str
     baselines: tuple[tuple[Strategy, Run], ...]
-    arms: tuple[Arm, ...]
 
 
 def database_url(config: Config) -> str:
@@ -96,7 +94,7 @@ async def open_engine(config: Config) -> AsyncIterator[Engine]:
         yield engine
 
 
-async def open_feed(where: str) -> Feed:
+async def open_feed(where: str) -> PricedFeed:
     """A recording by name, folder or file; read off the event loop."""
     return await asyncio.to_thread(open_recorded, where)
 
@@ -126,14 +124,13 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
             used = engine.usage
             stage("running the baselines")
             baselines = [(s, await world.baseline(s)) for s in BASELINES]
-            stage("climbing the evidence ladder")
-            arms = await _arms(world, run, engine)
+            for arm in ARMS:
+                stage(f"climbing the evidence ladder: {arm.name}")
+                await world.arm(arm, run, engine)
     spent = Usage(
         used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
     )
-    return RunResult(
-        run, log.appended, log.compared, tuple(ticks), engine.identity, spent, halted, tuple(baselines), tuple(arms)
-    )
+    return RunResult(run, log.appended, log.compared, tuple(ticks), engine.identity, spent, halted, tuple(baselines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ class World:
     """One recording, one store, and the runs that are made of them."""
 
     plan: Plan
-    feed: Feed
+    feed: PricedFeed
     store: Store
     bus: Bus
 
@@ -167,7 +164,17 @@ class World:
         await self._play(StrategyTrader(strategy, desk), desk, clock, self._memory())
         return await self._end(run, log, desk, clock)
 
-    async def _begin(self, label: str, model: str) -> Run:
+    async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
+        """An arm of the ladder on the agent's own decisions; one that is finished stands as it is."""
+        if arm.placebo:
+            engine = ScriptedEngine(seed=PLACEBO_SEED, name="placebo")
+            await engine.prime(prompts.static())
+        run = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id)
+        if not run.finished:
+            decisions = await self.store.records(of.id, RecordKind.DECISION)
+            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine)
+
+    async def _begin(self, label: str, model: str, of: str = "") -> Run:
         scope: Json = {"config": self.plan.config.identity(), "cycles": self.plan.cycles}
         identity = RunIdentity(self.feed.info.fingerprint, digest(scope), code_identity(), model, label)
         manifest: dict[str, Json] = {
@@ -176,6 +183,7 @@ class World:
             "has_reference": self.feed.info.has_reference,
             "config": scope,
             "cash": micro(self.plan.config.trading.cash),
+            "of": of,
         }
         return await self.store.begin_run(identity, manifest, WallClock().now())
 
@@ -192,7 +200,7 @@ class World:
     def _memory(self) -> Memory:
         trading = self.plan.config.trading
         source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset])
-        return Memory(self.store, self.feed, source)
+        return Memory(self.store, self.feed, self.feed, source, Experience(self.plan.config.trading.shrink))
 
     def _clock(self) -> Clock:
         start = self._schedule().first()
@@ -229,20 +237,3 @@ class World:
         body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": desk.halted}
         await log.end(clock.now(), body)
         return await self.store.run(run.id) or run
-
-
-async def _arms(world: World, run: Run, engine: Engine) -> list[Arm]:
-    """Rungs that need their own search: the model without a tree, and a tree of random legal claims."""
-    settings = world.plan.config.settings(counted_in_tokens=True)
-    lone = Policy.named(
-        "greedy", depth=settings.policy.depth, branching=1, width=1, max_nodes=settings.policy.max_nodes
-    )
-    random = ScriptedEngine(seed=PLACEBO_SEED, name="placebo")
-    await random.prime(prompts.static())
-    bare = replace(settings, policy=lone, frugal=False, answer_tokens=0)
-    records = await world.store.records(run.id, RecordKind.DECISION)
-    greedy, placebo = Gathering("model greedy", "search"), Gathering("placebo: random", "search")
-    for record in records:
-        greedy.add(record.key, await rethink(world.store, record, engine, bare))
-        placebo.add(record.key, await rethink(world.store, record, random, replace(settings, answer_tokens=0)))
-    return [greedy.arm(), placebo.arm()]

@@ -59,8 +59,9 @@ class TreeSearch(Section):
     enabled: bool = True
     depth: int = Field(5, ge=1, le=len(LADDER), description="levels of the claim ladder to descend")
     branching_factor: int = Field(3, ge=1, le=3, description="claims grown from each kept path")
-    width: int = Field(2, ge=1, le=8, description="paths kept at each level by the beam")
-    policy: Literal["greedy", "beam"] = "beam"
+    width: int = Field(2, ge=1, le=8, description="paths kept by the beam, subtrees of dvts, chains drawn at a time")
+    policy: Literal["greedy", "self_consistency", "best_of_n", "beam", "dvts", "best_first"] = "beam"
+    samples: int = Field(8, ge=1, le=64, description="chains that self_consistency and best_of_n draw at most")
 
 
 class SelfVerify(Section):
@@ -92,17 +93,24 @@ class Edge(Section):
     latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)
-    seed: int = Field(0, description="of the scripted engine")
+    seed: int = Field(0, description="of the scripted engine, and of policies that draw")
 
 
 class Trading(Section):
     cash: Dollars = Field(Decimal(1000), description="play money of the paper exchange")
     buffer: Dollars = Field(Decimal("0.01"), description="dollars a share kept for what the cost model leaves out")
     min_support: int = Field(50, ge=1, description="past windows a claim needs")
+    analogs: int = Field(400, ge=50, description="past windows weighed for a claim at most, those most like now first")
+    embargo: Seconds | None = Field(
+        None, description="how long an outcome must have been known before it counts; null is one window's length"
+    )
+    fresh_for: Seconds = Field(90 * 86_400.0, description="how old the newest window behind a claim may be")
     kelly_fraction: Share = 0.25
     max_order: Dollars = Field(Decimal(25), description="largest stake the sizing asks for")
     max_market: Dollars = Field(Decimal(50), description="largest holding the sizing builds in one market")
-    shrink: float = Field(0.1, gt=0, le=1, description="weight of verified claims against the market")
+    shrink: float = Field(
+        0.1, gt=0, le=1, description="weight of verified claims against the market, before outcomes have taught another"
+    )
     max_shift: float = Field(0.3, gt=0, le=2, description="largest lean away from the market, in log-odds")
     max_book_age: Seconds = 15.0
     cadence: Cadence | None = Field(
@@ -142,6 +150,7 @@ class Config(Section):
             branching=search.branching_factor,
             width=search.width,
             max_nodes=e.budget.nodes,
+            samples=search.samples,
         )
         seconds = None if counted_in_tokens else e.budget.deadline
         return Settings(
@@ -152,6 +161,10 @@ class Config(Section):
             sizing=Sizing(t.kelly_fraction, micro(t.max_order), micro(t.max_market)),
             shrink=t.shrink,
             max_shift=t.max_shift,
+            analogs=t.analogs,
+            embargo=None if t.embargo is None else int(t.embargo),
+            fresh_for=t.fresh_for,
+            seed=e.seed,
             max_age=t.max_book_age,
             self_verify=e.self_verify.enabled,
             correct=e.correct,

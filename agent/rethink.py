@@ -6,7 +6,7 @@ Needs the record and the history as of then; no feed, no exchange, no model for 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from agent.inputs import Inputs, Settings
 from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordedCall, ReplayEngine
+from agent.past import History
 from agent.thought import Thought, think, written
 from market.errors import Drift
 from storage.canonical import Json, plain
@@ -77,9 +78,12 @@ async def _reorder(store: Store, thought: Thought, intent: Record) -> list[str]:
     return differences(was, now, f"order {intent.key}")
 
 
-async def rethink(store: Store, record: Record, engine: Engine, settings: Settings) -> Thought:
-    """The same inputs, thought about by another engine or with other settings: an arm of the ladder."""
-    return await think(replace(await inputs_of(store, record), settings=settings), engine, store)
+async def rethink(
+    store: Store, record: Record, engine: Engine, settings: Callable[[Settings], Settings], history: History
+) -> Thought:
+    """The same inputs, thought about by another engine, with other settings or another history."""
+    inputs = await inputs_of(store, record)
+    return await think(replace(inputs, settings=settings(inputs.settings)), engine, history)
 
 
 async def _answers(store: Store, record: Record) -> list[RecordedCall]:

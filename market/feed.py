@@ -98,3 +98,7 @@ class Feed(Protocol):
     async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
         """How the market ended, if that could be known at `at`."""
         ...
+
+
+class PricedFeed(Feed, ReferencePrices, Protocol):
+    """One source of both; where there is no reference price it answers with none."""

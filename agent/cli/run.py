@@ -18,6 +18,7 @@ _TREE_KEYS = {
     "branching": "edge.tree_search.branching_factor",
     "width": "edge.tree_search.width",
     "policy": "edge.tree_search.policy",
+    "samples": "edge.tree_search.samples",
 }
 
 
@@ -32,7 +33,7 @@ def run(
     engine: Annotated[str | None, typer.Option(help="llamacpp, or scripted for a dry run without a model.")] = None,
     strategy: Annotated[str | None, typer.Option(help="compute-optimal or fixed.")] = None,
     tree_search: Annotated[
-        list[str] | None, typer.Option(help="depth=5, branching=3, width=2, policy=beam; may be repeated.")
+        list[str] | None, typer.Option(help="depth=5, branching=3, width=2, policy=beam, samples=8; may be repeated.")
     ] = None,
     self_verify: Annotated[bool | None, typer.Option(help="Ask the model for its own verdict on each claim.")] = None,
     output: Annotated[Path | None, typer.Option(help="Also write every event as a JSON line to this file.")] = None,
