@@ -38,9 +38,9 @@ RUNGS = (
     Rung("+ verify", "agent", "verify"),
     Rung("+ correct", "agent", "correct"),
     Rung("+ calibrate", "agent", "calibrate"),
-    Rung("placebo: shuffled history", "arm:shuffled", "correct"),
-    Rung("placebo: random claims", "arm:random", "correct"),
-    Rung("placebo: random search", "arm:random", "search"),
+    Rung("placebo: shuffled", "arm:shuffled", "correct"),
+    Rung("placebo: claims", "arm:random", "correct"),
+    Rung("placebo: search", "arm:random", "search"),
 )
 """From the bottom. `arm:` runs think about the agent's own inputs again: the model without a tree or without history,
 with outcomes of other windows, or with chance in the place of the model."""
@@ -138,6 +138,4 @@ def constant_lean(arm: Arm, mid: Arm) -> Arm:
     leans = [logit(arm.forecasts[d]) - logit(mid.forecasts[d]) for d in both]
     mean = sum(leans) / len(leans) if leans else 0.0
     leaning = {d: sigmoid(logit(mid.forecasts[d]) + mean) for d in both}
-    return Arm(
-        "placebo: constant lean", leaning, note=f"the mean lean of {arm.name} ({mean:+.3f} log-odds), everywhere"
-    )
+    return Arm("placebo: constant", leaning, note=f"the mean lean of {arm.name} ({mean:+.3f} log-odds), everywhere")
