@@ -13,8 +13,9 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from agent import prompts
+from agent import energy, prompts
 from agent.arms import ARMS, ArmPlan, run_arm
+from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
 from agent.config import Config
 from agent.cycle import Ports
@@ -61,7 +62,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What `run_paper` leaves for the summary."""
+    """What `run_paper` leaves for the summary. `energy` says how it was measured, or why not."""
 
     run: Run
     appended: int
@@ -71,6 +72,7 @@ class RunResult:
     used: Usage
     halted: str
     baselines: tuple[tuple[Strategy, Run], ...]
+    energy: str = ""
 
 
 def database_url(config: Config) -> str:
@@ -92,6 +94,14 @@ async def open_engine(config: Config) -> AsyncIterator[Engine]:
     async with llama_opened(path, name=edge.model, library=edge.library, threads=threads) as engine:
         await engine.prime(prompts.static())
         yield engine
+
+
+@asynccontextmanager
+async def open_electricity(config: Config) -> AsyncIterator[tuple[Electricity | None, energy.Found]]:
+    """What measures and prices the energy of inference, or None where tokens are counted; and what was found."""
+    cost = config.edge.cost
+    async with energy.found(cost.basis, cost.watts) as seen:
+        yield Electricity(seen.meter, cost.kwh_price) if seen.meter is not None else None, seen
 
 
 async def open_feed(where: str) -> PricedFeed:
@@ -116,8 +126,8 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     feed = await open_feed(plan.data)
     async with open_store(database_url(plan.config)) as store:
         stage("loading the model")
-        async with open_engine(plan.config) as engine:
-            world = World(plan, feed, store, bus)
+        async with open_engine(plan.config) as engine, open_electricity(plan.config) as (electricity, measured):
+            world = World(plan, feed, store, bus, electricity)
             primed = engine.usage
             stage("trading")
             run, ticks, log, halted = await world.agent(engine)
@@ -130,7 +140,17 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     spent = Usage(
         used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
     )
-    return RunResult(run, log.appended, log.compared, tuple(ticks), engine.identity, spent, halted, tuple(baselines))
+    return RunResult(
+        run,
+        log.appended,
+        log.compared,
+        tuple(ticks),
+        engine.identity,
+        spent,
+        halted,
+        tuple(baselines),
+        measured.said,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +161,7 @@ class World:
     feed: PricedFeed
     store: Store
     bus: Bus
+    electricity: Electricity | None = None
 
     async def agent(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
         """The agent's run: resumed where it stopped, or recomputed and compared where it had ended."""
@@ -150,7 +171,7 @@ class World:
         desk = self._desk(log, clock, run.id, self.bus)
         memory = self._memory()
         settings = self.plan.config.settings(counted_in_tokens=True)
-        ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings)
+        ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
         trader = AgentTrader(ports)
         await self._play(trader, desk, clock, memory)
         return await self._end(run, log, desk, clock), trader.ticks, log, desk.halted
@@ -172,7 +193,7 @@ class World:
         run = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id)
         if not run.finished:
             decisions = await self.store.records(of.id, RecordKind.DECISION)
-            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine)
+            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine, self.electricity)
 
     async def _begin(self, label: str, model: str, of: str = "") -> Run:
         scope: Json = {"config": self.plan.config.identity(), "cycles": self.plan.cycles}

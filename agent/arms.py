@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from agent.budget import Electricity
 from agent.cycle import identify, record_of
 from agent.inputs import Settings
 from agent.llm.engine import Engine
@@ -59,13 +60,20 @@ ARMS = (
 )
 
 
-async def run_arm(plan: ArmPlan, store: Store, decisions: Sequence[Record], log: RunLog, engine: Engine) -> None:
+async def run_arm(
+    plan: ArmPlan,
+    store: Store,
+    decisions: Sequence[Record],
+    log: RunLog,
+    engine: Engine,
+    electricity: Electricity | None = None,
+) -> None:
     """Think about every decision again and write it down. Started again, it goes on where it stopped."""
     recorder = RecordingEngine(engine)
     history = plan.history(store)
     for record in decisions:
-        thought = await rethink(store, record, recorder, plan.settings, history)
+        thought = await rethink(store, record, recorder, plan.settings, history, electricity)
         key = identify(log.run_id, thought.inputs.market.id, thought.inputs.as_of)
-        await log.decision(record_of(key, thought, recorder.take(), {}))
+        await log.decision(record_of(key, thought, recorder.take(), thought.budget.timings()))
     if decisions:
         await log.end(decisions[-1].at, {"decisions": len(decisions)})

@@ -75,6 +75,23 @@ class SearchBudget(Section):
     deadline: Seconds = Field(60.0, description="of a search on live data; recordings are limited by tokens alone")
 
 
+class Cost(Section):
+    basis: Literal["auto", "tokens", "energy"] = Field(
+        "auto",
+        description="what dollars are counted by: auto takes energy where it can be read or watts are given, else "
+        "tokens; energy does the same, and `edgeclaw doctor` objects where it cannot",
+    )
+    token_price: float = Field(
+        5e-8,
+        ge=0,
+        description="dollars a token costs on this box: the owner's estimate; cost_limit always counts by it",
+    )
+    kwh_price: float = Field(0.30, ge=0, description="dollars of a kilowatt-hour of electricity")
+    watts: float | None = Field(
+        None, gt=0, description="what this box draws, for when energy cannot be read, and to project a month of it idle"
+    )
+
+
 class Edge(Section):
     runtime: Literal["auto", "llamacpp", "scripted"] = Field("auto", description="auto takes the embedded engine")
     model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
@@ -88,8 +105,10 @@ class Edge(Section):
     self_verify: SelfVerify = SelfVerify()
     correct: bool = True
     shadow_search: bool = Field(False, description="search gated cycles too, for the log; never trade on them")
-    cost_limit: float = Field(0.01, ge=0, description="dollars of inference per decision")
-    token_price: float = Field(5e-8, ge=0, description="dollars a token costs on this box: the owner's estimate")
+    cost_limit: float = Field(
+        0.01, ge=0, description="dollars of inference per decision; by token price, and on live data by energy too"
+    )
+    cost: Cost = Cost()
     latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)
@@ -156,7 +175,7 @@ class Config(Section):
         return Settings(
             policy=policy,
             frugal=e.strategy == "compute-optimal",
-            limits=Limits(e.budget.tokens if search.enabled else 0, seconds, e.cost_limit, e.token_price),
+            limits=Limits(e.budget.tokens if search.enabled else 0, seconds, e.cost_limit, e.cost.token_price),
             rule=EdgeRule(e.self_verify.threshold, t.buffer, t.min_support),
             sizing=Sizing(t.kelly_fraction, micro(t.max_order), micro(t.max_market)),
             shrink=t.shrink,
@@ -181,15 +200,15 @@ class Config(Section):
         return timedelta(seconds=self.trading.taker_delay), timedelta(seconds=self.trading.network_delay)
 
     def identity(self) -> Json:
-        """What of the configuration makes a run another run: everything but where it is stored."""
-        body: Json = self.model_dump(
-            mode="json", exclude={"storage": True, "edge": {"threads", "library", "latency_limit"}}
-        )
+        """What of the configuration makes a run another run: everything but where it is stored, how fast it is, and
+        how its energy is measured and priced."""
+        no_matter = dict.fromkeys(("threads", "library", "latency_limit"), True)
+        cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
+        body: Json = self.model_dump(mode="json", exclude={"storage": True, "edge": {**no_matter, "cost": cost}})
         return body
 
 
 _SCHEMA = "See `edgeclaw config schema`."
-_NO_MATTER = {"threads", "library", "latency_limit"}
 
 PROFILES = ("sample", "recorded")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from agent.budget import Electricity
 from agent.bus import Bus
 from agent.desk import Desk
 from agent.inputs import Inputs, Settings
@@ -34,7 +35,7 @@ cycles are. The rest of a window is kept with its outcome."""
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All that a cycle touches."""
+    """All that a cycle touches. `electricity` is None where tokens alone are counted."""
 
     clock: Clock
     feed: Feed
@@ -43,6 +44,7 @@ class Ports:
     desk: Desk
     bus: Bus
     settings: Settings
+    electricity: Electricity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,9 @@ async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str 
     except Transient:
         inputs = unseen(ports, market, as_of, "feed_unavailable")
     observed = monotonic()
-    thought = await think(inputs, ports.engine, ports.memory.store)
+    thought = await think(inputs, ports.engine, ports.memory.store, electricity=ports.electricity)
     decided = monotonic()
-    timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3}
+    timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **thought.budget.timings()}
     decision_id = identify(ports.desk.log.run_id, market.id, as_of)
     await remember(ports, decision_id, thought, timings)
     ack = None

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent.app import database_url, open_engine, open_feed
+from agent.app import database_url, open_electricity, open_engine, open_feed
 from agent.config import Config
 from agent.paths import home
 from market.clock import WallClock
@@ -33,6 +33,7 @@ async def examine(config: Config) -> list[Check]:
         await _tried("database", lambda: _database(config)),
         await _tried("engine", lambda: _engine(config)),
         await _tried("sample", _sample),
+        await _energy(config),
     ]
 
 
@@ -70,6 +71,16 @@ async def _engine(config: Config) -> str:
     if not health.ok:
         raise NotReady(health.detail, next_step="Run `edgeclaw install edge-runtime` again.")
     return f"{engine.identity.model}, {engine.identity.library}"
+
+
+async def _energy(config: Config) -> Check:
+    """Counting by tokens instead is fine, unless energy was asked for."""
+    cost = config.edge.cost
+    async with open_electricity(config) as (electricity, seen):
+        if electricity is not None:
+            return Check("energy", True, f"{seen.said}, priced at ${cost.kwh_price:g} a kWh")
+    instead = f"{seen.said.rstrip('.')}; dollars are counted by token price"
+    return Check("energy", cost.basis != "energy", instead, seen.next_step)
 
 
 async def _sample() -> str:

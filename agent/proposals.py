@@ -70,24 +70,24 @@ class Asker:
         """Label probabilities, or OutOfBudget before a token too many."""
         if not questions:
             return []
-        self._reserve([q.prompt for q in questions])
+        self._reserve(phase, [q.prompt for q in questions])
         answers = await self._guard(self.engine.classify(questions, deadline=self.budget.seconds_left()))
         self.budget.settle(phase, answers.usage)
         return answers.probabilities
 
     async def write(self, phase: Phase, prompt: Prompt, max_tokens: int) -> str:
         """A few words, or OutOfBudget."""
-        self._reserve([prompt], max_tokens)
+        self._reserve(phase, [prompt], max_tokens)
         made = await self._guard(
             self.engine.generate(prompt, max_tokens=max_tokens, stop="\n", deadline=self.budget.seconds_left())
         )
         self.budget.settle(phase, made.usage)
         return made.texts[0].strip()
 
-    def _reserve(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> None:
+    def _reserve(self, phase: Phase, prompts: Sequence[Prompt], max_tokens: int = 0) -> None:
         with self._failing():
             needed = self.engine.tokens_needed(prompts, max_tokens)
-        self.budget.reserve(needed + max_tokens)
+        self.budget.reserve(needed + max_tokens, phase)
 
     async def _guard(self, call: Awaitable[A]) -> A:
         with self._failing():

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agent.app import RunResult, database_url
 from agent.config import Config
-from agent.evidence import climb
+from agent.cost import Cost, Prices, Rhythm, cost
+from agent.evidence import PER_DAY, climb
 from agent.summary import Summary, TraderLine, funnel, latency, money, tokens
 from market.types import Resolution
-from storage.records import RecordKind, Run
+from storage.records import LedgerRow, Record, RecordKind, Run
 from storage.store import Store, open_store
 
 
@@ -38,6 +39,7 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
             tokens=tokens(rows),
             engine_tokens=outcome.used.charged,
             dollars=sum(r.micro_usd for r in rows) / 1e6,
+            cost=_cost(config, decisions, ledger, timings, outcome.energy),
             latencies=(
                 latency("decision", [t["observe"] + t["think"] for t in timings.values()]),
                 latency("tick to order", outcome.ticks, config.edge.latency_limit * 1e3),
@@ -45,6 +47,20 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
             ladder=tuple(climbed),
             halted=outcome.halted,
         )
+
+
+def _cost(
+    config: Config,
+    decisions: Sequence[Record],
+    ledger: Mapping[str, Sequence[LedgerRow]],
+    timings: Mapping[str, Mapping[str, float]],
+    energy: str,
+) -> Cost:
+    """As many markets at a time as there were decisions at one instant, on the average."""
+    priced = config.edge.cost
+    markets = len(decisions) / max(len({d.at for d in decisions}), 1)
+    prices = Prices(priced.token_price, priced.kwh_price, priced.watts)
+    return cost(ledger, timings, Rhythm(PER_DAY, markets), prices, energy)
 
 
 def _listed(value: object) -> list[object]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from agent.cost import Cost
 from agent.ladder import LadderRung
 from market.types import Evidence, Fill, Micro, Resolution, Settlement, Side, notional
 from storage.records import LedgerRow, Record
@@ -83,6 +84,7 @@ class Summary:
     tokens: Mapping[str, int]
     engine_tokens: int
     dollars: float
+    cost: Cost
     latencies: tuple[Latency, ...]
     ladder: tuple[LadderRung, ...]
     halted: str = ""

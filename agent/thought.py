@@ -1,6 +1,8 @@
 """One decision from its inputs, and the record it leaves: gate, forecast, decide. The same for every mode and replay.
 
-`think` depends on nothing but its arguments: the same inputs, answers and history give the same thought, to the byte.
+`think` depends on nothing but its arguments: the same inputs, answers, history and stops give the same thought, to the
+byte. Where the deadline is counted in tokens there are no stops by a clock or a meter, and nothing that is measured
+changes a thought.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.allocation import allocate
-from agent.budget import Budget, charged
+from agent.budget import Budget, Electricity, charged
 from agent.forecast import Forecast, baselines, forecast, unsearched
 from agent.gate import THINKABLE, Gate, gate
 from agent.inputs import Inputs
@@ -64,9 +66,21 @@ class Thought:
         return self.budget.ledger()
 
 
-async def think(inputs: Inputs, engine: Engine, history: History) -> Thought:
-    """Gate, search where it is worth it (or shadow search for the log), and decide."""
-    budget, entry = Budget(inputs.settings.limits), gate(inputs)
+async def think(
+    inputs: Inputs,
+    engine: Engine,
+    history: History,
+    *,
+    electricity: Electricity | None = None,
+    stops: Mapping[int, str] | None = None,
+) -> Thought:
+    """Gate, search where it is worth it (or shadow search for the log), and decide.
+
+    `stops` are a recorded decision's, when that is thought through again. `electricity` measures, and on a feed whose
+    deadline is counted in seconds it may end the search.
+    """
+    budget = Budget(inputs.settings.limits, electricity=electricity, replayed=stops)
+    entry = gate(inputs)
     if inputs.features is None:
         return Thought(inputs, entry, None, None, entry.reason, budget, {})
     past = await look_back(inputs, inputs.features, history, inputs.settings.policy.max_nodes)
@@ -77,6 +91,7 @@ async def think(inputs: Inputs, engine: Engine, history: History) -> Thought:
     with suppress(EngineUnavailable):  # an engine that is gone says so again when it is asked
         await engine.forget()
     made = await forecast(inputs, entry, past, policy or inputs.settings.policy, engine, budget)
+    budget.close()
     wish, reason = _decide(inputs, entry, made)
     return Thought(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms})
 
@@ -127,6 +142,7 @@ def written(thought: Thought) -> Written:
         "edge": _edge(thought),
         "search": _search(thought.forecast, nodes) if thought.forecast else None,
         "tokens": charged(thought.budget.spent),
+        "stops": plain(sorted(thought.budget.stops.items())) or None,
         "action": thought.action,
         "reason": thought.reason,
         "wish": plain(thought.wish),

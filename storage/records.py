@@ -107,8 +107,8 @@ class LedgerRow:
 class DecisionRecord:
     """One decision with all that went into it.
 
-    `summary` columns are kept beside the body so that lists need not read bodies. `timings` are milliseconds by name,
-    outside the hash.
+    `summary` columns are kept beside the body so that lists need not read bodies. `timings` are milliseconds by name
+    (and joules, under names that begin with "joules:"), outside the hash.
     """
 
     id: str

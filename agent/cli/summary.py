@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from agent.cli.ladder import print_ladder
-from agent.cli.show import ACCENT, BAD, MUTED, bar, number, table, tinted
+from agent.cli.show import ACCENT, BAD, GOOD, MUTED, bar, number, table, tinted
 from agent.summary import Summary
 
 _LABELS = {
@@ -26,7 +26,7 @@ def print_summary(summary: Summary, screen: Console) -> None:
     screen.print()
     screen.rule(f"[bold]run {summary.run_id}[/] · {escape(summary.data)} · {escape(summary.model)}", style=ACCENT)
     _provenance(summary, screen)
-    for section in (_funnel, _reasons, _traders, _tokens, _latency):
+    for section in (_funnel, _reasons, _traders, _tokens, _month, _latency):
         section(summary, screen)
         screen.print()
     print_ladder(summary.ladder, screen)
@@ -81,15 +81,32 @@ def _traders(summary: Summary, screen: Console) -> None:
 
 
 def _tokens(summary: Summary, screen: Console) -> None:
-    total = sum(summary.tokens.values())
-    rows = table("Tokens by phase", "phase", "tokens", "per decision", "", right=("tokens", "per decision"))
-    for phase, n in summary.tokens.items():
-        share = f"[{ACCENT}]{bar(n / max(total, 1))}[/]"
-        rows.add_row(phase, str(n), f"{n / max(summary.funnel.cycles, 1):.1f}", share)
-    rows.add_row("[bold]sum[/]", f"[bold]{total}[/]", f"{total / max(summary.funnel.cycles, 1):.1f}", "")
+    total, decisions = sum(summary.tokens.values()), max(summary.funnel.cycles, 1)
+    numbers = ("tokens", "a decision", "tokens/s", "$ a decision", "J/token")
+    rows = table("Tokens and cost by phase", "phase", *numbers, "", right=numbers)
+    for phase in summary.cost.phases:
+        n = phase.tokens
+        measured = number(phase.tokens_per_second, 0), f"{phase.dollars:.7f}", number(phase.joules_per_token, 3)
+        rows.add_row(phase.phase, str(n), f"{n / decisions:.1f}", *measured, f"[{ACCENT}]{bar(n / max(total, 1))}[/]")
+    dollars = f"{summary.cost.dollars:.7f}"
+    rows.add_row("[bold]sum[/]", f"[bold]{total}[/]", f"{total / decisions:.1f}", "", f"[bold]{dollars}[/]", "", "")
     screen.print(rows)
     agrees = "equal to" if summary.engine_tokens == total else "NOT equal to"
     screen.print(f"[{MUTED}]{agrees} the engine's own count of {summary.engine_tokens}; ${summary.dollars:.6f}[/]")
+    if summary.cost.energy:
+        screen.print(f"[{MUTED}]energy: {escape(summary.cost.energy)}[/]")
+
+
+def _month(summary: Summary, screen: Console) -> None:
+    month = summary.cost.month
+    colour = GOOD if month.total < month.goal else BAD
+    idle = "" if month.idle is None else f" (inference ${month.inference:,.2f}, the idle box ${month.idle:,.2f})"
+    screen.print(
+        f"[bold {ACCENT}]Projected month[/]  [bold {colour}]${month.total:,.2f}[/]{idle}; "
+        f"the goal is below ${month.goal:,.0f}"
+    )
+    for line in month.assumes:
+        screen.print(f"[{MUTED}]· assumes {escape(line)}[/]")
 
 
 def _latency(summary: Summary, screen: Console) -> None:
