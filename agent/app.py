@@ -97,10 +97,12 @@ async def open_engine(config: Config) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def open_electricity(config: Config) -> AsyncIterator[tuple[Electricity | None, energy.Found]]:
+async def open_electricity(
+    config: Config, sources: energy.Sources = energy.BOX
+) -> AsyncIterator[tuple[Electricity | None, energy.Found]]:
     """What measures and prices the energy of inference, or None where tokens are counted; and what was found."""
     cost = config.edge.cost
-    async with energy.found(cost.basis, cost.watts) as seen:
+    async with energy.found(cost.basis, cost.watts, sources) as seen:
         yield Electricity(seen.meter, cost.kwh_price) if seen.meter is not None else None, seen
 
 

@@ -299,3 +299,17 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             found += known_keys(inner, f"{dotted}.")
     return found
+
+
+def annotated(section: BaseModel, indent: str = "") -> list[str]:
+    """A configuration as lines of YAML, each key with its description."""
+    lines: list[str] = []
+    values = section.model_dump(mode="json")
+    for name, info in type(section).model_fields.items():
+        inner = getattr(section, name)
+        nested = isinstance(inner, BaseModel)
+        shown = f"{name}:" if nested else yaml.safe_dump({name: values[name]}, width=10_000).rstrip()
+        lines.append(f"{indent}{shown}" + (f"  # {info.description}" if info.description else ""))
+        if nested:
+            lines += annotated(inner, f"{indent}  ")
+    return lines

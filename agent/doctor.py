@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from agent.app import database_url, open_electricity, open_engine, open_feed
 from agent.config import Config
+from agent.energy import BOX, Sources
 from agent.paths import home
 from market.clock import WallClock
 from market.errors import EdgeclawError, NotReady
@@ -33,7 +34,7 @@ async def examine(config: Config) -> list[Check]:
         await _tried("database", lambda: _database(config)),
         await _tried("engine", lambda: _engine(config)),
         await _tried("sample", _sample),
-        await _energy(config),
+        await energy_check(config),
     ]
 
 
@@ -73,10 +74,10 @@ async def _engine(config: Config) -> str:
     return f"{engine.identity.model}, {engine.identity.library}"
 
 
-async def _energy(config: Config) -> Check:
-    """Counting by tokens instead is fine, unless energy was asked for."""
+async def energy_check(config: Config, sources: Sources = BOX) -> Check:
+    """Whether energy can be read. Counting by tokens instead is fine, unless energy was asked for."""
     cost = config.edge.cost
-    async with open_electricity(config) as (electricity, seen):
+    async with open_electricity(config, sources) as (electricity, seen):
         if electricity is not None:
             return Check("energy", True, f"{seen.said}, priced at ${cost.kwh_price:g} a kWh")
     instead = f"{seen.said.rstrip('.')}; dollars are counted by token price"

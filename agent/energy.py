@@ -51,6 +51,10 @@ class Sources:
     patience: float = 5.0
 
 
+BOX = Sources()
+"""Where Linux has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A meter, or None and why there is none. `said` completes "energy: ..."."""
@@ -62,7 +66,7 @@ class Found:
 
 @asynccontextmanager
 async def found(
-    basis: str, watts: float | None, sources: Sources = Sources(), clock: Seconds = monotonic
+    basis: str, watts: float | None, sources: Sources = BOX, clock: Seconds = monotonic
 ) -> AsyncIterator[Found]:
     """What dollars can be counted by: nothing where `basis` is tokens, else a measurement, else `watts` for as long as
     the engine works. Never raises for a box that cannot be read."""
@@ -84,7 +88,7 @@ async def _best(stack: AsyncExitStack, watts: float | None, sources: Sources, cl
 
 
 @asynccontextmanager
-async def opened(sources: Sources = Sources(), clock: Seconds = monotonic) -> AsyncIterator[Meter]:
+async def opened(sources: Sources = BOX, clock: Seconds = monotonic) -> AsyncIterator[Meter]:
     """RAPL and graphics cards together, else a sensor for the whole board. Raises NotReady with RAPL's reason."""
     async with AsyncExitStack() as stack:
         meters: list[Meter] = []

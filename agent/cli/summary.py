@@ -87,7 +87,9 @@ def _tokens(summary: Summary, screen: Console) -> None:
     for phase in summary.cost.phases:
         n = phase.tokens
         measured = number(phase.tokens_per_second, 0), f"{phase.dollars:.7f}", number(phase.joules_per_token, 3)
-        rows.add_row(phase.phase, str(n), f"{n / decisions:.1f}", *measured, f"[{ACCENT}]{bar(n / max(total, 1))}[/]")
+        rows.add_row(
+            phase.phase, str(n), f"{n / decisions:.1f}", *measured, f"[{ACCENT}]{bar(n / max(total, 1), 10)}[/]"
+        )
     dollars = f"{summary.cost.dollars:.7f}"
     rows.add_row("[bold]sum[/]", f"[bold]{total}[/]", f"{total / decisions:.1f}", "", f"[bold]{dollars}[/]", "", "")
     screen.print(rows)

@@ -86,7 +86,10 @@ def test_a_call_that_never_came_back_has_drawn_too() -> None:
     budget.close()
     dial.at = 9.0
     budget.close()
-    assert budget.timings() == {"joules:answer": 4.0} and budget.tokens == 0
+    budget.reserve(10, Phase.SEARCH)
+    dial.at = 11.0
+    budget.reserve(10, Phase.VERIFY)
+    assert budget.timings() == {"joules:answer": 4.0, "joules:search": 2.0} and budget.tokens == 0
 
 
 def test_a_phase_with_a_failed_reading_is_counted_by_tokens_and_shows_no_joules() -> None:

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config import load
+from agent.doctor import Check, energy_check
 from agent.energy import Constant, Integral, Meter, Sources, Together, board, found, gpus, opened, rapl
 from market.errors import NotReady
 
@@ -303,3 +305,18 @@ def test_what_was_found_is_said_with_the_next_step(tmp_path: Path) -> None:
             assert seen.said == "measured by RAPL package-0", "a measurement goes before an estimate"
 
     run(scope)
+
+
+def test_the_doctor_says_whether_energy_can_be_read_and_objects_only_where_it_was_asked_for(tmp_path: Path) -> None:
+    def examined(**keys: object) -> Check:
+        config = load(None, {f"edge.cost.{k}": v for k, v in keys.items()})
+        return asyncio.run(energy_check(config, box(tmp_path)))
+
+    missing = examined()
+    assert missing.ok and "counted by token price" in missing.found and "edge.cost.watts" in missing.next_step
+    assert not examined(basis="energy").ok
+    assert examined(basis="tokens").ok and examined(basis="tokens").next_step == ""
+    assert examined(basis="energy", watts=40).ok
+    zone(tmp_path / "powercap", "intel-rapl:0", "package-0", 0)
+    readable = examined(basis="energy", kwh_price=0.25)
+    assert readable == Check("energy", True, "measured by RAPL package-0, priced at $0.25 a kWh")
