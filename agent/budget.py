@@ -9,7 +9,7 @@ a replay stops where the decision stopped whatever a clock or a meter says by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent.energy import Meter
@@ -21,6 +21,7 @@ from storage.records import LedgerRow, Phase
 JOULES = "joules:"
 """Before a phase's name: the name of its measured energy among a decision's timings."""
 _JOULES_PER_KWH = 3.6e6
+_ESTIMATE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +37,31 @@ class Limits:
 
 @dataclass(slots=True)
 class Electricity:
-    """A meter, the dollars of a kilowatt-hour, and the joules a token last took in each phase. Outlives decisions:
-    what the last one measured is the next one's estimate."""
+    """A meter and the dollars of a kilowatt-hour. Outlives decisions: what a token last took in each phase, and when
+    that was, is the estimate of what it will take.
+
+    An estimate is dropped after an hour. Where it forbids every call nothing is measured any more, and one odd reading
+    would forbid them for good.
+    """
 
     meter: Meter
     kwh_price: float
-    rates: dict[Phase, float] = field(default_factory=dict)
+    clock: Callable[[], float] = monotonic
+    rates: dict[Phase, tuple[float, float]] = field(default_factory=dict)
+
+    def learn(self, phase: Phase, joules: float, tokens: int) -> None:
+        """Take what a call drew as the next estimate; a call of no tokens says nothing."""
+        if tokens:
+            self.rates[phase] = joules / tokens, self.clock()
 
     def dollars(self, joules: float) -> float:
         return joules / _JOULES_PER_KWH * self.kwh_price
 
     def expected(self, phase: Phase, tokens: int) -> float:
         """Joules that `tokens` would take: as last measured in the phase, else in the dearest one; 0 before any was."""
-        return tokens * self.rates.get(phase, max(self.rates.values(), default=0.0))
+        oldest = self.clock() - _ESTIMATE_SECONDS
+        known = {p: rate for p, (rate, at) in self.rates.items() if at >= oldest}
+        return tokens * known.get(phase, max(known.values(), default=0.0))
 
 
 @dataclass(slots=True)
@@ -115,8 +128,7 @@ class Budget:
             return
         drawn = max(0.0, now - begun)
         self.joules[phase] = before + drawn
-        if tokens:
-            self.electricity.rates[phase] = drawn / tokens
+        self.electricity.learn(phase, drawn, tokens)
 
     def room(self) -> int:
         """Tokens that could still be reserved."""

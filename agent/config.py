@@ -84,11 +84,15 @@ class Cost(Section):
     token_price: float = Field(
         5e-8,
         ge=0,
+        allow_inf_nan=False,
         description="dollars a token costs on this box: the owner's estimate; cost_limit always counts by it",
     )
-    kwh_price: float = Field(0.30, ge=0, description="dollars of a kilowatt-hour of electricity")
+    kwh_price: float = Field(0.30, ge=0, allow_inf_nan=False, description="dollars of a kilowatt-hour of electricity")
     watts: float | None = Field(
-        None, gt=0, description="what this box draws, for when energy cannot be read, and to project a month of it idle"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="what this box draws, for when energy cannot be read, and to project a month of it idle",
     )
 
 

@@ -26,6 +26,7 @@ from agent.llm.scripted import GREEDY, ScriptedEngine
 from agent.search.tree import Policy
 from agent.thought import Thought, think, written
 from backtest.replay import ReplayFeed
+from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
 from storage.records import Phase, RecordKind
 from storage.store import open_store
@@ -195,7 +196,7 @@ def test_live_no_decision_passes_the_limit_by_energy_once_the_rate_is_known(case
     live = replace(case, seconds=60.0)
     engine = Faulty(live.seed, live.faults)
     price = 3.6e6 * 1e-6 / rate * 3  # by energy a token costs three times its token price
-    electricity = Electricity(Proportional(engine, rate), price, rates=dict.fromkeys(Phase, rate))
+    electricity = Electricity(Proportional(engine, rate), price, rates=dict.fromkeys(Phase, (rate, monotonic())))
     made, _, _ = live.think(electricity, engine)
     assert made.budget.dollars == pytest.approx(3e-6 * made.budget.tokens)
     assert made.budget.dollars <= live.cost * (1 + 1e-9)

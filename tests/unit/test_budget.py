@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from agent.budget import Budget, Electricity, Limits
 from agent.llm.engine import Usage
 from agent.search.tree import OutOfBudget
+from market.clock import monotonic
 from storage.records import Phase
 
 calls = st.lists(st.tuples(st.sampled_from(list(Phase)), st.integers(0, 300), st.integers(0, 300)), max_size=40)
@@ -124,8 +125,21 @@ def test_live_the_call_that_would_pass_the_limit_by_energy_is_not_made() -> None
     following.reserve(16, Phase.SEARCH)
 
 
+def test_one_odd_reading_does_not_forbid_the_model_for_good() -> None:
+    dial, times = Dial(), [0.0]
+    electricity = Electricity(dial, kwh_price=3.6e6 * PER_JOULE, clock=lambda: times[-1])
+    call(Budget(LIVE, electricity=electricity), dial, Phase.SEARCH, 1, 1e9)
+    for later in (0.0, 3599.0):
+        times.append(later)
+        with pytest.raises(OutOfBudget, match="cost"):
+            Budget(LIVE, electricity=electricity).reserve(1)
+    times.append(3601.0)
+    call(Budget(LIVE, electricity=electricity), dial, Phase.SEARCH, 1, 1.0)
+    Budget(LIVE, electricity=electricity).reserve(100)
+
+
 def test_recorded_feeds_and_replays_heed_no_meter() -> None:
-    dear = Electricity(Dial(), kwh_price=1e12, rates=dict.fromkeys(Phase, 1e9))
+    dear = Electricity(Dial(), kwh_price=1e12, rates=dict.fromkeys(Phase, (1e9, monotonic())))
     recorded = Budget(Limits(seconds=None), electricity=dear)
     again = Budget(Limits(seconds=0.0), electricity=dear, replayed={1: "deadline", 3: "cost"})
     for budget in (recorded, again):

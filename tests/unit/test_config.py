@@ -44,6 +44,9 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path) -> N
     [
         ("edge: {budget: {tokens: lots}}", "edge.budget.tokens"),
         ("edge: {tree_search: {depth: 9}}", "edge.tree_search.depth"),
+        ("edge: {cost: {watts: .inf}}", "edge.cost.watts"),
+        ("edge: {cost: {kwh_price: .nan}}", "edge.cost.kwh_price"),
+        ("edge: {cost: {basis: guess}}", "edge.cost.basis"),
         ("trading: {cash: -1}", "trading.cash"),
         ("trading: {cash: .nan}", "trading.cash"),
         ("edge: [1, 2]", "edge"),
