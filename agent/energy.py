@@ -89,22 +89,24 @@ async def _best(stack: AsyncExitStack, watts: float | None, sources: Sources, cl
 
 @asynccontextmanager
 async def opened(sources: Sources = BOX, clock: Seconds = monotonic) -> AsyncIterator[Meter]:
-    """RAPL and graphics cards together, else a sensor for the whole board. Raises NotReady with RAPL's reason."""
+    """RAPL and, where there are any, graphics cards; else a sensor for the whole board. Cards alone are not enough: a
+    model that runs on the processor would seem to draw nothing. Raises NotReady with RAPL's reason."""
     async with AsyncExitStack() as stack:
-        meters: list[Meter] = []
-        reasons: list[NotReady] = []
+        yield await _measuring(stack, sources, clock)
+
+
+async def _measuring(stack: AsyncExitStack, sources: Sources, clock: Seconds) -> Meter:
+    try:
+        processor = rapl(sources.powercap)
+    except NotReady as missing:
         try:
-            meters.append(rapl(sources.powercap))
-        except NotReady as reason:
-            reasons.append(reason)
-        with suppress(NotReady):  # most boxes have no such card
-            meters.append(await stack.enter_async_context(gpus(sources, clock)))
-        if not meters:
-            with suppress(NotReady):
-                meters.append(await stack.enter_async_context(board(sources, clock)))
-        if not meters:
-            raise reasons[0]
-        yield meters[0] if len(meters) == 1 else Together(meters)
+            return await stack.enter_async_context(board(sources, clock))
+        except NotReady:
+            raise missing from None
+    try:
+        return Together([processor, await stack.enter_async_context(gpus(sources, clock))])
+    except NotReady:  # most boxes have no such card
+        return processor
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,6 +289,15 @@ def test_counters_and_cards_go_together(tmp_path: Path) -> None:
     run(scope)
 
 
+def test_cards_alone_do_not_speak_for_the_box(tmp_path: Path) -> None:
+    async def scope() -> None:
+        with pytest.raises(NotReady, match="no RAPL"):
+            async with opened(box(tmp_path, "print('0, 10', flush=True); time.sleep(60)")):
+                pass
+
+    run(scope)
+
+
 def test_what_was_found_is_said_with_the_next_step(tmp_path: Path) -> None:
     async def scope() -> None:
         clock = Clock()
