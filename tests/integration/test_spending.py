@@ -30,13 +30,13 @@ from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
 from storage.records import Phase, RecordKind
 from storage.store import open_store
-from tests.fakes import replay
+from tests.fakes import Remembered, replay
 from tests.integration.test_trading import planted
-from tests.unit.test_think import Past, inputs, lifted
+from tests.unit.test_think import inputs, lifted
 
 
 @cache
-def history() -> Past:
+def history() -> Remembered:
     return lifted(80)
 
 
