@@ -177,8 +177,13 @@ class Proposals:
         """A value for each node; history alone where the budget has no room for the model's own verdict."""
         if self.settings.self_verify:
             with suppress(OutOfBudget):
-                await self._verdicts([n for n in nodes if n.checked is not None])
+                await self._verdicts([n for n in nodes if self._asked(n)])
         return [self.value(n) for n in nodes]
+
+    def _asked(self, node: Node) -> bool:
+        """Whether the model's own word could still count: not about what history has already failed."""
+        checked = node.checked
+        return checked is not None and not (self.settings.external and checked.verdict in HARD_FAILS)
 
     async def _verdicts(self, nodes: Sequence[Node]) -> None:
         """Ask about each claim and about its opposite, all in one batch: a model that says yes to both says nothing.
@@ -196,7 +201,7 @@ class Proposals:
         """What a node is worth, in (0, 1); 0 is a hard fail: a claim that is false, refuted, stale or leaked."""
         checked = node.checked
         external = self.settings.external
-        if checked is None or (external and checked.verdict in HARD_FAILS):
+        if checked is None or not self._asked(node):
             return 0.0
         own, apart = self._own(node)
         if not external:
