@@ -13,6 +13,7 @@ What the file does not say outright was established from its numbers, and is sai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -38,6 +39,7 @@ SLOW_MS = 20_000
 _SECONDS = 300
 _SHARES = (5, 20, 50)
 _END_OF_SCALE = 0.999
+_LARGEST = 1e12
 _TRACE = 0.01
 """Shares shown where the averages prove none: there is an offer, of a size below any order's."""
 _AVERAGES = tuple(f"{token}_vwap{n}" for token in ("up", "down") for n in _SHARES)
@@ -152,11 +154,11 @@ def _proven(ask: Floats, averages: Sequence[Floats]) -> Floats:
     """The least shares at the best ask that explain the average prices of buying so many: what was not bought there
     cost a tick more at least."""
     tick = np.where((ask < 0.04) | (ask >= 0.96), 0.001, 0.01)
-    bounds = [
-        n * (1 - np.rint((average - ask) * 1e6) / 1e6 / tick) for n, average in zip(_SHARES, averages, strict=True)
-    ]
-    most = np.nanmax(np.nan_to_num(np.stack(bounds), nan=0.0), axis=0)
-    return np.asarray(np.floor(np.maximum(most, 0.0) * 100 + 1e-6) / 100)
+    found = np.zeros(len(ask))
+    for shares, average in zip(_SHARES, averages, strict=True):
+        dearer = np.rint((average - ask) * 1e6) / 1e6 / tick
+        found = np.fmax(found, shares * (1 - np.maximum(dearer, 0.0)))
+    return np.asarray(np.floor(found * 100 + 1e-6) / 100)
 
 
 def _side(price: Floats, depth: Floats, proven: Floats, end: float) -> RawSide:
@@ -212,16 +214,13 @@ def _integers(cells: Sequence[str]) -> Int64:
 
 
 def _floats(cells: Sequence[str], name: str, findings: Findings) -> Floats:
-    """NaN where a cell is empty; one that is no number is damage."""
+    """NaN where a cell is empty; one that holds no number, or none that can be meant, is damage."""
     values = np.full(len(cells), np.nan)
-    wrong = np.zeros(len(cells), np.bool_)
     for row, cell in enumerate(cells):
-        try:
-            values[row] = float(cell) if cell else np.nan
-            wrong[row] = bool(cell) and not np.isfinite(values[row])
-        except ValueError:
-            wrong[row] = True
-    findings.add(wrong, f"no number in {name}")
+        with suppress(ValueError):
+            values[row] = float(cell)
+    values[~(np.abs(values) < _LARGEST)] = np.nan
+    findings.add(np.isnan(values) & np.array([bool(c) for c in cells], np.bool_), f"no number in {name}")
     return values
 
 
