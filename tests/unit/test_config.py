@@ -49,6 +49,11 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path) -> N
         ("edge: {cost: {basis: guess}}", "edge.cost.basis"),
         ("trading: {cash: -1}", "trading.cash"),
         ("trading: {cash: .nan}", "trading.cash"),
+        ("trading: {cadence: 0}", "trading.cadence"),
+        ("trading: {cadence: 7}", "trading.cadence"),
+        ("trading: {cadence: 450}", "trading.cadence"),
+        ("trading: {cadence: 0.5}", "trading.cadence"),
+        ("trading: {cadence: .inf}", "trading.cadence"),
         ("edge: [1, 2]", "edge"),
         ("just a sentence", "sections"),
         ("edge: {a: [", "not valid YAML"),
@@ -70,6 +75,13 @@ def test_durations_and_overrides() -> None:
     )
     assert made.edge.latency_limit == 0.1 and made.trading.max_book_age == 120
     assert made.settings(counted_in_tokens=False).policy.branching == 1
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(30, 30), ("1m", 60), (100, 100), (300, 300), ("15m", 900)])
+def test_a_cadence_fits_the_five_minute_grid_and_makes_another_run(given: object, seconds: int) -> None:
+    made = load(None, {"trading.cadence": given})
+    assert made.trading.cadence == seconds
+    assert made.identity() != Config().identity()
 
 
 def test_where_things_are_stored_is_not_part_of_a_run() -> None:

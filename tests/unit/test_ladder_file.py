@@ -75,7 +75,7 @@ def test_a_bid_that_the_down_token_does_not_confirm_is_there_but_too_small_to_ta
 
 def test_an_empty_side_stays_empty(tmp_path: Path) -> None:
     gone = {"up_bid": "", "up_bid_depth": "0.0"} | dict.fromkeys(("down_ask", "down_vwap5", "down_vwap20"), "")
-    seen = first_book(opened(tmp_path, row(**gone, down_vwap50="")))
+    seen = first_book(opened(tmp_path, row() | gone | {"down_vwap50": ""}))
     assert seen.bids == () and len(seen.asks) == 2
 
 
