@@ -36,6 +36,7 @@ FILES = "btc5m_ladder_*.csv.gz"
 SLOW_MS = 20_000
 """How far behind the collector's clock was."""
 
+_AT_CLOSE_MS = 2_000
 _SECONDS = 300
 _SHARES = (5, 20, 50)
 _END_OF_SCALE = 0.999
@@ -60,10 +61,42 @@ class LadderFile:
     instants: list[datetime]
 
 
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """What the rows say, (n,) each; `received` is in milliseconds since 1970."""
+
+    starts: Int64
+    received: Int64
+    spots: Sequence[Decimal]
+    quotes: Mapping[str, Floats]
+
+
 def read_ladder(file: Path) -> LadderFile:
     """Raises DataInvalid, in one sentence, for a file that cannot be used."""
     rows = read_csv(file, _COLUMNS)
     findings = Findings.of(file.name, np.arange(1, len(rows) + 1))
+    cells = _cells(rows, findings)
+    bids, asks = _bids(cells.quotes), _asks(cells.quotes)
+    check_side(bids, "bid", findings)
+    check_side(asks, "ask", findings)
+    dropped = findings.judge()
+    kept = np.flatnonzero(~findings.bad)
+    if not len(kept):
+        raise DataInvalid(f"{file.name} has no snapshots.", next_step="Fetch the file again.")
+    cells.received[kept] = steady(cells.received[kept], file.name, findings.numbers[kept])
+    series = _series(cells, kept)
+    sides = ladder(bids, findings.bad), ladder(asks, findings.bad)
+    recordings = []
+    for start in np.unique(cells.starts[kept]).tolist():
+        own = kept[cells.starts[kept] == start]
+        market, resolution = _listing(rows[int(own[0])])
+        times, (bid, ask) = cells.received[own], (side.rows(own) for side in sides)
+        recordings.append(Recording(market, times, times, bid, ask, resolution, series))
+    notes = _notes(recordings, series, _disagreements(cells.quotes, kept))
+    return LadderFile(recordings, notes + ([dropped] if dropped else []), _instants(recordings))
+
+
+def _cells(rows: Sequence[Row], findings: Findings) -> _Cells:
     starts = _integers([r["start_ts"] for r in rows])
     quotes = {name: _floats([r[name] for r in rows], name, findings) for name in (*_QUOTES, *_AVERAGES)}
     received = _received(rows, starts, findings)
@@ -72,34 +105,23 @@ def read_ladder(file: Path) -> LadderFile:
     findings.add(_apart(spots, opens), "a spot price far from its window's opening price")
     findings.add(_disputed(rows, starts), "terms that are no window's, or not those of its window above")
     findings.add(_repeated(starts, received), "a snapshot that is already above")
-    bids, asks = _bids(quotes), _asks(quotes)
-    for side, name in ((bids, "bid"), (asks, "ask")):
-        check_side(side, name, findings)
-    dropped = findings.judge()
-    kept = np.flatnonzero(~findings.bad)
-    if not len(kept):
-        raise DataInvalid(f"{file.name} has no snapshots.", next_step="Fetch the file again.")
-    received[kept] = steady(received[kept], file.name, findings.numbers[kept])
-    seen = [from_ms(at) for at in received[kept].tolist()]
-    series = ReferenceSeries.of(
-        [ReferenceTick(at, at, spots[row]) for at, row in zip(seen, kept.tolist(), strict=True)]
+    return _Cells(starts, received, spots, quotes)
+
+
+def _series(cells: _Cells, kept: Int64) -> ReferenceSeries:
+    seen = [from_ms(at) for at in cells.received[kept].tolist()]
+    return ReferenceSeries.of(
+        [ReferenceTick(at, at, cells.spots[row]) for at, row in zip(seen, kept.tolist(), strict=True)]
     )
-    every_bid, every_ask = ladder(bids, findings.bad), ladder(asks, findings.bad)
-    recordings = []
-    for start in np.unique(starts[kept]).tolist():
-        own = kept[starts[kept] == start]
-        market, resolution = _listing(rows[int(own[0])])
-        times = received[own]
-        recordings.append(Recording(market, times, times, every_bid.rows(own), every_ask.rows(own), resolution, series))
-    notes = _notes(recordings, _disagreements(quotes, kept)) + ([dropped] if dropped else [])
-    return LadderFile(recordings, notes, _instants(recordings))
 
 
-def _notes(recordings: Sequence[Recording], disagreements: int) -> list[str]:
+def _notes(recordings: Sequence[Recording], series: ReferenceSeries, disagreements: int) -> list[str]:
     late = sum(int(np.sum(r.received >= to_ms(r.market.closes_at))) for r in recordings)
+    agreeing, pairs = _agreement(recordings, series)
     return [
-        f"The collector's clock ran {SLOW_MS // 1000} s slow (its 20 s snapshots carry the next window's opening "
-        f"price): receipt is {SLOW_MS // 1000} s later than recorded, and {late} snapshots come after the close.",
+        f"The collector's clock is taken to have been {SLOW_MS // 1000} s slow: so dated, the spot at a close is the "
+        f"next window's opening price, within a dollar, in {agreeing} of {pairs} pairs. {late} snapshots come after "
+        "the close.",
         "The reference price and the price to beat are Binance spot prices in USDT, a proxy of the settlement stream.",
         "Depth is recorded for whole sides: the best level shows the shares that recorded average prices prove, at "
         f"most {_SHARES[-1]}, and the rest of the side stands at the end of the scale.",
@@ -107,6 +129,18 @@ def _notes(recordings: Sequence[Recording], disagreements: int) -> list[str]:
         "An order meets the newest snapshot, which may be half a minute old; there are no trades.",
         f"Outcomes are taken to be public {KNOWN_AFTER.seconds} s after the close.",
     ]
+
+
+def _agreement(recordings: Sequence[Recording], series: ReferenceSeries) -> tuple[int, int]:
+    """(spots at a close that are the next window's opening price, such pairs): what shows that the clock is right."""
+    opens = {to_ms(r.market.opens_at): r.market.price_to_beat for r in recordings}
+    near = [
+        abs(tick.price - opening) <= 1
+        for closes, opening in opens.items()
+        if opening is not None
+        for tick in series.between(closes - _AT_CLOSE_MS, closes + _AT_CLOSE_MS)
+    ]
+    return sum(near), len(near)
 
 
 def _listing(row: Row) -> tuple[Market, Resolution]:

@@ -95,13 +95,14 @@ def realised_volatility(
 
 def p_up(market: Market, ticks: Sequence[ReferenceTick], at: datetime) -> float | None:
     """P(YES) of an Up/Down window by its dated rule, as of `at`; None where there is no price to beat, no tick or no
-    volatility.
+    volatility, and before the window opens, when nobody knows the price to beat.
 
     What has happened since the newest tick is as unknown as what is still to come, so time runs from that tick.
     """
-    seen = sorted((t for t in ticks if t.received_at <= at and t.at <= market.closes_at), key=lambda t: t.at)
+    known = (t for t in ticks if t.received_at <= at and t.at <= market.closes_at)
+    seen = sorted(known, key=lambda t: (t.at, t.received_at))
     sigma = realised_volatility(seen)
-    if market.price_to_beat is None or sigma is None:
+    if at < market.opens_at or market.price_to_beat is None or sigma is None:
         return None
     last, strike = float(seen[-1].price), float(market.price_to_beat)
     left = (market.closes_at - seen[-1].at).total_seconds()

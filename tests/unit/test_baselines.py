@@ -207,6 +207,8 @@ def test_time_runs_from_the_newest_tick() -> None:
 def test_no_strike_no_ticks_or_no_volatility_is_no_forecast() -> None:
     struck = replace(TWAP, price_to_beat=Decimal("64995"))
     assert p_up(TWAP, history(TWAP, 100), after(200)) is None
+    assert p_up(struck, history(TWAP, 100), after(-1)) is None, "before the open nobody knows the price to beat"
+    assert p_up(struck, history(TWAP, 100), after(0)) is not None
     assert p_up(struck, [], after(200)) is None
     assert p_up(struck, ticks(*((s, 65_000.0) for s in range(0, 100, 10))), after(200)) is None
     assert prices((1, "5")).between(0, to_ms(after(9))) and p_up(struck, ticks((1, 65_000.0)), after(9)) is None
