@@ -7,6 +7,7 @@ counts a little.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -118,8 +119,8 @@ class Proposals:
     verdicts: dict[Prompt, tuple[float, float]] = field(default_factory=dict)
 
     async def expand(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
-        """Children of each node: the model's most likely claims on the next rung, no feature twice; or claims drawn by
-        their probability."""
+        """Children of each node: of the model's likeliest features on the next rung the claims most worth a node, or
+        claims drawn by their probability."""
         families: list[list[Node]] = [[] for _ in nodes]
         for level in sorted({n.level for n in nodes}):  # of one level mostly: a batch is one level's
             at = [i for i, n in enumerate(nodes) if n.level == level]
@@ -133,21 +134,35 @@ class Proposals:
         opened = [replace(n, prompt=prompts.rung(n.prompt, level)) for n in nodes]
         known = tuple(f for f in LADDER[level].features if f in self.past.buckets)
         features = known or LADDER[level].features  # a claim about what cannot be seen now would only be false
-        rows = await self._ask(opened, [features] * len(opened))
+        rows = await self._labels([n.prompt for n in opened], [features] * len(opened))
         named = [(parent, features[i], row[i]) for parent, row in enumerate(rows) for i in chosen(row, wanted, chance)]
         at = [opened[p].prompt.then(f" {f}") for p, f, _ in named]
         buckets = await self._pick(at, [BUCKETS[f] for _, f, _ in named], chance)
         at = [prompt.then(f" {b}") for prompt, (b, _) in zip(at, buckets, strict=True)]
-        effects = await self._pick(at, [prompts.EFFECTS] * len(at), chance)
+        effects = await self._labels(at, [prompts.EFFECTS] * len(at))
         families: list[list[Node]] = [[] for _ in nodes]
-        for (parent, feature, p), (bucket, pb), (effect, pe) in zip(named, buckets, effects, strict=True):
-            claim = Claim(LADDER[level].name, feature, bucket, Effect(effect))
-            families[parent].append(self._child(opened[parent], nodes[parent], claim, p * pb * pe))
-        return families
+        for (parent, feature, p), (bucket, pb), row in zip(named, buckets, effects, strict=True):
+            for i in chosen(row, 1, chance) if chance else range(len(row)):
+                claim = Claim(LADDER[level].name, feature, bucket, Effect(prompts.EFFECTS[i]))
+                families[parent].append(self._child(opened[parent], nodes[parent], claim, p * pb * row[i]))
+        return [family if chance else self._likeliest(family, wanted) for family in families]
+
+    def _likeliest(self, family: Sequence[Node], wanted: int) -> list[Node]:
+        """The claims most worth a node: by the model's probability and by what history says of them, which costs no
+        tokens. Hard fails come last."""
+        if not self.settings.external:
+            return sorted(family, key=lambda n: -n.prior)[:wanted]
+        return sorted(family, key=self._promise, reverse=True)[:wanted]
+
+    def _promise(self, node: Node) -> float:
+        checked = node.checked
+        if checked is None or checked.verdict in HARD_FAILS:
+            return node.prior - 1e6
+        return math.log(max(node.prior, 1e-9)) + self._worth(checked)
 
     async def _decide(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
         opened = [replace(n, prompt=prompts.rung(n.prompt, n.level)) for n in nodes]
-        rows = await self._ask(opened, [DECISIONS] * len(opened))
+        rows = await self._labels([n.prompt for n in opened], [DECISIONS] * len(opened))
         return [
             [
                 replace(self._child(o, n, decision(DECISIONS[i]), row[i]), odds=logit(row[0] / (row[0] + row[1])))
@@ -160,18 +175,16 @@ class Proposals:
         checked = self.past.check(claim)
         return Node(opened.prompt.then(*prompts.line(claim)), parent.level + 1, checked, prior, path=parent.trail)
 
-    async def _ask(self, nodes: Sequence[Node], labels: Sequence[Sequence[str]]) -> Sequence[tuple[float, ...]]:
-        questions = [Question(n.prompt, prompts.words(o)) for n, o in zip(nodes, labels, strict=True)]
-        return await self.asker.ask(Phase.SEARCH, questions)
-
     async def _pick(
         self, at: Sequence[Prompt], labels: Sequence[Sequence[str]], chance: Chance | None
     ) -> list[tuple[str, float]]:
         """One label at each prompt, the likeliest or a draw, with its probability."""
-        rows = await self.asker.ask(
-            Phase.SEARCH, [Question(p, prompts.words(o)) for p, o in zip(at, labels, strict=True)]
-        )
+        rows = await self._labels(at, labels)
         return [(options[i := chosen(row, 1, chance)[0]], row[i]) for row, options in zip(rows, labels, strict=True)]
+
+    async def _labels(self, at: Sequence[Prompt], labels: Sequence[Sequence[str]]) -> Sequence[tuple[float, ...]]:
+        questions = [Question(p, prompts.words(o)) for p, o in zip(at, labels, strict=True)]
+        return await self.asker.ask(Phase.SEARCH, questions)
 
     async def judge(self, nodes: Sequence[Node]) -> list[float]:
         """A value for each node; history alone where the budget has no room for the model's own verdict."""

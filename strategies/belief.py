@@ -13,14 +13,15 @@ from datetime import datetime
 
 from strategies.calibration import IDENTITY, Calibration
 from strategies.logit import logit, sigmoid
-from strategies.verification import Checked
+from strategies.verification import HARD_FAILS, Checked
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
     """`shift` and `sd` are log-odds added to the market's own, already shrunk; `support` is the thinnest evidence used.
 
-    `verified_share` is the share of the path's claims that history supports; `calibration` maps what comes out.
+    `verified_share` is the share of claims that history supports, of those that say something: claims of an effect,
+    and whatever history has failed. `calibration` maps what comes out.
     """
 
     market_id: str
@@ -82,7 +83,7 @@ def believe(
     calibration: Calibration = IDENTITY,
 ) -> Belief:
     """The lean of a path, times `shrink`, at most `max_shift` log-odds away from the market."""
-    claims = [c for c in path if not c.claim.decides]
+    claims = [c for c in path if not c.claim.decides and (c.claim.effect.sign or c.verdict in HARD_FAILS)]
     share = sum(c.verified for c in claims) / len(claims) if claims else 0.0
     mean, sd, support = lean(path)
     shift = min(max(shrink * mean, -max_shift), max_shift)
