@@ -61,10 +61,10 @@ def nearest(
         limit = np.partition(lows, count)[count]
         rows, squares = _best(columns, query, k, family, _members(lows <= limit, size))
         if len(rows) == k:
-            reach = _reach(float(squares[-1]), query)
-            if reach <= limit:
+            last = reach(float(squares[-1]), query)
+            if last <= limit:
                 return rows, squares
-            return _best(columns, query, k, family, _members(lows <= reach, size))
+            return _best(columns, query, k, family, _members(lows <= last, size))
         count *= 4
     return _best(columns, query, k, family, np.arange(size))
 
@@ -93,7 +93,7 @@ def _members(chosen: NDArray[np.bool_], size: int) -> Rows:
     return np.concatenate((inside.ravel(), np.arange(size - size % _GROUP, size)))
 
 
-def _reach(square: float, query: NDArray[np.float32]) -> np.float32:
+def reach(square: float, query: NDArray[np.float32]) -> np.float32:
     """What the approximate distance of a column may be at most if its true squared distance is `square` or less.
 
     A product of n + 1 terms errs by at most n + 1 units of the last place of the sum of their sizes, and a column that

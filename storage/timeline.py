@@ -60,7 +60,7 @@ class Timeline:
             payout=seen["payout"],
             official=seen["official"],
             markets=int(seen["markets"][-1]) if count else 0,
-            _points=_sealed(self._points[:, :count]),
+            _points=_sealed(self._points[:, :count] if count else np.empty((1, 0), np.float32)),
             _codes={feature: _sealed(codes[:count]) for feature, codes in self._codes.items()},
             _names=self._names,
             _vocabulary=self._vocabulary,
