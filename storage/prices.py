@@ -30,7 +30,14 @@ class BarReader:
     """Reads bars on one connection, which belongs to the worker thread; good for as long as its transaction."""
 
     def __init__(self, connection: Connection) -> None:
+        self._connection = connection
         self._fetch = _fetch(connection)
+
+    def series(self, source: str, market_id: str, step: int) -> int | None:
+        """The number under which bars are kept; None where there are none. It never changes."""
+        s = schema.bar_series.c
+        query = select(s.id).where(s.source == source, s.market_id == market_id, s.step == step)
+        return self._connection.scalar(query)
 
     def last(self, series: int, step: int, as_of: int, limit: int) -> BarColumns:
         """The last `limit` bars closed at or before `as_of` (microseconds), by the number of the series."""
@@ -103,33 +110,28 @@ class Prices:
         key, now = (source, market_id, step), to_us(as_of)
 
         def read(connection: Connection) -> BarColumns:
-            series = self._series.get(key) or _known(connection, key)
+            reader = BarReader(connection)
+            series = self._series.get(key) or reader.series(*key)
             if series is None:
                 return NOTHING
             self._series[key] = series
-            return BarReader(connection).last(series, step, now, limit)
+            return reader.last(series, step, now, limit)
 
         return await self._db.read(read)
-
-
-def _known(connection: Connection, key: _Key) -> int | None:
-    s = schema.bar_series.c
-    query = select(s.id).where(s.source == key[0], s.market_id == key[1], s.step == key[2])
-    return connection.scalar(query)
 
 
 def _add(connection: Connection, key: _Key, bars: BarColumns) -> int:
     """Merge bars into the chunks they belong to; the number of their series."""
     source, market_id, step = key
     add_new(connection, schema.bar_series, [{"source": source, "market_id": market_id, "step": step}])
-    series = _known(connection, key)
+    series = BarReader(connection).series(*key)
     if series is None:
         raise AssertionError("a series that was added is there")
-    keep(connection, series, step, bars)
+    _keep(connection, series, step, bars)
     return series
 
 
-def keep(connection: Connection, series: int, step: int, bars: BarColumns) -> None:
+def _keep(connection: Connection, series: int, step: int, bars: BarColumns) -> None:
     """Merge bars of a series into its chunks, inside the caller's transaction."""
     c = schema.bar_chunks.c
     parts = dict(by_chunk(bars, step))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Row, func, select, text
 
+from market.errors import DataInvalid
 from storage import schema
 from storage.analogs import Past, Vocabulary
 from storage.connection import Database
@@ -26,6 +27,7 @@ from storage.timeline import Array, Timeline
 TIMELINES = 8
 """How many are kept in memory; the one that was asked longest ago goes first."""
 _AT_ONCE = 50_000
+_DAMAGED = "Restore a backup of the database."
 _INTEGERS = ("at", "seconds_left", "mid", "payout", "known_at")
 
 
@@ -89,6 +91,8 @@ class Windows:
         if any(number not in self._vocabulary.word for number in used):
             for word in connection.execute(select(schema.vocabulary)):
                 self._vocabulary.learn(word.id, word.feature, word.bucket)
+            if any(number not in self._vocabulary.word for number in used):
+                raise DataInvalid("a past window has a bucket without a name.", next_step=_DAMAGED)
         codes: dict[str, Array] = {}
         for number in used:
             feature, _ = self._vocabulary.word[number]
@@ -104,7 +108,7 @@ def _keep(connection: Connection, source: str, rows: Sequence[Observation], stat
     length = connection.scalar(select(func.length(o.state)).where(o.source == source).limit(1))
     if any(len(state) != (len(states[0]) if length is None else length) for state in states):
         raise ValueError(f"every state of {source} has to have equally many numbers")
-    number = numbers(connection, chain.from_iterable(o.buckets.items() for o in rows))
+    number = _numbers(connection, chain.from_iterable(o.buckets.items() for o in rows))
     add_new(connection, schema.observations, [_row(source, o, s, number) for o, s in zip(rows, states, strict=True)])
 
 
@@ -116,7 +120,7 @@ def _row(source: str, o: Observation, state: bytes, number: dict[tuple[str, str]
         "seconds_left": o.seconds_left,
         "window": o.window,
         "mid": o.mid,
-        "buckets": packed(o.buckets.items(), number),
+        "buckets": _packed(o.buckets.items(), number),
         "state": state,
         "payout": o.payout,
         "known_at": to_us(o.known_at),
@@ -124,12 +128,12 @@ def _row(source: str, o: Observation, state: bytes, number: dict[tuple[str, str]
     }
 
 
-def packed(buckets: Iterable[tuple[str, str]], number: dict[tuple[str, str], int]) -> bytes:
+def _packed(buckets: Iterable[tuple[str, str]], number: dict[tuple[str, str], int]) -> bytes:
     """Buckets as numbers of the vocabulary, ascending."""
     return np.array(sorted(number[pair] for pair in buckets), "<u2").tobytes()
 
 
-def numbers(connection: Connection, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
+def _numbers(connection: Connection, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
     """Numbers of (feature, bucket) pairs, those that are new among them."""
     v = schema.vocabulary
     wanted = set(pairs)

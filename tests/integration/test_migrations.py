@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import Dialect, create_engine, event
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
@@ -107,7 +107,8 @@ async def carried_over(path: Path) -> None:
 
 
 def test_the_shape_can_be_made_for_postgresql() -> None:
-    made = [str(CreateTable(t).compile(dialect=PGDialect())) for t in metadata.sorted_tables]
+    postgresql: Dialect = PGDialect()  # type: ignore[no-untyped-call]
+    made = [str(CreateTable(t).compile(dialect=postgresql)) for t in metadata.sorted_tables]
     assert any("BYTEA" in text for text in made)
 
 

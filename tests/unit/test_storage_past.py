@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from market.errors import DataInvalid
 from storage.analogs import Past
 from storage.records import Observation
 from storage.store import Store, open_store
@@ -225,6 +228,23 @@ def test_many_sources_are_served_from_few_timelines() -> None:
                 assert found == [[n] for n in range(2 * TIMELINES)]
 
     asyncio.run(scope())
+
+
+def test_a_bucket_without_a_name_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.db"
+
+    async def scope(write: bool) -> None:
+        async with open_store(f"sqlite:///{path}") as store:
+            if write:
+                await store.add_observations("source", [SEEN])
+            else:
+                await past_of(store)
+
+    asyncio.run(scope(True))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM vocabulary")
+    with pytest.raises(DataInvalid, match="without a name"):
+        asyncio.run(scope(False))
 
 
 def test_arrays_cannot_be_written() -> None:
