@@ -33,6 +33,7 @@ _HEAD = np.dtype([("layout", "u1"), ("zero", "u1"), ("first", "<u2")])
 _SPARSE, _OFF_GRID, _WIDE_PRICES, _WIDE_DEPTHS, _WIDE_UPDATES = 1, 2, 4, 8, 16
 _KNOWN = 31
 _SECOND = 1_000_000
+_ONE, _PRICE, _SHARES = np.int64(1), np.int64(PRICE), np.int64(SHARES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,11 +207,11 @@ def unpack(pieces: Sequence[Piece]) -> BarColumns:
     if not pieces:
         return NOTHING
     layout = pieces[0].layout
-    if any(p.layout != layout for p in pieces):
+    if len({p.layout for p in pieces}) > 1:
         return joined([unpack((p,)) for p in pieces])
     rows = np.frombuffer(b"".join([p.rows for p in pieces]), _row(layout))
-    prices = np.multiply(rows["price"], 1 if layout & _WIDE_PRICES else PRICE, dtype=np.int64)
-    depths = np.multiply(rows["depth"], 1 if layout & _WIDE_DEPTHS else SHARES, dtype=np.int64)
+    prices = rows["price"] * (_ONE if layout & _WIDE_PRICES else _PRICE)
+    depths = rows["depth"] * (_ONE if layout & _WIDE_DEPTHS else _SHARES)
     updates = rows["updates"].astype(np.int64)
     return BarColumns(_at(pieces), prices[:, 0], prices[:, 1], depths[:, 0], depths[:, 1], updates)
 
