@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -84,8 +85,7 @@ def _settings(settings: Settings, name: str, width: int, samples: int) -> Settin
     return replace(settings, policy=policy, frugal=False, correct=False, answer_tokens=0, limits=limits)
 
 
-async def measured(engine: Engine, count: int) -> list[dict[str, object]]:
-    lines = []
+async def measured(engine: Engine, count: int) -> AsyncIterator[dict[str, object]]:
     async with open_store("sqlite://") as store:
         worlds = [await planted(store, n) for n in range(count)]
         for name, width, samples in CANDIDATES:
@@ -97,24 +97,21 @@ async def measured(engine: Engine, count: int) -> list[dict[str, object]]:
                 tokens += made.budget.tokens
                 nodes += len(made.forecast.tree.visits) if made.forecast else 0
                 found += any(c.verified and c.claim.effect.sign for c in path)
-            lines.append(
-                {
-                    "bench": "allocation",
-                    "policy": name,
-                    "width": width,
-                    "samples": samples,
-                    "decisions": count,
-                    "tokens": round(tokens / count, 1),
-                    "nodes": round(nodes / count, 1),
-                    "found": round(found / count, 3),
-                }
-            )
-    return lines
+            yield {
+                "bench": "allocation",
+                "policy": name,
+                "width": width,
+                "samples": samples,
+                "decisions": count,
+                "tokens": round(tokens / count, 1),
+                "nodes": round(nodes / count, 1),
+                "found": round(found / count, 3),
+            }
 
 
 async def run(count: int) -> None:
     async with open_engine(load(None)) as engine:
-        for line in await measured(engine, count):
+        async for line in measured(engine, count):
             print(json.dumps(line), flush=True)
 
 
