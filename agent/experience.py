@@ -7,29 +7,38 @@ Every decision is learnt from, abstentions too. Decisions of one window share it
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.allocation import kind
 from agent.inputs import Earned, Learned
+from agent.past import AHEAD, NEAR
 from agent.thought import Thought
 from market.types import Resolution
 from strategies.belief import lean
 from strategies.calibration import Calibration, fitted, learned_weight
+from strategies.conformal import Adaptive, Band
 from strategies.score import log_score
+
+MISSED, RATE = 0.1, 0.02
+"""The share of mids that may lie outside their band, and how fast its level follows what was missed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One decision: the market's P(YES), the verified lean in log-odds before shrinking, the forecast before
-    calibration; whether it was searched, and whether that found a verified claim."""
+    calibration; whether it was searched, and whether that found a verified claim. `band` is where the mid was said to
+    be `AHEAD` seconds later, and `missed` whether it was not, None where nobody saw."""
 
     kind: str
+    seconds_left: int
     mid: float
     lean: float
     forecast: float
     searched: bool
     found: bool
+    band: Band | None
+    missed: bool | None = None
 
     @classmethod
     def of(cls, thought: Thought) -> Sample | None:
@@ -37,10 +46,19 @@ class Sample:
         if thought.mid is None:
             return None
         made, state = thought.forecast, kind(thought.inputs, thought.gate)
+        left, band = thought.inputs.seconds_left, thought.band
         if made is None:
-            return cls(state, thought.mid, 0.0, thought.mid, False, False)
+            return cls(state, left, thought.mid, 0.0, thought.mid, False, False, band)
         verified = any(c.verified and c.claim.effect.sign for c in made.path)
-        return cls(state, thought.mid, lean(made.path)[0], made.arms["correct"], True, verified)
+        return cls(state, left, thought.mid, lean(made.path)[0], made.arms["correct"], True, verified, band)
+
+    def seen(self, mids: Mapping[int, float]) -> Sample:
+        """The same with what became of the mid; `mids` are by seconds to the close."""
+        then = self.seconds_left - AHEAD
+        at = min(mids, key=lambda left: abs(left - then), default=None)
+        if self.band is None or at is None or abs(at - then) > NEAR:
+            return self
+        return replace(self, missed=mids[at] not in self.band)
 
 
 @dataclass(slots=True)
@@ -51,18 +69,19 @@ class Experience:
     start: float
     waiting: dict[str, list[Sample]] = field(default_factory=dict)
     known: list[tuple[datetime, float, Sequence[Sample]]] = field(default_factory=list)
-    _fits: tuple[int, float, Calibration] | None = None
+    _fits: tuple[int, float, Calibration, float] | None = None
 
     def decided(self, market_id: str, thought: Thought) -> None:
         sample = Sample.of(thought)
         if sample is not None:
             self.waiting.setdefault(market_id, []).append(sample)
 
-    def ended(self, resolution: Resolution) -> None:
-        """The outcome of a window; one that stays unresolved teaches nothing."""
+    def ended(self, resolution: Resolution, mids: Mapping[int, float]) -> None:
+        """The outcome of a window, and its mids by seconds to the close; one that stays unresolved teaches nothing."""
         if resolution.payout is None or resolution.market_id not in self.waiting:
             return
-        self.known.append((resolution.known_at, float(resolution.payout), self.waiting.pop(resolution.market_id)))
+        samples = [s.seen(mids) for s in self.waiting.pop(resolution.market_id)]
+        self.known.append((resolution.known_at, float(resolution.payout), samples))
         self.known.sort(key=lambda row: row[0])
 
     def learned(self, as_of: datetime) -> Learned:
@@ -70,14 +89,17 @@ class Experience:
         ended = [row for row in self.known if row[0] < as_of]
         if self._fits is None or self._fits[0] != len(ended):
             self._fits = (len(ended), *self._fitted(ended))
-        _, weight, calibration = self._fits
-        return Learned(weight, calibration, _earned(ended))
+        _, weight, calibration, alpha = self._fits
+        return Learned(weight, calibration, _earned(ended), alpha)
 
-    def _fitted(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> tuple[float, Calibration]:
+    def _fitted(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> tuple[float, Calibration, float]:
         rows = [(s, y) for _, y, samples in ended for s in samples]
         paid = [y for _, y in rows]
         weight = learned_weight([s.mid for s, _ in rows], [s.lean for s, _ in rows], paid, start=self.start)
-        return weight, fitted([s.forecast for s, _ in rows], paid, outcomes=len(ended))
+        level = Adaptive.beginning(MISSED, RATE)
+        for sample, _ in rows:
+            level = level if sample.missed is None else level.after(sample.missed)
+        return weight, fitted([s.forecast for s, _ in rows], paid, outcomes=len(ended)), level.alpha
 
 
 def _earned(ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Mapping[str, Earned]:

@@ -63,11 +63,13 @@ class Earned:
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What the outcomes known so far have taught: the weight of verified leans, the calibration of what comes out, and
-    what search has earned by kind of state."""
+    what search has earned by kind of state. `alpha` is the level to ask a band of the mid for so that, in the long
+    run, a tenth of what comes next lies outside."""
 
     weight: float
     calibration: Calibration = IDENTITY
     earned: Mapping[str, Earned] = field(default_factory=dict)
+    alpha: float = 0.1
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,12 +61,13 @@ class Memory:
     async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
         """Write an outcome to the run's log, and what the window looked like on its way to the history."""
         await log.outcome(market.id, resolution, at)
-        self.experience.ended(resolution)
         if resolution.payout is None:
             return
         await self.record(market, market.closes_at, market.closes_at - market.opens_at + timedelta(seconds=300))
         await self.store.add_resolution(self.source, resolution)
-        await self.store.add_observations(self.source, await self._observations(market, resolution))
+        rows = await self._observations(market, resolution)
+        await self.store.add_observations(self.source, rows)
+        self.experience.ended(resolution, {r.seconds_left: r.mid / UNIT for r in rows})
 
     async def _observations(self, market: Market, resolution: Resolution) -> list[Observation]:
         limit = LOOKBACK + market.seconds // STEP

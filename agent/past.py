@@ -18,12 +18,18 @@ from market.clock import EPOCH
 from market.types import UNIT
 from storage.analogs import Past as Windows
 from strategies.claims import Claim, true_now
+from strategies.conformal import Band, band, decayed
 from strategies.features import SCALES, Features
+from strategies.logit import logit, sigmoid
 from strategies.verification import NOTHING, Analogs, Checked, Evidence, Verdict, check, weigh
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+AHEAD, NEAR = 60, 15
+"""Seconds that a band looks ahead, and how far from that instant a kept row may be."""
+HALF_LIFE = 200.0
+"""Windows after which a move counts half in a band."""
 _GAP = list(SCALES).index("gap")
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -82,6 +88,22 @@ class Past:
             one = {f: self.evidence(f, b, 1) for f, b in self.buckets.items()}
             self.hoped = frozenset(f for f, e in one.items() if e.sign and e.support >= least)
         return self.hoped
+
+    def reach(self, alpha: float) -> Band | None:
+        """Where the mid will be `AHEAD` seconds from now with a chance of at least 1 - `alpha`, from how far it moved
+        in as much time in the windows before, newer ones counting more; None where too few of them say, or the market
+        closes first."""
+        left = self.now.seconds_left - AHEAD
+        if left <= 0:
+            return None
+        before, after = self.rows(), self.windows.around((left - NEAR, left + NEAR))
+        both, i, j = np.intersect1d(self.windows.market[before], self.windows.market[after], return_indices=True)
+        if len(both) < self.settings.rule.min_support:
+            return None
+        order = np.argsort(self.windows.known_at[before[i]], kind="stable")
+        moves = (self.log_odds(after[j])[0] - self.log_odds(before[i])[0])[order]
+        found = band(logit(self.now.mid / UNIT), moves.tolist(), alpha, decayed(len(both), HALF_LIFE))
+        return Band(sigmoid(found.low), sigmoid(found.high))
 
     def digest(self) -> str:
         """SHA-256 over the rows that could be looked at."""

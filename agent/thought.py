@@ -24,6 +24,7 @@ from storage.canonical import Json, plain
 from storage.records import LedgerRow, StoredObject
 from strategies.base import Wish
 from strategies.belief import Belief
+from strategies.conformal import Band
 from strategies.edge import best_edge, decide
 from strategies.verification import Checked
 
@@ -31,7 +32,8 @@ from strategies.verification import Checked
 @dataclass(frozen=True, slots=True)
 class Thought:
     """A decision before anything is done about it. `wish` is an order, `reason` why there is one or none; `arms` are
-    P(YES) by rung of the evidence ladder, searched or not, empty where no price was seen."""
+    P(YES) by rung of the evidence ladder, searched or not, empty where no price was seen; `band` is where the mid may
+    go while a belief lives."""
 
     inputs: Inputs
     gate: Gate
@@ -40,6 +42,7 @@ class Thought:
     reason: str
     budget: Budget
     arms: Mapping[str, float]
+    band: Band | None = None
 
     @property
     def action(self) -> str:
@@ -84,16 +87,17 @@ async def think(
     if inputs.features is None:
         return Thought(inputs, entry, None, None, entry.reason, budget, {})
     past = await look_back(inputs, inputs.features, history, inputs.settings.policy.max_nodes)
+    band = past.reach(inputs.learned.alpha)
     shadow = inputs.settings.shadow and entry.reason in THINKABLE
     policy = allocate(inputs, entry)
     if reason := _idle(inputs, entry, policy, past, shadow=shadow):
-        return Thought(inputs, entry, None, None, reason, budget, unsearched(inputs, past))
+        return Thought(inputs, entry, None, None, reason, budget, unsearched(inputs, past), band)
     with suppress(EngineUnavailable):  # an engine that is gone says so again when it is asked
         await engine.forget()
     made = await forecast(inputs, entry, past, policy or inputs.settings.policy, engine, budget)
     budget.close()
     wish, reason = _decide(inputs, entry, made)
-    return Thought(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms})
+    return Thought(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms}, band)
 
 
 def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Past, *, shadow: bool) -> str:
@@ -139,6 +143,7 @@ def written(thought: Thought) -> Written:
         "probability": thought.probability,
         "features": plain(thought.inputs.features.buckets) if thought.inputs.features else None,
         "arms": plain(thought.arms),
+        "band": plain(thought.band),
         "edge": _edge(thought),
         "search": _search(thought.forecast, nodes) if thought.forecast else None,
         "tokens": charged(thought.budget.spent),

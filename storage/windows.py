@@ -53,14 +53,6 @@ class Windows:
         cut = to_us(as_of - embargo)
         return await self._db.read(lambda c: self._timeline(c, source, window).before(cut))
 
-    async def observations(
-        self, source: str, *, as_of: datetime, window: int, seconds_left: tuple[int, int]
-    ) -> list[Observation]:
-        """Rows of the past seen between two times to close (both included), by instant, then market."""
-        past = await self.past(source, as_of=as_of, window=window)
-        found = past.rows(past.around(seconds_left, per_market=False))
-        return sorted(found, key=lambda o: (o.at, o.market_id))
-
     def _timeline(self, connection: Connection, source: str, window: int) -> Timeline:
         """The rows of the database as they are now. Belongs to the worker thread."""
         key = (source, window)

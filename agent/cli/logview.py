@@ -182,6 +182,8 @@ def _belief(e: Explanation, screen: Console) -> None:
         f"\n[bold]Belief[/] P(Up) {number(e.thought['probability'])} where the market says {number(e.thought['mid'])}: "
         f"{belief['shift']:+.4f} log-odds, verified share {belief['verified_share']:.2f}, support {belief['support']}"
     )
+    if reach := e.thought["band"]:
+        screen.print(f"the mid a minute later, nine times in ten: {reach['low']:.3f} to {reach['high']:.3f}")
     best = edge["best"] if edge else None
     if best:
         screen.print(

@@ -55,8 +55,8 @@ def test_history_keeps_a_window_where_its_books_were_fresh(feed: ReplayFeed, tmp
             await memory.record(one.market, one.market.closes_at, timedelta(seconds=600))
             await store.add_resolution("test", one.resolution)
             await store.add_observations("test", await memory._observations(one.market, one.resolution))
-            found = await store.observations("test", as_of=feed.info.ends, window=300, seconds_left=(0, 300))
-            return {(r.seconds_left, r.mid) for r in found}
+            past = await store.past("test", as_of=feed.info.ends, window=300)
+            return set(zip(past.seconds_left.tolist(), past.mid.tolist(), strict=True))
 
     assert asyncio.run(run()) == {(left, 125_000) for left in (95, 65, 35, 20, 5)}
 

@@ -12,6 +12,7 @@ from agent.experience import Experience, Sample
 from agent.thought import Thought, think
 from market.types import PayoutSource, Resolution
 from strategies.calibration import IDENTITY, Kind
+from strategies.conformal import Band
 from tests.fakes import START, Remembered
 from tests.unit.test_think import copycat, inputs, lifted, thought
 
@@ -35,7 +36,7 @@ def lived(windows: int, made: Thought, payout: str = "1") -> Experience:
     experience = Experience(0.1)
     for n in range(windows):
         experience.decided(f"m{n}", made)
-        experience.ended(ended(n, payout if n % 4 else "0", START + n * MINUTE))
+        experience.ended(ended(n, payout if n % 4 else "0", START + n * MINUTE), {})
     return experience
 
 
@@ -66,7 +67,7 @@ def test_abstentions_calibrate_too_and_a_window_counts_once() -> None:
     for n in range(100):
         for _ in range(5):
             often.decided(f"m{n}", GATED)
-        often.ended(ended(n, "1" if n % 4 else "0", START + n * MINUTE))
+        often.ended(ended(n, "1" if n % 4 else "0", START + n * MINUTE), {})
     at = START + timedelta(days=1)
     one, five = once.learned(at).calibration, often.learned(at).calibration
     assert one.kind is Kind.PLATT and one.applied(0.5) > 0.52
@@ -93,13 +94,29 @@ def test_what_search_earned_is_kept_by_kind_of_state() -> None:
 def test_a_window_without_an_outcome_or_a_price_teaches_nothing() -> None:
     experience = Experience(0.1)
     experience.decided("m0", GATED)
-    experience.ended(ended(0, None, START))
-    experience.ended(ended(9, "1", START))
+    experience.ended(ended(0, None, START), {})
+    experience.ended(ended(9, "1", START), {})
     blind = asyncio.run(_blind())
     experience.decided("m1", blind)
-    experience.ended(ended(1, "1", START))
+    experience.ended(ended(1, "1", START), {})
     assert experience.learned(START + MINUTE).calibration.n == 0 and Sample.of(blind) is None
 
 
 async def _blind() -> Thought:
     return await think(replace(inputs(), features=None), copycat(), Remembered())
+
+
+def test_a_band_that_is_missed_too_often_is_asked_for_at_a_wider_level() -> None:
+    sample = Sample.of(GATED)
+    assert sample is not None
+    banded = replace(sample, band=Band(0.4, 0.6), seconds_left=90)
+    assert banded.seen({30: 0.59}).missed is False and banded.seen({40: 0.61}).missed is True
+    assert banded.seen({50: 0.61}).missed is None and sample.seen({30: 0.9}).missed is None
+    level = {}
+    for name, mid in (("hit", 0.5), ("miss", 0.9)):
+        experience = Experience(0.1)
+        for n in range(30):
+            experience.waiting[f"m{n}"] = [banded]
+            experience.ended(ended(n, "1", START), {30: mid})
+        level[name] = experience.learned(START + MINUTE).alpha
+    assert level["miss"] < 0.1 < level["hit"]

@@ -88,3 +88,15 @@ def test_features_that_cannot_be_seen_have_no_hopes() -> None:
     few = Features(500_000, 900, {FEATURE: BUCKET}, STATE)
     seen = asyncio.run(look_back(replace(asked, features=few), few, Remembered(rows), 27))
     assert seen.hopes() == {FEATURE}
+
+
+def test_the_band_of_the_mid_comes_from_how_far_it_moved_in_the_windows_before() -> None:
+    pairs = [
+        replace(row(n, 1, mid=mid), seconds_left=left, at=row(n, 1).at + timedelta(seconds=900 - left))
+        for n in range(2, 202)
+        for left, mid in ((900, 500_000), (840, 500_000 + 1_000 * (n % 100)))
+    ]
+    half, most = past(pairs).reach(0.5), past(pairs).reach(0.1)
+    assert half is not None and most is not None
+    assert half.high == pytest.approx(0.55, abs=0.015) and most.high == pytest.approx(0.59, abs=0.01)
+    assert half.low == pytest.approx(1 - half.high) and past(pairs[:98]).reach(0.5) is None

@@ -169,7 +169,8 @@ def test_a_planted_row_of_the_very_instant_is_not_seen() -> None:
             await store.add_observations("source", [SEEN])
             await store.add_observations("source", planted)
             await store.add_observations("another", [replace(SEEN, market_id="elsewhere")])
-            assert await store.observations("source", as_of=as_of, window=900, seconds_left=(0, 900)) == [SEEN]
+            past = await store.past("source", as_of=as_of, window=900)
+            assert past.rows(past.around((0, 900), per_market=False)) == [SEEN]
             assert len(await store.past("source", as_of=as_of, window=900, embargo=SECOND)) == 0
 
     asyncio.run(scope())
