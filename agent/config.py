@@ -48,6 +48,7 @@ def _on_grid(seconds: float) -> float:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Cadence = Annotated[Seconds, AfterValidator(_on_grid)]
 Dollars = Annotated[Decimal, Field(ge=0, decimal_places=6)]
+Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -99,6 +100,7 @@ class Cost(Section):
 class Edge(Section):
     runtime: Literal["auto", "llamacpp", "scripted"] = Field("auto", description="auto takes the embedded engine")
     model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
+    model_sha256: Digest = Field("", description="what the model file has to hash to; empty asks nothing of one's own")
     library: str = Field("auto", description="auto, or the path of another libllama")
     threads: int = Field(0, ge=0, description="0 takes as many as there are cores, at most 4")
     strategy: Literal["compute-optimal", "fixed"] = Field(
@@ -206,7 +208,7 @@ class Config(Section):
     def identity(self) -> Json:
         """What of the configuration makes a run another run: everything but where it is stored, how fast it is, and
         how its energy is measured and priced."""
-        no_matter = dict.fromkeys(("threads", "library", "latency_limit"), True)
+        no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
         body: Json = self.model_dump(mode="json", exclude={"storage": True, "edge": {**no_matter, "cost": cost}})
         return body
@@ -236,6 +238,11 @@ def load(path: Path | None, overrides: Mapping[str, object] | None = None, *, pr
         return Config.model_validate(tree)
     except ValidationError as error:
         raise _explain(error) from None
+
+
+def amended(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree in a configuration file with `values` merged over it. Raises Misconfigured, as `load` does."""
+    return _merge(_read(path), values)
 
 
 def _profile(name: str) -> dict[str, Any]:

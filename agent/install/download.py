@@ -1,0 +1,223 @@
+"""Files over HTTP: resumed where they stopped, hashed on the way, in place only when whole and right.
+
+The standard library alone, so that the base install does not grow. It knows addresses and bytes, not what they are for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ipaddress
+import os
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.message import Message
+from pathlib import Path
+from typing import IO, BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+from agent.install.notes import CHUNK
+from market.errors import DataInvalid, NotReady, Transient
+
+T = TypeVar("T")
+_AGAIN = "Run the same command again; it goes on from there."
+_MOST_TRIES = 200
+_BUSY = (408, 425, 429, 500, 502, 503, 504)
+_BROKEN = (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
+
+
+class Interrupted(Transient):
+    """The server stopped answering, or asked for patience; `wait` is in seconds."""
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How patiently to ask: seconds without a byte, tries without progress, and how to wait between them."""
+
+    timeout: float = 30.0
+    tries: int = 6
+    pause: Callable[[float], None] = field(default=time.sleep)
+
+    def read(self, url: str, limit: int) -> tuple[bytes, Message]:
+        """A small answer and its headers. Raises NotReady when it cannot be had, DataInvalid when it is too large."""
+
+        def once() -> tuple[bytes, Message]:
+            with _opened(url, 0, self.timeout) as answer:
+                body = answer.read(limit + 1)
+                return body, answer.headers
+
+        body, headers = self._patiently(url, lambda: 0, once)
+        if len(body) > limit:
+            raise DataInvalid(f"{url} is larger than the {limit} bytes expected.")
+        return body, headers
+
+    def fetch(self, url: str, target: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
+        """Bring a file of known size and hash to `target`; `progress` hears the bytes that are there.
+
+        What has arrived stays in a `.part` file until the rest does. Raises NotReady when the rest cannot be had, and
+        DataInvalid, having deleted it, when what came is not the file. OSError where the disk fails.
+        """
+        part = target.with_name(f"{target.name}.part")
+        resumed = part.exists()
+        try:
+            self._bring(url, part, size, sha256, progress)
+        except DataInvalid:
+            if not resumed:
+                raise
+            self._bring(url, part, size, sha256, progress)  # the old beginning may have been at fault: once from zero
+        part.replace(target)
+
+    def _bring(self, url: str, part: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
+        with part.open("ab+") as file:
+            coming = _Coming(file, size, progress)
+            try:
+                self._patiently(url, lambda: coming.have, lambda: coming.more(url, self.timeout))
+                coming.check(url, sha256)
+            except DataInvalid:
+                part.unlink()
+                raise
+
+    def _patiently(self, url: str, progress: Callable[[], int], once: Callable[[], T]) -> T:
+        failures = 0
+        for _ in range(_MOST_TRIES):
+            before = progress()
+            try:
+                return once()
+            except Interrupted as error:
+                failures = 1 if progress() > before else failures + 1
+                if failures >= self.tries:
+                    raise NotReady(f"{url} could not be fetched: {error}.", next_step=_AGAIN) from error
+                self.pause(error.wait or min(2.0**failures, 30.0))
+        raise NotReady(f"{url} could not be fetched: it was interrupted {_MOST_TRIES} times.", next_step=_AGAIN)
+
+
+WIRE = Wire()
+
+
+class _Coming:
+    """A file on its way: what is there, and its hash so far."""
+
+    def __init__(self, file: BinaryIO, size: int, progress: Callable[[int], None]) -> None:
+        self._file = file
+        self._size = size
+        self._progress = progress
+        self._seen = hashlib.sha256()
+        self.have = 0
+        file.seek(0)
+        while chunk := file.read(CHUNK):
+            self._take(chunk)
+        if self.have > size:
+            self._restart()
+
+    def more(self, url: str, timeout: float) -> None:
+        """Ask for the rest until it is whole. Raises Interrupted when it ends too early."""
+        if self.have == self._size:
+            return
+        with _opened(url, self.have, timeout) as answer:
+            self._place(url, answer)
+            while chunk := _chunk(answer):
+                if self.have + len(chunk) > self._size:
+                    raise DataInvalid(f"{url} is larger than the {self._size} bytes listed.")
+                self._file.write(chunk)
+                self._take(chunk)
+        if self.have < self._size:
+            raise Interrupted(f"it stopped at {self.have} of {self._size} bytes")
+
+    def check(self, url: str, sha256: str) -> None:
+        if self._seen.hexdigest() != sha256:
+            raise DataInvalid(f"{url} is not the file expected: its hash differs.")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _place(self, url: str, answer: http.client.HTTPResponse) -> None:
+        """Make sure that what comes next belongs where we are."""
+        if answer.status == http.client.PARTIAL_CONTENT:
+            if answer.headers.get("Content-Range") != f"bytes {self.have}-{self._size - 1}/{self._size}":
+                raise DataInvalid(f"{url} is not of the {self._size} bytes listed.")
+        elif self.have:
+            self._restart()  # this server sends whole files only
+
+    def _take(self, chunk: bytes) -> None:
+        self._seen.update(chunk)
+        self.have += len(chunk)
+        self._progress(self.have)
+
+    def _restart(self) -> None:
+        self._file.truncate(0)
+        self._seen, self.have = hashlib.sha256(), 0
+
+
+def _chunk(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read1(CHUNK)
+    except _BROKEN as error:
+        raise Interrupted(f"the connection broke ({error or type(error).__name__})") from error
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows only to addresses as safe as the first."""
+
+    max_redirections = 5
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme != "https" and not (loopback(req.full_url) and loopback(newurl)):
+            raise DataInvalid(f"{req.full_url} sends us to {newurl}, which is not a safe address.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def loopback(url: str) -> bool:
+    """Whether the address is plain HTTP on this very machine."""
+    parts = urlsplit(url)
+    try:
+        inside = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        inside = False
+    return parts.scheme == "http" and inside
+
+
+def _opened(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
+    """The answer from byte `start` on. Raises Interrupted where asking again may help, NotReady where it will not."""
+    if urlsplit(url).scheme != "https" and not loopback(url):
+        raise NotReady(f"{url} is not a safe address.", next_step="Use https.")
+    proxies = urllib.request.ProxyHandler({} if loopback(url) else None)
+    headers = {"User-Agent": "edgeclaw", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - https or loopback, checked above
+    try:
+        answer: http.client.HTTPResponse = urllib.request.build_opener(proxies, _Redirects).open(
+            request, timeout=timeout
+        )
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _refusal(url, error) from error
+    except urllib.error.URLError as error:
+        if isinstance(error.reason, ssl.SSLCertVerificationError):
+            raise NotReady(f"{url} does not prove who it is.", next_step="Check this box's certificates.") from error
+        raise Interrupted(f"no connection ({error.reason})") from error
+    except _BROKEN as error:
+        raise Interrupted(f"the connection broke ({error or type(error).__name__})") from error
+    return answer
+
+
+def _refusal(url: str, error: urllib.error.HTTPError) -> Interrupted | NotReady:
+    if error.code in _BUSY:
+        asked = error.headers.get("Retry-After", "")
+        return Interrupted(f"the server answered {error.code}", min(float(asked), 60.0) if asked.isdecimal() else 0.0)
+    return NotReady(f"{url} could not be fetched: the server answered {error.code}.", next_step="Check the address.")
