@@ -66,7 +66,7 @@ class Wire:
         DataInvalid, having deleted it, when what came is not the file. OSError where the disk fails.
         """
         part = target.with_name(f"{target.name}.part")
-        resumed = part.exists()
+        resumed = part.exists() and part.stat().st_size > 0
         try:
             self._bring(url, part, size, sha256, progress)
         except DataInvalid:
@@ -177,7 +177,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         if urlsplit(newurl).scheme != "https" and not (loopback(req.full_url) and loopback(newurl)):
-            raise DataInvalid(f"{req.full_url} sends us to {newurl}, which is not a safe address.")
+            message = f"{req.full_url} sends us to {newurl}, which is not a safe address."
+            raise NotReady(message, next_step="Do not use it.")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

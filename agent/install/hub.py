@@ -98,6 +98,7 @@ def _listed(said: Any) -> Iterator[Listed]:
         if item["type"] != "file":
             continue
         path, large = str(item["path"]), item.get("lfs")
-        if not inside(path):
-            raise ValueError(f"the path {path!r} leads elsewhere")
-        yield Listed(path, int(item["size"]), str(large["oid"]) if large else "", str(item["oid"]))
+        size = int(item["size"])
+        if not inside(path) or size < 0:
+            raise ValueError(f"{path!r} of {size} bytes is no file")
+        yield Listed(path, size, str(large["oid"]) if large else "", str(item["oid"]))

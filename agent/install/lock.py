@@ -131,6 +131,8 @@ def _wrong(lock: Lock) -> str | None:
     for path in [*(wheel.file for wheel in wheels), *(file.path for file in files)]:
         if not inside(path):
             return f"the path {path!r}, which leads elsewhere"
+    if any(file.size < 0 for file in files):
+        return "a size below zero"
     for wheel in wheels:
         if not re.fullmatch(r"[\w.-]+", wheel.name) or not re.fullmatch(r"[\w.+!-]+", wheel.version):
             return f"a wheel without a proper name ({wheel.name!r} {wheel.version!r})"

@@ -76,7 +76,8 @@ def test_paths_and_names_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     own = tmp_path / "own.gguf"
     own.write_bytes(b"")
     assert model_path(home(), str(own)) == own
-    assert len(plan("llamacpp", str(own), home())) == 1
+    titles = [step.title for step in plan("llamacpp", str(own), home())]
+    assert titles == ["Install the runtime library", "Check the model file"]
     for engine, model, offline in (("mlc", "smollm2-135m", None), ("auto", "gpt-9", None), ("auto", str(own), own)):
         with pytest.raises(Misconfigured) as refused:
             plan(engine, model, tmp_path, offline)
