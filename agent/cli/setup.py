@@ -75,11 +75,12 @@ def edge_runtime(
         else:
             _print_steps(lines)
         return
-    if as_json:
-        install.execute(steps, lambda *_: None)
-        show.as_json([{"step": s.title, "does": s.describe(), "done": s.done()} for s in steps])
-    else:
-        _execute(steps)
+    with install.alone(home()):
+        if as_json:
+            install.execute(steps, lambda *_: None)
+            show.as_json([{"step": s.title, "does": s.describe(), "done": s.done()} for s in steps])
+        else:
+            _execute(steps)
 
 
 def _only(engine: str, **given: object) -> None:

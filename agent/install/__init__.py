@@ -7,7 +7,7 @@ from agent.install.embedded import Check, Convert, FetchModel, InstallLibrary
 from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, KnownModel, expected_sha256, model_path
 from agent.install.place import HUB, INDEX
 from agent.install.plan import DEFAULT_MODELS, ENGINES, MlcChoices, plan, plan_mlc, told
-from agent.install.steps import Progress, Step, execute
+from agent.install.steps import Progress, Step, alone, execute
 
 __all__ = [
     "DEFAULT_MODELS",
@@ -24,6 +24,7 @@ __all__ = [
     "MlcChoices",
     "Progress",
     "Step",
+    "alone",
     "execute",
     "expected_sha256",
     "model_path",

@@ -127,6 +127,7 @@ class _Coming:
                 if self.have + len(chunk) > self._size:
                     raise DataInvalid(f"{url} is larger than the {self._size} bytes listed.")
                 self._file.write(chunk)
+                self._file.flush()  # a killed process loses nothing that arrived
                 self._take(chunk)
         if self.have < self._size:
             raise Interrupted(f"it stopped at {self.have} of {self._size} bytes")
@@ -134,7 +135,6 @@ class _Coming:
     def check(self, url: str, sha256: str) -> None:
         if self._seen.hexdigest() != sha256:
             raise DataInvalid(f"{url} is not the file expected: its hash differs.")
-        self._file.flush()
         os.fsync(self._file.fileno())
 
     def _place(self, url: str, answer: http.client.HTTPResponse) -> None:

@@ -32,6 +32,10 @@ class Listed:
     sha256: str
     blob: str
 
+    def fits(self, content: bytes) -> bool:
+        """Whether Git would give this content the hash that is listed."""
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == self.blob
+
 
 @dataclass(frozen=True, slots=True)
 class Hub:
@@ -69,8 +73,7 @@ class Hub:
         if file.size > SMALL_LIMIT:
             raise DataInvalid(f"{file.path} of {repository} is too large to be listed without its SHA-256.")
         content, _ = self.wire.read(self.file_url(repository, commit, file.path), file.size)
-        blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        if blob != file.blob:
+        if not file.fits(content):
             raise DataInvalid(f"{file.path} of {repository} is not the file expected: its hash differs.")
         return content
 

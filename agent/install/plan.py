@@ -80,14 +80,14 @@ def plan_mlc(model: str, home: Path, offline: Path | None = None, choices: MlcCh
         chosen.hub.rstrip("/"),
     )
     runtime.checked(lock.read(at.lock), at)
-    fetch: list[Step] = [runtime.LockWheels(at), runtime.FetchPair(at)]
+    environment = runtime.MakeEnvironment(at)
+    begin: list[Step] = [environment, runtime.LockWheels(at), runtime.FetchPair(at)]
     listed: list[Step] = [weights.LockModel(at)]
     if at.offline:
-        fetch, listed = [weights.CheckOffline(at, at.offline)], []
+        begin, listed = [weights.CheckOffline(at, at.offline), environment], []
     return [
         FindAccelerator(device),
-        runtime.MakeEnvironment(at),
-        *fetch,
+        *begin,
         runtime.InstallWheels(at),
         *listed,
         weights.FetchWeights(at),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from market.errors import DataInvalid, EdgeclawError, NotReady
@@ -38,6 +40,24 @@ def execute(steps: Sequence[Step], progress: Progress = lambda *_: None) -> None
                 progress(step.title, 0.0)
                 step.run(partial(progress, step.title))
             progress(step.title, 1.0)
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Keep a second installation into `home` out while this one runs. Raises NotReady when it is the second.
+
+    The system lets go of the lock when the process ends, however it ends.
+    """
+    with _plainly("Starting"):
+        home.mkdir(parents=True, exist_ok=True)
+        file = (home / "installing.lock").open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = f"Another installation into {home} is running."
+            raise NotReady(message, next_step="Wait until it has ended.") from None
+        yield
 
 
 @contextmanager

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from agent.install import KNOWN_MODELS, Check, Convert, FetchModel, KnownModel, Step, execute, model_path, plan
+from agent.install import (
+    KNOWN_MODELS,
+    Check,
+    Convert,
+    FetchModel,
+    KnownModel,
+    Step,
+    alone,
+    execute,
+    model_path,
+    plan,
+)
 from agent.llm import gguf
 from agent.paths import home
 from market.errors import Misconfigured, NotReady
@@ -150,6 +161,17 @@ def test_failures_of_the_machine_are_one_sentence(error: Exception, sentence: st
     with pytest.raises(NotReady, match=sentence) as failed:
         execute([Failing(error)])
     assert failed.value.next_step
+
+
+def test_two_installations_into_one_home_do_not_mix(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from agent.install import alone\nwith alone(Path(sys.argv[1])): print(1)"
+    )
+    second = [sys.executable, "-c", code, str(tmp_path / "home")]
+    with alone(tmp_path / "home"):
+        refused = subprocess.run(second, check=False, capture_output=True, text=True)
+        assert refused.returncode != 0 and "Another installation" in refused.stderr
+    assert subprocess.run(second, check=True, capture_output=True, text=True).stdout == "1\n"
 
 
 @pytest.mark.model
