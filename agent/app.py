@@ -21,7 +21,7 @@ from agent.config import Config
 from agent.cycle import Ports
 from agent.desk import Desk
 from agent.experience import Experience
-from agent.install import expected_sha256, model_path
+from agent.install import model_file
 from agent.llm.engine import Engine, ModelIdentity, Usage
 from agent.llm.llamacpp.engine import opened as llama_opened
 from agent.llm.recorded import RecordingEngine
@@ -89,9 +89,9 @@ async def open_engine(config: Config) -> AsyncIterator[Engine]:
         await scripted.prime(prompts.static())
         yield scripted
         return
-    path = model_path(home(), edge.model)
+    path, known = model_file(home(), edge.model)
     threads = edge.threads or min(os.cpu_count() or 1, 4)
-    expected = edge.model_sha256 or expected_sha256(edge.model) or None
+    expected = edge.model_sha256 or known or None
     async with llama_opened(path, name=edge.model, sha256=expected, library=edge.library, threads=threads) as engine:
         await engine.prime(prompts.static())
         yield engine

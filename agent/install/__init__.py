@@ -4,7 +4,7 @@ It knows packages, files and hashes; what a model is for, it does not. Nothing i
 """
 
 from agent.install.embedded import Check, Convert, FetchModel, InstallLibrary
-from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, KnownModel, expected_sha256, model_path
+from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, KnownModel, model_file, model_path
 from agent.install.place import HUB, INDEX
 from agent.install.plan import DEFAULT_MODELS, ENGINES, MlcChoices, plan, plan_mlc, told
 from agent.install.steps import Progress, Step, alone, execute
@@ -26,7 +26,7 @@ __all__ = [
     "Step",
     "alone",
     "execute",
-    "expected_sha256",
+    "model_file",
     "model_path",
     "plan",
     "plan_mlc",

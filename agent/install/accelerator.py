@@ -161,8 +161,8 @@ _CHECKS: dict[str, Callable[[Probe], Accelerator | str]] = {
 
 
 def _library(probe: Probe, pattern: str) -> bool:
-    places = [probe.root / folder for folder in _LIBRARIES]
-    return any(any(place.glob(pattern)) or any(place.glob(f"*-linux-gnu*/{pattern}")) for place in places)
+    below = ("", "*-linux-gnu*/", "*-linux-gnu*/*/")  # Debian's folders, and Jetson's below them
+    return any(any((probe.root / place).glob(f"{inner}{pattern}")) for place in _LIBRARIES for inner in below)
 
 
 def _text(path: Path) -> str:

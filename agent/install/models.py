@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.install import notes
-from market.errors import Misconfigured
+from market.errors import Misconfigured, NotReady
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,13 @@ class OwnersModel:
     file: str
     sha256: str
     licence: str
+
+    def missing(self, path: Path) -> NotReady:
+        """Says what to get and where to put it."""
+        return NotReady(
+            f"{self.name} is not shipped ({self.licence}).",
+            next_step=f"Get {self.file} (SHA-256 {self.sha256}) and put it at {path}.",
+        )
 
 
 KNOWN_MODELS = {
@@ -81,10 +88,16 @@ def model_path(home: Path, model: str) -> Path:
     return own
 
 
-def expected_sha256(model: str) -> str:
-    """The hash that a known model's file has to have; empty for the user's own file."""
-    known = KNOWN_MODELS.get(model) or OWNERS_MODELS.get(model)
-    return known.sha256 if known else ""
+def model_file(home: Path, model: str) -> tuple[Path, str]:
+    """The file that a run loads, and the hash it has to have; empty for the user's own file.
+
+    Raises Misconfigured as `model_path` does, and NotReady for a model whose owner has not put its file in place.
+    """
+    path, owners = model_path(home, model), OWNERS_MODELS.get(model)
+    if owners is not None and not path.is_file():
+        raise owners.missing(path)
+    known = KNOWN_MODELS.get(model) or owners
+    return path, known.sha256 if known else ""
 
 
 def models(home: Path) -> Path:

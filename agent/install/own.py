@@ -33,7 +33,8 @@ class CheckOwnModel:
 
     def run(self, progress: Callable[[float], None]) -> None:
         if not self.path.is_file():
-            raise self._missing()
+            lost = NotReady(f"The model file {self.path} does not exist.", next_step="Check the path.")
+            raise self.known.missing(self.path) if self.known else lost
         header, before = gguf.header(self.path), self.path.stat()
         found = notes.hashed(self.path, lambda done: progress(min(1.0, done / max(before.st_size, 1))))
         if self.sha256 and found != self.sha256:
@@ -52,11 +53,3 @@ class CheckOwnModel:
     def _note(self) -> Path:
         """Beside the file, where the engine looks for it."""
         return self.path.with_name(f"{self.path.name}.json")
-
-    def _missing(self) -> NotReady:
-        if self.known is None:
-            return NotReady(f"The model file {self.path} does not exist.", next_step="Check the path.")
-        return NotReady(
-            f"{self.known.name} is not shipped ({self.known.licence}).",
-            next_step=f"Get {self.known.file} (SHA-256 {self.known.sha256}) and put it at {self.path}.",
-        )

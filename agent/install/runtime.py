@@ -7,7 +7,6 @@ can slip in a package of the same name elsewhere; the hashes in the lock hold fo
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -98,19 +97,17 @@ class LockWheels:
 
     def describe(self) -> str:
         paths = " ".join(f"{self.place.wheels}/{name}" for name in self.place.pair)
-        return (
-            f"{self._fetch('TEMPORARY')}; {self._resolve()} {paths}; write the answer with hashes to {self.place.lock}"
-        )
+        return f"{self._fetch()}; {self._resolve()} {paths}; write the answer with hashes to {self.place.lock}"
 
     def done(self) -> bool:
         return locks.read(self.place.lock).runtime is not None
 
     def run(self, progress: Callable[[float], None]) -> None:
         pip = Pip(self.place.python)
-        self.place.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.place.root) as folder:
-            pip.call(self._fetch(folder), f"{' and '.join(self._requirements())} could not be fetched")
-            pair = [_keep(Path(folder), name, self.place.wheels) for name in self.place.pair]
+        shutil.rmtree(self._arriving, ignore_errors=True)  # of a run that was killed
+        pip.call(self._fetch(), f"{' and '.join(self._requirements())} could not be fetched")
+        pair = [_keep(self._arriving, name, self.place.wheels) for name in self.place.pair]
+        shutil.rmtree(self._arriving)
         progress(0.5)
         report = pip.call(
             Command((*self._resolve().words, *(str(self.place.wheels / wheel.file) for wheel in pair))),
@@ -125,9 +122,13 @@ class LockWheels:
         pins = self.place.pins or ("", "")
         return [f"{name}=={pin}" if pin else name for name, pin in zip(self.place.pair, pins, strict=True)]
 
-    def _fetch(self, folder: str) -> Command:
+    @property
+    def _arriving(self) -> Path:
+        return self.place.root / "wheels.part"
+
+    def _fetch(self) -> Command:
         source = ("--no-index", "--find-links", self.place.index)
-        words = ("--no-deps", "--pre", *source, "--dest", folder, *self._requirements())
+        words = ("--no-deps", "--pre", *source, "--dest", str(self._arriving), *self._requirements())
         return Pip(self.place.python).command("download", *words)
 
     def _resolve(self) -> Command:

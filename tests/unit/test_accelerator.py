@@ -43,6 +43,11 @@ VULKAN = {"usr/lib/libvulkan.so.1": "", "dev/dri/renderD128": ""}
     [
         (LIBCUDA, {"nvidia-smi": SMI.format("580.65.06", "580.65.06")}, "linux", "cuda:0", "cu130", "RTX 3060"),
         (LIBCUDA, {"nvidia-smi": SMI.format("570.1", "570.1")}, "linux", "cuda:0", "cu128", "driver 570.1"),
+        (
+            {"usr/lib/aarch64-linux-gnu/nvidia/libcuda.so.1": ""},
+            {"nvidia-smi": "Orin (nvgpu), 540.4.0\n"},
+            "linux", "cuda:0", "cu128", "Orin",
+        ),
         ({**LIBCUDA, "proc/driver/nvidia/version": MODULE}, {}, "linux", "cuda:0", "cu128", "570.86.15"),
         (
             {"dev/kfd": "", "opt/rocm/.info/version": "6.1.2-90\n"},

@@ -12,12 +12,12 @@ import pytest
 
 from agent.app import open_engine
 from agent.config import load
-from agent.install import OWNERS_MODELS, execute, expected_sha256, model_path, plan
+from agent.install import KNOWN_MODELS, OWNERS_MODELS, execute, model_file, model_path, plan
 from agent.install.own import CheckOwnModel
 from agent.llm import gguf
 from agent.llm.llamacpp.engine import file_hash
 from market.errors import DataInvalid, Misconfigured, NotReady
-from tests.engines import model_file
+from tests import engines
 from tests.unit.test_gguf import number, text
 
 Q4_K, Q6_K, F32, FUTURE = 12, 14, 0, 250
@@ -97,13 +97,15 @@ def test_a_model_that_is_not_shipped_says_what_to_get_and_where_it_goes(tmp_path
         execute(plan("llamacpp", "llama3.2-3b", tmp_path)[1:])
     for word in (known.file, known.sha256, str(path)):
         assert word in refused.value.next_step
+    with pytest.raises(NotReady, match="not shipped"):
+        model_file(tmp_path, "llama3.2-3b")
     path.parent.mkdir()
     quantised(path)
     with pytest.raises(NotReady, match="is not the expected model"):
         execute(plan("llamacpp", "llama3.2-3b", tmp_path)[1:])
     own = hashlib.sha256(path.read_bytes()).hexdigest()
     execute(plan("llamacpp", "llama3.2-3b", tmp_path, sha256=own.upper())[1:])
-    assert expected_sha256("llama3.2-3b") == known.sha256 and expected_sha256(str(path)) == ""
+    assert model_file(tmp_path, "llama3.2-3b") == (path, known.sha256) and model_file(tmp_path, str(path)) == (path, "")
 
 
 def test_a_hash_that_is_none_is_a_mistake(tmp_path: Path) -> None:
@@ -117,12 +119,13 @@ def test_a_hash_that_is_none_is_a_mistake(tmp_path: Path) -> None:
 
 @pytest.mark.model
 def test_a_run_refuses_a_model_file_with_another_hash() -> None:
-    path = model_file()
+    path = engines.model_file()
 
     async def start(sha256: str) -> str:
         async with open_engine(load(None, {"edge.model": str(path), "edge.model_sha256": sha256})) as engine:
             return str(engine.identity.sha256)
 
-    assert asyncio.run(start(expected_sha256("smollm2-135m"))) == expected_sha256("smollm2-135m")
+    right = KNOWN_MODELS["smollm2-135m"].sha256
+    assert asyncio.run(start(right)) == right
     with pytest.raises(NotReady, match="its hash differs"):
         asyncio.run(start("0" * 64))
