@@ -13,7 +13,8 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -50,9 +51,11 @@ class Wire:
         """A small answer and its headers. Raises NotReady when it cannot be had, DataInvalid when it is too large."""
 
         def once() -> tuple[bytes, Message]:
-            with _opened(url, 0, self.timeout) as answer:
-                body = answer.read(limit + 1)
-                return body, answer.headers
+            with _opened(url, 0, self.timeout) as answer, _unbroken():
+                body, announced = answer.read(limit + 1), answer.headers.get("Content-Length", "")
+            if announced.isdecimal() and len(body) < min(int(announced), limit):
+                raise Interrupted(f"it stopped at {len(body)} of {announced} bytes")
+            return body, answer.headers
 
         body, headers = self._patiently(url, lambda: 0, once)
         if len(body) > limit:
@@ -156,8 +159,15 @@ class _Coming:
 
 
 def _chunk(answer: http.client.HTTPResponse) -> bytes:
-    try:
+    with _unbroken():
         return answer.read1(CHUNK)
+
+
+@contextmanager
+def _unbroken() -> Iterator[None]:
+    """A connection that breaks is an interruption."""
+    try:
+        yield
     except _BROKEN as error:
         raise Interrupted(f"the connection broke ({error or type(error).__name__})") from error
 
@@ -201,10 +211,10 @@ def _opened(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
     if start:
         headers["Range"] = f"bytes={start}-"
     request = urllib.request.Request(url, headers=headers)  # noqa: S310 - https or loopback, checked above
+    opener = urllib.request.build_opener(proxies, _Redirects)
     try:
-        answer: http.client.HTTPResponse = urllib.request.build_opener(proxies, _Redirects).open(
-            request, timeout=timeout
-        )
+        with _unbroken():
+            answer: http.client.HTTPResponse = opener.open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         error.close()
         raise _refusal(url, error) from error
@@ -212,8 +222,6 @@ def _opened(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise NotReady(f"{url} does not prove who it is.", next_step="Check this box's certificates.") from error
         raise Interrupted(f"no connection ({error.reason})") from error
-    except _BROKEN as error:
-        raise Interrupted(f"the connection broke ({error or type(error).__name__})") from error
     return answer
 
 

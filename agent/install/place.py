@@ -134,12 +134,15 @@ class Place:
         return self.folder / NOTES["golden"]
 
     def engine(self, *words: str) -> Command:
-        """A command of the installed engine. It may not fetch or compile anything behind our back."""
+        """A command of the installed engine."""
         return python(self.python, "-m", "mlc_llm", *words, env=self.engine_env)
 
     @property
     def engine_env(self) -> Mapping[str, str]:
+        """It may not fetch or compile anything behind our back, nor import what lies in the current folder."""
         return {
+            "PYTHONSAFEPATH": "1",
+            "PYTHONNOUSERSITE": "1",
             "MLC_LLM_HOME": str(self.root / "cache"),
             "MLC_JIT_POLICY": "OFF",
             "MLC_DOWNLOAD_CACHE_POLICY": "OFF",

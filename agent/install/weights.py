@@ -62,14 +62,13 @@ class LockModel:
     def run(self, progress: Callable[[float], None]) -> None:
         hub, name = Hub(self.place.hub, self.wire), self.place.model.repository
         commit = hub.commit(name, self.place.model.revision)
-        listed = hub.files(name, commit)
-        files = []
+        listed, files = hub.files(name, commit), []
+        if CONFIG not in {file.path for file in listed}:
+            raise DataInvalid(f"{name} is no model in MLC's format: it has no {CONFIG}.", next_step="Choose another.")
         for at, file in enumerate(listed, start=1):
             files.append(self._hashed(hub, commit, file))
             progress(at / len(listed))
         weights = Weights(commit, tuple(files))
-        if CONFIG not in {file.path for file in files}:
-            raise DataInvalid(f"{name} is no model in MLC's format: it has no {CONFIG}.", next_step="Choose another.")
         locks.write(self.place.lock, locks.read(self.place.lock).with_model(name, weights))
 
     def _hashed(self, hub: Hub, commit: str, file: Listed) -> ModelFile:

@@ -179,6 +179,10 @@ def test_a_listing_is_read_to_its_end(hub: ModelHub, page: int) -> None:
     config = files["mlc-chat-config.json"]
     assert config.sha256 == "" and client.small("o/n", COMMIT, config) == SMALL["mlc-chat-config.json"]
     assert client.small("o/n", COMMIT, files["extra/a b.json"]) == b"{}"
+    hub.faults[config.path] = ["cut:5", "503"]
+    pauses: list[float] = []
+    patient = Hub(hub.base, Wire(pause=pauses.append))
+    assert patient.small("o/n", COMMIT, config) == SMALL["mlc-chat-config.json"] and pauses == [2.0, 4.0]
     hub.faults[config.path] = ["wrong"]
     with pytest.raises(DataInvalid, match="its hash differs"):
         client.small("o/n", COMMIT, config)
