@@ -68,7 +68,10 @@ class CheckAnswers:
         with serving(serve(self.place, str(port)), log) as process:
             base = f"http://127.0.0.1:{port}"
             if not self._healthy(base, process):
-                said = log.read_text(encoding="utf-8").strip().rpartition("\n")[2][:300] or "it said nothing"
+                said = (
+                    log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2][:300]
+                    or "it said nothing"
+                )
                 raise NotReady(f"The engine did not start: {said.rstrip('.')}.", next_step=f"Read {log}.")
             progress(0.5)
             body = {"model": str(self.place.weights), "prompt": self.place.model.bos + PROMPT, "temperature": 0.0}
