@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from agent.budget import Electricity
 from agent.cycle import identify, record_of
-from agent.inputs import Settings
+from agent.inputs import Inputs, Settings
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.past import History, Shuffled
@@ -27,7 +27,7 @@ class ArmPlan:
     chance in the place of the model."""
 
     name: str
-    settings: Callable[[Settings], Settings]
+    settings: Callable[[Inputs], Settings]
     history: Callable[[History], History] = lambda real: real
     placebo: bool = False
 
@@ -36,20 +36,23 @@ class ArmPlan:
         return f"arm:{self.name}"
 
 
-def _bare(s: Settings) -> Settings:
+def _bare(inputs: Inputs) -> Settings:
     """Without history: only the model's own word counts."""
-    return replace(s, external=False, correct=False, frugal=False, answer_tokens=0)
+    return replace(inputs.settings, external=False, correct=False, frugal=False, answer_tokens=0)
 
 
-def _greedy(s: Settings) -> Settings:
+def _greedy(inputs: Inputs) -> Settings:
     """Without a tree, too."""
+    s = _bare(inputs)
     lone = Policy.named("greedy", depth=s.policy.depth, branching=1, width=1, max_nodes=s.policy.max_nodes)
-    return replace(_bare(s), policy=lone, self_verify=False)
+    return replace(s, policy=lone, self_verify=False)
 
 
-def _silent(s: Settings) -> Settings:
-    """As the agent searches, without the sentence at the end."""
-    return replace(s, answer_tokens=0)
+def _silent(inputs: Inputs) -> Settings:
+    """As the agent searches, without the sentence at the end; and not where history is too thin for a claim to pass,
+    whatever it is made of."""
+    s = inputs.settings
+    return replace(s, answer_tokens=0, shadow=s.shadow and inputs.windows >= s.rule.min_support)
 
 
 ARMS = (

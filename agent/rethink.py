@@ -83,13 +83,13 @@ async def rethink(
     store: Store,
     record: Record,
     engine: Engine,
-    settings: Callable[[Settings], Settings],
+    settings: Callable[[Inputs], Settings],
     history: History,
     electricity: Electricity | None = None,
 ) -> Thought:
     """The same inputs, thought about by another engine, with other settings or another history."""
     inputs = await inputs_of(store, record)
-    inputs = replace(inputs, settings=settings(inputs.settings))
+    inputs = replace(inputs, settings=settings(inputs))
     return await think(inputs, engine, history, electricity=electricity)
 
 
