@@ -13,6 +13,9 @@ from agent.install import model_path
 from agent.llm.engine import Prompt, Question
 from agent.llm.golden import runtime_installed
 from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.llm.openvino import runtime as openvino_runtime
+from agent.llm.openvino.engine import OpenVinoEngine
+from agent.llm.openvino.engine import opened as openvino_opened
 from agent.paths import home
 
 STATIC = Prompt(("You judge one market at a time and answer with a single word. The words are up and down.\n",))
@@ -42,6 +45,21 @@ def loaded() -> Iterator[tuple[asyncio.Runner, LlamaEngine]]:
     path = model_file()
     with asyncio.Runner() as runner:
         holder = opened(path, name="smollm2-135m", threads=1, context=2048)
+        engine = runner.run(holder.__aenter__())
+        try:
+            yield runner, engine
+        finally:
+            runner.run(holder.__aexit__(None, None, None))
+
+
+@contextmanager
+def loaded_openvino() -> Iterator[tuple[asyncio.Runner, OpenVinoEngine]]:
+    """The accelerator engine on the same model, with an event loop for it; skips the test when it is missing."""
+    path = model_file()
+    if not openvino_runtime.installed():
+        pytest.skip("OpenVINO is not installed (edgeclaw install edge-runtime --engine openvino)")
+    with asyncio.Runner() as runner:
+        holder = openvino_opened(path, name="smollm2-135m", threads=1, context=2048)
         engine = runner.run(holder.__aenter__())
         try:
             yield runner, engine

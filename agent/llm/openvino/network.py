@@ -1,0 +1,142 @@
+"""The compiled graph and its cache: evaluates rows, keeps what was primed and puts it back, all synchronous.
+
+It knows nothing of prompts. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from agent.llm.llamacpp.context import Logits, Stop
+from agent.llm.openvino.graph import BEAM, MASK, POSITIONS, TOKENS, WANTED
+from agent.llm.openvino.tree import NONE, Floats, Row, Tree
+from market.errors import EngineUnavailable, NotReady
+
+_ROWS = 64  # rows in one inference: how long a deadline may have to wait
+
+
+class Precision(StrEnum):
+    """How numbers are rounded between the weights. `F32`: not at all. `INT8`: 8 bits to each 32 neighbours, about
+    twice as fast for a few tokens. `BF16`: 8 significant bits, fastest for long prompts, where the processor can."""
+
+    F32 = "f32"
+    INT8 = "int8"
+    BF16 = "bf16"
+
+
+def properties(precision: Precision, threads: int) -> dict[str, object]:
+    """What the CPU plugin is told. By itself it would round both the activations and the cache to 8 bits."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": "bf16" if precision is Precision.BF16 else "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 32 if precision is Precision.INT8 else 0,
+        "KV_CACHE_PRECISION": "f32",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A copy of the cache's first `cells` cells: one [1, groups, cells, width] array for each of its parts."""
+
+    cells: int
+    parts: tuple[Floats, ...] = ()
+
+
+class Network:
+    """One compiled graph and one cache. After any error call `back` before the next `evaluate`.
+
+    Inferences are never cancelled half-way: a cancelled one leaves the plugin's graph with sizes of the abandoned
+    call, and the next of the old size fails (seen in 2026.4.1). So the work is cut into pieces of _ROWS rows.
+    """
+
+    def __init__(self, openvino: Any, model: Any, *, precision: Precision, threads: int) -> None:
+        self._openvino = openvino
+        core = openvino.Core()
+        try:
+            compiled = core.compile_model(model, "CPU", properties(precision, threads))
+            self._request = compiled.create_infer_request()
+            self._parts = self._request.query_state()
+        except RuntimeError as error:
+            raise NotReady(f"OpenVINO cannot compile the model: {_reason(error)}.") from error
+        self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+        self.precision, self.threads = precision, threads
+        self.stop = Stop(None)
+        self.broken = ""
+        self._held = 0  # cells in the plugin's cache
+        self._pending: Saved | None = Saved(0)
+
+    def saved(self) -> Saved:
+        """A copy of the cache as it is."""
+        self._settle()
+        return Saved(self._held, tuple(np.array(part.state.data) for part in self._parts))
+
+    def back(self, saved: Saved) -> None:
+        """Return to a saved cache; it is put in place when next needed."""
+        self._pending = saved
+
+    def evaluate(self, tree: Tree, rows: Sequence[Row]) -> list[Logits]:
+        """Logits of the rows that answer, in their order. The rows are the tree's last cells.
+
+        Raises EngineTimeout when stopped, EngineUnavailable when the library fails.
+        """
+        found: list[Logits] = []
+        first = tree.top - len(rows)
+        for at in range(0, len(rows), _ROWS):
+            found += self._inferred(tree, first + at, rows[at : at + _ROWS])
+        return found
+
+    def _inferred(self, tree: Tree, first: int, rows: Sequence[Row]) -> list[Logits]:
+        self.stop.check()
+        self._settle()
+        if first != self._held:
+            raise EngineUnavailable("The model's cache is not what its bookkeeping says.")
+        end = first + len(rows)
+        wanted = [at for at, row in enumerate(rows) if row.answers != NONE]
+        self._run(
+            {
+                TOKENS: np.array([[row.token for row in rows]], np.int64),
+                POSITIONS: np.array([[row.position for row in rows]], np.int64),
+                MASK: tree.mask(first, end)[None, None],
+                WANTED: np.array(wanted or [0], np.int64),
+                BEAM: np.zeros(1, np.int32),
+            }
+        )
+        self._held = end
+        logits = np.array(self._request.get_output_tensor(0).data[0, : len(wanted)])
+        if not np.isfinite(logits).all():
+            raise EngineUnavailable("The model answered with numbers that are not finite.")
+        return list(logits)
+
+    def _settle(self) -> None:
+        """Put a saved cache in place, if one is due."""
+        if (saved := self._pending) is None:
+            return
+        if saved.parts:
+            for part, values in zip(self._parts, saved.parts, strict=True):
+                part.state = self._openvino.Tensor(values)
+        else:
+            self._request.reset_state()
+        self._held, self._pending = saved.cells, None
+
+    def _run(self, inputs: dict[str, object]) -> None:
+        if self.broken:
+            raise EngineUnavailable(self.broken, next_step="Start the agent again.")
+        try:
+            self._request.infer(inputs)
+        except RuntimeError as error:
+            self.broken = f"OpenVINO failed: {_reason(error)}."
+            raise EngineUnavailable(self.broken, next_step="Start the agent again.") from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of OpenVINO's report that says something; the first ones name its source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else "no reason given").rstrip(".")

@@ -1,0 +1,46 @@
+"""The pinned OpenVINO package, imported without the part of it that reports to its makers.
+
+`import openvino` sends an event to a statistics service before any function is called, unless its telemetry package
+cannot be imported. Here it never can, whether it is installed or not: nothing leaves this machine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from market.errors import NotReady
+
+PACKAGE = "openvino"
+PINNED = "2026.4.1"
+INSTALL = "Run: edgeclaw install edge-runtime --engine openvino"
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def installed() -> bool:
+    """Whether the pinned package is there; it is not imported."""
+    try:
+        return importlib.util.find_spec(PACKAGE) is not None and version(PACKAGE) == PINNED
+    except PackageNotFoundError:
+        return False
+
+
+def load() -> Any:
+    """The package. Raises NotReady when it is missing, cannot be loaded or reports to its makers already."""
+    if not installed():
+        raise NotReady(f"OpenVINO {PINNED} is not installed.", next_step=INSTALL)
+    if sys.modules.get(_TELEMETRY) is not None:
+        raise NotReady(
+            "Another part of this process has loaded OpenVINO with its telemetry.",
+            next_step=f"Uninstall the package {_TELEMETRY.replace('_', '-')}.",
+        )
+    modules: dict[str, Any] = sys.modules
+    modules[_TELEMETRY] = None  # an import of it now fails, as documented
+    try:
+        return importlib.import_module(PACKAGE)
+    except (ImportError, OSError) as error:
+        raise NotReady(f"OpenVINO cannot be loaded: {error}.", next_step=INSTALL) from error

@@ -1,0 +1,166 @@
+"""Prompts answered from one shared cache: carries out the steps, keeps the last logits, samples text.
+
+Synchronous; knows nothing of the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agent.llm.engine import Prompt, Sampling
+from agent.llm.llamacpp.context import Logits
+from agent.llm.llamacpp.session import sampled
+from agent.llm.openvino.network import Network, Saved
+from agent.llm.openvino.tree import Row, Tokens, Tree, Wanted
+from agent.llm.openvino.vocabulary import Vocabulary
+from market.errors import EngineUnavailable
+
+Found = dict[Wanted, list[Logits]]
+
+TOGETHER = 16
+"""Samples written side by side."""
+
+_REMEMBERED_SEGMENTS = 4096
+
+
+@dataclass(slots=True)
+class _Sample:
+    """One text being written after the token in `cell`."""
+
+    cell: int
+    logits: Logits
+    chance: np.random.Generator
+    text: bytes = b""
+    written: int = 0
+
+
+class Session:
+    """One network, its vocabulary and what is cached. After any error, call `forget` before the next one."""
+
+    def __init__(self, network: Network, vocabulary: Vocabulary, cells: int) -> None:
+        self.network, self.vocabulary = network, vocabulary
+        self.tree = self._shown = Tree(cells)
+        self._logits: dict[int, Logits] = {}
+        self._primed = Saved(0)
+        self._segments: dict[tuple[str, bool], Tokens] = {}
+
+    def wanted(self, prompt: Prompt, more: Tokens = ()) -> Wanted:
+        """The last token of a prompt; or of a prompt and `more` tokens, all of these. Safe from any thread."""
+        tokens = [token for at, text in enumerate(prompt.segments) for token in self._segment(text, at == 0)]
+        if not tokens:
+            raise ValueError("a prompt needs at least one token")
+        return Wanted((*tokens, *more), max(1, len(more)))
+
+    def continuation(self, text: str) -> Tokens:
+        """The tokens of text that follows a prompt; at least one."""
+        found = self.vocabulary.tokens(text, special=False)
+        if not found:
+            raise ValueError("a label or continuation needs at least one token")
+        return found
+
+    def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        """Tokens that these prompts would take, with one sample of `max_tokens` after them. Safe from any thread."""
+        trial = self._shown.copy()
+        return sum(len(step.rows) for step in trial.steps([self.wanted(p) for p in prompts], max_tokens))
+
+    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> tuple[Found, int]:
+        """The logits wanted, and how many tokens were evaluated for them."""
+        found: Found = {}
+        evaluated = 0
+        for step in self.tree.steps(wanted, spare):
+            if step.flush:
+                self.network.back(self._primed)
+            logits = self.network.evaluate(self.tree, step.rows)
+            answers = [row.answers for row in step.rows if row.answers >= 0]
+            at_hand = self._logits | dict(zip(answers, logits, strict=True))
+            found |= {want: [at_hand[cell] for cell in cells] for want, cells in step.asked.items()}
+            self._logits = {cell: at_hand[cell] for cell in self.tree.known}
+            evaluated += len(step.rows)
+        return found, evaluated
+
+    def show(self) -> None:
+        """Let `needed` count from what is cached now. Due after each call."""
+        self._shown = self.tree.copy()
+
+    def prime(self, prefix: Prompt) -> tuple[int, int]:
+        """Keep a prefix for good; (tokens evaluated, tokens in it). Whatever else is cached is dropped."""
+        want = self.wanted(prefix)
+        self.forget()
+        _, evaluated = self.answered([want])
+        if self.tree.top > self.tree.room // 2:
+            raise EngineUnavailable("The primed prefixes leave too little room.", next_step="Set a larger context.")
+        if evaluated:
+            self._primed = self.network.saved()
+            self.tree.floor = self.tree.top
+        return evaluated, len(want.tokens)
+
+    def forget(self) -> None:
+        """Drop everything that is not primed."""
+        self._return(self._primed)
+
+    def written(
+        self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str
+    ) -> tuple[list[str], int, int]:
+        """`n` texts, the prompt tokens evaluated and the tokens sampled."""
+        want = self.wanted(prompt)
+        room = (self.tree.room - self.tree.floor - len(want.tokens)) // max_tokens
+        together = max(1, min(n, TOGETHER, room))
+        found, evaluated = self.answered([want], spare=together * max_tokens)
+        start = self.tree.end_of(want.tokens)
+        trunk = self.network.saved() if together < n else None
+        texts: list[str] = []
+        generated = 0
+        for first in range(0, n, together):
+            if trunk is not None:
+                self._return(trunk)
+            samples = [
+                _Sample(start, found[want][0], np.random.default_rng([sampling.seed, number]))
+                for number in range(first, min(first + together, n))
+            ]
+            self._write(samples, max_tokens, sampling.temperature, stop.encode())
+            texts += [sample.text.decode("utf-8", "replace") for sample in samples]
+            generated += sum(sample.written for sample in samples)
+        return texts, evaluated, generated
+
+    def _return(self, saved: Saved) -> None:
+        self.tree.cut(saved.cells)
+        self.network.back(saved)
+        self._logits = {cell: self._logits[cell] for cell in self.tree.known}
+
+    def _write(self, samples: Sequence[_Sample], max_tokens: int, temperature: float, stop: bytes) -> None:
+        """Extend all samples token by token, one inference a step, until each has ended."""
+        live = list(samples)
+        while live:
+            rows: list[Row] = []
+            for sample in tuple(live):
+                token = sampled(sample.logits, temperature, sample.chance)
+                sample.written += 1
+                if self._ended(sample, token, stop) or sample.written >= max_tokens:
+                    live.remove(sample)
+                    continue
+                position = self.tree.positions[sample.cell] + 1
+                parent, sample.cell = sample.cell, self.tree.grow(sample.cell, position)
+                rows.append(Row(token, position, parent, sample.cell))
+            if rows:
+                for sample, logits in zip(live, self.network.evaluate(self.tree, rows), strict=True):
+                    sample.logits = logits
+
+    def _ended(self, sample: _Sample, token: int, stop: bytes) -> bool:
+        """Add the token's text; True when that ends the sample."""
+        if self.vocabulary.ends(token):
+            return True
+        sample.text += self.vocabulary.piece(token)
+        before, found, _ = sample.text.partition(stop) if stop else (sample.text, b"", b"")
+        sample.text = before
+        return bool(found)
+
+    def _segment(self, text: str, opening: bool) -> Tokens:
+        key = (text, opening)
+        if (known := self._segments.get(key)) is None:
+            if len(self._segments) >= _REMEMBERED_SEGMENTS:
+                self._segments = {}
+            known = self._segments[key] = self.vocabulary.tokens(text, opening=opening)
+        return known

@@ -1,0 +1,180 @@
+"""Which tokens of a batch of prompts still have to be evaluated, when all prompts lie in one cache as one tree.
+
+Pure bookkeeping over token numbers: it has never seen a model or a clock. A cell is one evaluated token; its parent is
+the cell of the token before it, so a prompt is a way down the tree and a shared beginning is there once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from market.errors import EngineUnavailable
+
+Floats = NDArray[np.float32]
+Tokens = tuple[int, ...]
+
+NONE = -1
+"""The parent of a first token."""
+
+KEPT = 256
+"""Cells beyond the primed ones whose logits are kept at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A prompt, and for how many of its last tokens the logits are asked."""
+
+    tokens: Tokens
+    last: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One token to evaluate. `answers` is the cell whose logits are wanted of it, NONE if they are not."""
+
+    token: int
+    position: int
+    parent: int
+    answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Flush if told, then evaluate the rows; then every prompt's logits are those of its cells."""
+
+    flush: bool
+    rows: tuple[Row, ...]
+    asked: dict[Wanted, tuple[int, ...]]
+
+
+@dataclass(slots=True)
+class Tree:
+    """What the cache holds: its cells in the order of their evaluation. Those below `floor` are primed and stay.
+
+    `known` are the cells whose logits are at hand, the oldest first.
+    """
+
+    room: int
+    parents: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    children: dict[tuple[int, int], int] = field(default_factory=dict)  # (parent, token) -> cell
+    known: dict[int, None] = field(default_factory=dict)
+    floor: int = 0
+
+    @property
+    def top(self) -> int:
+        return len(self.parents)
+
+    def copy(self) -> Tree:
+        return Tree(self.room, self.parents[:], self.positions[:], self.children.copy(), self.known.copy(), self.floor)
+
+    def cut(self, top: int) -> None:
+        """Forget all cells from `top` on."""
+        del self.parents[top:], self.positions[top:]
+        self.children = {way: cell for way, cell in self.children.items() if cell < top}
+        self.known = {cell: None for cell in self.known if cell < top}
+
+    def steps(self, wanted: Sequence[Wanted], spare: int = 0) -> Iterator[Step]:
+        """Steps that together answer `wanted`, leaving room for `spare` cells; usually one. Each changes the tree.
+
+        Raises EngineUnavailable when a prompt alone is too long.
+        """
+        left = [list(dict.fromkeys(wanted))]
+        while left:
+            group = left.pop()
+            step = self._fitted(group, spare)
+            if step is not None:
+                yield step
+            elif len(group) > 1:
+                half = len(group) // 2
+                left += [group[half:], group[:half]]
+            else:
+                raise EngineUnavailable(
+                    f"A prompt of {len(group[0].tokens)} tokens does not fit the context of {self.room} tokens.",
+                    next_step="Set a larger context or shorten the prompt.",
+                )
+
+    def end_of(self, tokens: Tokens) -> int:
+        """The cell of the last of `tokens`, all of which are in the tree."""
+        cell = NONE
+        for token in tokens:
+            cell = self.children[cell, token]
+        return cell
+
+    def grow(self, parent: int, position: int) -> int:
+        """Add a cell that no prompt will find; its number."""
+        self.parents.append(parent)
+        self.positions.append(position)
+        return self.top - 1
+
+    def mask(self, first: int, end: int) -> Floats:
+        """[end - first, end]: zero where a cell from `first` on attends to a cell, minus infinity elsewhere."""
+        found = np.full((end - first, end), -np.inf, np.float32)
+        for row, cell in enumerate(range(first, end)):
+            parent = self.parents[cell]
+            if parent >= first:
+                found[row, :cell] = found[parent - first, :cell]
+            else:
+                while parent != NONE:
+                    found[row, parent] = 0.0
+                    parent = self.parents[parent]
+            found[row, cell] = 0.0
+        return found
+
+    def _fitted(self, group: Sequence[Wanted], spare: int) -> Step | None:
+        """The step for a group, after a flush if nothing else makes room; None, changing nothing, if it never fits."""
+        before = self.copy()
+        for flush in (False, True):
+            if flush:
+                self.cut(self.floor)
+            rows: list[Row] = []
+            asked = {want: self._asked(want, rows) for want in group}
+            if self.top + spare <= self.room:
+                for row in rows:
+                    if row.answers != NONE:
+                        self.known[row.answers] = None
+                self._keep_newest()
+                return Step(flush, tuple(rows), asked)
+            self._restore(before)
+        return None
+
+    def _keep_newest(self) -> None:
+        """Primed cells stay known, so that what was asked before does not change what an answer costs."""
+        others = [cell for cell in self.known if cell >= self.floor]
+        for cell in others[: max(0, len(others) - KEPT)]:
+            del self.known[cell]
+
+    def _restore(self, before: Tree) -> None:
+        kept = before.copy()
+        self.parents, self.positions = kept.parents, kept.positions
+        self.children, self.known = kept.children, kept.known
+
+    def _asked(self, want: Wanted, rows: list[Row]) -> tuple[int, ...]:
+        """The cells whose logits are wanted; rows are added for what is missing."""
+        cell, cells = NONE, []
+        first = len(want.tokens) - want.last
+        if first < 0:
+            raise ValueError("more logits are asked for than the prompt has tokens")
+        for position, token in enumerate(want.tokens):
+            parent, cell = cell, self.children.get((cell, token), NONE)
+            if cell == NONE:
+                cell = self.children[parent, token] = self.grow(parent, position)
+                rows.append(Row(token, position, parent, NONE))
+            if position >= first:
+                cells.append(cell)
+                if cell not in self.known:
+                    self._answer(cell, Row(token, position, parent, cell), rows)
+        return tuple(cells)
+
+    def _answer(self, cell: int, row: Row, rows: list[Row]) -> None:
+        """Have the cell's row answer; a cell evaluated before without answering is evaluated once more."""
+        at = cell - (self.top - len(rows))
+        if at >= 0:
+            rows[at] = row
+        elif all(other.answers != cell for other in rows):
+            self.grow(row.parent, row.position)
+            rows.append(row)

@@ -1,0 +1,32 @@
+"""The words of a GGUF file without its weights, read by the embedded engine's library: the same text gives the same
+tokens on both engines."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from agent.llm.llamacpp.abi import Library
+from agent.llm.llamacpp.context import Model
+from market.errors import NotReady
+
+
+@lru_cache(maxsize=8)
+def library(setting: str) -> Library:
+    """The libllama that `setting` names, loaded once and never let go: llama.cpp keeps the address of the log
+    callback of whoever loaded it last, so that one must outlive every model in the process."""
+    return Library(setting)
+
+
+class Vocabulary(Model):
+    """Turns text into tokens and back. Raises NotReady when the library or the file is missing."""
+
+    def __init__(self, path: Path, setting: str = "auto") -> None:
+        self.library = library(setting)
+        params = self.library.llama_model_default_params()
+        params.n_gpu_layers, params.vocab_only = 0, True
+        self.handle = self.library.llama_model_load_from_file(str(path).encode(), params)
+        if not self.handle:
+            raise NotReady(f"{path.name} cannot be loaded as a GGUF model.", next_step="Install the model again.")
+        self._vocab = self.library.llama_model_get_vocab(self.handle)
+        self.vocabulary = self.library.llama_vocab_n_tokens(self._vocab)
