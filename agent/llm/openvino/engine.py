@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from agent.llm import gguf
 from agent.llm.engine import (
     Answers,
     Capabilities,
@@ -29,13 +28,13 @@ from agent.llm.engine import (
 from agent.llm.llamacpp.context import Stop
 from agent.llm.llamacpp.engine import file_hash
 from agent.llm.llamacpp.session import among, log_softmax
-from agent.llm.openvino import graph, runtime
-from agent.llm.openvino.network import Network, Precision
+from agent.llm.openvino import acceptance
+from agent.llm.openvino.network import Precision, loaded
 from agent.llm.openvino.session import Session
 from agent.llm.openvino.tree import Wanted
 from agent.llm.openvino.vocabulary import Vocabulary
 from market.clock import monotonic
-from market.errors import DataInvalid, EngineTimeout, EngineUnavailable, NotReady
+from market.errors import EngineTimeout, EngineUnavailable, NotReady
 
 T = TypeVar("T")
 Counted = tuple[T, int, int]
@@ -213,18 +212,22 @@ async def opened(
     precision: Precision = Precision.F32,
     threads: int = THREADS,
     context: int = 4096,
+    notes: Path | None = None,
 ) -> AsyncIterator[OpenVinoEngine]:
     """An engine over the GGUF file at `path`, built and compiled in its worker thread.
 
-    `library` names the libllama that turns text into tokens. Raises NotReady when a package or the file is missing,
-    the file's hash is not `sha256`, or the model is none that OpenVINO can be used for.
+    `library` names the libllama that turns text into tokens; `notes` the folder in which the installer's note has to
+    say that this file's answers are right. Raises NotReady when a package, the file or that note is missing, the
+    file's hash is not `sha256`, or the model is none that OpenVINO can be used for.
     """
 
     def load() -> tuple[Session, ModelIdentity]:
         found = file_hash(path)
         if sha256 is not None and found != sha256:
             raise NotReady(f"{path.name} is not the expected model: its hash differs.", next_step="Install it again.")
-        identity = ModelIdentity("openvino", name or path.stem, found, label(precision))
+        if notes is not None:
+            acceptance.require(notes, found, precision)
+        identity = ModelIdentity("openvino", name or path.stem, found, f"{acceptance.LIBRARY} {precision}")
         return Session(loaded(path, precision, threads), Vocabulary(path, library), context), identity
 
     worker = ThreadPoolExecutor(1, thread_name_prefix="openvino")
@@ -238,21 +241,6 @@ async def opened(
         yield engine
     finally:
         await engine.aclose()
-
-
-def label(precision: Precision) -> str:
-    """What computes the answers, for a model's identity."""
-    return f"{runtime.PACKAGE} {runtime.PINNED} {precision}"
-
-
-def loaded(path: Path, precision: Precision, threads: int) -> Network:
-    """The compiled network of a GGUF file. Raises NotReady."""
-    openvino = runtime.load()
-    try:
-        model = gguf.read(path)
-    except DataInvalid as error:
-        raise NotReady(str(error), next_step="Install the model again.") from error
-    return Network(openvino, graph.build(openvino, model), precision=precision, threads=threads)
 
 
 def _size(wanted: Sequence[Wanted]) -> int:

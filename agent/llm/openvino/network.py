@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from agent.llm import gguf
 from agent.llm.llamacpp.context import Logits, Stop
+from agent.llm.openvino import graph, runtime
 from agent.llm.openvino.graph import BEAM, MASK, POSITIONS, TOKENS, WANTED
 from agent.llm.openvino.tree import NONE, Floats, Row, Tree
-from market.errors import EngineUnavailable, NotReady
+from market.errors import DataInvalid, EngineUnavailable, NotReady
 
 _ROWS = 64  # rows in one inference: how long a deadline may have to wait
 
@@ -134,6 +137,16 @@ class Network:
         except RuntimeError as error:
             self.broken = f"OpenVINO failed: {_reason(error)}."
             raise EngineUnavailable(self.broken, next_step="Start the agent again.") from error
+
+
+def loaded(path: Path, precision: Precision, threads: int) -> Network:
+    """The compiled network of a GGUF file. Raises NotReady."""
+    openvino = runtime.load()
+    try:
+        model = gguf.read(path)
+    except DataInvalid as error:
+        raise NotReady(str(error), next_step="Install the model again.") from error
+    return Network(openvino, graph.build(openvino, model), precision=precision, threads=threads)
 
 
 def _reason(error: RuntimeError) -> str:
