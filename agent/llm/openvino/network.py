@@ -5,7 +5,8 @@ It knows nothing of prompts. Not thread-safe.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +21,7 @@ from agent.llm.openvino.graph import BEAM, MASK, POSITIONS, TOKENS, WANTED
 from agent.llm.openvino.tree import NONE, Floats, Row, Tree
 from market.errors import DataInvalid, EngineUnavailable, NotReady
 
+_AGAIN = "Start the agent again."
 _ROWS = 64  # rows in one inference: how long a deadline may have to wait
 
 
@@ -77,9 +79,10 @@ class Network:
         self._pending: Saved | None = Saved(0)
 
     def saved(self) -> Saved:
-        """A copy of the cache as it is."""
-        self._settle()
-        return Saved(self._held, tuple(np.array(part.state.data) for part in self._parts))
+        """A copy of the cache as it is. Raises EngineUnavailable when the library fails."""
+        with self._watched():
+            self._settle()
+            return Saved(self._held, tuple(np.array(part.state.data) for part in self._parts))
 
     def back(self, saved: Saved) -> None:
         """Return to a saved cache; it is put in place when next needed."""
@@ -93,17 +96,18 @@ class Network:
         found: list[Logits] = []
         first = tree.top - len(rows)
         for at in range(0, len(rows), _ROWS):
-            found += self._inferred(tree, first + at, rows[at : at + _ROWS])
+            self.stop.check()
+            with self._watched():
+                found += self._inferred(tree, first + at, rows[at : at + _ROWS])
         return found
 
     def _inferred(self, tree: Tree, first: int, rows: Sequence[Row]) -> list[Logits]:
-        self.stop.check()
         self._settle()
         if first != self._held:
             raise EngineUnavailable("The model's cache is not what its bookkeeping says.")
         end = first + len(rows)
         wanted = [at for at, row in enumerate(rows) if row.answers != NONE]
-        self._run(
+        self._request.infer(
             {
                 TOKENS: np.array([[row.token for row in rows]], np.int64),
                 POSITIONS: np.array([[row.position for row in rows]], np.int64),
@@ -129,14 +133,16 @@ class Network:
             self._request.reset_state()
         self._held, self._pending = saved.cells, None
 
-    def _run(self, inputs: dict[str, object]) -> None:
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """A failure of the library as one sentence, and for good: what it leaves behind cannot be trusted."""
         if self.broken:
-            raise EngineUnavailable(self.broken, next_step="Start the agent again.")
+            raise EngineUnavailable(self.broken, next_step=_AGAIN)
         try:
-            self._request.infer(inputs)
+            yield
         except RuntimeError as error:
             self.broken = f"OpenVINO failed: {_reason(error)}."
-            raise EngineUnavailable(self.broken, next_step="Start the agent again.") from error
+            raise EngineUnavailable(self.broken, next_step=_AGAIN) from error
 
 
 def loaded(path: Path, precision: Precision, threads: int) -> Network:
