@@ -49,7 +49,7 @@ class Reference:
 
 def reference(path: Path) -> Reference:
     """Ask the embedded engine. Raises NotReady when its library or the file cannot be used."""
-    model = Model(library("auto"), path)
+    model = Model(library(), path)
     context = Context(model, threads=1, cells=_CELLS, sequences=4)
     try:
         session = Session(context)

@@ -3,19 +3,22 @@ tokens on both engines."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 
-from agent.llm.llamacpp.abi import Library
+from agent.llm.llamacpp.abi import Library, LogCallback
 from agent.llm.llamacpp.context import Model
 from market.errors import NotReady
 
 
-@lru_cache(maxsize=8)
-def library(setting: str) -> Library:
-    """The libllama that `setting` names, loaded once and never let go: llama.cpp keeps the address of the log
-    callback of whoever loaded it last, so that one must outlive every model in the process."""
-    return Library(setting)
+_SILENT = LogCallback(lambda *_: None)
+"""llama.cpp keeps the address of one log callback for the whole process, so it must be one that never goes away."""
+
+
+def library(setting: str = "auto") -> Library:
+    """The libllama that `setting` names, silenced for good."""
+    loaded = Library(setting)
+    loaded.llama_log_set(_SILENT, None)
+    return loaded
 
 
 class Vocabulary(Model):
@@ -30,3 +33,7 @@ class Vocabulary(Model):
             raise NotReady(f"{path.name} cannot be loaded as a GGUF model.", next_step="Install the model again.")
         self._vocab = self.library.llama_model_get_vocab(self.handle)
         self.vocabulary = self.library.llama_vocab_n_tokens(self._vocab)
+
+    def close(self) -> None:
+        self.library.llama_log_set(_SILENT, None)  # another user of the library may have come and gone
+        super().close()
