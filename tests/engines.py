@@ -59,7 +59,7 @@ def loaded_openvino() -> Iterator[tuple[asyncio.Runner, OpenVinoEngine]]:
     if not openvino_runtime.installed():
         pytest.skip("OpenVINO is not installed (edgeclaw install edge-runtime --engine openvino)")
     with asyncio.Runner() as runner:
-        holder = openvino_opened(path, name="smollm2-135m", threads=1, context=2048)
+        holder = openvino_opened(path, name="smollm2-135m", threads=1, context=1024)
         engine = runner.run(holder.__aenter__())
         try:
             yield runner, engine

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.install import Step, execute
-from agent.install_openvino import Accept, InstallOpenVino, notes, plan
+from agent.install import Step, execute, plan
+from agent.install.openvino import Accept, InstallOpenVino, notes
 from agent.llm import gguf
 from agent.llm.engine import Prompt, Question, Sampling
 from agent.llm.llamacpp.engine import file_hash
@@ -74,6 +74,24 @@ def test_the_same_calls_after_forgetting_give_the_same_bits(vino: Loaded) -> Non
     runner.run(scenario())
 
 
+def test_what_was_asked_before_forgetting_changes_no_charge(vino: Loaded) -> None:
+    """Even when it was about the inside of the primed prefix, whose logits were not at hand."""
+    runner, engine = vino
+    inside = Question(Prompt((STATIC.text[:40],)), LABELS)
+
+    async def scenario() -> None:
+        await engine.forget()
+        needed = engine.tokens_needed([inside.prompt])
+        assert (await engine.classify([inside])).usage.prompt == needed > 0
+        assert (await engine.classify([inside])).usage.prompt == 0
+        with pytest.raises(EngineTimeout):
+            await engine.classify([inside, long_question(800)], deadline=0.01)
+        await engine.forget()
+        assert (await engine.classify([inside])).usage.prompt == needed
+
+    runner.run(scenario())
+
+
 def test_a_score_agrees_with_a_classification(vino: Loaded) -> None:
     runner, engine = vino
 
@@ -104,7 +122,7 @@ def test_samples_written_in_several_turns_are_as_many_and_charged_once(vino: Loa
 
 def test_more_prompts_than_fit_are_answered_in_turns(vino: Loaded) -> None:
     runner, engine = vino
-    asked = [Question(Prompt((f"{number} or {number}, " * 20,)), LABELS) for number in range(24)]
+    asked = [Question(Prompt((f"{number} or {number}, " * 20,)), LABELS) for number in range(14)]
 
     async def scenario() -> None:
         await engine.forget()
@@ -134,7 +152,7 @@ def test_a_deadline_stops_a_prefill_in_the_middle(vino: Loaded) -> None:
         await engine.forget()
         expected = await engine.classify(questions(2))
         with pytest.raises(EngineTimeout):
-            await engine.classify([long_question(1600)], deadline=0.05)
+            await engine.classify([long_question(800)], deadline=0.05)
         again = await engine.classify(questions(2))
         assert (again.probabilities, again.usage.prompt) == (expected.probabilities, expected.usage.prompt)
 
@@ -147,7 +165,7 @@ def test_a_cancelled_call_leaves_the_engine_usable(vino: Loaded) -> None:
     async def scenario() -> None:
         await engine.forget()
         expected = await engine.classify(questions(2))
-        task = asyncio.create_task(engine.classify([long_question(1600, "Now ")]))
+        task = asyncio.create_task(engine.classify([long_question(800, "Now ")]))
         await asyncio.sleep(0.05)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -176,7 +194,7 @@ def test_the_event_loop_stays_free_during_a_prefill(vino: Loaded) -> None:
 def test_the_installer_accepts_the_model_and_says_what_it_would_do(vino: Loaded, tmp_path: Path) -> None:
     path, seen = model_file(), dict[str, float]()
     step = Accept(str(path), tmp_path)
-    said = "\n".join(each.describe() for each in plan(str(path), tmp_path, tmp_path))
+    said = "\n".join(each.describe() for each in plan("openvino", str(path), tmp_path, tmp_path))
     assert "pip install --no-deps --only-binary :all: --no-index --find-links" in said
     assert f"openvino=={runtime.PINNED}" in said and "0.05 nats" in said
     assert InstallOpenVino().done() and not step.done()

@@ -37,6 +37,15 @@ class _Sample:
     written: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """A state to return to; its tree is never changed."""
+
+    tree: Tree
+    saved: Saved
+    logits: dict[int, Logits]
+
+
 class Session:
     """One network, its vocabulary and what is cached. After any error, call `forget` before the next one."""
 
@@ -44,7 +53,7 @@ class Session:
         self.network, self.vocabulary = network, vocabulary
         self.tree = self._shown = Tree(cells)
         self._logits: dict[int, Logits] = {}
-        self._primed = Saved(0)
+        self._primed = _Point(Tree(cells), Saved(0), {})
         self._segments: dict[tuple[str, bool], Tokens] = {}
 
     def wanted(self, prompt: Prompt, more: Tokens = ()) -> Wanted:
@@ -72,7 +81,7 @@ class Session:
         evaluated = 0
         for step in self.tree.steps(wanted, spare):
             if step.flush:
-                self.network.back(self._primed)
+                self.network.back(self._primed.saved)
             logits = self.network.evaluate(self.tree, step.rows)
             answers = [row.answers for row in step.rows if row.answers >= 0]
             at_hand = self._logits | dict(zip(answers, logits, strict=True))
@@ -93,8 +102,8 @@ class Session:
         if self.tree.top > self.tree.room // 2:
             raise EngineUnavailable("The primed prefixes leave too little room.", next_step="Set a larger context.")
         if evaluated:
-            self._primed = self.network.saved()
             self.tree.floor = self.tree.top
+            self._primed = self._point()
         return evaluated, len(want.tokens)
 
     def forget(self) -> None:
@@ -106,11 +115,10 @@ class Session:
     ) -> tuple[list[str], int, int]:
         """`n` texts, the prompt tokens evaluated and the tokens sampled."""
         want = self.wanted(prompt)
-        room = (self.tree.room - self.tree.floor - len(want.tokens)) // max_tokens
-        together = max(1, min(n, TOGETHER, room))
-        found, evaluated = self.answered([want], spare=together * max_tokens)
+        found, evaluated = self.answered([want], spare=max_tokens)
         start = self.tree.end_of(want.tokens)
-        trunk = self.network.saved() if together < n else None
+        together = min(n, TOGETHER, (self.tree.room - self.tree.top) // max_tokens)
+        trunk = self._point() if together < n else None
         texts: list[str] = []
         generated = 0
         for first in range(0, n, together):
@@ -125,10 +133,12 @@ class Session:
             generated += sum(sample.written for sample in samples)
         return texts, evaluated, generated
 
-    def _return(self, saved: Saved) -> None:
-        self.tree.cut(saved.cells)
-        self.network.back(saved)
-        self._logits = {cell: self._logits[cell] for cell in self.tree.known}
+    def _point(self) -> _Point:
+        return _Point(self.tree.copy(), self.network.saved(), self._logits.copy())
+
+    def _return(self, point: _Point) -> None:
+        self.tree, self._logits = point.tree.copy(), point.logits.copy()
+        self.network.back(point.saved)
 
     def _write(self, samples: Sequence[_Sample], max_tokens: int, temperature: float, stop: bytes) -> None:
         """Extend all samples token by token, one inference a step, until each has ended."""

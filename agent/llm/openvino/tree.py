@@ -143,7 +143,7 @@ class Tree:
         return None
 
     def _keep_newest(self) -> None:
-        """Primed cells stay known, so that what was asked before does not change what an answer costs."""
+        """Forget the oldest logits; those of primed cells stay at hand."""
         others = [cell for cell in self.known if cell >= self.floor]
         for cell in others[: max(0, len(others) - KEPT)]:
             del self.known[cell]

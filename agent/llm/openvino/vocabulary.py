@@ -9,7 +9,6 @@ from agent.llm.llamacpp.abi import Library, LogCallback
 from agent.llm.llamacpp.context import Model
 from market.errors import NotReady
 
-
 _SILENT = LogCallback(lambda *_: None)
 """llama.cpp keeps the address of one log callback for the whole process, so it must be one that never goes away."""
 
