@@ -100,7 +100,8 @@ class ModelServer:
             "created": os.getpid(),
             "owned_by": owners.get(self.flavour, "me"),
         }
-        entry |= {"llamacpp": {"meta": {"n_ctx": CONTEXT}}, "vllm": {"max_model_len": CONTEXT}}.get(self.flavour, {})
+        says: dict[str, Body] = {"llamacpp": {"meta": {"n_ctx": CONTEXT}}, "vllm": {"max_model_len": CONTEXT}}
+        entry |= says.get(self.flavour, {})
         return web.json_response({"object": "list", "data": [entry]})
 
     async def _alive(self, _: web.Request) -> web.Response:
@@ -249,7 +250,8 @@ class ModelServer:
             return {"tokens": [f"token_id:{token}"], "top_logprobs": [{f"token_id:{t}": float(raw[t]) for t in listed}]}
         shown = self._printed if self.flavour == "mlc" else self._model.texts.__getitem__
         named = {shown(t): max(_FLOOR, float(row[t])) for t in top}
-        return {"text_offset": None, "tokens": [shown(token)], "token_logprobs": [named[shown(token)] if shown(token) in named else float(row[token])], "top_logprobs": [named]}  # fmt: skip
+        own = max(_FLOOR, float(row[token]))
+        return {"text_offset": None, "tokens": [shown(token)], "token_logprobs": [own], "top_logprobs": [named]}
 
     def _printed(self, token: int) -> str:
         return "".join(c for c in self._model.texts[token] if 33 <= ord(c) <= 126)
@@ -257,7 +259,8 @@ class ModelServer:
     def _schema(self, body: Body) -> Mapping[str, Any] | None:
         found = body.get("json_schema") or body.get("response_format", {}).get("schema")
         found = found or body.get("response_format", {}).get("json_schema", {}).get("schema")
-        return json.loads(found) if isinstance(found, str) else found
+        schema: Mapping[str, Any] | None = json.loads(found) if isinstance(found, str) else found
+        return schema
 
     def _instance(self, schema: Mapping[str, Any]) -> Any:
         """The simplest value of a schema; only what the old grammar compiler knew is honoured."""
@@ -268,11 +271,8 @@ class ModelServer:
             return {name: self._instance(inner) for name, inner in schema["properties"].items()}
         if kind == "array":
             return [self._instance(schema["items"])]
-        value = (
-            schema["enum"][0]
-            if "enum" in schema
-            else {"string": "yes", "integer": 3, "number": 0.5}.get(str(kind), True)
-        )
+        plain: Body = {"string": "yes", "integer": 3, "number": 0.5}
+        value: Any = schema["enum"][0] if "enum" in schema else plain.get(str(kind), True)
         return float(value) if kind == "integer" and self.fault is Fault.FLOAT_INTEGER else value
 
     def _lied(self, answer: Body) -> Body:
@@ -286,7 +286,7 @@ class ModelServer:
             answer["usage"] = {"prompt_tokens": 1, "completion_tokens": 0, "extra": {"prefill_tokens": 0}}
             answer["timings"] = {"prompt_n": 0}
         if choice["logprobs"] is not None:
-            _FALSE_LOGPROBS.get(self.fault, lambda _: None)(choice)
+            _FALSE_LOGPROBS.get(self.fault, _true)(choice)
         return answer
 
 
@@ -297,6 +297,10 @@ def _rows(choice: Body) -> tuple[Body, str]:
         return logprobs, "top_logprobs"
     first = logprobs["content"][0]
     return first, "top_probs" if "top_probs" in first else "top_logprobs"
+
+
+def _true(choice: Body) -> None:
+    """Leave it as it is."""
 
 
 def _missing(choice: Body) -> None:

@@ -88,7 +88,7 @@ class TinyModel:
     def logits(self, ids: Sequence[int], bias: Mapping[int, float]) -> Logits:
         """For the token after `ids`, bias included."""
         chance = np.random.default_rng(int.from_bytes(hashlib.sha256(repr(list(ids)).encode()).digest()[:8], "big"))
-        row = chance.normal(0.0, 1.5, len(self.texts)) + self._liking
+        row: Logits = chance.normal(0.0, 1.5, len(self.texts)) + self._liking
         if bias and self._rule is not None:
             labels = sorted(bias)
             weights = self._rule(
