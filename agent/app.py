@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from agent import prompts
 from agent.bus import Bus, LocalBus
-from agent.config import Config
+from agent.config import Config, Edge
 from agent.cycle import Ports
 from agent.desk import Desk
 from agent.install import model_path
@@ -34,7 +35,7 @@ from agent.trader import AgentTrader, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, WallClock
-from market.errors import DataInvalid, LedgerMismatch
+from market.errors import DataInvalid, LedgerMismatch, NotReady
 from market.feed import Feed
 from market.fees import charged
 from market.types import micro
@@ -83,17 +84,52 @@ def database_url(config: Config) -> str:
 @asynccontextmanager
 async def open_engine(config: Config) -> AsyncIterator[Engine]:
     """The engine a configuration names, primed with what every prompt begins with."""
-    edge = config.edge
-    if edge.runtime == "scripted":
-        scripted = ScriptedEngine(seed=edge.seed)
-        await scripted.prime(prompts.static())
-        yield scripted
-        return
+    opener = {"scripted": _scripted, "openai": _openai, "mlc": _mlc}.get(config.edge.runtime, _llamacpp)
+    async with opener(config.edge) as engine:
+        await engine.prime(prompts.static())
+        yield engine
+
+
+@asynccontextmanager
+async def _scripted(edge: Edge) -> AsyncIterator[Engine]:
+    yield ScriptedEngine(seed=edge.seed)
+
+
+@asynccontextmanager
+async def _llamacpp(edge: Edge) -> AsyncIterator[Engine]:
     path = model_path(home(), edge.model)
     threads = edge.threads or min(os.cpu_count() or 1, 4)
     async with llama_opened(path, name=edge.model, library=edge.library, threads=threads) as engine:
-        await engine.prime(prompts.static())
         yield engine
+
+
+@asynccontextmanager
+async def _openai(edge: Edge) -> AsyncIterator[Engine]:
+    _must_have_client()
+    from agent.llm.openai.opening import Remote, opened
+
+    async with opened(Remote(**edge.remote.values())) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _mlc(edge: Edge) -> AsyncIterator[Engine]:
+    """A child process of ours where edge.mlc.python is set, else a server that runs by itself."""
+    _must_have_client()
+    from agent.llm.mlc.engine import Child, attached, started
+    from agent.llm.openai.opening import Remote
+
+    remote = Remote(**edge.remote.values())
+    own = edge.mlc.python != ""
+    async with started(remote, Child(**edge.mlc.values())) if own else attached(remote) as engine:
+        yield engine
+
+
+def _must_have_client() -> None:
+    if find_spec("aiohttp") is None:
+        raise NotReady(
+            "The client for model servers is not installed.", next_step="Run: pip install 'edgeclaw[remote]'"
+        )
 
 
 async def open_feed(where: str) -> Feed:

@@ -69,7 +69,7 @@ async def _engine(config: Config) -> str:
         health = await engine.health()
     if not health.ok:
         raise NotReady(health.detail, next_step="Run `edgeclaw install edge-runtime` again.")
-    return f"{engine.identity.model}, {engine.identity.library}"
+    return f"{health.detail} ({engine.identity.library})"
 
 
 async def _sample() -> str:

@@ -56,13 +56,13 @@ class Fault(StrEnum):
 class ModelServer:
     """`asked` keeps every completion request. `base` is the address once it serves."""
 
-    def __init__(self, flavour: str = "mlc", rule: Rule | None = None, *, debug: bool = True) -> None:
+    def __init__(self, flavour: str = "mlc", rule: Rule | None = None, *, debug: bool = True, salt: str = "") -> None:
         self.flavour = flavour
         self.fault = Fault.NONE
         self.asked: list[Body] = []
         self.base = ""
         self._debug = debug
-        self._model = TinyModel(rule)
+        self._model = TinyModel(rule, salt)
         self._cache = Trie()
         self._users: set[str] = set()
         self._ended = asyncio.Event()
@@ -345,10 +345,10 @@ _FALSE_LOGPROBS: Mapping[Fault, Callable[[Body], None]] = {
 }
 
 
-async def _serve(port: int, stubborn: bool) -> None:
+async def _serve(port: int, stubborn: bool, salt: str) -> None:
     """Until SIGTERM; one that is stubborn, or whose engine is dead, does not hear it."""
     ended = asyncio.Event()
-    async with ModelServer().serving(port) as server:
+    async with ModelServer(salt=salt).serving(port) as server:
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGTERM, lambda: None if stubborn or server.fault is Fault.DEAD else ended.set()
         )
@@ -360,8 +360,9 @@ def main() -> None:
     reader = argparse.ArgumentParser()
     reader.add_argument("--port", type=int, required=True)
     reader.add_argument("--stubborn", action="store_true")
+    reader.add_argument("--salt", default="", help="another model of the same shape")
     known, _ = reader.parse_known_args()
-    asyncio.run(_serve(known.port, known.stubborn))
+    asyncio.run(_serve(known.port, known.stubborn, known.salt))
 
 
 if __name__ == "__main__":

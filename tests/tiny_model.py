@@ -1,6 +1,6 @@
 """A model small enough to make on the spot: a real byte-level tokenizer, and logits drawn from a hash of the context.
 
-It is deterministic and knows nothing. Where it is given a rule, the rule's weights are its logits for the labels.
+It is deterministic and knows nothing; another `salt` is another model. Where it is given a rule, the rule's weights are its logits for the labels.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def write_model(folder: Path) -> Path:
 class TinyModel:
     """Next-token distributions and texts."""
 
-    def __init__(self, rule: Rule | None = None) -> None:
-        self._rule = rule
+    def __init__(self, rule: Rule | None = None, salt: str = "") -> None:
+        self._rule, self._salt = rule, salt
         self.tokenizer = tokenizer()
         size = self.tokenizer.get_vocab_size()
         self.texts = [self.tokenizer.decode([token], skip_special_tokens=False) for token in range(size)]
@@ -87,7 +87,9 @@ class TinyModel:
 
     def logits(self, ids: Sequence[int], bias: Mapping[int, float]) -> Logits:
         """For the token after `ids`, bias included."""
-        chance = np.random.default_rng(int.from_bytes(hashlib.sha256(repr(list(ids)).encode()).digest()[:8], "big"))
+        chance = np.random.default_rng(
+            int.from_bytes(hashlib.sha256(f"{self._salt}{list(ids)}".encode()).digest()[:8], "big")
+        )
         row: Logits = chance.normal(0.0, 1.5, len(self.texts)) + self._liking
         if bias and self._rule is not None:
             labels = sorted(bias)

@@ -29,7 +29,9 @@ def run(
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the feed.")] = None,
     model: Annotated[str | None, typer.Option(help="A known model's name or the path of a GGUF file.")] = None,
     inference: Annotated[str, typer.Option(help="edge: on this box. There is no other.")] = "edge",
-    engine: Annotated[str | None, typer.Option(help="llamacpp, or scripted for a dry run without a model.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="llamacpp, openai or mlc; scripted for a dry run without a model.")
+    ] = None,
     strategy: Annotated[str | None, typer.Option(help="compute-optimal or fixed.")] = None,
     tree_search: Annotated[
         list[str] | None, typer.Option(help="depth=5, branching=3, width=2, policy=beam; may be repeated.")

@@ -40,6 +40,8 @@ class Address:
 
 def address(url: str, *, allow_remote: bool = False) -> Address:
     """Read a URL. Raises Misconfigured for one that is no plain http(s) address, or is outside without permission."""
+    if not url:
+        raise Misconfigured("edge.remote.url is not set.", next_step=_SHAPE)
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)

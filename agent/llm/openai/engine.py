@@ -40,7 +40,8 @@ GREEDY = Sampling()
 ALIVE_WITHIN = 2.0
 """Seconds a working server may take to say that it works."""
 _CONTROL = re.compile(r"<\|[^<>]*?\|>|</?s>|\[/?INST\]")
-_ONE: Mapping[str, Any] = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}
+_GOLDEN = Prompt(("The price rose for three days, then the buyers",))
+_ONE: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,15 @@ class OpenAIEngine:
         wire: Wire,
         tokens: Tokens,
         served: Served,
+        breaker: Breaker,
         *,
-        breaker: Breaker | None = None,
         watcher: Callable[[], str] = str,
         worried: Callable[[], None] = lambda: None,
     ) -> None:
         self._wire = wire
         self._tokens = tokens
         self._served = served
-        self._breaker = breaker or Breaker()
+        self._breaker = breaker
         self._watcher, self._worried = watcher, worried
         self._lanes = asyncio.Semaphore(served.parallel)
         self._primed, self._recent = Trie(), Trie()
@@ -133,12 +134,15 @@ class OpenAIEngine:
             raise
         return self._charge([(_Asked(ids, new), made, 1)], began)
 
-    async def warm(self) -> Usage:
-        """Have a server that was started anew evaluate the primed prefixes again."""
+    async def warm(self) -> str:
+        """Have a server that was started anew evaluate the primed prefixes again; and a few words that it writes
+        greedily after a fixed text, by which it is known to be the same model."""
         began = monotonic()
-        done = [(_Asked(ids, len(ids)), await self._complete(_ONE, ids, None), 1) for ids in self._prefixes]
+        asked = [*self._prefixes, await self._ids(_GOLDEN, None)]
+        made = [await self._complete(_ONE | {"max_tokens": 1 + 7 * (ids is asked[-1])}, ids, None) for ids in asked]
         self._recent, self._suspect = Trie(), False
-        return self._charge(done, began)
+        self._charge([(_Asked(ids, len(ids)), one, 1) for ids, one in zip(asked, made, strict=True)], began)
+        return made[-1].text
 
     async def forget(self) -> None:
         self._recent = Trie()

@@ -14,6 +14,7 @@ from typing import Any
 
 from agent.llm.engine import ModelIdentity, Prompt, Question
 from agent.llm.openai.address import address, confirm
+from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import Dialect, named
 from agent.llm.openai.engine import OpenAIEngine, Served
 from agent.llm.openai.tokens import Tokens, find_tokens
@@ -29,7 +30,8 @@ _SAID = "as its server describes it"
 @dataclass(frozen=True, slots=True)
 class Remote:
     """Where a server is and how to treat it. `model` may be empty where it has only one; `context` of 0 asks the
-    server; `tokenizer` is a tokenizer.json or the folder that holds one; `timeout` is seconds for any one answer."""
+    server; `tokenizer` is a tokenizer.json or the folder that holds one; `timeout` is seconds for any one answer,
+    `cooldown` seconds for which a server that failed repeatedly is left alone."""
 
     url: str
     allow_remote: bool = False
@@ -39,6 +41,7 @@ class Remote:
     context: int = 0
     timeout: float = 30.0
     parallel: int = 4
+    cooldown: float = 30.0
 
 
 @asynccontextmanager
@@ -64,10 +67,9 @@ async def opened(remote: Remote) -> AsyncIterator[OpenAIEngine]:
     async with wired(remote) as wire:
         dialect, entry = await introduced(wire, remote.model)
         tokens = await find_tokens(wire, dialect, entry["id"], remote.tokenizer)
-        engine = OpenAIEngine(wire, tokens, served(remote, dialect, entry, tokens))
+        engine = OpenAIEngine(wire, tokens, served(remote, dialect, entry, tokens), Breaker(cooldown=remote.cooldown))
         await prove_choice(engine)
         yield engine
-        await engine.aclose()
 
 
 async def introduced(wire: Wire, wanted: str) -> tuple[Dialect, dict[str, Any]]:
