@@ -1,6 +1,7 @@
 """A model small enough to make on the spot: a real byte-level tokenizer, and logits drawn from a hash of the context.
 
-It is deterministic and knows nothing; another `salt` is another model. Where it is given a rule, the rule's weights are its logits for the labels.
+It is deterministic and knows nothing; another `salt` is another model. Where it is given a rule, the rule's weights are
+its logits for the labels.
 """
 
 from __future__ import annotations

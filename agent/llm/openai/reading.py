@@ -16,6 +16,8 @@ from market.errors import EngineUnavailable
 
 ROUNDING = 1e-3
 """How far probabilities may add up to something other than one, and a log-probability may lie above zero."""
+_ABSURD = 10**9
+"""No count and no log-probability is as large as this."""
 _LEAST = -60.0
 """Log-probabilities are told apart down to here, relative to the likeliest label."""
 
@@ -81,12 +83,17 @@ def label_row(dialect: Dialect, logprobs: Any, labels: Sequence[Label]) -> tuple
         missing = next(label.text for label in labels if label.token not in found)
         raise EngineUnavailable(f"The model server gave no probability for the label {missing!r}.") from None
     mass = sum(map(math.exp, values))
-    if mass > 1 + ROUNDING * len(labels) or (dialect.biased and mass < 1 - ROUNDING * len(labels)):
+    if not _possible(mass, len(labels), dialect.biased):
         raise EngineUnavailable(f"The labels' probabilities add up to {mass:.3f}: the server's answer cannot be right.")
     top = max(values)
     weights = [math.exp(max(value - top, _LEAST)) for value in values]
     total = sum(weights)
     return tuple(weight / total for weight in weights)
+
+
+def _possible(mass: float, labels: int, biased: bool) -> bool:
+    """What the labels take of all probability: some of it, and all where the bias has left nothing else."""
+    return (1 - ROUNDING * labels if biased else 0.0) < mass <= 1 + ROUNDING * labels
 
 
 def _by_text(dialect: Dialect, logprobs: Any, labels: Sequence[Label]) -> dict[int, float]:
@@ -147,11 +154,11 @@ def _logprob(value: Any) -> float:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_ABSURD < value < _ABSURD
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _ABSURD else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

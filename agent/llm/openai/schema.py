@@ -24,7 +24,7 @@ DEPTH = 8
 
 def check_schema(schema: Json, where: str = "the schema", depth: int = 0) -> None:
     """Raise ValueError, naming the place, for anything that a server might ignore or choke on."""
-    if not isinstance(schema, Mapping) or schema.get("type") not in _KEYWORDS:
+    if not isinstance(schema, Mapping) or str(schema.get("type")) not in _KEYWORDS:
         raise ValueError(f"{where} needs a type out of {', '.join(_KEYWORDS)}")
     kind = str(schema["type"])
     if unknown := sorted(set(schema) - _KEYWORDS[kind] - {"type"}):
