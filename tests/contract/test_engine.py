@@ -285,6 +285,20 @@ def test_health_says_ok(play: Play) -> None:
     play(scenario)
 
 
+def test_a_closed_engine_says_so(request: pytest.FixtureRequest) -> None:
+    """The embedded one is closed in its own tests: here it is shared."""
+
+    async def scenario(engine: Engine) -> None:
+        await engine.aclose()
+        for call in (engine.classify(questions(1)), engine.generate(STATIC, max_tokens=2), engine.prime(STATIC)):
+            with pytest.raises(EngineUnavailable, match="closed"):
+                await call
+        assert not (await engine.health()).ok
+
+    for name in ("scripted", "openai:llamacpp", "mlc"):
+        _play(name, request)(scenario)
+
+
 @pytest.mark.parametrize("labels", [(), (" up", " up"), ("", " up")])
 def test_labels_must_begin_differently(play_live: Play, labels: tuple[str, ...]) -> None:
     async def scenario(engine: Engine) -> None:

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from agent.config import load
+from agent.doctor import Check, examine
 from agent.llm.mlc.engine import Child, attached, environment, started
 from agent.llm.mlc.process import Patience, Supervisor
 from agent.llm.openai.engine import OpenAIEngine
@@ -127,6 +129,29 @@ def test_it_serves_says_who_it_is_and_leaves_nothing_behind(child: Child, monkey
         return pid
 
     assert gone(asyncio.run(scope()))
+
+
+def test_the_doctor_asks_the_server_that_runs_and_starts_one_where_none_does(
+    child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path / "home"))
+    paths = {"python": child.python, "model_dir": child.model_dir, "model_lib": child.model_lib}
+    keys = {f"edge.mlc.{name}": str(path) for name, path in paths.items()}
+    config = load(None, {"edge.runtime": "mlc", "edge.mlc.device": "cuda:0", "edge.mlc.port": child.port, **keys})
+
+    async def engine_check() -> Check:
+        (found,) = [check for check in await examine(config) if check.name == "engine"]
+        return found
+
+    async def scope() -> None:
+        alone = await engine_check()
+        assert alone.ok and "answers with" in alone.found and "by its files" in alone.found
+        async with running(child) as (_, pid):
+            beside = await engine_check()
+            assert beside.ok and "describes it" in beside.found
+            assert await pid_on(child.port) == pid
+
+    asyncio.run(scope())
 
 
 def test_other_files_are_another_model(child: Child) -> None:

@@ -126,15 +126,16 @@ def test_probabilities_that_cannot_be_right_are_refused(dialect: Dialect, logpro
         label_row(dialect, logprobs, [UP, DOWN])
 
 
+_NAMES = (
+    *("choices", "text", "finish_reason", "logprobs", "top_logprobs", "content", "id", "prob", "logprob", "top_probs"),
+    *("up", "down", " up", " down", "token_id:7", "token_id:9", "usage", "extra", "timings"),
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["up", " up", "token_id:7", "stop"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["choices", "text", "finish_reason", "logprobs", "top_logprobs", "content", "id", "prob", "logprob"]
-                + ["top_probs", "up", "down", " up", " down", "token_id:7", "token_id:9", "usage", "extra", "timings"]
-            ),
+            st.sampled_from(_NAMES),
             inner,
             max_size=4,
         )

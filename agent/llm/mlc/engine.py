@@ -75,6 +75,8 @@ async def attached(remote: Remote) -> AsyncIterator[OpenAIEngine]:
         raise Misconfigured(
             "mlc_llm serve does not count tokens.", next_step="Set edge.remote.tokenizer to the model's folder."
         )
+    if not remote.context:
+        remote = replace(remote, context=min(_LOCAL_CONTEXT, await asyncio.to_thread(_window, remote.tokenizer)))
     async with wired(remote) as wire:
         if not await wire.alive(MLC.alive, ALIVE_WITHIN):
             raise EngineUnavailable(
@@ -182,8 +184,15 @@ def _described(child: Child) -> tuple[Mapping[str, Json], int]:
     for name, path in (("library", child.model_lib), ("config", config), ("weights", weights)):
         with path.open("rb") as file:
             hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    try:
-        window = int(json.loads(config.read_bytes())["context_window_size"])
-    except (ValueError, KeyError, TypeError):
-        raise NotReady(f"{config} does not say how long a prompt may be.", next_step=_INSTALL) from None
+    if not (window := _window(child.model_dir)):
+        raise NotReady(f"{config} does not say how long a prompt may be.", next_step=_INSTALL)
     return hashes, min(window, _LOCAL_CONTEXT) if child.mode == "local" else window
+
+
+def _window(folder: Path) -> int:
+    """Tokens that the model in this folder takes, 0 where it does not say."""
+    try:
+        told = json.loads((folder / "mlc-chat-config.json").read_bytes())["context_window_size"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    return told if isinstance(told, int) and told > 0 else 0

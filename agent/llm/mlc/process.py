@@ -77,6 +77,12 @@ class Supervisor:
         """From now on watch the child and replace it when it fails; `ready` is awaited on each new one."""
         self._ready = ready
         self._watcher = asyncio.create_task(self._watch())
+        self._watcher.add_done_callback(self._unwatched)
+
+    def _unwatched(self, watcher: asyncio.Task[None]) -> None:
+        """A child that nobody watches is not asked, whatever ended the watch."""
+        if not watcher.cancelled():
+            self.trouble = f"it is no longer watched ({watcher.exception()})."
 
     def look(self) -> None:
         """Look at the child now rather than at the next turn."""
@@ -87,8 +93,7 @@ class Supervisor:
         self.trouble = "it was stopped."
         if self._watcher is not None:
             self._watcher.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watcher
+            await asyncio.wait([self._watcher])
         await self._end()
 
     async def _spawn(self) -> None:

@@ -91,7 +91,7 @@ class OpenAIEngine:
         self._prefixes: list[Ids] = []
         self._control: set[str] = set()
         self._usage = Usage()
-        self._suspect = self._closed = False
+        self._suspect = False
         self._disputed = 0
 
     @property
@@ -128,7 +128,7 @@ class OpenAIEngine:
         if not new:
             return self._book(Usage(0, len(ids), 0, 1, (monotonic() - began) * 1000))
         try:
-            made = await self._complete(_ONE, ids, None)
+            made, _ = await self._complete(_ONE, ids, None, _text)
         except BaseException:
             self._primed = Trie()
             raise
@@ -139,8 +139,11 @@ class OpenAIEngine:
         greedily after a fixed text, by which it is known to be the same model."""
         began = monotonic()
         asked = [*self._prefixes, await self._ids(_GOLDEN, None)]
-        made = [await self._complete(_ONE | {"max_tokens": 1 + 7 * (ids is asked[-1])}, ids, None) for ids in asked]
-        self._recent, self._suspect = Trie(), False
+        made = [
+            (await self._complete(_ONE | {"max_tokens": 8 if ids is asked[-1] else 1}, ids, None, _text))[0]
+            for ids in asked
+        ]
+        self._recent = Trie()
         self._charge([(_Asked(ids, len(ids)), one, 1) for ids, one in zip(asked, made, strict=True)], began)
         return made[-1].text
 
@@ -165,13 +168,13 @@ class OpenAIEngine:
         labels = [await self._labels(question.labels, until) for question in questions]
         asked = self._taken([await self._ids(question.prompt, until) for question in questions])
 
-        async def answer(prompt: _Asked, row: Sequence[Label]) -> tuple[tuple[float, ...], Completion]:
-            made = await self._complete(dialect.question([label.token for label in row]), prompt.ids, until)
-            return self._believed(lambda: label_row(dialect, made.logprobs, row)), made
+        def answer(prompt: _Asked, row: Sequence[Label]) -> Awaitable[tuple[Completion, tuple[float, ...]]]:
+            fields = dialect.question([label.token for label in row])
+            return self._complete(fields, prompt.ids, until, lambda made: label_row(dialect, made.logprobs, row))
 
         found = await self._together(answer(p, row) for p, row in zip(asked, labels, strict=True))
-        usage = self._charge([(p, made, 1) for p, (_, made) in zip(asked, found, strict=True)], began)
-        return Answers(tuple(row for row, _ in found), usage)
+        usage = self._charge([(p, made, 1) for p, (made, _) in zip(asked, found, strict=True)], began)
+        return Answers(tuple(row for _, row in found), usage)
 
     async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
         raise EngineUnavailable("A model server cannot score a given text; only labels can be asked for.")
@@ -193,9 +196,9 @@ class OpenAIEngine:
         different = n if sampling.temperature > 0 else 1
         fields |= {"stop": [stop]} if stop else {}
         drawn = [fields | {"seed": _seed(sampling.seed, number)} for number in range(different)]
-        made, usage = await self._written(prompt, drawn, stop, deadline)
-        texts = tuple(one.text.partition(stop)[0] if stop else one.text for one in made)
-        return Generated(texts * (n // different), usage)
+        texts, usage = await self._written(prompt, drawn, stop, deadline, _text)
+        cut = tuple(text.partition(stop)[0] if stop else text for text in texts)
+        return Generated(cut * (n // different), usage)
 
     async def generate_json(
         self,
@@ -211,14 +214,16 @@ class OpenAIEngine:
         check_schema(schema)
         fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": sampling.temperature, "top_p": 1.0}
         fields |= {"seed": _seed(sampling.seed, 0), **shape(schema)}
-        (made,), usage = await self._written(prompt, [fields], "", deadline)
-        return self._believed(lambda: checked(schema, _json(made.text))), usage
+        (value,), usage = await self._written(
+            prompt, [fields], "", deadline, lambda made: checked(schema, _json(made.text))
+        )
+        return value, usage
 
     async def health(self) -> Health:
         """Asks the server, whatever is believed of it."""
         where, kind = self._wire.where.short, self._served.dialect.name
         facts = {"server": kind, "address": where, "model": self._served.model, "disputed usage": str(self._disputed)}
-        if self._closed:
+        if self._wire.closed:
             return Health(False, "The engine is closed.", facts)
         why = self._watcher() or self._breaker.reason
         if not await self._wire.alive(self._served.dialect.alive, ALIVE_WITHIN):
@@ -228,7 +233,6 @@ class OpenAIEngine:
         return Health(True, f"{kind} at {where} answers with {self._served.model}", facts)
 
     async def aclose(self) -> None:
-        self._closed = True
         await self._wire.aclose()
 
     async def _ids(self, prompt: Prompt, until: float | None) -> Ids:
@@ -267,8 +271,13 @@ class OpenAIEngine:
         return [_Asked(ids, max(1, self._recent.take(ids, (self._primed,)))) for ids in prompts]
 
     async def _written(
-        self, prompt: Prompt, requests: Sequence[Mapping[str, Any]], stop: str, deadline: float | None
-    ) -> tuple[list[Completion], Usage]:
+        self,
+        prompt: Prompt,
+        requests: Sequence[Mapping[str, Any]],
+        stop: str,
+        deadline: float | None,
+        read: Callable[[Completion], T],
+    ) -> tuple[list[T], Usage]:
         if _CONTROL.search(stop):
             raise ValueError(f"the stop text is control text: {stop!r}")
         began, until = monotonic(), _instant(deadline)
@@ -278,16 +287,28 @@ class OpenAIEngine:
         if len(ids) + limit > self._served.context:
             raise EngineUnavailable(f"{limit} tokens more do not fit the context of {self._served.context}.")
         asked = self._taken([ids] * len(requests))
-        made = await self._together(self._complete(fields, ids, until) for fields in requests)
+        found = await self._together(self._complete(fields, ids, until, read) for fields in requests)
+        made = [one for one, _ in found]
         least = [limit if one.ended == "length" else len(self._tokens.known(one.text) or ()) for one in made]
-        return made, self._charge(list(zip(asked, made, least, strict=True)), began)
+        return [value for _, value in found], self._charge(list(zip(asked, made, least, strict=True)), began)
 
-    async def _complete(self, fields: Mapping[str, Any], ids: Ids, until: float | None) -> Completion:
-        """One request. What some servers choke on is never sent: user, n, max_completion_tokens."""
+    async def _complete(
+        self, fields: Mapping[str, Any], ids: Ids, until: float | None, read: Callable[[Completion], T]
+    ) -> tuple[Completion, T]:
+        """One request, and what `read` finds in its answer: one that cannot be right counts against the server like
+        none at all. What some servers choke on is never sent: user, n, max_completion_tokens."""
         body = {"model": self._served.model, "prompt": list(ids), **self._served.dialect.sampling, **fields}
         async with self._lanes:
             answer = await self._blaming(self._wire.post("/v1/completions", body, deadline=_left(until)))
-        return self._believed(lambda: completion(answer))
+        try:
+            made = completion(answer)
+            found = read(made)
+        except EngineUnavailable as error:
+            self._blame(str(error))
+            raise
+        self._suspect = False
+        self._breaker.succeeded()
+        return made, found
 
     async def _segment(self, text: str, until: float | None) -> Ids:
         if (ids := self._tokens.known(text)) is not None:
@@ -296,7 +317,7 @@ class OpenAIEngine:
 
     async def _admitted(self, until: float | None) -> None:
         """Raises EngineUnavailable at once while the server is known not to answer."""
-        if self._closed:
+        if self._wire.closed:
             raise EngineUnavailable("The engine is closed.")
         if why := self._watcher() or self._breaker.blocked(monotonic()):
             raise EngineUnavailable(f"The model server is not asked for now: {why}")
@@ -329,17 +350,6 @@ class OpenAIEngine:
         self._recent = Trie()  # whatever was being evaluated may or may not be held now
         self._breaker.failed(monotonic(), why)
         self._worried()
-
-    def _believed(self, read: Callable[[], T]) -> T:
-        """An answer that cannot be right counts against the server like none at all."""
-        try:
-            found = read()
-        except EngineUnavailable as error:
-            self._blame(str(error))
-            raise
-        self._suspect = False
-        self._breaker.succeeded()
-        return found
 
     async def _together(self, jobs: Iterable[Awaitable[T]]) -> list[T]:
         """All of them, at most `parallel` under way; the first failure ends the others."""
@@ -379,6 +389,10 @@ def _left(until: float | None) -> float | None:
 def _seed(seed: int, number: int) -> int:
     """A seed for each sample, within what every server takes."""
     return (seed * 1009 + number) % 2**31
+
+
+def _text(made: Completion) -> str:
+    return made.text
 
 
 def _json(text: str) -> Json:

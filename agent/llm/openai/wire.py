@@ -49,6 +49,10 @@ class Wire:
     async def aclose(self) -> None:
         await self._session.close()
 
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
     async def post(self, path: str, body: Mapping[str, Any], *, deadline: float | None = None) -> dict[str, Any]:
         """The JSON object that answers `body`. EngineTimeout at the caller's deadline, else EngineUnavailable."""
         return _object(await self._request("POST", path, body, deadline))
@@ -65,6 +69,8 @@ class Wire:
         return True
 
     async def _request(self, verb: str, path: str, body: Mapping[str, Any] | None, deadline: float | None) -> bytes:
+        if self.closed:
+            raise EngineUnavailable("The engine is closed.")
         if deadline is not None and deadline <= 0:
             raise EngineTimeout("The model was given no time.")
         limit = self._timeout if deadline is None else min(deadline, self._timeout)
