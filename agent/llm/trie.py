@@ -20,3 +20,9 @@ class Trie(dict[Hashable, "Trie"]):
             new += item not in here and not any(way is not None for way in elsewhere)
             here = here.setdefault(item, Trie())
         return new
+
+    def joined(self, other: Trie) -> Trie:
+        """This with all that `other` holds; both are used up."""
+        for item, way in other.items():
+            self[item] = self[item].joined(way) if item in self else way
+        return self

@@ -33,7 +33,8 @@ class Dialect:
     are believed only where they name the labels and nothing else. `biased`: probabilities are taken after logit_bias,
     so all of the mass must lie on the labels. `labels` is the most that can be read from one answer. `sampling` goes
     with every request and switches off what the server would cut from the distribution, `extra` with questions.
-    `tokenize` makes the request that counts a text, with or without what the model expects before it.
+    `tokenize` makes the request that counts a text, with or without what the model expects before it. `branches`: the
+    cache keeps every beginning it has seen, not the latest text of each slot alone.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Dialect:
     extra: Mapping[str, Any] = field(default_factory=dict)
     schema: Callable[[Mapping[str, Json]], dict[str, Any]] | None = None
     ask_ids: bool = False
+    branches: bool = True
 
     def question(self, labels: Sequence[int]) -> dict[str, Any]:
         """Fields that make the one sampled token a choice among `labels`, with its probabilities."""
@@ -92,6 +94,7 @@ LLAMA = Dialect(
     sampling={"top_k": 0, "min_p": 0.0, "cache_prompt": True},
     extra={"post_sampling_probs": True},
     schema=_llama_schema,
+    branches=False,
 )
 VLLM = Dialect(
     "vllm",

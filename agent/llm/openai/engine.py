@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -26,11 +26,11 @@ from agent.llm.engine import (
 )
 from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import Dialect
+from agent.llm.openai.held import Held
 from agent.llm.openai.reading import Completion, Label, completion, label_row
-from agent.llm.openai.schema import check_schema, checked
+from agent.llm.openai.schema import answered, check_schema
 from agent.llm.openai.tokens import Ids, Tokens
-from agent.llm.openai.wire import RequestRefused, Wire, strict_json
-from agent.llm.trie import Trie
+from agent.llm.openai.wire import RequestRefused, Wire
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
 from storage.canonical import Json
@@ -87,7 +87,7 @@ class OpenAIEngine:
         self._breaker = breaker
         self._watcher, self._worried = watcher, worried
         self._lanes = asyncio.Semaphore(served.parallel)
-        self._primed, self._recent = Trie(), Trie()
+        self._held = Held(branches=served.dialect.branches)
         self._prefixes: list[Ids] = []
         self._control: set[str] = set()
         self._usage = Usage()
@@ -123,14 +123,13 @@ class OpenAIEngine:
         ids = await self._ids(prefix, None)
         if ids not in self._prefixes:
             self._prefixes.append(ids)
-        new = self._primed.take(ids)
-        self._recent = Trie()
+        new = self._held.prime(ids)
         if not new:
             return self._book(Usage(0, len(ids), 0, 1, (monotonic() - began) * 1000))
         try:
             made, _ = await self._complete(_ONE, ids, None, _text)
         except BaseException:
-            self._primed = Trie()
+            self._held.lost()
             raise
         return self._charge([(_Asked(ids, new), made, 1)], began)
 
@@ -143,23 +142,23 @@ class OpenAIEngine:
             (await self._complete(_ONE | {"max_tokens": 8 if ids is asked[-1] else 1}, ids, None, _text))[0]
             for ids in asked
         ]
-        self._recent = Trie()
+        self._held.forget()
         self._charge([(_Asked(ids, len(ids)), one, 1) for ids, one in zip(asked, made, strict=True)], began)
         return made[-1].text
 
     async def forget(self) -> None:
-        self._recent = Trie()
+        self._held.forget()
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         """Segments whose ids only the server knows count as many tokens as they have bytes: never too few."""
-        trial, needed = Trie(), 0
+        texts: list[list[Hashable]] = []
         for prompt in prompts:
-            items: list[object] = list(self._tokens.opening)
+            items: list[Hashable] = list(self._tokens.opening)
             for segment in prompt.segments:
                 ids = self._tokens.known(segment)
                 items += ids if ids is not None else [(segment, at) for at in range(len(segment.encode()))]
-            needed += max(1, trial.take(items, (self._primed, self._recent))) + (max_tokens == 0)
-        return needed
+            texts.append(items)
+        return sum(self._held.foreseen(texts)) + (len(texts) if max_tokens == 0 else 0)
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
         began, until = monotonic(), _instant(deadline)
@@ -214,9 +213,7 @@ class OpenAIEngine:
         check_schema(schema)
         fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": sampling.temperature, "top_p": 1.0}
         fields |= {"seed": _seed(sampling.seed, 0), **shape(schema)}
-        (value,), usage = await self._written(
-            prompt, [fields], "", deadline, lambda made: checked(schema, _json(made.text))
-        )
+        (value,), usage = await self._written(prompt, [fields], "", deadline, lambda made: answered(schema, made.text))
         return value, usage
 
     async def health(self) -> Health:
@@ -267,8 +264,7 @@ class OpenAIEngine:
         return found
 
     def _taken(self, prompts: Sequence[Ids]) -> list[_Asked]:
-        """Servers evaluate at least the last token of each prompt again."""
-        return [_Asked(ids, max(1, self._recent.take(ids, (self._primed,)))) for ids in prompts]
+        return [_Asked(ids, new) for ids, new in zip(prompts, self._held.taken(prompts), strict=True)]
 
     async def _written(
         self,
@@ -336,10 +332,11 @@ class OpenAIEngine:
         try:
             return await call
         except (EngineTimeout, asyncio.CancelledError):
-            self._suspect, self._recent = True, Trie()
+            self._suspect = True
+            self._held.forget()
             raise
         except RequestRefused:
-            self._recent = Trie()
+            self._held.forget()
             raise
         except EngineUnavailable as error:
             self._blame(str(error))
@@ -347,7 +344,7 @@ class OpenAIEngine:
 
     def _blame(self, why: str) -> None:
         self._suspect = True
-        self._recent = Trie()  # whatever was being evaluated may or may not be held now
+        self._held.forget()  # whatever was being evaluated may or may not be held now
         self._breaker.failed(monotonic(), why)
         self._worried()
 
@@ -393,11 +390,3 @@ def _seed(seed: int, number: int) -> int:
 
 def _text(made: Completion) -> str:
     return made.text
-
-
-def _json(text: str) -> Json:
-    try:
-        value: Json = strict_json(text)
-    except ValueError as error:
-        raise EngineUnavailable("The model's JSON cannot be read.") from error
-    return value

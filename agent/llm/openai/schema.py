@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from agent.llm.openai.wire import strict_json
 from market.errors import EngineUnavailable
 from storage.canonical import Json
 
@@ -55,6 +56,15 @@ def _check_enum(options: Json, kind: str, where: str) -> None:
         raise ValueError(f"{where} needs a list of choices")
     if not all(isinstance(option, wanted) and not isinstance(option, bool) for option in options):
         raise ValueError(f"{where} has a choice that is no {kind}")
+
+
+def answered(schema: Mapping[str, Json], text: str) -> Json:
+    """The value that a model wrote, held to its schema. Raises EngineUnavailable."""
+    try:
+        value: Json = strict_json(text)
+    except ValueError as error:
+        raise EngineUnavailable("The model's JSON cannot be read.") from error
+    return checked(schema, value)
 
 
 def checked(schema: Mapping[str, Json], value: Json, where: str = "the answer") -> Json:
