@@ -57,12 +57,7 @@ class Supervisor:
         self._nudged = asyncio.Event()
         self._said = b""
         self._crashes: deque[float] = deque()
-        self.restarts = 0
         self.trouble = "it is starting."
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process is not None else None
 
     async def start(self) -> None:
         """Start the child and wait until it is alive. NotReady, with its last words, where it does not come up."""
@@ -150,7 +145,6 @@ class Supervisor:
             except EdgeclawError as error:
                 why = str(error).rstrip(".")
                 continue
-            self.restarts += 1
             self.trouble = ""
             return
 
@@ -191,9 +185,10 @@ class Supervisor:
             self._said = (self._said + chunk)[-_KEPT:]
 
     async def _last_words(self) -> str:
-        await asyncio.sleep(0)  # let the listener take what has just been said
+        if self._listener is not None:
+            await asyncio.wait([self._listener], timeout=0.5)  # it takes in what has just been said
         lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
-        return f"{lines[-1][-200:]}" if lines else "it said nothing."
+        return lines[-1][-200:] if lines else "it said nothing."
 
 
 def _signal(group: int, number: signal.Signals) -> None:
