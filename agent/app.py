@@ -14,21 +14,21 @@ from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
 
-from agent import prompts
+from agent import energy, prompts
+from agent.arms import ARMS, ArmPlan, run_arm
+from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
 from agent.config import Config, Edge
 from agent.cycle import Ports
 from agent.desk import Desk
+from agent.experience import Experience
 from agent.install import model_path
-from agent.ladder import Arm, Gathering
 from agent.llm.engine import Engine, ModelIdentity, Usage
 from agent.llm.llamacpp.engine import opened as llama_opened
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Memory
 from agent.paths import home
-from agent.rethink import rethink
-from agent.search.tree import Policy
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
@@ -36,7 +36,7 @@ from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, WallClock
 from market.errors import DataInvalid, LedgerMismatch, NotReady
-from market.feed import Feed
+from market.feed import PricedFeed
 from market.fees import charged
 from market.types import micro
 from storage.canonical import Json, digest, plain
@@ -63,7 +63,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What `run_paper` leaves for the summary."""
+    """What `run_paper` leaves for the summary. `energy` says how it was measured, or why not."""
 
     run: Run
     appended: int
@@ -73,7 +73,7 @@ class RunResult:
     used: Usage
     halted: str
     baselines: tuple[tuple[Strategy, Run], ...]
-    arms: tuple[Arm, ...]
+    energy: str = ""
 
 
 def database_url(config: Config) -> str:
@@ -132,8 +132,18 @@ def _must_have_client() -> None:
         )
 
 
-async def open_feed(where: str) -> Feed:
-    """A recording by name or folder; read off the event loop."""
+@asynccontextmanager
+async def open_electricity(
+    config: Config, sources: energy.Sources = energy.BOX
+) -> AsyncIterator[tuple[Electricity | None, energy.Found]]:
+    """What measures and prices the energy of inference, or None where tokens are counted; and what was found."""
+    cost = config.edge.cost
+    async with energy.found(cost.basis, cost.watts, sources) as seen:
+        yield Electricity(seen.meter, cost.kwh_price) if seen.meter is not None else None, seen
+
+
+async def open_feed(where: str) -> PricedFeed:
+    """A recording by name, folder or file; read off the event loop."""
     return await asyncio.to_thread(open_recorded, where)
 
 
@@ -154,21 +164,30 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     feed = await open_feed(plan.data)
     async with open_store(database_url(plan.config)) as store:
         stage("loading the model")
-        async with open_engine(plan.config) as engine:
-            world = World(plan, feed, store, bus)
+        async with open_engine(plan.config) as engine, open_electricity(plan.config) as (electricity, measured):
+            world = World(plan, feed, store, bus, electricity)
             primed = engine.usage
             stage("trading")
             run, ticks, log, halted = await world.agent(engine)
             used = engine.usage
             stage("running the baselines")
             baselines = [(s, await world.baseline(s)) for s in BASELINES]
-            stage("climbing the evidence ladder")
-            arms = await _arms(world, run, engine)
+            for arm in ARMS:
+                stage(f"climbing the evidence ladder: {arm.name}")
+                await world.arm(arm, run, engine)
     spent = Usage(
         used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
     )
     return RunResult(
-        run, log.appended, log.compared, tuple(ticks), engine.identity, spent, halted, tuple(baselines), tuple(arms)
+        run,
+        log.appended,
+        log.compared,
+        tuple(ticks),
+        engine.identity,
+        spent,
+        halted,
+        tuple(baselines),
+        measured.said,
     )
 
 
@@ -177,9 +196,10 @@ class World:
     """One recording, one store, and the runs that are made of them."""
 
     plan: Plan
-    feed: Feed
+    feed: PricedFeed
     store: Store
     bus: Bus
+    electricity: Electricity | None = None
 
     async def agent(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
         """The agent's run: resumed where it stopped, or recomputed and compared where it had ended."""
@@ -189,7 +209,7 @@ class World:
         desk = self._desk(log, clock, run.id, self.bus)
         memory = self._memory()
         settings = self.plan.config.settings(counted_in_tokens=True)
-        ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings)
+        ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
         trader = AgentTrader(ports)
         await self._play(trader, desk, clock, memory)
         return await self._end(run, log, desk, clock), trader.ticks, log, desk.halted
@@ -203,7 +223,17 @@ class World:
         await self._play(StrategyTrader(strategy, desk), desk, clock, self._memory())
         return await self._end(run, log, desk, clock)
 
-    async def _begin(self, label: str, model: str) -> Run:
+    async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
+        """An arm of the ladder on the agent's own decisions; one that is finished stands as it is."""
+        if arm.placebo:
+            engine = ScriptedEngine(seed=PLACEBO_SEED, name="placebo")
+            await engine.prime(prompts.static())
+        run = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id)
+        if not run.finished:
+            decisions = await self.store.records(of.id, RecordKind.DECISION)
+            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine, self.electricity)
+
+    async def _begin(self, label: str, model: str, of: str = "") -> Run:
         scope: Json = {"config": self.plan.config.identity(), "cycles": self.plan.cycles}
         identity = RunIdentity(self.feed.info.fingerprint, digest(scope), code_identity(), model, label)
         manifest: dict[str, Json] = {
@@ -212,6 +242,7 @@ class World:
             "has_reference": self.feed.info.has_reference,
             "config": scope,
             "cash": micro(self.plan.config.trading.cash),
+            "of": of,
         }
         return await self.store.begin_run(identity, manifest, WallClock().now())
 
@@ -219,13 +250,16 @@ class World:
         info = self.feed.info
         if info.begins is None:
             raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
-        offset = timedelta(seconds=self.plan.config.trading.offset)
-        return Schedule(info.begins, info.ends, offset=offset, cycles=self.plan.cycles)
+        trading = self.plan.config.trading
+        schedule = Schedule(info.begins, info.ends, offset=timedelta(seconds=trading.offset), cycles=self.plan.cycles)
+        if trading.cadence is not None:
+            return replace(schedule, cadence=timedelta(seconds=trading.cadence))
+        return replace(schedule, instants=info.instants or None)
 
     def _memory(self) -> Memory:
-        offset = self.plan.config.trading.offset
-        source = digest([self.feed.info.fingerprint, code_identity(), offset])
-        return Memory(self.store, self.feed, source)
+        trading = self.plan.config.trading
+        source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset])
+        return Memory(self.store, self.feed, self.feed, source, Experience(self.plan.config.trading.shrink))
 
     def _clock(self) -> Clock:
         start = self._schedule().first()
@@ -262,20 +296,3 @@ class World:
         body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": desk.halted}
         await log.end(clock.now(), body)
         return await self.store.run(run.id) or run
-
-
-async def _arms(world: World, run: Run, engine: Engine) -> list[Arm]:
-    """Rungs that need their own search: the model without a tree, and a tree of random legal claims."""
-    settings = world.plan.config.settings(counted_in_tokens=True)
-    lone = Policy.named(
-        "greedy", depth=settings.policy.depth, branching=1, width=1, max_nodes=settings.policy.max_nodes
-    )
-    random = ScriptedEngine(seed=PLACEBO_SEED, name="placebo")
-    await random.prime(prompts.static())
-    bare = replace(settings, policy=lone, frugal=False, answer_tokens=0)
-    records = await world.store.records(run.id, RecordKind.DECISION)
-    greedy, placebo = Gathering("model greedy", "search"), Gathering("placebo: random", "search")
-    for record in records:
-        greedy.add(record.key, await rethink(world.store, record, engine, bare))
-        placebo.add(record.key, await rethink(world.store, record, random, replace(settings, answer_tokens=0)))
-    return [greedy.arm(), placebo.arm()]

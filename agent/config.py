@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from agent.budget import Limits
 from agent.inputs import Settings
@@ -38,7 +38,15 @@ def _seconds(value: object) -> object:
     return value
 
 
+def _on_grid(seconds: float) -> float:
+    """So that every five-minute window has the same slots, or every slot is a boundary of windows."""
+    if seconds < 1 or seconds % 1 or (300 % seconds and seconds % 300):
+        raise ValueError("should be whole seconds that divide 300, or a multiple of 300")
+    return seconds
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Cadence = Annotated[Seconds, AfterValidator(_on_grid)]
 Dollars = Annotated[Decimal, Field(ge=0, decimal_places=6)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,8 +59,9 @@ class TreeSearch(Section):
     enabled: bool = True
     depth: int = Field(5, ge=1, le=len(LADDER), description="levels of the claim ladder to descend")
     branching_factor: int = Field(3, ge=1, le=3, description="claims grown from each kept path")
-    width: int = Field(2, ge=1, le=8, description="paths kept at each level by the beam")
-    policy: Literal["greedy", "beam"] = "beam"
+    width: int = Field(2, ge=1, le=8, description="paths kept by the beam, subtrees of dvts, chains drawn at a time")
+    policy: Literal["greedy", "self_consistency", "best_of_n", "beam", "dvts", "best_first"] = "beam"
+    samples: int = Field(8, ge=1, le=64, description="chains that self_consistency and best_of_n draw at most")
 
 
 class SelfVerify(Section):
@@ -104,6 +113,27 @@ class Mlc(Section):
         return self.model_dump() | paths
 
 
+class Cost(Section):
+    basis: Literal["auto", "tokens", "energy"] = Field(
+        "auto",
+        description="what dollars are counted by: auto takes energy where it can be read or watts are given, else "
+        "tokens; energy does the same, and `edgeclaw doctor` objects where it cannot",
+    )
+    token_price: float = Field(
+        5e-8,
+        ge=0,
+        allow_inf_nan=False,
+        description="dollars a token costs on this box: the owner's estimate; cost_limit always counts by it",
+    )
+    kwh_price: float = Field(0.30, ge=0, allow_inf_nan=False, description="dollars of a kilowatt-hour of electricity")
+    watts: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="what this box draws, for when energy cannot be read, and to project a month of it idle",
+    )
+
+
 class Edge(Section):
     runtime: Literal["auto", "llamacpp", "openai", "mlc", "scripted"] = Field(
         "auto", description="auto takes the embedded engine; openai and mlc are servers, see docs/engines.md"
@@ -119,12 +149,14 @@ class Edge(Section):
     self_verify: SelfVerify = SelfVerify()
     correct: bool = True
     shadow_search: bool = Field(False, description="search gated cycles too, for the log; never trade on them")
-    cost_limit: float = Field(0.01, ge=0, description="dollars of inference per decision")
-    token_price: float = Field(5e-8, ge=0, description="dollars a token costs on this box: the owner's estimate")
+    cost_limit: float = Field(
+        0.01, ge=0, description="dollars of inference per decision; by token price, and on live data by energy too"
+    )
+    cost: Cost = Cost()
     latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)
-    seed: int = Field(0, description="of the scripted engine")
+    seed: int = Field(0, description="of the scripted engine, and of policies that draw")
     remote: Remote = Remote()
     mlc: Mlc = Mlc()
 
@@ -133,13 +165,25 @@ class Trading(Section):
     cash: Dollars = Field(Decimal(1000), description="play money of the paper exchange")
     buffer: Dollars = Field(Decimal("0.01"), description="dollars a share kept for what the cost model leaves out")
     min_support: int = Field(50, ge=1, description="past windows a claim needs")
+    analogs: int = Field(400, ge=50, description="past windows weighed for a claim at most, those most like now first")
+    embargo: Seconds | None = Field(
+        None, description="how long an outcome must have been known before it counts; null is one window's length"
+    )
+    fresh_for: Seconds = Field(90 * 86_400.0, description="how old the newest window behind a claim may be")
     kelly_fraction: Share = 0.25
     max_order: Dollars = Field(Decimal(25), description="largest stake the sizing asks for")
     max_market: Dollars = Field(Decimal(50), description="largest holding the sizing builds in one market")
-    shrink: float = Field(0.1, gt=0, le=1, description="weight of verified claims against the market")
+    shrink: float = Field(
+        0.1, gt=0, le=1, description="weight of verified claims against the market, before outcomes have taught another"
+    )
     max_shift: float = Field(0.3, gt=0, le=2, description="largest lean away from the market, in log-odds")
     max_book_age: Seconds = 15.0
-    offset: Seconds = Field(0.0, lt=300, description="how long after each five-minute boundary a cycle starts")
+    cadence: Cadence | None = Field(
+        None,
+        description="seconds between cycles: divides 300 or is a multiple of it; null is 300, or the instants at which "
+        "a recording of single snapshots can be asked",
+    )
+    offset: Seconds = Field(0.0, lt=300, description="how long after each point of the cadence's grid a cycle starts")
     taker_delay: Seconds = Field(0.05, description="the venue holds marketable orders for so long")
     network_delay: Seconds = 0.1
 
@@ -171,16 +215,21 @@ class Config(Section):
             branching=search.branching_factor,
             width=search.width,
             max_nodes=e.budget.nodes,
+            samples=search.samples,
         )
         seconds = None if counted_in_tokens else e.budget.deadline
         return Settings(
             policy=policy,
             frugal=e.strategy == "compute-optimal",
-            limits=Limits(e.budget.tokens if search.enabled else 0, seconds, e.cost_limit, e.token_price),
+            limits=Limits(e.budget.tokens if search.enabled else 0, seconds, e.cost_limit, e.cost.token_price),
             rule=EdgeRule(e.self_verify.threshold, t.buffer, t.min_support),
             sizing=Sizing(t.kelly_fraction, micro(t.max_order), micro(t.max_market)),
             shrink=t.shrink,
             max_shift=t.max_shift,
+            analogs=t.analogs,
+            embargo=None if t.embargo is None else int(t.embargo),
+            fresh_for=t.fresh_for,
+            seed=e.seed,
             max_age=t.max_book_age,
             self_verify=e.self_verify.enabled,
             correct=e.correct,
@@ -197,16 +246,15 @@ class Config(Section):
         return timedelta(seconds=self.trading.taker_delay), timedelta(seconds=self.trading.network_delay)
 
     def identity(self) -> Json:
-        """What of the configuration makes a run another run: everything but where things are, and what the identity of
-        the model says already."""
-        body: Json = self.model_dump(
-            mode="json", exclude={"storage": True, "edge": {"threads", "library", "latency_limit", "remote", "mlc"}}
-        )
+        """What of the configuration makes a run another run: everything but where it is stored, how fast it is, how
+        its energy is measured and priced, and where its model server is: the identity of the model says that."""
+        no_matter = dict.fromkeys(("threads", "library", "latency_limit", "remote", "mlc"), True)
+        cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
+        body: Json = self.model_dump(mode="json", exclude={"storage": True, "edge": {**no_matter, "cost": cost}})
         return body
 
 
 _SCHEMA = "See `edgeclaw config schema`."
-_NO_MATTER = {"threads", "library", "latency_limit"}
 
 PROFILES = ("sample", "recorded")
 
@@ -297,3 +345,17 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             found += known_keys(inner, f"{dotted}.")
     return found
+
+
+def annotated(section: BaseModel, indent: str = "") -> list[str]:
+    """A configuration as lines of YAML, each key with its description."""
+    lines: list[str] = []
+    values = section.model_dump(mode="json")
+    for name, info in type(section).model_fields.items():
+        inner = getattr(section, name)
+        nested = isinstance(inner, BaseModel)
+        shown = f"{name}:" if nested else yaml.safe_dump({name: values[name]}, width=10_000).rstrip()
+        lines.append(f"{indent}{shown}" + (f"  # {info.description}" if info.description else ""))
+        if nested:
+            lines += annotated(inner, f"{indent}  ")
+    return lines

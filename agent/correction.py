@@ -2,6 +2,8 @@
 
 Never "are you sure?". The replacement is chosen from the labels that do not repeat the fault, checked like any claim,
 and accepted only when its finding is gone and it is worth more; otherwise the claim is dropped from the path.
+Findings: E1 false now, E2 thin, E3 against history, E4 contradicts itself, E5 stale, E6 look-ahead; E2, E5 and E6 are
+faults of the history, which no other words would mend.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from agent.search.tree import OutOfBudget
 from storage.records import Phase
 from strategies.claims import Claim, Effect
 from strategies.features import BUCKETS
-from strategies.verification import Checked, Finding
+from strategies.verification import MENDABLE, Checked, Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +31,29 @@ class Correction:
     replacement: Checked | None
 
 
-def first_finding(path: Sequence[Checked]) -> int | None:
-    """The first claim whose fault another choice of labels could mend: false now, or against history.
-
-    Thin support is no such fault: it is a lack of history, and another label does not make history longer.
-    """
-    mendable = (Finding.FALSE_NOW, Finding.WRONG_SIGN)
-    return next((i for i, c in enumerate(path) if c.finding in mendable), None)
+def first_finding(proposals: Proposals, path: Sequence[Node]) -> tuple[int, Finding] | None:
+    """The first claim whose fault another choice of labels could mend: false now, against history, or denied by the
+    model itself where history is silent."""
+    found = ((i, f) for i, n in enumerate(path) if (f := proposals.finding(n)) in MENDABLE and f is not None)
+    return next(found, None)
 
 
 async def correct(proposals: Proposals, path: Sequence[Node]) -> Correction | None:
     """The one round of correction for a path, or None where there is nothing to correct or no budget for it."""
-    index = first_finding([c for n in path if (c := n.checked) is not None])
-    if index is None:
+    first = first_finding(proposals, path)
+    if first is None:
         return None
+    index, finding = first
     node = path[index]
-    faulty = node.checked
-    if faulty is None or faulty.finding is None:
+    if node.checked is None:
         return None
+    faulty = replace(node.checked, finding=finding)
     try:
         replacement = await _replace(proposals, node, faulty)
     except OutOfBudget:
-        return Correction(index, faulty.finding, faulty, None)
+        return Correction(index, finding, faulty, None)
     better = replacement.finding is None and proposals.value(replace(node, checked=replacement)) > proposals.value(node)
-    return Correction(index, faulty.finding, faulty, replacement if better else None)
+    return Correction(index, finding, faulty, replacement if better else None)
 
 
 async def _replace(proposals: Proposals, node: Node, faulty: Checked) -> Checked:

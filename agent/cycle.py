@@ -7,14 +7,15 @@ an order in the log always has the decision it came from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from agent.budget import Electricity
 from agent.bus import Bus
 from agent.desk import Desk
 from agent.inputs import Inputs, Settings
-from agent.llm.recorded import RecordingEngine
+from agent.llm.recorded import RecordedCall, RecordingEngine
 from agent.memory import Memory
 from agent.thought import Thought, think, written
 from market.clock import Clock, monotonic
@@ -28,12 +29,13 @@ from storage.records import DecisionRecord, StoredObject
 from strategies.features import features
 
 SPAN = timedelta(minutes=10)
-"""How much of a market's recent past is kept at each cycle: two cycles, so that a missed one leaves no hole."""
+"""How much of a market's recent past is kept at each cycle: twice what features look back on, however far apart the
+cycles are. The rest of a window is kept with its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All that a cycle touches."""
+    """All that a cycle touches. `electricity` is None where tokens alone are counted."""
 
     clock: Clock
     feed: Feed
@@ -42,6 +44,7 @@ class Ports:
     desk: Desk
     bus: Bus
     settings: Settings
+    electricity: Electricity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +67,9 @@ async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str 
     except Transient:
         inputs = unseen(ports, market, as_of, "feed_unavailable")
     observed = monotonic()
-    thought = await think(inputs, ports.engine, ports.memory.store)
+    thought = await think(inputs, ports.engine, ports.memory.store, electricity=ports.electricity)
     decided = monotonic()
-    timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3}
+    timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **thought.budget.timings()}
     decision_id = identify(ports.desk.log.run_id, market.id, as_of)
     await remember(ports, decision_id, thought, timings)
     ack = None
@@ -93,35 +96,44 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
         as_of=as_of,
         source=memory.source,
         book=await ports.feed.book(market.id, as_of),
-        features=features(bars, left, market.seconds),
+        features=features(bars, left, market.seconds, await memory.reference(market, as_of)),
         fees=charged(market, as_of),
         cash=account.free,
         held_yes=account.held(market.id, Outcome.YES),
         held_no=account.held(market.id, Outcome.NO),
         at_risk=ports.desk.at_risk(market.id),
-        windows=await memory.windows(market, as_of, (left - settings.band, left + settings.band)),
+        windows=await memory.windows(market, as_of, (left - settings.band, left + settings.band), settings),
         blocked=blocked,
         settings=settings,
+        learned=memory.experience.learned(as_of),
     )
 
 
 def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs:
     """Inputs of a cycle in which nothing could be seen: the decision says why and nothing else."""
-    fees, source = charged(market, as_of), ports.memory.source
-    return Inputs(market, as_of, source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings)
+    fees, memory = charged(market, as_of), ports.memory
+    learned = memory.experience.learned(as_of)
+    return Inputs(market, as_of, memory.source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings, learned)
 
 
 async def remember(ports: Ports, decision_id: str, thought: Thought, timings: Mapping[str, float]) -> None:
     """Write the decision with its tree, evidence, engine answers and token ledger."""
+    await ports.desk.log.decision(record_of(decision_id, thought, ports.engine.take(), timings))
+
+
+def record_of(
+    decision_id: str, thought: Thought, calls: Sequence[RecordedCall], timings: Mapping[str, float]
+) -> DecisionRecord:
+    """All that is kept of a decision: enough to think it through again without the model."""
     made = written(thought)
-    answers = [StoredObject.of("answer", call.to_json()) for call in ports.engine.take()]
+    answers = [StoredObject.of("answer", call.to_json()) for call in calls]
     market = thought.inputs.market
     body: dict[str, Json] = {
         "market": {"id": market.id, "slug": market.slug, "question": market.question},
         "thought": made.body,
         "answers": [a.hash for a in answers],
     }
-    record = DecisionRecord(
+    return DecisionRecord(
         id=decision_id,
         market_id=market.id,
         slug=market.slug,
@@ -133,7 +145,6 @@ async def remember(ports: Ports, decision_id: str, thought: Thought, timings: Ma
         ledger=thought.ledger,
         timings=timings,
     )
-    await ports.desk.log.decision(record)
 
 
 def tell(bus: Bus, decision_id: str, thought: Thought, milliseconds: float) -> None:

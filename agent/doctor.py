@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from agent.app import database_url, open_engine, open_feed
+from agent.app import database_url, open_electricity, open_engine, open_feed
 from agent.config import Config
+from agent.energy import BOX, Sources
 from agent.paths import home
 from market.clock import WallClock
 from market.errors import EdgeclawError, NotReady
@@ -34,6 +35,7 @@ async def examine(config: Config) -> list[Check]:
         await _tried("database", lambda: _database(config)),
         await _tried("engine", lambda: _engine(config)),
         await _tried("sample", _sample),
+        await energy_check(config),
     ]
 
 
@@ -90,6 +92,16 @@ async def _as_it_runs(config: Config) -> Config:
     )
     edge = config.edge.model_copy(update={"remote": remote, "mlc": mlc.model_copy(update={"python": ""})})
     return config.model_copy(update={"edge": edge})
+
+
+async def energy_check(config: Config, sources: Sources = BOX) -> Check:
+    """Whether energy can be read. Counting by tokens instead is fine, unless energy was asked for."""
+    cost = config.edge.cost
+    async with open_electricity(config, sources) as (electricity, seen):
+        if electricity is not None:
+            return Check("energy", True, f"{seen.said}, priced at ${cost.kwh_price:g} a kWh")
+    instead = f"{seen.said.rstrip('.')}; dollars are counted by token price"
+    return Check("energy", cost.basis != "energy", instead, seen.next_step)
 
 
 async def _sample() -> str:

@@ -9,42 +9,40 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import timedelta
+
+import numpy as np
 
 from agent import prompts
+from agent.allocation import prize
 from agent.budget import Budget
 from agent.correction import Correction, correct, corrected
+from agent.gate import Gate
 from agent.inputs import Inputs, Settings
 from agent.llm.engine import Engine
-from agent.proposals import Asker, Node, Past, Proposals
-from agent.search.tree import OutOfBudget, Policy, Tree, search
+from agent.past import Past
+from agent.proposals import Asker, Node, Proposals, answer, state
+from agent.search.tree import OutOfBudget, Policy, Tree
+from agent.search.walk import search
+from market.types import UNIT
 from storage.canonical import digest
-from storage.records import Observation, Phase
+from storage.records import Phase
 from strategies.belief import Belief, believe
-from strategies.features import Features
+from strategies.claims import LADDER
+from strategies.logistic import logistic
 from strategies.logit import logit, sigmoid
 from strategies.verification import Checked
 
 
-class History(Protocol):
-    """What may be read of the past; the store is one."""
-
-    async def observations(
-        self, source: str, *, as_of: datetime, window: int, seconds_left: tuple[int, int]
-    ) -> Sequence[Observation]:
-        """Rows of windows of this length that were over, with their outcome known, strictly before `as_of`."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a search came to. `arms` are P(YES) by rung of the evidence ladder, `failed` is the engine's complaint, and
-    `read` the digest of the `rows` of history that were looked at."""
+    """What a search came to. `verdicts` are the model's word on each visit's claim and on its opposite, `arms` P(YES)
+    by the rungs of the evidence ladder that take a search, `failed` the engine's complaint, and `read` the digest of
+    the `rows` of history that were looked at."""
 
     policy: str
     tree: Tree[Node]
-    verdicts: Mapping[int, float]
+    verdicts: Mapping[int, tuple[float, float]]
     path: tuple[Checked, ...]
     correction: Correction | None
     belief: Belief
@@ -56,16 +54,21 @@ class Forecast:
     picked: tuple[int, ...]
 
 
-async def forecast(
-    inputs: Inputs, features: Features, policy: Policy, engine: Engine, history: History, budget: Budget
-) -> Forecast:
+async def forecast(inputs: Inputs, entry: Gate, past: Past, policy: Policy, engine: Engine, budget: Budget) -> Forecast:
     """Think about one market. Never raises for a spent budget or a failing engine: the incumbent stands."""
-    settings, mid = inputs.settings, features.mid / 1e6
-    rows = await _rows(inputs, history)
-    past = Past(rows, features.buckets, inputs.seconds_left, policy.max_nodes, settings.rule.min_support)
+    settings, mid = inputs.settings, past.now.mid / UNIT
     asker = Asker(engine, budget)
-    proposals = Proposals(asker, past, settings)
-    tree = await search(Node(prompts.opening(features.buckets), 0), proposals.expand, proposals.judge, policy)
+    proposals = Proposals(asker, past, settings, entry.cost, inputs.learned.weight)
+    tree = await search(
+        Node(prompts.opening(past.buckets), 0),
+        proposals.expand,
+        proposals.judge,
+        policy,
+        chance=np.random.default_rng(_seed(inputs)),
+        answer=answer,
+        key=state,
+        worth=Worth(inputs, entry, past, budget).reason if entry.open and settings.frugal else lambda _: "",
+    )
     best = tree.incumbent()
     picked = tuple(tree.path(best)) if best is not None else ()
     nodes = [tree.visits[i].item for i in picked]
@@ -74,23 +77,62 @@ async def forecast(
     final = corrected(found, mended)
     belief = _believe(final, inputs)
     arms = {
-        "mid": mid,
         "search": sigmoid(logit(mid) + settings.shrink * unverified_odds(tree, policy.depth)),
-        "verify": _believe(found, inputs).probability(mid),
-        "correct": belief.probability(mid),
+        "verify": _believe(found, inputs).raw(mid),
+        "correct": belief.raw(mid),
+        "calibrate": belief.calibrated(mid),
     }
     words = await _words(asker, nodes, settings)
     verdicts = {i: p for i, v in enumerate(tree.visits) if (p := proposals.verdicts.get(v.item.prompt)) is not None}
+    rows = past.rows()
     return Forecast(
-        policy.name, tree, verdicts, final, mended, belief, arms, words, asker.failed, len(rows), digest(rows), picked
+        policy.name, tree, verdicts, final, mended, belief, arms, words, asker.failed, len(rows), past.digest(), picked
     )
 
 
-async def _rows(inputs: Inputs, history: History) -> Sequence[Observation]:
-    left, band = inputs.seconds_left, inputs.settings.band
-    return await history.observations(
-        inputs.source, as_of=inputs.as_of, window=inputs.market.seconds, seconds_left=(left - band, left + band)
-    )
+def unsearched(inputs: Inputs, past: Past) -> dict[str, float]:
+    """The arms of a decision without a search: on every rung above the baselines, the market's price."""
+    found = baselines(past)
+    mid = found["mid"]
+    return {**found, "search": mid, "verify": mid, "correct": mid, "calibrate": inputs.learned.calibration.applied(mid)}
+
+
+def baselines(past: Past) -> dict[str, float]:
+    """What needs no model: the market's mid, the diffusion where there is a reference price, and a logistic regression
+    of both on the windows before."""
+    mid, own = past.now.mid / UNIT, past.now.diffusion
+    found = {"mid": mid}
+    if own is not None:
+        found["diffusion"] = own
+    found["logistic"] = mid
+    if len(rows := past.rows()):
+        gap = 0.0 if own is None else logit(mid) - logit(own)
+        found["logistic"] = logistic(*past.log_odds(rows), mid=logit(mid), gap=gap)
+    return found
+
+
+def _seed(inputs: Inputs) -> int:
+    """Chance that is the same for the same decision, whatever was decided before it."""
+    return int(digest([inputs.settings.seed, inputs.market.id, inputs.as_of.isoformat()])[:12], 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """Ends a search when what the rungs to come could still add is worth less than their tokens."""
+
+    inputs: Inputs
+    entry: Gate
+    past: Past
+    budget: Budget
+
+    def reason(self, tree: Tree[Node]) -> str:
+        """ "not_worth_it", or empty."""
+        level = tree.deepest()
+        hopes = [any(f in self.past.hopes() for f in rung.features) for rung in LADDER]
+        left, total = sum(hopes[level:]), sum(hopes)
+        dollars = prize(self.inputs, self.entry) * left / max(total, 1)
+        next_batch = self.budget.tokens / max(1, len(tree.grown)) * self.budget.limits.token_price
+        return "not_worth_it" if dollars <= next_batch else ""
 
 
 def _believe(path: Sequence[Checked], inputs: Inputs) -> Belief:
@@ -100,8 +142,9 @@ def _believe(path: Sequence[Checked], inputs: Inputs) -> Belief:
         market_id=inputs.market.id,
         as_of=inputs.as_of,
         expires_at=min(inputs.market.closes_at, inputs.as_of + timedelta(seconds=settings.band)),
-        shrink=settings.shrink,
-        cap=settings.max_shift / settings.shrink,
+        shrink=inputs.learned.weight,
+        max_shift=settings.max_shift,
+        calibration=inputs.learned.calibration,
     )
 
 

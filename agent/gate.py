@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.inputs import Inputs
-from agent.search.tree import Policy
 from market.types import Book
 from strategies.edge import plausible_edge, taking_cost
 
@@ -60,15 +59,3 @@ def stale(inputs: Inputs) -> bool:
 
 THINKABLE = frozenset({"", "thin_history", "edge_below_costs"})
 """Gate reasons under which there still is a market to think about, for shadow searches."""
-
-
-WORTH_A_BEAM = 1.5
-"""Plausible edge over its cost from which the full policy is worth its tokens."""
-
-
-def allocate(entry: Gate, policy: Policy, *, frugal: bool) -> Policy:
-    """The search that a decision is worth: none (the gate), a greedy path where the edge in reach hardly pays for
-    itself, the full policy above. A shadow search keeps the full policy: it is there to be read."""
-    if not frugal or not entry.open or entry.plausible >= WORTH_A_BEAM * entry.cost:
-        return policy
-    return Policy.named("greedy", depth=policy.depth, branching=1, width=1, max_nodes=policy.max_nodes)

@@ -6,7 +6,8 @@ so a replay needs no feed and no exchange.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.budget import Limits
@@ -14,6 +15,7 @@ from agent.search.tree import Policy
 from market.fees import FeeSchedule
 from market.types import Book, Market
 from strategies.base import View
+from strategies.calibration import IDENTITY, Calibration
 from strategies.edge import EdgeRule
 from strategies.features import Features
 from strategies.sizing import Sizing
@@ -21,8 +23,11 @@ from strategies.sizing import Sizing
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to think; part of the run's identity. `band` is how far, in seconds to close, an analog may be; `frugal`
-    gives a decision only the search that the edge in reach is worth."""
+    """How to think; part of the run's identity. `band` is how far, in seconds to close, an analog may be, `embargo` how
+    long before now a window's outcome must have been known (None is one window's length), `fresh_for` how old the
+    newest analog may be, all in seconds; `analogs` is the most windows that are weighed, the nearest first. `external`
+    lets history judge; without it only the model's own word counts. `frugal` gives a decision only the search that the
+    edge in reach is worth."""
 
     policy: Policy
     limits: Limits
@@ -31,18 +36,45 @@ class Settings:
     shrink: float = 0.1
     max_shift: float = 0.3
     band: int = 60
+    embargo: int | None = None
+    fresh_for: float = 90 * 86_400.0
+    analogs: int = 400
     max_age: float = 15.0
+    external: bool = True
     self_verify: bool = True
     correct: bool = True
     shadow: bool = False
     answer_tokens: int = 16
     frugal: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Earned:
+    """What search came to in one kind of state: of `n` windows searched in it whose outcome is known, `found` had a
+    verified claim; `gain` is the log score gained over the mid, in nats a window, `sd` its standard deviation."""
+
+    n: int
+    found: int
+    gain: float
+    sd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the outcomes known so far have taught: the weight of verified leans, the calibration of what comes out, and
+    what search has earned by kind of state."""
+
+    weight: float
+    calibration: Calibration = IDENTITY
+    earned: Mapping[str, Earned] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """What was known at `as_of`. `source` names the history that may be read; `windows` counts the resolved past
-    windows in it. `blocked` is a reason not to look further (no book, stale, halted), or empty."""
+    windows in it. `blocked` is a reason not to look further (no book, stale, halted), or empty. `learned` is what
+    earlier outcomes taught."""
 
     market: Market
     as_of: datetime
@@ -57,6 +89,7 @@ class Inputs:
     windows: int
     blocked: str
     settings: Settings
+    learned: Learned
 
     def view(self) -> View | None:
         """The market as a strategy sees it; None without a book."""

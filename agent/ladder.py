@@ -1,7 +1,7 @@
 """The evidence ladder: what each part of the agent adds to the market's own price, on the same decisions.
 
 Every rung is a forecast of P(YES) made at the same instants. Losses are compared in pairs with the mid's, with
-block-bootstrap intervals. A rung that cannot be climbed on this data says why.
+block-bootstrap intervals over windows. A rung that cannot be climbed on this data says why.
 """
 
 from __future__ import annotations
@@ -11,21 +11,57 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent.thought import Thought
 from strategies.baselines import NO_DIFFUSION
 from strategies.logit import logit, sigmoid
 from strategies.score import Interval, block_interval, brier, cluster_means, days_for_verdict, log_score
 
+MID = "market mid"
+
 
 @dataclass(frozen=True, slots=True)
-class Arm:
-    """Forecasts of one rung by decision id, and what they took. `note` explains an empty or an odd one."""
+class Rung:
+    """Where a rung's forecasts stand: `run` is the label of the run that holds them, `arm` their name in its
+    decisions. Baselines cost nothing; the rungs of one search share its cost."""
 
     name: str
-    forecasts: Mapping[str, float]
+    run: str
+    arm: str
+    costs: bool = True
+
+
+RUNGS = (
+    Rung(MID, "agent", "mid", costs=False),
+    Rung("diffusion", "agent", "diffusion", costs=False),
+    Rung("logistic", "agent", "logistic", costs=False),
+    Rung("model greedy", "arm:greedy", "search"),
+    Rung("+ search", "arm:search", "search"),
+    Rung("+ verify", "agent", "verify"),
+    Rung("+ correct", "agent", "correct"),
+    Rung("+ calibrate", "agent", "calibrate"),
+    Rung("placebo: shuffled", "arm:shuffled", "correct"),
+    Rung("placebo: claims", "arm:random", "correct"),
+    Rung("placebo: search", "arm:random", "search"),
+)
+"""From the bottom. `arm:` runs think about the agent's own inputs again: the model without a tree or without history,
+with outcomes of other windows, or with chance in the place of the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one decision took."""
+
     tokens: int = 0
     dollars: float = 0.0
     milliseconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Arm:
+    """Forecasts of one rung by decision, and what each took. `note` explains an empty or an odd one."""
+
+    name: str
+    forecasts: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, Cost] = field(default_factory=dict)
     note: str = ""
 
 
@@ -36,6 +72,7 @@ class LadderRung:
 
     name: str
     n: int
+    windows: int = 0
     brier: float | None = None
     log_score: float | None = None
     gain: Interval | None = None
@@ -46,56 +83,49 @@ class LadderRung:
     note: str = ""
 
 
-def no_diffusion() -> Arm:
-    """The rung that book-only data cannot climb."""
-    return Arm("diffusion", {}, note=NO_DIFFUSION)
-
-
-def ladder(
-    arms: Sequence[Arm], outcomes: Mapping[str, float], windows: Mapping[str, str], *, per_day: float
-) -> list[LadderRung]:
-    """Score every arm on the decisions whose outcome is known and which the first arm (the mid) forecast.
-
-    `windows` names each decision's market: decisions that share an outcome are drawn together and count as one
-    observation of a gain. `per_day` is how many decisions a day brings.
-    """
-    if not arms:
-        raise ValueError("a ladder needs at least the mid")
-    mid = arms[0]
-    scored = [d for d in windows if d in outcomes and d in mid.forecasts]
-    truth = Truth(outcomes, windows, per_day * len({windows[d] for d in scored}) / max(1, len(scored)))
-    return [_rung(arm, mid, scored, truth) for arm in arms]
-
-
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What happened, in which window, and how many windows a day brings."""
+    """What YES paid, by decision, and each decision's window, windows in order of time; `per_day` is how many
+    decisions a day brings. Decisions that share an outcome are drawn together and count as one observation."""
 
     outcomes: Mapping[str, float]
     windows: Mapping[str, str]
     per_day: float
 
 
+def ladder(arms: Sequence[Arm], truth: Truth) -> list[LadderRung]:
+    """Score every arm on the decisions whose outcome is known and which the first arm (the mid) forecast."""
+    if not arms:
+        raise ValueError("a ladder needs at least the mid")
+    mid = arms[0]
+    scored = [d for d in truth.windows if d in truth.outcomes and d in mid.forecasts]
+    per_day = truth.per_day * len({truth.windows[d] for d in scored}) / max(1, len(scored))
+    return [_rung(arm, mid, scored, Truth(truth.outcomes, truth.windows, per_day)) for arm in arms]
+
+
 def _rung(arm: Arm, mid: Arm, scored: Sequence[str], truth: Truth) -> LadderRung:
     ids = [d for d in scored if d in arm.forecasts]
     if not ids:
-        return LadderRung(arm.name, 0, note=arm.note or "no forecast")
+        note = NO_DIFFUSION if arm.name == "diffusion" else "no forecast"
+        return LadderRung(arm.name, 0, note=arm.note or note)
     y = [truth.outcomes[d] for d in ids]
     within = [truth.windows[d] for d in ids]
     p = [arm.forecasts[d] for d in ids]
     own = log_score(p, y)
     gains = log_score([mid.forecasts[d] for d in ids], y) - own
     moved = bool(np.any(gains != 0))
-    made = max(len(arm.forecasts), 1)
+    spent = [arm.costs.get(d, Cost()) for d in arm.forecasts]
+    windows = len(set(within))
     return LadderRung(
         name=arm.name,
         n=len(ids),
+        windows=windows,
         brier=float(brier(p, y).mean()),
         log_score=float(own.mean()),
-        gain=block_interval(gains, within) if moved else Interval(0.0, 0.0, 0.0),
-        tokens=arm.tokens / made,
-        dollars=arm.dollars / made,
-        milliseconds=arm.milliseconds / made,
+        gain=block_interval(gains, within, block=round(windows ** (1 / 3))) if moved else Interval(0.0, 0.0, 0.0),
+        tokens=sum(c.tokens for c in spent) / len(spent),
+        dollars=sum(c.dollars for c in spent) / len(spent),
+        milliseconds=sum(c.milliseconds for c in spent) / len(spent),
         days=days_for_verdict(cluster_means(gains, within), per_day=truth.per_day),
         note=arm.note or ("" if moved or arm is mid else "never differs from the mid"),
     )
@@ -109,27 +139,3 @@ def constant_lean(arm: Arm, mid: Arm) -> Arm:
     mean = sum(leans) / len(leans) if leans else 0.0
     leaning = {d: sigmoid(logit(mid.forecasts[d]) + mean) for d in both}
     return Arm("placebo: constant", leaning, note=f"the mean lean of {arm.name} ({mean:+.3f} log-odds), everywhere")
-
-
-@dataclass(slots=True)
-class Gathering:
-    """Collects one rung's forecasts while decisions are thought through again."""
-
-    name: str
-    key: str
-    forecasts: dict[str, float] = field(default_factory=dict)
-    tokens: int = 0
-    dollars: float = 0.0
-    milliseconds: float = 0.0
-
-    def add(self, decision_id: str, thought: Thought) -> None:
-        """Take the rung's forecast of one decision; a decision that was not searched forecasts the mid."""
-        if thought.mid is None:
-            return
-        self.forecasts[decision_id] = thought.forecast.arms[self.key] if thought.forecast else thought.mid
-        self.tokens += thought.budget.tokens
-        self.dollars += thought.budget.dollars
-        self.milliseconds += sum(r.milliseconds for r in thought.ledger)
-
-    def arm(self) -> Arm:
-        return Arm(self.name, self.forecasts, self.tokens, self.dollars, self.milliseconds)

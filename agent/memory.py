@@ -9,16 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from market.feed import Bar, Feed
+from agent.experience import Experience
+from agent.inputs import Settings
+from agent.past import embargo_of, scaled
+from market.feed import Bar, Feed, ReferencePrices
 from market.types import UNIT, Market, PayoutSource, Resolution
 from storage.records import Observation
 from storage.store import RunLog, Store
-from strategies.features import LOOKBACK, STEP, features
+from strategies.baselines import VOLATILITY_SPAN
+from strategies.features import LOOKBACK, STEP, ReferenceView, features
+from strategies.reference import reference_view
 
 RESOLUTIONS = (STEP, 60, 300)
 """Seconds per bar of the price histories that are kept."""
 GRID = 30
-"""Seconds between the observations kept of a finished window."""
+"""Seconds between the observations kept of a finished window, where the feed can be asked at any instant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,9 @@ class Memory:
 
     store: Store
     feed: Feed
+    prices: ReferencePrices
     source: str
+    experience: Experience
 
     async def record(self, market: Market, until: datetime, span: timedelta) -> None:
         """Keep the bars of the last `span` at every resolution."""
@@ -40,14 +47,21 @@ class Memory:
         """The bars that features look at."""
         return await self.store.bars(self.source, market.id, STEP, as_of=as_of, limit=LOOKBACK)
 
-    async def windows(self, market: Market, as_of: datetime, seconds_left: tuple[int, int]) -> int:
-        """How many finished windows of this length history holds around this time to close."""
-        rows = await self.store.observations(self.source, as_of=as_of, window=market.seconds, seconds_left=seconds_left)
-        return len({r.market_id for r in rows})
+    async def reference(self, market: Market, as_of: datetime) -> ReferenceView | None:
+        """What the reference price says of a window; None where there is no such price."""
+        ticks = await self.prices.reference(market.id, as_of - VOLATILITY_SPAN, as_of)
+        return reference_view(market, ticks, as_of)
+
+    async def windows(self, market: Market, as_of: datetime, band: tuple[int, int], settings: Settings) -> int:
+        """How many finished windows of this length may be looked at around this time to close."""
+        wait = embargo_of(settings, market.seconds)
+        past = await self.store.past(self.source, as_of=as_of, window=market.seconds, embargo=wait)
+        return len(past.around(band))
 
     async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
         """Write an outcome to the run's log, and what the window looked like on its way to the history."""
         await log.outcome(market.id, resolution, at)
+        self.experience.ended(resolution)
         if resolution.payout is None:
             return
         await self.record(market, market.closes_at, market.closes_at - market.opens_at + timedelta(seconds=300))
@@ -57,14 +71,22 @@ class Memory:
     async def _observations(self, market: Market, resolution: Resolution) -> list[Observation]:
         limit = LOOKBACK + market.seconds // STEP
         bars = await self.store.bars(self.source, market.id, STEP, as_of=market.closes_at, limit=limit)
-        rows = [self._observation(market, resolution, bars, left) for left in range(GRID, market.seconds + 1, GRID)]
+        rows = [await self._observation(market, resolution, bars, left) for left in self._kept(market)]
         return [r for r in rows if r is not None]
 
-    def _observation(
+    def _kept(self, market: Market) -> list[int]:
+        """Seconds to the close at which a window is remembered: where decisions about its like are taken."""
+        if not self.feed.info.instants:
+            return list(range(GRID, market.seconds + 1, GRID))
+        inside = [at for at in self.feed.info.instants if market.opens_at <= at < market.closes_at]
+        return [int((market.closes_at - at).total_seconds()) for at in inside]
+
+    async def _observation(
         self, market: Market, resolution: Resolution, bars: Sequence[Bar], left: int
     ) -> Observation | None:
         at = market.closes_at - timedelta(seconds=left)
-        seen = features([b for b in bars if b.at <= at], left, market.seconds)
+        reference = await self.reference(market, at)
+        seen = features([b for b in bars if b.at <= at], left, market.seconds, reference)
         if seen is None or resolution.payout is None:
             return None
         return Observation(
@@ -77,4 +99,5 @@ class Memory:
             payout=int(resolution.payout * UNIT),
             known_at=resolution.known_at,
             official=resolution.source is PayoutSource.OFFICIAL,
+            state=scaled(seen),
         )

@@ -71,6 +71,16 @@ def line(claim: Claim) -> tuple[str, ...]:
     return (f" {claim.feature}", f" {claim.bucket}", f" {claim.effect}")
 
 
+_OPPOSITE = {Effect.UP: Effect.DOWN, Effect.DOWN: Effect.UP}
+
+
+def opposed(prompt: Prompt, claim: Claim) -> Prompt | None:
+    """The same line with the opposite effect; None for a claim that has no opposite. `prompt` ends with the claim."""
+    if claim.decides or claim.effect not in _OPPOSITE:
+        return None
+    return Prompt((*prompt.segments[:-1], f" {_OPPOSITE[claim.effect]}"))
+
+
 def verdict(prompt: Prompt) -> Prompt:
     """Ask, after a claim, whether it holds: one token more."""
     return prompt.then("?")
@@ -82,10 +92,12 @@ VERDICTS = (" yes", " no")
 def finding(prompt: Prompt, checked: Checked, now: str) -> Prompt:
     """State a concrete fault found in the last claim, so that it may be replaced."""
     claim, evidence = checked.claim, checked.evidence
+    said = {
+        Finding.FALSE_NOW: f"{claim.feature} is {now} now",
+        Finding.INCONSISTENT: "up and down cannot both hold",
+    }.get(checked.finding or Finding.WRONG_SIGN)
     history = "up" if evidence.posterior > evidence.base_rate else "down"
-    false_now = checked.finding is Finding.FALSE_NOW
-    said = f"{claim.feature} is {now} now" if false_now else f"history says {history}"
-    return prompt.then(f"\nwrong: {said}. replace:\n")
+    return prompt.then(f"\nwrong: {said or f'history says {history}'}. replace:\n")
 
 
 def summary(prompt: Prompt) -> Prompt:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from agent.app import RunResult, database_url
 from agent.config import Config
-from agent.ladder import Arm, constant_lean, ladder, no_diffusion
-from agent.summary import Summary, TraderLine, arms, funnel, latency, money, outcomes, tokens, windows
+from agent.cost import Cost, Prices, Rhythm, cost
+from agent.evidence import PER_DAY, climb
+from agent.summary import Summary, TraderLine, funnel, latency, money, tokens
 from market.types import Resolution
-from storage.records import RecordKind, Run
+from storage.records import LedgerRow, Record, RecordKind, Run
 from storage.store import Store, open_store
-
-PER_DAY = 288.0
-"""Five-minute decisions a day on one market."""
 
 
 async def summarise(config: Config, outcome: RunResult) -> Summary:
@@ -21,21 +19,12 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
     async with open_store(database_url(config), read_only=True) as store:
         run = outcome.run
         decisions = await store.records(run.id, RecordKind.DECISION)
-        resolutions = await _resolutions(store, run)
         fills = await store.fills(run.id)
         ledger = await store.ledger(run.id)
         intents = {i.order_id: i.decision_id for i in await store.intents(run.id)}
-        spent = {
-            d: (
-                sum(r.prompt + r.generated for r in rows),
-                sum(r.micro_usd for r in rows) / 1e6,
-                sum(r.milliseconds for r in rows),
-            )
-            for d, rows in ledger.items()
-        }
         rows = [r for per in ledger.values() for r in per]
         timings = await store.timings(run.id)
-        climbed = _ordered(arms(decisions, spent), outcome.arms, reference=bool(run.manifest["has_reference"]))
+        climbed = await climb(store, [run])
         lines = [await _trader(store, "agent", run, "")]
         lines += [await _trader(store, s.name, r, _note(s.name)) for s, r in outcome.baselines]
         return Summary(
@@ -50,21 +39,28 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
             tokens=tokens(rows),
             engine_tokens=outcome.used.charged,
             dollars=sum(r.micro_usd for r in rows) / 1e6,
+            cost=_cost(config, decisions, ledger, timings, outcome.energy),
             latencies=(
                 latency("decision", [t["observe"] + t["think"] for t in timings.values()]),
                 latency("tick to order", outcome.ticks, config.edge.latency_limit * 1e3),
             ),
-            ladder=tuple(ladder(climbed, outcomes(decisions, resolutions), windows(decisions), per_day=PER_DAY)),
+            ladder=tuple(climbed),
             halted=outcome.halted,
         )
 
 
-def _ordered(own: list[Arm], extra: tuple[Arm, ...], *, reference: bool) -> list[Arm]:
-    """The ladder from the bottom: mid, diffusion, greedy, search, verify, correct, placebos."""
-    mid, search, *verified = own
-    greedy, *placebos = extra
-    unclimbed = [] if reference else [no_diffusion()]
-    return [mid, *unclimbed, greedy, search, *verified, *placebos, constant_lean(search, mid)]
+def _cost(
+    config: Config,
+    decisions: Sequence[Record],
+    ledger: Mapping[str, Sequence[LedgerRow]],
+    timings: Mapping[str, Mapping[str, float]],
+    energy: str,
+) -> Cost:
+    """As many markets at a time as there were decisions at one instant, on the average."""
+    priced = config.edge.cost
+    markets = len(decisions) / max(len({d.at for d in decisions}), 1)
+    prices = Prices(priced.token_price, priced.kwh_price, priced.watts)
+    return cost(ledger, timings, Rhythm(PER_DAY, markets), prices, energy)
 
 
 def _listed(value: object) -> list[object]:

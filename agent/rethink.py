@@ -6,15 +6,17 @@ Needs the record and the history as of then; no feed, no exchange, no model for 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from agent.budget import Electricity
 from agent.inputs import Inputs, Settings
 from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordedCall, ReplayEngine
+from agent.past import History
 from agent.thought import Thought, think, written
 from market.errors import Drift
 from storage.canonical import Json, plain
@@ -51,7 +53,7 @@ async def replay(store: Store, record: Record) -> Replayed:
     inputs = await inputs_of(store, record)
     engine = ReplayEngine(await _answers(store, record), _NO_MODEL, _RECORDED)
     try:
-        again = await think(inputs, engine, store)
+        again = await think(inputs, engine, store, stops=_stops(record))
     except Drift as drift:
         return Replayed(record.key, (str(drift),))
     found = differences(_thought(record), written(again).body)
@@ -77,9 +79,18 @@ async def _reorder(store: Store, thought: Thought, intent: Record) -> list[str]:
     return differences(was, now, f"order {intent.key}")
 
 
-async def rethink(store: Store, record: Record, engine: Engine, settings: Settings) -> Thought:
-    """The same inputs, thought about by another engine or with other settings: an arm of the ladder."""
-    return await think(replace(await inputs_of(store, record), settings=settings), engine, store)
+async def rethink(
+    store: Store,
+    record: Record,
+    engine: Engine,
+    settings: Callable[[Settings], Settings],
+    history: History,
+    electricity: Electricity | None = None,
+) -> Thought:
+    """The same inputs, thought about by another engine, with other settings or another history."""
+    inputs = await inputs_of(store, record)
+    inputs = replace(inputs, settings=settings(inputs.settings))
+    return await think(inputs, engine, history, electricity=electricity)
 
 
 async def _answers(store: Store, record: Record) -> list[RecordedCall]:
@@ -89,6 +100,12 @@ async def _answers(store: Store, record: Record) -> list[RecordedCall]:
     if missing:
         raise Drift(f"{len(missing)} recorded answers of decision {record.key} are missing from the database.")
     return [RecordedCall.from_json(json.loads(found[h].text)) for h in hashes]
+
+
+def _stops(record: Record) -> dict[int, str]:
+    """Reservations that a clock or a meter refused while the decision was made."""
+    found: Any = _thought(record).get("stops") or ()
+    return {int(number): str(what) for number, what in found}
 
 
 def _thought(record: Record) -> Mapping[str, Json]:

@@ -1,13 +1,14 @@
-"""A session: walk the five-minute slots of a feed, let a trader think at each and watch the books in between.
+"""A session: walk the slots of a schedule, let a trader think at each and watch the books in between.
 
 Live, paper and backtest differ in the clock and the feed they hand in; this loop cannot tell.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import count, pairwise
 from typing import Protocol
 
 from agent.desk import Desk
@@ -37,8 +38,9 @@ class Trader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Slots every `cadence` on the grid of the wall clock, moved by `offset`, from `begins` up to but not at `ends`; at
-    most `cycles` slots with an open market. A slot that starts more than `grace` late is recorded as missed."""
+    """Slots every `cadence` on the grid of the wall clock, moved by `offset`, or at `instants` where those are given;
+    from `begins` up to but not at `ends`; at most `cycles` slots with an open market. A slot that starts more than
+    `grace` late is recorded as missed."""
 
     begins: datetime
     ends: datetime | None
@@ -46,10 +48,29 @@ class Schedule:
     offset: timedelta = timedelta(0)
     cycles: int | None = None
     grace: timedelta = timedelta(seconds=30)
+    instants: tuple[datetime, ...] | None = None
 
     def first(self) -> datetime:
-        """The first slot at or after `begins`."""
-        return EPOCH + self.offset - (EPOCH + self.offset - self.begins) // self.cadence * self.cadence
+        """The first slot, or `begins` where there is none."""
+        return next(self.slots(), (self.begins, self.begins))[0]
+
+    def slots(self) -> Iterator[tuple[datetime, datetime]]:
+        """Each slot and the end of its watch: the next slot, and after the last of the `instants` the usual cadence."""
+        for slot, following in pairwise(self._instants()):
+            if self.ends is not None and slot >= self.ends:
+                return
+            yield slot, following
+
+    def _instants(self) -> Iterator[datetime]:
+        """Slots from `begins` on, and one instant more than there are slots."""
+        if self.instants is None:
+            # Floor division of the negative distance finds the first point of the grid at or after `begins`.
+            first = EPOCH + self.offset - (EPOCH + self.offset - self.begins) // self.cadence * self.cadence
+            yield from (first + n * self.cadence for n in count())
+            return
+        slots = [at for at in sorted(set(self.instants)) if at >= self.begins]
+        yield from slots
+        yield from (at + self.cadence for at in slots[-1:])
 
 
 @dataclass(slots=True)
@@ -68,7 +89,8 @@ class Session:
     async def run(self) -> None:
         """Every slot in order, then the settlement of what is left."""
         done = 0
-        async for slot in self._slots():
+        for slot, following in self.schedule.slots():
+            await self.clock.wait_until(slot)
             await self._close_books(slot)
             markets = await self.feed.markets(slot)
             if not markets:
@@ -76,18 +98,11 @@ class Session:
             self.open |= {m.id: m for m in markets}
             self.desk.bus.publish(CycleStarted(at=slot, markets=len(markets)))
             await self.trader.cycle(slot, markets, self._lateness(slot))
-            await self._watch(slot, slot + self.schedule.cadence)
+            await self._watch(slot, following)
             done += 1
             if self.schedule.cycles is not None and done >= self.schedule.cycles:
                 break
         await self._finish()
-
-    async def _slots(self) -> AsyncIterator[datetime]:
-        slot = self.schedule.first()
-        while self.schedule.ends is None or slot < self.schedule.ends:
-            await self.clock.wait_until(slot)
-            yield slot
-            slot += self.schedule.cadence
 
     def _lateness(self, slot: datetime) -> str:
         """A clock that jumped forward missed the slot; one that was set back must not act on it twice."""

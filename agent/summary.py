@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from agent.ladder import Arm, LadderRung
+from agent.cost import Cost
+from agent.ladder import LadderRung
 from market.types import Evidence, Fill, Micro, Resolution, Settlement, Side, notional
 from storage.records import LedgerRow, Record
 
@@ -83,6 +84,7 @@ class Summary:
     tokens: Mapping[str, int]
     engine_tokens: int
     dollars: float
+    cost: Cost
     latencies: tuple[Latency, ...]
     ladder: tuple[LadderRung, ...]
     halted: str = ""
@@ -163,46 +165,3 @@ def latency(name: str, milliseconds: Sequence[float], limit: float | None = None
     p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
     over = sum(1 for m in ordered if limit is not None and m > limit)
     return Latency(name, len(ordered), p50, p99, limit, over)
-
-
-def arms(decisions: Sequence[Record], spent: Mapping[str, tuple[int, float, float]]) -> list[Arm]:
-    """The rungs that the run's own decisions hold: mid, search, verify, correct.
-
-    `spent` is (tokens, dollars, milliseconds) by decision id; the verifying and correcting rungs come with the search,
-    so they carry its cost.
-    """
-    names = {"mid": "market mid", "search": "+ search", "verify": "+ verify", "correct": "+ correct"}
-    total = tuple(map(sum, zip(*spent.values(), strict=True))) if spent else (0, 0.0, 0.0)
-    found = []
-    for key, name in names.items():
-        forecasts = {d.key: p for d in decisions if (p := _arm(_thought(d), key)) is not None}
-        cost = (0, 0.0, 0.0) if key == "mid" else total
-        found.append(Arm(name, forecasts, int(cost[0]), float(cost[1]), float(cost[2])))
-    return found
-
-
-def _arm(thought: Mapping[str, Any], key: str) -> float | None:
-    """A decision that was not searched forecast the mid on every rung."""
-    if thought["mid"] is None:
-        return None
-    return float(thought["search"]["arms"][key] if thought["search"] else thought["mid"])
-
-
-def outcomes(decisions: Sequence[Record], resolutions: Mapping[str, Resolution]) -> dict[str, float]:
-    """What YES paid, by decision id, for decisions whose market resolved."""
-    found = {}
-    for d in decisions:
-        market: Any = d.body["market"]
-        resolution = resolutions.get(str(market["id"]))
-        if resolution is not None and resolution.payout is not None:
-            found[d.key] = float(resolution.payout)
-    return found
-
-
-def windows(decisions: Sequence[Record]) -> dict[str, str]:
-    """The market of each decision, those of one market together and in order."""
-    found: dict[str, list[str]] = {}
-    for d in decisions:
-        market: Any = d.body["market"]
-        found.setdefault(str(market["id"]), []).append(d.key)
-    return {key: market for market, keys in found.items() for key in keys}

@@ -1,19 +1,24 @@
 """One decision from its inputs, and the record it leaves: gate, forecast, decide. The same for every mode and replay.
 
-`think` depends on nothing but its arguments: the same inputs, answers and history give the same thought, to the byte.
+`think` depends on nothing but its arguments: the same inputs, answers, history and stops give the same thought, to the
+byte. Where the deadline is counted in tokens there are no stops by a clock or a meter, and nothing that is measured
+changes a thought.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agent.budget import Budget, charged
-from agent.forecast import Forecast, History, forecast
-from agent.gate import THINKABLE, Gate, allocate, gate
+from agent.allocation import allocate
+from agent.budget import Budget, Electricity, charged
+from agent.forecast import Forecast, baselines, forecast, unsearched
+from agent.gate import THINKABLE, Gate, gate
 from agent.inputs import Inputs
 from agent.llm.engine import Engine
+from agent.past import History, Past, look_back
+from agent.search.tree import Policy
 from market.errors import EngineUnavailable
 from storage.canonical import Json, plain
 from storage.records import LedgerRow, StoredObject
@@ -25,7 +30,8 @@ from strategies.verification import Checked
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A decision before anything is done about it. `wish` is an order, `reason` why there is one or none."""
+    """A decision before anything is done about it. `wish` is an order, `reason` why there is one or none; `arms` are
+    P(YES) by rung of the evidence ladder, searched or not, empty where no price was seen."""
 
     inputs: Inputs
     gate: Gate
@@ -33,6 +39,7 @@ class Thought:
     wish: Wish | None
     reason: str
     budget: Budget
+    arms: Mapping[str, float]
 
     @property
     def action(self) -> str:
@@ -51,27 +58,53 @@ class Thought:
 
     @property
     def probability(self) -> float | None:
-        """The agent's P(YES): the belief's where there was one, else the market's."""
-        return self.mid if self.forecast is None or self.mid is None else self.forecast.arms["correct"]
+        """The agent's P(YES), calibrated: the belief's where there was one, else the market's."""
+        return self.arms.get("calibrate")
 
     @property
     def ledger(self) -> tuple[LedgerRow, ...]:
         return self.budget.ledger()
 
 
-async def think(inputs: Inputs, engine: Engine, history: History) -> Thought:
-    """Gate, search where it is worth it (or shadow search for the log), and decide."""
-    budget = Budget(inputs.settings.limits)
+async def think(
+    inputs: Inputs,
+    engine: Engine,
+    history: History,
+    *,
+    electricity: Electricity | None = None,
+    stops: Mapping[int, str] | None = None,
+) -> Thought:
+    """Gate, search where it is worth it (or shadow search for the log), and decide.
+
+    `stops` are a recorded decision's, when that is thought through again. `electricity` measures, and on a feed whose
+    deadline is counted in seconds it may end the search.
+    """
+    budget = Budget(inputs.settings.limits, electricity=electricity, replayed=stops)
     entry = gate(inputs)
+    if inputs.features is None:
+        return Thought(inputs, entry, None, None, entry.reason, budget, {})
+    past = await look_back(inputs, inputs.features, history, inputs.settings.policy.max_nodes)
     shadow = inputs.settings.shadow and entry.reason in THINKABLE
-    if inputs.features is None or not (entry.open or shadow):
-        return Thought(inputs, entry, None, None, entry.reason, budget)
+    policy = allocate(inputs, entry)
+    if reason := _idle(inputs, entry, policy, past, shadow=shadow):
+        return Thought(inputs, entry, None, None, reason, budget, unsearched(inputs, past))
     with suppress(EngineUnavailable):  # an engine that is gone says so again when it is asked
         await engine.forget()
-    policy = allocate(entry, inputs.settings.policy, frugal=inputs.settings.frugal)
-    made = await forecast(inputs, inputs.features, policy, engine, history, budget)
+    made = await forecast(inputs, entry, past, policy or inputs.settings.policy, engine, budget)
+    budget.close()
     wish, reason = _decide(inputs, entry, made)
-    return Thought(inputs, entry, made, wish, reason, budget)
+    return Thought(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms})
+
+
+def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Past, *, shadow: bool) -> str:
+    """Why there is no search: the gate is shut, no search is worth its tokens, or none could find anything."""
+    if shadow:
+        return ""
+    if not entry.open:
+        return entry.reason
+    if policy is None:
+        return "search_not_worth_it"
+    return "nothing_to_verify" if inputs.settings.frugal and not past.hopes() else ""
 
 
 def _decide(inputs: Inputs, entry: Gate, made: Forecast) -> tuple[Wish | None, str]:
@@ -105,9 +138,11 @@ def written(thought: Thought) -> Written:
         "mid": thought.mid,
         "probability": thought.probability,
         "features": plain(thought.inputs.features.buckets) if thought.inputs.features else None,
+        "arms": plain(thought.arms),
         "edge": _edge(thought),
         "search": _search(thought.forecast, nodes) if thought.forecast else None,
         "tokens": charged(thought.budget.spent),
+        "stops": plain(sorted(thought.budget.stops.items())) or None,
         "action": thought.action,
         "reason": thought.reason,
         "wish": plain(thought.wish),
@@ -137,7 +172,6 @@ def _search(made: Forecast, nodes: Sequence[StoredObject]) -> Json:
         "path": [_claim(c) for c in made.path],
         "correction": plain(made.correction),
         "belief": plain(made.belief),
-        "arms": plain(made.arms),
         "words": made.words,
     }
 
@@ -166,7 +200,7 @@ def _nodes(made: Forecast) -> list[StoredObject]:
             "depth": visit.depth,
             "prior": node.prior,
             "odds": node.odds,
-            "verdict_p": made.verdicts.get(i),
+            "verdict_p": plain(made.verdicts.get(i)),
             "value": visit.value,
             **(_fields(node.checked) if node.checked else {}),
         }

@@ -39,7 +39,9 @@ class AgentTrader:
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         for market in markets:
-            self._stand(market, await run_cycle(self.ports, market, slot, blocked))
+            decided = await run_cycle(self.ports, market, slot, blocked)
+            self.ports.memory.experience.decided(market.id, decided.thought)
+            self._stand(market, decided)
 
     def _stand(self, market: Market, decided: Decided) -> None:
         self.standing.pop(market.id, None)

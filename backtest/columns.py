@@ -14,6 +14,7 @@ from itertools import repeat
 import numpy as np
 import numpy.typing as npt
 
+from backtest.reference import ReferenceSeries
 from market.clock import from_ms, to_ms
 from market.types import Book, Level, Market, Resolution, micro
 
@@ -74,7 +75,8 @@ class Ladder:
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
     """Everything recorded of one market, as YES books. `received` never decreases; both times are (n,) milliseconds
-    since 1970. `resolution` is how it ended, None where the recording does not say anything."""
+    since 1970. `resolution` is how it ended, None where the recording does not say anything. `reference` is the price
+    series behind the question, one object for all markets of a recording; None where there is none."""
 
     market: Market
     received: Int64
@@ -82,6 +84,7 @@ class Recording:
     bids: Ladder
     asks: Ladder
     resolution: Resolution | None = None
+    reference: ReferenceSeries | None = None
 
     def __len__(self) -> int:
         return len(self.received)
@@ -97,10 +100,17 @@ class Recording:
             bids=self.bids.rows(end),
             asks=self.asks.rows(end),
             resolution=self.resolution if known else None,
+            reference=None if self.reference is None else self.reference.until(milliseconds),
         )
 
     @classmethod
-    def of(cls, market: Market, books: Sequence[Book], resolution: Resolution | None = None) -> Recording:
+    def of(
+        cls,
+        market: Market,
+        books: Sequence[Book],
+        resolution: Resolution | None = None,
+        reference: ReferenceSeries | None = None,
+    ) -> Recording:
         """From YES books in order of receipt."""
         received = np.array([to_ms(b.received_at) for b in books], np.int64)
         if np.any(np.diff(received) < 0):
@@ -112,6 +122,7 @@ class Recording:
             Ladder.of([b.bids for b in books]),
             Ladder.of([b.asks for b in books]),
             resolution,
+            reference,
         )
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
 from backtest.columns import Bookshelf, Int64, Ladder, Recording
+from backtest.reference import ReferenceSeries
 from market.clock import from_ms, to_ms
-from market.feed import Bar, FeedInfo
+from market.feed import Bar, FeedInfo, ReferenceTick
 from market.types import Book, Market, Resolution
 from storage.canonical import canonical
 
@@ -31,6 +33,7 @@ def _feed_bytes(digest: hashlib._Hash, values: npt.NDArray[np.int64] | npt.NDArr
 def fingerprint(recordings: Sequence[Recording]) -> str:
     """SHA-256 over all that is recorded, whatever the order of loading and the width of the padding."""
     digest = hashlib.sha256()
+    series = {id(s): _series_digest(s) for r in recordings if (s := r.reference) is not None}
     for one in sorted(recordings, key=lambda r: r.market.id):
         digest.update(canonical([one.market, one.resolution, len(one)]).encode())
         for times in (one.received, one.at):
@@ -39,7 +42,17 @@ def fingerprint(recordings: Sequence[Recording]) -> str:
             _feed_bytes(digest, side.count)
             _feed_bytes(digest, side.price[side.present])
             _feed_bytes(digest, side.size[side.present])
+        if one.reference is not None:
+            digest.update(series[id(one.reference)])
     return digest.hexdigest()
+
+
+def _series_digest(series: ReferenceSeries) -> bytes:
+    """Made once however many markets share the series."""
+    digest = hashlib.sha256(b"reference")
+    for column in (series.received, series.at, series.whole, series.fraction):
+        _feed_bytes(digest, column)
+    return digest.digest()
 
 
 def _span(recordings: Sequence[Recording]) -> tuple[datetime | None, datetime | None]:
@@ -52,9 +65,10 @@ def _span(recordings: Sequence[Recording]) -> tuple[datetime | None, datetime | 
 
 
 class ReplayFeed:
-    """Recorded markets. An unknown market has no books, no bars and no resolution.
+    """Recorded markets, and their reference prices where the recording has them: a `Feed` and `ReferencePrices`.
 
-    `info.ends` is the last instant at which anything new is learnt, outcomes included.
+    An unknown market has no books, no bars, no ticks and no resolution. `info.ends` is the last instant at which
+    anything new is learnt about a market, outcomes included.
     """
 
     def __init__(
@@ -63,8 +77,8 @@ class ReplayFeed:
         recordings: Iterable[Recording],
         *,
         notes: Sequence[str] = (),
-        has_reference: bool = False,
         has_trades: bool = False,
+        instants: Sequence[datetime] = (),
     ) -> None:
         ordered = sorted(recordings, key=lambda r: (r.market.opens_at, r.market.id))
         self._recordings = {r.market.id: r for r in ordered}
@@ -72,7 +86,16 @@ class ReplayFeed:
             raise ValueError("two recordings of one market")
         self._shelves: OrderedDict[str, Bookshelf] = OrderedDict()
         begins, ends = _span(ordered)
-        self._info = FeedInfo(name, fingerprint(ordered), begins, ends, has_reference, has_trades, tuple(notes))
+        self._info = FeedInfo(
+            name,
+            fingerprint(ordered),
+            begins,
+            ends,
+            has_reference=any(r.reference is not None for r in ordered),
+            has_trades=has_trades,
+            notes=tuple(notes),
+            instants=tuple(instants),
+        )
 
     @property
     def info(self) -> FeedInfo:
@@ -90,13 +113,14 @@ class ReplayFeed:
 
     def truncated(self, at: datetime) -> ReplayFeed:
         """This feed as if the recording had stopped at `at`: for showing that no answer needs what came later."""
-        info = self._info
+        info, stop = self._info, to_ms(at)
+        series = {id(s): s.until(stop) for r in self._recordings.values() if (s := r.reference) is not None}
         return ReplayFeed(
             info.name,
-            [r.until(to_ms(at)) for r in self._recordings.values()],
+            [replace(r.until(stop), reference=series.get(id(r.reference))) for r in self._recordings.values()],
             notes=info.notes,
-            has_reference=info.has_reference,
             has_trades=info.has_trades,
+            instants=[i for i in info.instants if i <= at],
         )
 
     async def markets(self, at: datetime) -> Sequence[Market]:
@@ -130,6 +154,12 @@ class ReplayFeed:
         if one is None or one.resolution is None or one.resolution.known_at > at:
             return None
         return one.resolution
+
+    async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
+        one = self._recordings.get(market_id)
+        if one is None or one.reference is None:
+            return []
+        return one.reference.between(to_ms(after), to_ms(until))
 
     def _shelf(self, one: Recording) -> Bookshelf:
         key = one.market.id

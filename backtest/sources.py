@@ -1,4 +1,4 @@
-"""Where recorded order books come from: the bundled sample, or a folder of Parquet files in a layout known here.
+"""Where recorded order books come from: the bundled sample, or a folder or a file in a layout known here.
 
 Knows file layouts; does not know who replays what it opens.
 """
@@ -12,6 +12,8 @@ from pathlib import Path
 from backtest.btc5m import BOOKS as BTC5M_BOOKS
 from backtest.btc5m import MARKETS as BTC5M_MARKETS
 from backtest.btc5m import read_btc5m
+from backtest.btc5m_ladder import FILES as LADDERS
+from backtest.btc5m_ladder import read_ladder
 from backtest.columns import Recording
 from backtest.replay import ReplayFeed
 from backtest.snapshots import BOOKS, MARKETS, read_snapshots
@@ -19,22 +21,32 @@ from market.errors import DataInvalid, NotReady
 
 SAMPLE = "sample"
 _PACKAGE = "resolvedkit"
+_FILES = f"A file to name is one called {LADDERS}."
 _LAYOUTS = f"A folder holds either {BOOKS} with {MARKETS}, or {BTC5M_BOOKS} with {BTC5M_MARKETS}."
 
 Reader = Callable[[Path], tuple[list[Recording], list[str]]]
 
 
 def open_recorded(where: str) -> ReplayFeed:
-    """The bundled sample (`"sample"`) or a folder of recorded books.
+    """The bundled sample (`"sample"`), a folder of recorded books, or a file of them.
 
-    Raises NotReady where the sample is not installed, DataInvalid where a folder or a file in it cannot be used.
+    Raises NotReady where the sample is not installed, DataInvalid where a folder or a file cannot be used.
     """
     if where == SAMPLE:
         recordings, notes = read_snapshots(sample_folder())
         return ReplayFeed(SAMPLE, recordings, notes=[*_SAMPLE_NOTES, *notes])
-    folder = Path(where).expanduser()
-    recordings, notes = _reader(folder)(folder)
-    return ReplayFeed(folder.name, recordings, notes=notes)
+    place = Path(where).expanduser()
+    if place.is_file():
+        return _opened_file(place)
+    recordings, notes = _reader(place)(place)
+    return ReplayFeed(place.name, recordings, notes=notes)
+
+
+def _opened_file(file: Path) -> ReplayFeed:
+    if not file.match(LADDERS):
+        raise DataInvalid(f"the file {file} is in no layout known here.", next_step=f"{_FILES} {_LAYOUTS}")
+    read = read_ladder(file)
+    return ReplayFeed(file.name, read.recordings, notes=read.notes, instants=read.instants)
 
 
 _SAMPLE_NOTES = ("Data by Resolved Markets, CC BY 4.0.",)
@@ -54,7 +66,8 @@ def sample_folder() -> Path:
 def _reader(folder: Path) -> Reader:
     """The reader for a folder's layout."""
     if not folder.is_dir():
-        raise DataInvalid(f"there is no folder {folder}.", next_step="Name a folder of recordings, or `sample`.")
+        message = f"there is no folder or file {folder}."
+        raise DataInvalid(message, next_step="Name a folder or a file of recordings, or `sample`.")
     if not any(folder.iterdir()):
         raise DataInvalid(f"the folder {folder} is empty.", next_step=_LAYOUTS)
     for needed, reader in _known():

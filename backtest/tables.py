@@ -6,8 +6,11 @@ Knows Parquet and CSV; not what the columns mean.
 from __future__ import annotations
 
 import csv
+import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,11 +39,17 @@ def read_parquet(file: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def read_csv(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header, as text."""
+    """The rows of a CSV file with a header, as text; one named `.gz` is unpacked."""
     try:
-        with file.open(newline="", encoding="utf-8") as opened:
+        with _text(file) as opened:
             reader = csv.DictReader(opened)
             _require(file, reader.fieldnames or [], columns)
             return [{c: row[c] or "" for c in columns} for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as damage:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as damage:
         raise DataInvalid(f"{file.name} cannot be read as CSV text.", next_step=_AGAIN) from damage
+
+
+def _text(file: Path) -> TextIO:
+    if file.suffix == ".gz":
+        return gzip.open(file, "rt", newline="", encoding="utf-8")
+    return file.open(newline="", encoding="utf-8")

@@ -16,6 +16,7 @@ from agent.bus import LocalBus
 from agent.config import load
 from agent.cycle import Ports
 from agent.desk import Desk
+from agent.experience import Experience
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Memory
@@ -24,7 +25,7 @@ from agent.trader import AgentTrader, Standing
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import ManualClock
-from market.feed import Feed
+from market.feed import PricedFeed
 from market.types import UNIT, Book, Market
 from storage.records import RunIdentity
 from storage.store import Store, open_store
@@ -50,7 +51,7 @@ async def measure(url: str, name: str) -> dict[str, object]:
     return {"bench": "tick_to_order", "store": name, "n": line.n, "p50_ms": line.p50, "p99_ms": line.p99}
 
 
-async def _trader(store: Store, feed: Feed, clock: ManualClock) -> AgentTrader:
+async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTrader:
     identity = RunIdentity("bench", "bench", "bench", "bench", "bench")
     log = store.log((await store.begin_run(identity, {}, clock.now())).id)
     exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
@@ -58,7 +59,9 @@ async def _trader(store: Store, feed: Feed, clock: ManualClock) -> AgentTrader:
     caps = {"trading.max_order": 10, "trading.max_market": 10**6}
     settings = load(None, caps).settings(counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())
-    return AgentTrader(Ports(clock, feed, Memory(store, feed, "bench"), engine, desk, desk.bus, settings))
+    return AgentTrader(
+        Ports(clock, feed, Memory(store, feed, feed, "bench", Experience(0.1)), engine, desk, desk.bus, settings)
+    )
 
 
 def _standing(market: Market, book: Book) -> Standing:

@@ -1,4 +1,4 @@
-"""Port: where market data comes from. Recorded, live and loopback feeds look alike.
+"""Ports: where market data and reference prices come from. Recorded, live and loopback feeds look alike.
 
 A feed never shows what had not been *received* at the instant asked about: every read names an instant, and the
 feed answers as of then. It holds no clock.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 from market.types import Book, Market, Micro, Resolution
@@ -19,7 +20,9 @@ class FeedInfo:
     """What a feed is made of.
 
     `fingerprint` identifies the data: equal fingerprints give equal answers to every question. `notes` are plain
-    sentences on what the data cannot show. `begins` and `ends` are None for a live feed.
+    sentences on what the data cannot show. `begins` and `ends` are None for a live feed. `has_reference` says whether
+    `ReferencePrices` is answered as well. `instants`, ascending, are the only ones at which a recording of single
+    snapshots is worth asking; empty where any instant is as good as another.
     """
 
     name: str
@@ -29,6 +32,7 @@ class FeedInfo:
     has_reference: bool
     has_trades: bool
     notes: tuple[str, ...] = ()
+    instants: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,27 @@ class Bar:
     bid_depth: Micro
     ask_depth: Micro
     updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceTick:
+    """A price of what a window is about, of its settlement stream or a labelled proxy.
+
+    `price` is exact: dollars (or the proxy's quote currency) for one unit of the asset. `at` is the source's time of
+    the price, `received_at` ours; point-in-time reads go by `received_at`.
+    """
+
+    at: datetime
+    received_at: datetime
+    price: Decimal
+
+
+class ReferencePrices(Protocol):
+    """The price series behind a market's question, as of an instant."""
+
+    async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
+        """Ticks received in (after, until], in order of receipt; empty where the market has no series."""
+        ...
 
 
 class Feed(Protocol):
@@ -73,3 +98,7 @@ class Feed(Protocol):
     async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
         """How the market ended, if that could be known at `at`."""
         ...
+
+
+class PricedFeed(Feed, ReferencePrices, Protocol):
+    """One source of both; where there is no reference price it answers with none."""

@@ -107,8 +107,8 @@ class LedgerRow:
 class DecisionRecord:
     """One decision with all that went into it.
 
-    `summary` columns are kept beside the body so that lists need not read bodies. `timings` are milliseconds by name,
-    outside the hash.
+    `summary` columns are kept beside the body so that lists need not read bodies. `timings` are milliseconds by name
+    (and joules, under names that begin with "joules:"), outside the hash.
     """
 
     id: str
@@ -128,7 +128,9 @@ class Observation:
     """What a past window looked like `seconds_left` before its close, and how it ended.
 
     `mid` is the YES mid in micro-dollars. `buckets` maps a feature to its bucket. `known_at` is when the outcome could
-    first be read: a query as of an earlier instant does not see the row.
+    first be read: a query as of an earlier instant does not see the row. `state` are the numbers that distance is
+    measured over, each in units of a scale that is fixed beforehand, so that no later row can change what was near;
+    they are kept as 32-bit floats, and every row of a source has equally many.
     """
 
     market_id: str
@@ -140,6 +142,7 @@ class Observation:
     payout: Micro
     known_at: datetime
     official: bool
+    state: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

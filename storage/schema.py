@@ -1,7 +1,8 @@
 """The tables, as data, and how instants are written in them. Knows no query and no dialect.
 
 Money is in millionths, instants are microseconds since 1970; bodies are canonical JSON text, because hashes are over
-text. Durations and cost estimates are the only floating-point columns.
+text. Durations and cost estimates are the only floating-point columns. Price history, which no hash covers, is packed:
+bodies of bars by `storage.chunks`, buckets as numbers of the vocabulary (`<u2`), states as `<f4`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -177,34 +179,50 @@ timings = Table(
     Column("milliseconds", Double, nullable=False),
 )
 
-bars = Table(
-    "bars",
+bar_series = Table(
+    "bar_series",
     metadata,
-    Column("source", Text, primary_key=True),
-    Column("market_id", Text, primary_key=True),
-    Column("step", Integer, primary_key=True),
-    Column("at", BigInteger, primary_key=True),
-    Column("bid", BigInteger),
-    Column("ask", BigInteger),
-    Column("bid_depth", BigInteger, nullable=False),
-    Column("ask_depth", BigInteger, nullable=False),
-    Column("updates", Integer, nullable=False),
+    Column("id", Integer, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("market_id", Text, nullable=False),
+    Column("step", Integer, nullable=False),
+    UniqueConstraint("source", "market_id", "step"),
+)
+
+bar_chunks = Table(
+    "bar_chunks",
+    metadata,
+    Column("series", Integer, ForeignKey("bar_series.id"), primary_key=True, autoincrement=False),
+    Column("chunk", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+vocabulary = Table(
+    "vocabulary",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("feature", Text, nullable=False),
+    Column("bucket", Text, nullable=False),
+    UniqueConstraint("feature", "bucket"),
 )
 
 observations = Table(
     "observations",
     metadata,
-    Column("source", Text, primary_key=True),
-    Column("market_id", Text, primary_key=True),
-    Column("at", BigInteger, primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("market_id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
     Column("seconds_left", Integer, nullable=False),
     Column("window", Integer, nullable=False),
     Column("mid", BigInteger, nullable=False),
-    Column("buckets", Text, nullable=False),
+    Column("buckets", LargeBinary, nullable=False),
+    Column("state", LargeBinary, nullable=False),
     Column("payout", BigInteger, nullable=False),
     Column("known_at", BigInteger, nullable=False),
     Column("official", Boolean, nullable=False),
-    Index("ix_observations_analogs", "source", "window", "seconds_left", "known_at"),
+    UniqueConstraint("source", "market_id", "at"),
+    Index("ix_observations_source", "source", "window", "id"),
 )
 
 markets = Table(

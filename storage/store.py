@@ -1,4 +1,5 @@
-"""The agent's memory as one object: decision log, price history, audit. Nothing here decides what to remember."""
+"""The agent's memory as one object: decision log, prices, finished windows, outcomes, audit. Nothing here decides
+what to remember."""
 
 from __future__ import annotations
 
@@ -6,18 +7,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from storage.audit import Audit
-from storage.connection import open_database
+from storage.connection import Database, open_database
 from storage.history import History
 from storage.journal import Journal
 from storage.log import RunLog
 from storage.migrate import prepare
+from storage.prices import Prices
 from storage.records import DecisionSummary, Problem, StoredIntent
+from storage.windows import Windows
 
 __all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredIntent", "open_store"]
 
 
-class Store(Journal, History, Audit):
+class Store(Journal, Prices, Windows, History, Audit):
     """All that is kept, over one database. Calls run one after the other in a thread of their own."""
+
+    def __init__(self, database: Database) -> None:
+        Journal.__init__(self, database)
+        Prices.__init__(self, database)
+        Windows.__init__(self, database)
 
 
 @asynccontextmanager

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from strategies.calibration import IDENTITY, Calibration
 from strategies.logit import logit, sigmoid
-from strategies.verification import Checked
+from strategies.verification import HARD_FAILS, Checked
 
 
 @dataclass(frozen=True, slots=True)
 class Belief:
     """`shift` and `sd` are log-odds added to the market's own, already shrunk; `support` is the thinnest evidence used.
 
-    `verified_share` is the share of the path's claims that history supports.
+    `verified_share` is the share of claims that history supports, of those that say something: claims of an effect,
+    and whatever history has failed. `calibration` maps what comes out.
     """
 
     market_id: str
@@ -29,10 +31,23 @@ class Belief:
     sd: float
     verified_share: float
     support: int
+    calibration: Calibration = IDENTITY
+
+    def raw(self, mid: float) -> float:
+        """P(YES) before calibration, where the market's mid is `mid`."""
+        return sigmoid(logit(mid) + self.shift) if self.shift else mid
+
+    def calibrated(self, mid: float) -> float:
+        """P(YES) after calibration: the forecast that is scored."""
+        return self.calibration.applied(self.raw(mid))
 
     def probability(self, mid: float) -> float:
-        """P(YES) where the market's mid is `mid`."""
-        return sigmoid(logit(mid) + self.shift) if self.shift else mid
+        """P(YES) to trade on: the nearer to the market of the forecasts before and after calibration, and the mid
+        itself where they lie on different sides of it. Calibration may take an edge away and never makes one."""
+        raw, calibrated = self.raw(mid), self.calibrated(mid)
+        if (raw - mid) * (calibrated - mid) <= 0:
+            return mid
+        return min(raw, calibrated, key=lambda p: abs(p - mid))
 
     def spread_at(self, mid: float) -> float:
         """Standard deviation of that probability, by the slope of the logistic curve."""
@@ -43,6 +58,20 @@ class Belief:
         return self.as_of <= at < self.expires_at
 
 
+def lean(path: Sequence[Checked]) -> tuple[float, float, int]:
+    """The supported claims of a path combined: precision-weighted mean of their shifts in log-odds, its standard
+    deviation, and the thinnest support; zeros where none is supported.
+
+    The claims look at the same past windows, so they are averaged and not added up.
+    """
+    good = [c.evidence for c in path if c.verified and c.claim.effect.sign]
+    if not good:
+        return 0.0, 0.0, 0
+    weights = [1 / e.shift_sd**2 for e in good]
+    mean = sum(w * e.shift for w, e in zip(weights, good, strict=True)) / sum(weights)
+    return mean, 1 / math.sqrt(max(weights)), min(e.support for e in good)
+
+
 def believe(
     path: Sequence[Checked],
     *,
@@ -50,26 +79,12 @@ def believe(
     as_of: datetime,
     expires_at: datetime,
     shrink: float,
-    cap: float,
+    max_shift: float,
+    calibration: Calibration = IDENTITY,
 ) -> Belief:
-    """Combine the supported claims of a path: precision-weighted mean of their shifts, capped, times `shrink`.
-
-    The claims look at the same past windows, so they are averaged and not added up.
-    """
-    claims = [c for c in path if not c.claim.decides]
-    good = [c for c in claims if c.verified and c.claim.effect.sign]
+    """The lean of a path, times `shrink`, at most `max_shift` log-odds away from the market."""
+    claims = [c for c in path if not c.claim.decides and (c.claim.effect.sign or c.verdict in HARD_FAILS)]
     share = sum(c.verified for c in claims) / len(claims) if claims else 0.0
-    if not good:
-        return Belief(market_id, as_of, expires_at, 0.0, 0.0, share, 0)
-    weights = [1 / c.evidence.shift_sd**2 for c in good]
-    mean = sum(w * c.evidence.shift for w, c in zip(weights, good, strict=True)) / sum(weights)
-    sd = 1 / math.sqrt(max(weights))
-    return Belief(
-        market_id,
-        as_of,
-        expires_at,
-        shrink * min(max(mean, -cap), cap),
-        shrink * sd,
-        share,
-        min(c.evidence.support for c in good),
-    )
+    mean, sd, support = lean(path)
+    shift = min(max(shrink * mean, -max_shift), max_shift)
+    return Belief(market_id, as_of, expires_at, shift, shrink * sd, share, support, calibration)

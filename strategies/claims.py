@@ -33,9 +33,9 @@ class Rung:
 
 LADDER: tuple[Rung, ...] = (
     Rung("regime", ("trend", "volatility", "range")),
-    Rung("state", ("level", "time", "drift")),
-    Rung("flow", ("momentum", "imbalance", "pressure")),
-    Rung("market", ("spread", "bias", "activity")),
+    Rung("state", ("level", "time", "drift", "distance")),
+    Rung("flow", ("momentum", "imbalance", "pressure", "lead")),
+    Rung("market", ("spread", "bias", "activity", "gap")),
     Rung("decision", ()),
 )
 

@@ -1,8 +1,10 @@
 """Does history bear a claim out? Arithmetic over past windows; reads no database and no clock.
 
 The null is the market mid: if the price was right, the windows in which the claim's feature was in its bucket paid, on
-average, what their mids said. One window counts once, whatever the number of rows kept of it. The posterior starts at
-the mid with the weight of `PRIOR` windows, so that a short history moves it little.
+average, what their mids said. Where those windows had a reference price, the diffusion is a second null, and a claim
+must beat both. One window counts once, whatever the number of rows kept of it. The posterior starts at the mid with
+the weight of `PRIOR` windows, so that a short history moves it little, and its interval is widened for the number of
+claims that a search may try.
 """
 
 from __future__ import annotations
@@ -13,15 +15,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import NormalDist
 
-from market.types import UNIT
+import numpy as np
+from numpy.typing import NDArray
+
 from strategies.claims import Claim, Effect
 from strategies.logit import logit
+
+Floats = NDArray[np.float64]
 
 PRIOR = 100.0
 MIN_SUPPORT = 50
 NEGLIGIBLE = 0.03
 """A claim of no effect is borne out only where the whole interval lies this close to the mid: less than what a taker
 pays at a price of one half."""
+INCONSISTENT = 0.5
+"""How far P(claim) + P(its opposite) may be from 1 in the model's own words."""
 _NORMAL = NormalDist()
 
 
@@ -33,39 +41,64 @@ class Verdict(StrEnum):
     REFUTED = "refuted"
     UNDECIDED = "undecided"
     FALSE = "false"
+    STALE = "stale"
+    LEAKED = "leaked"
     NOT_A_CLAIM = "not_a_claim"
 
 
+HARD_FAILS = frozenset({Verdict.FALSE, Verdict.REFUTED, Verdict.STALE, Verdict.LEAKED})
+
+
 class Finding(StrEnum):
-    """A concrete fault that a correction may answer to."""
+    """A concrete fault; a correction may answer to those that other labels could mend."""
 
     FALSE_NOW = "E1"
     THIN_SUPPORT = "E2"
     WRONG_SIGN = "E3"
+    INCONSISTENT = "E4"
+    STALE = "E5"
+    LOOK_AHEAD = "E6"
 
 
-@dataclass(frozen=True, slots=True)
-class Analog:
-    """A past window in which the claim's feature was in its bucket: its mid then, what YES paid, both in [0, 1]."""
+MENDABLE = frozenset({Finding.FALSE_NOW, Finding.WRONG_SIGN, Finding.INCONSISTENT})
+"""Faults of the words chosen. Thin, stale or leaked history is no fault of theirs: another label mends none of it."""
 
-    mid: float
-    payout: float
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analogs:
+    """Past windows in which the claim's feature was in its bucket, each once: their mids then, what YES paid and what
+    the diffusion said (the mid where there was no reference), each (n,) in [0, 1]. `age` is how many seconds before
+    now the newest of them could first be known."""
+
+    mids: Floats
+    payouts: Floats
+    diffusions: Floats
+    age: float = math.inf
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]], age: float = math.inf) -> Analogs:
+        """From (mid, payout) of each window, without a reference."""
+        both = np.array(pairs, np.float64).reshape(-1, 2)
+        return cls(both[:, 0], both[:, 1], both[:, 0], age)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`support` windows, of which a share `rate` paid YES where the mids said `base_rate` (the null). `posterior` is
-    the shrunk rate with the interval [low, high] at `confidence`, widened for the number of claims tried.
-    `log_bayes_factor` compares "off by what the data say" with "the mid was right", in nats."""
+    """`support` windows, of which a share `rate` paid YES where the mids said `base_rate` and the diffusion said
+    `rival_rate` (the nulls). `posterior` is the shrunk rate with the interval [low, high] at `confidence`, widened for
+    the number of claims tried. `log_bayes_factor` compares "off by what the data say" with the likelier null, in nats.
+    `age` is the newest window's, in whole seconds; None without windows."""
 
     support: int
     rate: float
     base_rate: float
+    rival_rate: float
     posterior: float
     low: float
     high: float
     confidence: float
     log_bayes_factor: float
+    age: int | None = None
 
     @property
     def shift(self) -> float:
@@ -77,6 +110,13 @@ class Evidence:
         """Standard deviation of `shift` in log-odds."""
         spread = max(self.posterior * (1 - self.posterior), 1e-4)
         return 1 / math.sqrt(spread * (PRIOR + self.support))
+
+    @property
+    def sign(self) -> int:
+        """+1 where the whole interval lies above both nulls, -1 where it lies below both, else 0."""
+        above = self.low > max(self.base_rate, self.rival_rate)
+        below = self.high < min(self.base_rate, self.rival_rate)
+        return above - below if self.support else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +133,16 @@ class Checked:
         return self.verdict is Verdict.SUPPORTED
 
 
-NOTHING = Evidence(0, 0.0, 0.5, 0.5, 0.0, 1.0, 0.9, 0.0)
+NOTHING = Evidence(0, 0.0, 0.5, 0.5, 0.5, 0.0, 1.0, 0.9, 0.0)
 
 
-def weigh(analogs: Sequence[Analog], *, trials: int = 1, confidence: float = 0.9) -> Evidence:
-    """Evidence from independent past windows. `trials` claims were tried, so the interval is Bonferroni-widened."""
-    k = len(analogs)
+def weigh(analogs: Analogs, *, trials: int = 1, confidence: float = 0.9) -> Evidence:
+    """Evidence from independent past windows. `trials` claims may be tried, so the interval is Bonferroni-widened."""
+    k = len(analogs.mids)
     if k == 0:
         return NOTHING
-    base = sum(a.mid for a in analogs) / k
-    wins = sum(a.payout for a in analogs)
-    base = min(max(base, 1e-3), 1 - 1e-3)
+    base, rival = _inside(analogs.mids.mean()), _inside(analogs.diffusions.mean())
+    wins = float(analogs.payouts.sum())
     posterior = (PRIOR * base + wins) / (PRIOR + k)
     z = _NORMAL.inv_cdf(1 - (1 - confidence) / (2 * max(trials, 1)))
     sd = math.sqrt(posterior * (1 - posterior) / (PRIOR + k))
@@ -111,58 +150,79 @@ def weigh(analogs: Sequence[Analog], *, trials: int = 1, confidence: float = 0.9
         support=k,
         rate=wins / k,
         base_rate=base,
+        rival_rate=rival,
         posterior=posterior,
         low=max(0.0, posterior - z * sd),
         high=min(1.0, posterior + z * sd),
         confidence=confidence,
-        log_bayes_factor=_log_bayes_factor(wins, k, base),
+        log_bayes_factor=min(_log_bayes_factor(wins, k, null, base) for null in (base, rival)),
+        age=None if math.isinf(analogs.age) else int(analogs.age),
     )
 
 
-def _log_bayes_factor(wins: float, k: int, base: float) -> float:
-    """Beta-binomial with the prior around the mid against the mid itself."""
-    a, b = PRIOR * base, PRIOR * (1 - base)
+def _inside(p: np.floating | float) -> float:
+    return min(max(float(p), 1e-3), 1 - 1e-3)
+
+
+def _log_bayes_factor(wins: float, k: int, null: float, centre: float) -> float:
+    """Beta-binomial with the prior around the mid against a rate that is known."""
+    a, b = PRIOR * centre, PRIOR * (1 - centre)
     alternative = _log_beta(a + wins, b + k - wins) - _log_beta(a, b)
-    null = wins * math.log(base) + (k - wins) * math.log(1 - base)
-    return alternative - null
+    return alternative - (wins * math.log(null) + (k - wins) * math.log(1 - null))
 
 
 def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
-def check(claim: Claim, evidence: Evidence, *, true: bool, min_support: int = MIN_SUPPORT) -> Checked:
-    """The verdict on a claim, with the first fault found."""
+def check(
+    claim: Claim, evidence: Evidence, *, true: bool, min_support: int = MIN_SUPPORT, fresh_for: float = math.inf
+) -> Checked:
+    """The verdict on a claim, with the first fault found. `fresh_for` is how many seconds old the newest window may
+    be: a market that has not been seen for longer may have changed its ways."""
     if claim.decides:
         return Checked(claim, NOTHING, Verdict.NOT_A_CLAIM, None)
+    return Checked(claim, evidence, *_judged(claim.effect, evidence, true, min_support, fresh_for))
+
+
+def _judged(
+    effect: Effect, evidence: Evidence, true: bool, min_support: int, fresh_for: float
+) -> tuple[Verdict, Finding | None]:
+    age = evidence.age
+    if age is not None and age < 0:
+        return Verdict.LEAKED, Finding.LOOK_AHEAD
     if not true:
-        return Checked(claim, evidence, Verdict.FALSE, Finding.FALSE_NOW)
+        return Verdict.FALSE, Finding.FALSE_NOW
+    if age is not None and age > fresh_for:
+        return Verdict.STALE, Finding.STALE
     if evidence.support < min_support:
-        return Checked(claim, evidence, Verdict.THIN, Finding.THIN_SUPPORT)
-    return Checked(claim, evidence, *_sign(claim.effect, evidence))
+        return Verdict.THIN, Finding.THIN_SUPPORT
+    return _sign(effect, evidence)
 
 
 def _sign(effect: Effect, evidence: Evidence) -> tuple[Verdict, Finding | None]:
-    above, below = evidence.low > evidence.base_rate, evidence.high < evidence.base_rate
+    sign, base = evidence.sign, evidence.base_rate
     if effect is Effect.NONE:
-        if above or below:
+        if sign:
             return Verdict.REFUTED, Finding.WRONG_SIGN
-        near = evidence.high - evidence.base_rate < NEGLIGIBLE and evidence.base_rate - evidence.low < NEGLIGIBLE
+        near = evidence.high - base < NEGLIGIBLE and base - evidence.low < NEGLIGIBLE
         return (Verdict.SUPPORTED, None) if near else (Verdict.UNDECIDED, None)
-    agrees, contradicts = (above, below) if effect is Effect.UP else (below, above)
-    if agrees:
+    if sign == effect.sign:
         return Verdict.SUPPORTED, None
-    return (Verdict.REFUTED, Finding.WRONG_SIGN) if contradicts else (Verdict.UNDECIDED, None)
+    against = evidence.high < base if effect is Effect.UP else evidence.low > base
+    return (Verdict.REFUTED, Finding.WRONG_SIGN) if against else (Verdict.UNDECIDED, None)
 
 
-def distinct(rows: Sequence[tuple[str, int, int, int]], seconds_left: int) -> list[Analog]:
-    """One analog per window from (market id, seconds left, mid, payout) rows: the row nearest in time to close.
+def self_support(claimed: float, opposed: float) -> tuple[float, float]:
+    """What the model's own two verdicts are worth: P("yes") to the claim and to its opposite.
 
-    Mids and payouts are micro-dollars.
+    Half the difference of their log-odds, within [-3, 3], so that saying yes to everything counts for nothing; and
+    how far the two are from adding up to 1.
     """
-    nearest: dict[str, tuple[int, int, int]] = {}
-    for market_id, left, mid, payout in rows:
-        distance = abs(left - seconds_left)
-        if market_id not in nearest or distance < nearest[market_id][0]:
-            nearest[market_id] = (distance, mid, payout)
-    return [Analog(mid / UNIT, payout / UNIT) for _, mid, payout in nearest.values()]
+    lean = (logit(claimed) - logit(opposed)) / 2
+    return min(max(lean, -3.0), 3.0), abs(claimed + opposed - 1)
+
+
+def multiplicity(trials: int) -> float:
+    """The standard deviations that the best of `trials` claims of pure noise reaches half the time or more."""
+    return _NORMAL.inv_cdf(1 - 1 / trials) if trials > 2 else 0.0

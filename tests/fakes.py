@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import numpy as np
+
 from backtest.columns import Recording
+from backtest.reference import ReferenceSeries
 from backtest.replay import ReplayFeed
+from market.feed import ReferenceTick
 from market.types import UNIT, Book, Level, Market, PayoutSource, Resolution
+from storage.analogs import Past, Vocabulary
+from storage.records import Observation
+from storage.schema import to_us
+from storage.timeline import Timeline
 
 START = datetime(2026, 9, 28, 9, 0, tzinfo=UTC)
 
@@ -51,8 +60,41 @@ def recorded(*books: Book, number: int = 0, seconds: int = 900, payout: str | No
     return Recording.of(window, books, Resolution(window.id, worth, source, known_at))
 
 
+def prices(*ticks: tuple[float, str], lag: float = 1.0) -> ReferenceSeries:
+    """Reference ticks from (seconds after START, price), each received `lag` seconds later."""
+    return ReferenceSeries.of([ReferenceTick(after(s), after(s + lag), Decimal(price)) for s, price in ticks])
+
+
 def replay(*recordings: Recording) -> ReplayFeed:
     return ReplayFeed("test", recordings)
+
+
+class Remembered:
+    """A history made of rows, on the store's own timeline but without a database."""
+
+    def __init__(self, rows: Sequence[Observation] = ()) -> None:
+        self.rows = rows
+        vocabulary = Vocabulary()
+        pairs = sorted({pair for r in rows for pair in r.buckets.items()})
+        for number, pair in enumerate(pairs, 1):
+            vocabulary.learn(number, *pair)
+        self._timeline = Timeline(rows[0].window if rows else 0, vocabulary)
+        if rows:
+            names = ("at", "seconds_left", "mid", "payout", "known_at", "official")
+            columns = {n: np.array([_number(getattr(r, n)) for r in rows]) for n in names}
+            codes = {f: np.zeros(len(rows), np.uint16) for f, _ in pairs}
+            for i, r in enumerate(rows):
+                for feature, bucket in r.buckets.items():
+                    codes[feature][i] = vocabulary.code[feature, bucket]
+            states = np.array([r.state for r in rows], np.float32)
+            self._timeline.extend([r.market_id for r in rows], columns, codes, states)
+
+    async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Past:
+        return self._timeline.before(to_us(as_of - embargo))
+
+
+def _number(value: datetime | int) -> int:
+    return to_us(value) if isinstance(value, datetime) else value
 
 
 def after(seconds: float) -> datetime:

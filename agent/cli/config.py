@@ -16,17 +16,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command(epilog="Example: edgeclaw config show --feed sample")
 def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> None:
-    """Print the configuration in force, defaults included."""
-    import yaml
-
+    """Print the configuration in force, defaults included, as YAML with a comment for each key that needs one."""
     from agent.cli import show as screen
-    from agent.config import load, profile_for
+    from agent.config import annotated, load, profile_for
 
-    tree = load(config, profile=profile_for(feed) if feed else "").model_dump(mode="json")
+    loaded = load(config, profile=profile_for(feed) if feed else "")
     if as_json:
-        screen.as_json(tree)
+        screen.as_json(loaded.model_dump(mode="json"))
     else:
-        screen.console().print(yaml.safe_dump(tree, sort_keys=False).rstrip(), markup=False)
+        screen.console().print("\n".join(annotated(loaded)), markup=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: edgeclaw config check my.yaml")

@@ -46,10 +46,10 @@ def list_(
     async def read(store: Store) -> Any:
         if runs:
             return await store.runs()
-        chosen = await _run(store, run)
+        chosen = await chosen_run(store, run)
         return await store.decisions(chosen.id, limit=limit, action=action, reason=reason)
 
-    found = _with_store(config, read)
+    found = with_store(config, read)
     if as_json:
         show.as_json(found)
     elif runs:
@@ -72,7 +72,7 @@ def show_(
     async def read(store: Store) -> Any:
         return await explain(store, await _decision(store, decision, run))
 
-    found = _with_store(config, read)
+    found = with_store(config, read)
     if as_json:
         show.as_json(found)
     else:
@@ -98,7 +98,7 @@ def replay(
         records = await _chosen(store, decision, run)
         return [await again(store, r) for r in records]
 
-    results = _with_store(config, read)
+    results = with_store(config, read)
     if as_json:
         show.as_json(results)
     else:
@@ -113,10 +113,10 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
     from agent.cli import logview, show
 
     async def read(store: Store) -> Any:
-        chosen = (await _run(store, run)).id if run else None
+        chosen = (await chosen_run(store, run)).id if run else None
         return await store.verify(chosen)
 
-    problems = _with_store(config, read)
+    problems = with_store(config, read)
     if as_json:
         show.as_json(problems)
     else:
@@ -125,7 +125,7 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
         raise typer.Exit(1)
 
 
-def _with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
+def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store read-only, ask it one thing, close it."""
     from agent.app import database_url
     from agent.config import load
@@ -143,7 +143,8 @@ def _with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T
     return asyncio.run(scope())
 
 
-async def _run(store: Store, prefix: str | None) -> Run:
+async def chosen_run(store: Store, prefix: str | None) -> Run:
+    """A run by the beginning of its id, or the agent's newest."""
     from market.errors import Misconfigured, NotReady
 
     runs = [r for r in await store.runs() if r.identity.label == "agent" or prefix]
@@ -163,9 +164,9 @@ async def _chosen(store: Store, decision: str | None, run: str | None) -> list[R
 
     if decision is not None:
         return [await _decision(store, decision, run)]
-    return await store.records((await _run(store, run)).id, RecordKind.DECISION)
+    return await store.records((await chosen_run(store, run)).id, RecordKind.DECISION)
 
 
 async def _decision(store: Store, prefix: str, run: str | None) -> Record:
     """One decision by the beginning of its id, in the chosen run or in any."""
-    return await store.decision((await _run(store, run)).id if run else None, prefix)
+    return await store.decision((await chosen_run(store, run)).id if run else None, prefix)

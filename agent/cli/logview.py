@@ -18,7 +18,16 @@ from market.types import UNIT
 from storage.records import Run
 from storage.store import DecisionSummary, Problem
 
-_TINT = {"supported": GOOD, "thin": WARN, "refuted": BAD, "false": BAD, "undecided": MUTED, "not_a_claim": MUTED}
+_TINT = {
+    "supported": GOOD,
+    "thin": WARN,
+    "stale": WARN,
+    "refuted": BAD,
+    "false": BAD,
+    "leaked": BAD,
+    "undecided": MUTED,
+    "not_a_claim": MUTED,
+}
 
 
 def print_runs(runs: Sequence[Run], screen: Console) -> None:

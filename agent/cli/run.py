@@ -18,14 +18,15 @@ _TREE_KEYS = {
     "branching": "edge.tree_search.branching_factor",
     "width": "edge.tree_search.width",
     "policy": "edge.tree_search.policy",
+    "samples": "edge.tree_search.samples",
 }
 
 
 def run(
     mode: Annotated[str, typer.Option(help="paper: pretend money on real books.")] = "paper",
-    feed: Annotated[str, typer.Option(help="sample, or a folder of recorded books.")] = "sample",
+    feed: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
     speed: Annotated[str, typer.Option(help="max, or how many times the real pace.")] = "max",
-    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many five-minute slots.")] = None,
+    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many cycles.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the feed.")] = None,
     model: Annotated[str | None, typer.Option(help="A known model's name or the path of a GGUF file.")] = None,
     inference: Annotated[str, typer.Option(help="edge: on this box. There is no other.")] = "edge",
@@ -34,7 +35,7 @@ def run(
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="compute-optimal or fixed.")] = None,
     tree_search: Annotated[
-        list[str] | None, typer.Option(help="depth=5, branching=3, width=2, policy=beam; may be repeated.")
+        list[str] | None, typer.Option(help="depth=5, branching=3, width=2, policy=beam, samples=8; may be repeated.")
     ] = None,
     self_verify: Annotated[bool | None, typer.Option(help="Ask the model for its own verdict on each claim.")] = None,
     output: Annotated[Path | None, typer.Option(help="Also write every event as a JSON line to this file.")] = None,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.markup import escape
 
-from agent.cli.show import ACCENT, BAD, MUTED, bar, number, table, tinted
+from agent.cli.ladder import print_ladder
+from agent.cli.show import ACCENT, BAD, GOOD, MUTED, bar, number, table, tinted
 from agent.summary import Summary
-from strategies.score import Interval
 
 _LABELS = {
     "cycles": "decisions",
@@ -26,9 +26,11 @@ def print_summary(summary: Summary, screen: Console) -> None:
     screen.print()
     screen.rule(f"[bold]run {summary.run_id}[/] · {escape(summary.data)} · {escape(summary.model)}", style=ACCENT)
     _provenance(summary, screen)
-    for section in (_funnel, _reasons, _traders, _tokens, _latency, _ladder):
+    for section in (_funnel, _reasons, _traders, _tokens, _month, _latency):
         section(summary, screen)
         screen.print()
+    print_ladder(summary.ladder, screen)
+    screen.print()
     for note in summary.notes:
         screen.print(f"[{MUTED}]· {escape(note)}[/]")
     if summary.halted:
@@ -79,15 +81,34 @@ def _traders(summary: Summary, screen: Console) -> None:
 
 
 def _tokens(summary: Summary, screen: Console) -> None:
-    total = sum(summary.tokens.values())
-    rows = table("Tokens by phase", "phase", "tokens", "per decision", "", right=("tokens", "per decision"))
-    for phase, n in summary.tokens.items():
-        share = f"[{ACCENT}]{bar(n / max(total, 1))}[/]"
-        rows.add_row(phase, str(n), f"{n / max(summary.funnel.cycles, 1):.1f}", share)
-    rows.add_row("[bold]sum[/]", f"[bold]{total}[/]", f"{total / max(summary.funnel.cycles, 1):.1f}", "")
+    total, decisions = sum(summary.tokens.values()), max(summary.funnel.cycles, 1)
+    numbers = ("tokens", "a decision", "tokens/s", "$ a decision", "J/token")
+    rows = table("Tokens and cost by phase", "phase", *numbers, "", right=numbers)
+    for phase in summary.cost.phases:
+        n = phase.tokens
+        measured = number(phase.tokens_per_second, 0), f"{phase.dollars:.7f}", number(phase.joules_per_token, 3)
+        rows.add_row(
+            phase.phase, str(n), f"{n / decisions:.1f}", *measured, f"[{ACCENT}]{bar(n / max(total, 1), 10)}[/]"
+        )
+    dollars = f"{summary.cost.dollars:.7f}"
+    rows.add_row("[bold]sum[/]", f"[bold]{total}[/]", f"{total / decisions:.1f}", "", f"[bold]{dollars}[/]", "", "")
     screen.print(rows)
     agrees = "equal to" if summary.engine_tokens == total else "NOT equal to"
     screen.print(f"[{MUTED}]{agrees} the engine's own count of {summary.engine_tokens}; ${summary.dollars:.6f}[/]")
+    if summary.cost.energy:
+        screen.print(f"[{MUTED}]energy: {escape(summary.cost.energy)}[/]")
+
+
+def _month(summary: Summary, screen: Console) -> None:
+    month = summary.cost.month
+    colour = GOOD if month.total < month.goal else BAD
+    idle = "" if month.idle is None else f" (inference ${month.inference:,.2f}, the idle box ${month.idle:,.2f})"
+    screen.print(
+        f"[bold {ACCENT}]Projected month[/]  [bold {colour}]${month.total:,.2f}[/]{idle}; "
+        f"the goal is below ${month.goal:,.0f}"
+    )
+    for line in month.assumes:
+        screen.print(f"[{MUTED}]· assumes {escape(line)}[/]")
 
 
 def _latency(summary: Summary, screen: Console) -> None:
@@ -98,29 +119,3 @@ def _latency(summary: Summary, screen: Console) -> None:
         limit = number(line.limit, 0), "-" if line.limit is None else str(line.over)
         rows.add_row(line.name, str(line.n), number(line.p50, 1), number(line.p99, 1), *limit)
     screen.print(rows)
-
-
-def _ladder(summary: Summary, screen: Console) -> None:
-    rows = table(
-        "Evidence ladder: what each part adds to the market's own price",
-        "rung", "n", "Brier", "log", "gain over mid [95 %]", "tokens", "days",
-        right=("n", "Brier", "log", "tokens", "days"),
-    )  # fmt: skip
-    for rung in summary.ladder:
-        gain = _interval(rung.gain) if rung.gain else "-"
-        days = "-" if rung.days is None else "<1" if rung.days < 1 else f"{rung.days:,.0f}"
-        scores = number(rung.brier, 4), number(rung.log_score, 4), escape(gain)
-        rows.add_row(rung.name, str(rung.n), *scores, f"{rung.tokens:.0f}", days)
-    screen.print(rows)
-    for rung in summary.ladder:
-        if rung.note:
-            screen.print(f"[{MUTED}]{rung.name}: {escape(rung.note)}[/]")
-    screen.print(
-        f"[{MUTED}]log: mean negative log-likelihood, lower is better. days: how many such days for a verdict, if the "
-        "gain is real. A gain whose interval holds 0, or that a placebo has too, is no gain.[/]"
-    )
-
-
-def _interval(gain: Interval) -> str:
-    mean, low, high = (f"{x:+.4f}".replace("0.", ".", 1) for x in (gain.mean, gain.low, gain.high))
-    return f"{mean} [{low}, {high}]"

@@ -1,21 +1,20 @@
-"""Tree search over two awaitables; has never heard of a model, a market or a database.
+"""What a tree search is made of: the policy's numbers, the nodes as they were met, and which of them stands.
 
-`expand` grows a batch of nodes into children, `judge` gives each child a value in [0, 1] (0 is a hard fail). Greedy and
-beam are the same walk with another width and branching. The search is anytime: whatever stops it, the best complete
-path seen so far stands.
+Pure values; knows no model, market or database, and does not grow anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Hashable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-Expand = Callable[[Sequence[T], int], Awaitable[Sequence[Sequence[T]]]]
-"""(nodes, children wanted of each) -> the children of each, best first; fewer where there are fewer."""
-Judge = Callable[[Sequence[T]], Awaitable[Sequence[float]]]
+NEUTRAL = 0.5
+"""The value of a node that nobody judged."""
 
 
 class OutOfBudget(Exception):
@@ -26,40 +25,93 @@ class OutOfBudget(Exception):
         self.what = what
 
 
+class Judged(StrEnum):
+    """Which nodes are judged."""
+
+    EVERY = "every"
+    LEAVES = "leaves"
+    NONE = "none"
+
+
+class Pick(StrEnum):
+    """How the incumbent is chosen among complete nodes."""
+
+    PATH = "path"
+    LEAF = "leaf"
+    VOTE = "vote"
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What kind of search a policy is. `draws`: children are drawn by their probability, repeats and all."""
+
+    draws: bool = False
+    judged: Judged = Judged.EVERY
+    pick: Pick = Pick.PATH
+
+
+POLICIES = {
+    "greedy": Traits(),
+    "self_consistency": Traits(True, Judged.NONE, Pick.VOTE),
+    "best_of_n": Traits(True, Judged.LEAVES, Pick.LEAF),
+    "beam": Traits(),
+    "dvts": Traits(),
+    "best_first": Traits(),
+}
+"""Every policy there is; `agent/search/policies.py` says how each walks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """`greedy` follows one child, `beam` keeps `width` nodes of each level and grows `branching` from each."""
+    """A name and its numbers. `depth` levels at most, `branching` children of a node, `width` paths (or subtrees, or
+    chains at a time), `max_nodes` in all, `samples` chains. A search ends early once the chance that the most
+    frequent answer is not the right majority is below `flip` (0 never ends it)."""
 
     name: str
     depth: int
     branching: int
     width: int
     max_nodes: int
+    samples: int = 1
+    flip: float = 0.05
 
     @classmethod
-    def named(cls, name: str, *, depth: int, branching: int, width: int, max_nodes: int) -> Policy:
+    def named(
+        cls, name: str, *, depth: int, branching: int, width: int, max_nodes: int, samples: int = 8, flip: float = 0.05
+    ) -> Policy:
+        """Raises ValueError for a name nobody knows."""
+        if name not in POLICIES:
+            raise ValueError(f"unknown search policy {name!r}")
         if name == "greedy":
-            return cls(name, depth, 1, 1, max_nodes)
-        if name == "beam":
-            return cls(name, depth, branching, width, max_nodes)
-        raise ValueError(f"unknown search policy {name!r}")
+            branching = width = 1
+        return cls(name, depth, branching, width, max_nodes, samples if POLICIES[name].draws else 1, flip)
+
+    @property
+    def traits(self) -> Traits:
+        return POLICIES[self.name]
 
 
 @dataclass(frozen=True, slots=True)
 class Visit(Generic[T]):
-    """A node as the search met it. `parent` is an index into the tree's visits, None at the first level."""
+    """A node as the search met it. `parent` is an index into the tree's visits, None at the first level; `answer` is
+    set where the node is complete."""
 
     item: T
     parent: int | None
     depth: int
     value: float
+    answer: Hashable = None
 
 
 @dataclass(slots=True)
 class Tree(Generic[T]):
-    """All nodes in the order they were made; `stop` says why the search ended."""
+    """All nodes in the order they were made; `stop` says why the search ended. `grown` are the nodes that were
+    expanded, in order (None is the root), and `barren` counts the latest batches without a child worth anything."""
 
+    policy: Policy
     visits: list[Visit[T]] = field(default_factory=list)
+    grown: list[int | None] = field(default_factory=list)
+    barren: int = 0
     stop: str = "complete"
 
     def path(self, index: int) -> list[int]:
@@ -74,61 +126,38 @@ class Tree(Generic[T]):
     def leaves(self, depth: int) -> list[int]:
         return [i for i, v in enumerate(self.visits) if v.depth == depth]
 
-    def incumbent(self) -> int | None:
-        """The deepest node, and among those the one with the best path: mean value, earliest first on a tie."""
-        if not self.visits:
-            return None
-        deepest = max(v.depth for v in self.visits)
-        return max(self.leaves(deepest), key=lambda i: (self.strength(i), -i))
+    def deepest(self) -> int:
+        return max((v.depth for v in self.visits), default=0)
+
+    def complete(self, index: int) -> bool:
+        """Whether nothing grows below this node any more: it is deep enough, or it answers."""
+        visit = self.visits[index]
+        return visit.depth >= self.policy.depth or visit.answer is not None
+
+    def finished(self) -> list[int]:
+        """The complete nodes."""
+        return [i for i in range(len(self.visits)) if self.complete(i)]
 
     def strength(self, index: int) -> float:
         """Mean value along the path to a node: one weak link weighs as much at any depth."""
         values = [self.visits[i].value for i in self.path(index)]
         return sum(values) / len(values)
 
+    def votes(self) -> Counter[Hashable]:
+        """How many complete nodes give each answer; those that came to none do not vote."""
+        return Counter(a for i in self.finished() if (a := self.visits[i].answer) is not None)
 
-async def search(root: T, expand: Expand[T], judge: Judge[T], policy: Policy) -> Tree[T]:
-    """Grow a tree level by level until it is deep enough, nothing grows, or the budget ends."""
-    tree: Tree[T] = Tree()
-    level: list[tuple[int | None, T]] = [(None, root)]
-    for depth in range(1, policy.depth + 1):
-        room = policy.max_nodes - len(tree.visits)
-        if room <= 0:
-            tree.stop = "nodes"
-            break
-        try:
-            made = await _grow(tree, level, expand, judge, policy.branching, depth, room)
-        except OutOfBudget as spent:
-            tree.stop = spent.what
-            break
-        if not made:
-            tree.stop = "nothing_grows"
-            break
-        level = _best(tree, made, policy.width)
-    return tree
-
-
-async def _grow(
-    tree: Tree[T],
-    level: Sequence[tuple[int | None, T]],
-    expand: Expand[T],
-    judge: Judge[T],
-    branching: int,
-    depth: int,
-    room: int,
-) -> list[int]:
-    """One level: every child of every kept node, at most `room` of them; returns their indices."""
-    families = await expand([item for _, item in level], branching)
-    grown = [
-        (parent, child) for (parent, _), children in zip(level, families, strict=True) for child in children[:branching]
-    ][:room]
-    values = await judge([child for _, child in grown])
-    first = len(tree.visits)
-    for (parent, child), value in zip(grown, values, strict=True):
-        tree.visits.append(Visit(child, parent, depth, value))
-    return list(range(first, len(tree.visits)))
-
-
-def _best(tree: Tree[T], made: Sequence[int], width: int) -> list[tuple[int | None, T]]:
-    kept = sorted(made, key=lambda i: (-tree.strength(i), i))[:width]
-    return [(i, tree.visits[i].item) for i in sorted(kept)]
+    def incumbent(self) -> int | None:
+        """The node that stands if the search ends here; None before the first. By the policy: the complete node with
+        the best path, or with the best value of its own, or the first one with the most frequent answer; where nothing
+        is complete, the deepest node with the best path. The earliest wins a tie."""
+        ends = self.finished()
+        if not ends:
+            level = self.leaves(self.deepest())
+            return max(level, key=lambda i: (self.strength(i), -i), default=None)
+        if self.policy.traits.pick is Pick.VOTE:
+            votes = self.votes()
+            return max(ends, key=lambda i: (votes[self.visits[i].answer], -i))
+        if self.policy.traits.pick is Pick.LEAF:
+            return max(ends, key=lambda i: (self.visits[i].value, -i))
+        return max(ends, key=lambda i: (self.strength(i), -i))

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from backtest.replay import ReplayFeed
-from market.feed import Bar, Feed
+from market.feed import Bar, Feed, ReferencePrices, ReferenceTick
 from market.types import Book
-from tests.fakes import START, after, book, levels, market, recorded, replay
+from tests.fakes import START, after, book, levels, market, prices, recorded, replay
+
+SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 
 def _small() -> ReplayFeed:
@@ -25,6 +30,24 @@ def _small() -> ReplayFeed:
     return replay(recorded(*first), recorded(*second, number=1, payout=None))
 
 
+def _priced() -> ReplayFeed:
+    """Two windows that share a price series, two ticks received in one instant, one tick late; a third without."""
+    series = prices((-2, "63304.2"), (0, "63304.3"), (0, "63304.1"), (30, "63310"), (31, "63309"), (70, "63300"))
+    series = replace(series, at=series.at - np.array([0, 0, 0, 0, 2_500, 0]))
+    one, two = recorded(book(after(1)), book(after(40))), recorded(book(after(2), market_id="0x0001"), number=1)
+    bare = recorded(book(after(3), market_id="0x0002"), number=2)
+    return replay(replace(one, reference=series), replace(two, reference=series), bare)
+
+
+def _offsets() -> ReplayFeed:
+    file = SHARED / "btc5m_ladder_2026-07-26_27.csv.gz"
+    if not file.is_file():
+        pytest.skip("the recorded offsets are not on this machine")
+    from backtest.sources import open_recorded
+
+    return open_recorded(str(file))
+
+
 def _sample() -> ReplayFeed:
     pytest.importorskip("resolvedkit", reason="the sample data is not installed")
     from backtest.sources import open_recorded
@@ -32,7 +55,12 @@ def _sample() -> ReplayFeed:
     return open_recorded("sample")
 
 
-FEEDS = [pytest.param(_small, id="small"), pytest.param(_sample, id="sample", marks=pytest.mark.sample)]
+FEEDS = [
+    pytest.param(_small, id="small"),
+    pytest.param(_priced, id="priced"),
+    pytest.param(_offsets, id="offsets"),
+    pytest.param(_sample, id="sample", marks=pytest.mark.sample),
+]
 
 
 @pytest.fixture(params=FEEDS, scope="module")
@@ -152,6 +180,46 @@ def test_no_answer_needs_what_came_later(feed: ReplayFeed) -> None:
     asyncio.run(run())
 
 
+async def _ticks(feed: ReferencePrices, market_id: str, since: datetime, until: datetime) -> list[ReferenceTick]:
+    return list(await feed.reference(market_id, since, until))
+
+
+def test_reference_ticks_come_in_order_of_receipt_and_exactly_once(feed: ReplayFeed) -> None:
+    async def run() -> None:
+        instants = _instants(feed)
+        for market_id in _ids(feed):
+            whole = await _ticks(feed, market_id, instants[0], instants[-1])
+            assert [t.received_at for t in whole] == sorted(t.received_at for t in whole)
+            assert all(instants[0] < t.received_at <= instants[-1] and t.at <= t.received_at for t in whole)
+            parts = [t for a, z in pairwise(instants) for t in await _ticks(feed, market_id, a, z)]
+            assert parts == whole
+
+    asyncio.run(run())
+
+
+def test_no_reference_tick_needs_what_came_later(feed: ReplayFeed) -> None:
+    async def run() -> None:
+        early, late = _instants(feed)[0], _instants(feed)[-1]
+        for at in _instants(feed):
+            blind = feed.truncated(at)
+            assert blind.info.has_reference == feed.info.has_reference
+            for market_id in _ids(feed):
+                known = await _ticks(feed, market_id, early, at)
+                assert known == await _ticks(blind, market_id, early, late)
+                assert all(t.received_at <= at for t in known)
+
+    asyncio.run(run())
+
+
+def test_a_feed_says_whether_it_has_reference_prices(feed: ReplayFeed) -> None:
+    async def run() -> None:
+        first, last = _instants(feed)[0], _instants(feed)[-1]
+        found = [await _ticks(feed, market_id, first, last) for market_id in _ids(feed)]
+        assert any(found) == feed.info.has_reference
+
+    asyncio.run(run())
+
+
 def test_nothing_is_known_of_an_unknown_market(feed: ReplayFeed) -> None:
     async def run() -> None:
         at = _instants(feed)[-1]
@@ -159,6 +227,7 @@ def test_nothing_is_known_of_an_unknown_market(feed: ReplayFeed) -> None:
         assert await feed.resolution("0xnone", at) is None
         assert await feed.bars("0xnone", at - timedelta(hours=1), at, 60) == []
         assert await _changes(feed, ["0xnone"], at - timedelta(hours=1), at) == []
+        assert await _ticks(feed, "0xnone", at - timedelta(hours=1), at) == []
 
     asyncio.run(run())
 

@@ -27,6 +27,7 @@ def one_sentence(ran: Ran, code: int, *words: str) -> None:
         (("run", "--tree-search", "depth=9"), 2, ("edge.tree_search.depth",)),
         (("run", "--cycles", "0"), 2, ("--cycles",)),
         (("run", "--feed", "/no/such/folder"), 2, ("/no/such/folder",)),
+        (("run", "--feed", __file__), 2, ("test_bad_input.py", "btc5m_ladder_*.csv.gz")),
         (("run", "--config", "/no/such/file.yaml"), 2, ("/no/such/file.yaml",)),
         (("run", "--model", "/no/such/model.gguf"), 2, ("/no/such/model.gguf", "GGUF")),
         (("run", "--model", "gpt-17"), 2, ("gpt-17", "smollm2-135m")),

@@ -53,6 +53,32 @@ def test_tokens_by_phase_equal_the_engines_own_count(done: tuple[Path, dict[str,
     assert sum(summary["tokens"].values()) == summary["engine_tokens"] > 0
 
 
+def test_what_a_decision_costs_by_phase_and_in_a_month(done: tuple[Path, dict[str, Any]]) -> None:
+    summary = done[1]
+    cost, month = summary["cost"], summary["cost"]["month"]
+    assert {p["phase"]: p["tokens"] for p in cost["phases"]} == summary["tokens"]
+    assert sum(p["dollars"] for p in cost["phases"]) == pytest.approx(cost["dollars"])
+    assert cost["dollars"] * summary["funnel"]["cycles"] == pytest.approx(summary["dollars"])
+    assert month["markets"] == 1 and month["inference"] == pytest.approx(cost["dollars"] * 288 * 365.25 / 12)
+    assert 0 < month["total"] < month["goal"] == 100 and len(month["assumes"]) == 3 and cost["energy"]
+
+
+def test_energy_is_kept_beside_the_decisions_and_makes_no_other_run(home: Path, edgeclaw: Edgeclaw) -> None:
+    home.mkdir()
+    (home / "watts.yaml").write_text("edge: {cost: {basis: energy, watts: 40, kwh_price: 1000}}", encoding="utf-8")
+    priced = edgeclaw(*RUN, "--cycles", "2", "--config", str(home / "watts.yaml")).json
+    assert priced["cost"]["by_energy"] == priced["cost"]["asked"] == 2 and priced["cost"]["month"]["idle"] > 0
+    search = next(p for p in priced["cost"]["phases"] if p["phase"] == "search")
+    assert search["joules"] is not None and search["joules_per_token"] is not None
+    shown = edgeclaw("log", "show", edgeclaw("log", "list", "--json").json[0]["id"], "--json").json
+    assert "joules:search" in shown["timings"]
+    plain = edgeclaw(*RUN, "--cycles", "2").json
+    assert plain["run_id"] == priced["run_id"] and (plain["appended"], plain["compared"]) == (0, priced["appended"])
+    assert edgeclaw("log", "replay", "--all").code == 0
+    text = edgeclaw(*[a for a in RUN if a != "--json"], "--cycles", "2").out
+    assert "J/token" in text and "Projected month" in text and "the goal is below $100" in text
+
+
 def test_the_ladder_holds_the_mid_a_placebo_and_says_why_there_is_no_diffusion(
     done: tuple[Path, dict[str, Any]],
 ) -> None:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, event
+from sqlalchemy import Dialect, create_engine, event
+from sqlalchemy.dialects.postgresql.base import PGDialect
+from sqlalchemy.schema import CreateTable
 
 from market.errors import DataInvalid, Misconfigured, NotReady, StoreUnavailable
+from market.feed import Bar
 from storage.migrate import upgrade
-from storage.schema import metadata
+from storage.records import Observation
+from storage.schema import from_us, metadata
 from storage.store import open_store
 from tests.unit.test_storage_values import begin, decision
 
@@ -57,6 +64,52 @@ def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
             assert [d.id for d in await store.decisions()] == ["d000"]
 
     asyncio.run(scope())
+
+
+OLD_BARS: list[tuple[Any, ...]] = [
+    ("feed", "0x01", 5, n * 5_000_000, bid, 510_000, depth, 20_000, n)
+    for n, (bid, depth) in enumerate([(490_000, 10_000), (None, 10_000), (480_000, 2**50), (1, 7)] * 200)
+] + [("feed", "0x02", 300, 300_000_000, None, None, 0, 0, 0)]
+OLD_WINDOWS = [
+    ("feed", f"0x{n}", 1_000_000 * n, 60, 900, 400_000 + n, text, 1_000_000, 2_000_000 * (7 - n), n % 2)
+    for n, text in enumerate(['{"drift":"up","spread":"tight"}', "{}", '{"drift":"down"}'] * 2)
+]
+
+
+def test_what_the_oldest_shape_held_is_carried_over(tmp_path: Path) -> None:
+    path = tmp_path / "oldest.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        upgrade(connection, "0001")
+    engine.dispose()
+    with closing(sqlite3.connect(path)) as old, old:
+        old.executemany("INSERT INTO bars VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", OLD_BARS)
+        old.executemany("INSERT INTO observations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", OLD_WINDOWS)
+    asyncio.run(carried_over(path))
+    assert tables(path) == {*metadata.tables, "alembic_version"}
+    asyncio.run(carried_over(path))
+
+
+async def carried_over(path: Path) -> None:
+    end = from_us(10**12)
+    async with open_store(f"sqlite:///{path}") as store:
+        for market_id, step in (("0x01", 5), ("0x02", 300)):
+            bars = await store.bars("feed", market_id, step, as_of=end, limit=9999)
+            assert bars == [
+                Bar(m, from_us(at), *values) for _, m, s, at, *values in OLD_BARS if (m, s) == (market_id, step)
+            ]
+        past = await store.past("feed", as_of=end, window=900)
+        assert past.rows(np.arange(len(past))) == [
+            Observation(m, from_us(at), left, window, mid, json.loads(text), payout, from_us(known), bool(official))
+            for _, m, at, left, window, mid, text, payout, known, official in reversed(OLD_WINDOWS)
+        ]
+        assert await store.verify() == []
+
+
+def test_the_shape_can_be_made_for_postgresql() -> None:
+    postgresql: Dialect = PGDialect()  # type: ignore[no-untyped-call]
+    made = [str(CreateTable(t).compile(dialect=postgresql)) for t in metadata.sorted_tables]
+    assert any("BYTEA" in text for text in made)
 
 
 def test_several_programs_may_make_the_same_database(tmp_path: Path) -> None:

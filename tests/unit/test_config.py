@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.config import PROFILES, Config, known_keys, load
+from agent.config import PROFILES, Config, annotated, known_keys, load
 from market.errors import EdgeclawError, Misconfigured
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "edgeclaw.example.yaml"
@@ -44,8 +44,16 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path: Path) -> N
     [
         ("edge: {budget: {tokens: lots}}", "edge.budget.tokens"),
         ("edge: {tree_search: {depth: 9}}", "edge.tree_search.depth"),
+        ("edge: {cost: {watts: .inf}}", "edge.cost.watts"),
+        ("edge: {cost: {kwh_price: .nan}}", "edge.cost.kwh_price"),
+        ("edge: {cost: {basis: guess}}", "edge.cost.basis"),
         ("trading: {cash: -1}", "trading.cash"),
         ("trading: {cash: .nan}", "trading.cash"),
+        ("trading: {cadence: 0}", "trading.cadence"),
+        ("trading: {cadence: 7}", "trading.cadence"),
+        ("trading: {cadence: 450}", "trading.cadence"),
+        ("trading: {cadence: 0.5}", "trading.cadence"),
+        ("trading: {cadence: .inf}", "trading.cadence"),
         ("edge: [1, 2]", "edge"),
         ("just a sentence", "sections"),
         ("edge: {a: [", "not valid YAML"),
@@ -69,6 +77,27 @@ def test_durations_and_overrides() -> None:
     assert made.settings(counted_in_tokens=False).policy.branching == 1
 
 
+@pytest.mark.parametrize(("given", "seconds"), [(30, 30), ("1m", 60), (100, 100), (300, 300), ("15m", 900)])
+def test_a_cadence_fits_the_five_minute_grid_and_makes_another_run(given: object, seconds: int) -> None:
+    made = load(None, {"trading.cadence": given})
+    assert made.trading.cadence == seconds
+    assert made.identity() != Config().identity()
+
+
 def test_where_things_are_stored_is_not_part_of_a_run() -> None:
     assert load(None, {"storage.url": "sqlite:///x"}).identity() == Config().identity()
     assert load(None, {"edge.budget.tokens": 7}).identity() != Config().identity()
+    assert load(None, {"edge.cost.token_price": 1e-9}).identity() != Config().identity(), "it decides where to stop"
+    for measured in ({"basis": "tokens"}, {"kwh_price": 1.0}, {"watts": 9}):
+        assert load(None, {f"edge.cost.{k}": v for k, v in measured.items()}).identity() == Config().identity()
+
+
+def test_what_is_shown_explains_its_keys_and_is_a_configuration() -> None:
+    made = load(None, {"edge.cost.watts": 40, "storage.url": "sqlite:///a # b"}, profile="sample")
+    lines = annotated(made)
+    assert Config.model_validate(yaml.safe_load("\n".join(lines))) == made
+    assert "    kwh_price: 0.3  # dollars of a kilowatt-hour of electricity" in lines
+
+
+def test_the_price_of_a_token_has_moved_and_the_old_key_says_where(tmp_path: Path) -> None:
+    assert "'edge.cost.token_price'" in refusal("edge: {token_price: 1.0e-8}", tmp_path)

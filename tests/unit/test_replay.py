@@ -15,7 +15,7 @@ from backtest.columns import Ladder, Recording
 from backtest.replay import ReplayFeed, fingerprint
 from market.clock import from_ms, to_ms
 from market.types import UNIT, Book, Level
-from tests.fakes import START, after, book, levels, market, recorded, replay
+from tests.fakes import START, after, book, levels, market, prices, recorded, replay
 
 _MS = to_ms(START)
 _prices = st.lists(st.integers(1, 999), max_size=4, unique=True)
@@ -131,6 +131,38 @@ def test_the_fingerprint_changes_with_any_of_the_content() -> None:
         Recording.of(one.market, []),
     ]
     assert len({fingerprint([r]) for r in others}) == len(others)
+
+
+def test_the_fingerprint_changes_with_any_of_the_reference_prices() -> None:
+    one = recorded(book(after(1)))
+    series = [
+        None,
+        prices(),
+        prices((1, "5")),
+        prices((1, "5"), lag=2),
+        prices((1, "5.000000000000000001")),
+        prices((1, "6")),
+        prices((1, "5"), (2, "5")),
+    ]
+    assert len({fingerprint([replace(one, reference=s)]) for s in series}) == len(series)
+    same = [replace(one, reference=prices((1, "5"))) for _ in range(2)]
+    assert fingerprint(same[:1]) == fingerprint(same[1:])
+
+
+def test_markets_go_on_sharing_a_series_that_is_cut() -> None:
+    series = prices((1, "5"), (20, "6"))
+    feed = replay(
+        replace(recorded(book(after(1))), reference=series),
+        replace(recorded(book(after(1), market_id="0x0001"), number=1), reference=series),
+    )
+    cut = [r.reference for r in feed.truncated(after(5)).recordings]
+    assert cut[0] is cut[1] and cut[0] is not None and len(cut[0]) == 1
+    assert np.shares_memory(cut[0].whole, series.whole)
+
+
+def test_instants_are_cut_like_everything_else() -> None:
+    feed = ReplayFeed("test", [recorded(book(after(1)))], instants=[after(5), after(10)])
+    assert feed.truncated(after(5)).info.instants == (after(5),)
 
 
 def test_the_fingerprint_is_the_same_on_every_machine() -> None:

@@ -1,9 +1,8 @@
 """Thinking about one market: gate, search within its budget, verification, one correction, belief, decision."""
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,72 +12,71 @@ from hypothesis import strategies as st
 from agent import prompts
 from agent.budget import Limits
 from agent.gate import book_fault, gate
-from agent.inputs import Inputs, Settings
+from agent.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
-from agent.search.tree import Policy
+from agent.past import Shuffled
+from agent.search.tree import POLICIES, Policy
 from agent.thought import Thought, think, written
 from market.fees import schedule
 from market.types import UNIT, Book, Market, Outcome
 from storage.records import Observation, Phase
-from strategies.claims import LADDER, legal
+from strategies.claims import LADDER, Effect, legal
 from strategies.edge import EdgeRule
-from strategies.features import BUCKETS, Features
+from strategies.features import BUCKETS, SCALES, Features
 from strategies.sizing import Sizing
 from strategies.verification import Finding, Verdict
-from tests.fakes import START, book, levels, market
+from tests.fakes import START, Remembered, book, levels, market
 
+STATE = (0.0,) * len(SCALES)
 BUCKETS_NOW = {name: options[-1] for name, options in BUCKETS.items()}
 BOOK = book()
 BEAM = Policy.named("beam", depth=5, branching=3, width=2, max_nodes=27)
 
 
-class Past:
-    """History from a list of rows; keeps the promise of the port."""
-
-    def __init__(self, rows: Sequence[Observation] = ()) -> None:
-        self.rows = rows
-
-    async def observations(
-        self, source: str, *, as_of: datetime, window: int, seconds_left: tuple[int, int]
-    ) -> Sequence[Observation]:
-        low, high = seconds_left
-        return [r for r in self.rows if r.known_at < as_of and r.at < as_of and low <= r.seconds_left <= high]
-
-
 def row(number: int, payout: int, *, mid: int = 500_000, buckets: dict[str, str] | None = None) -> Observation:
     m: Market = market(-1 - number)
     return Observation(
-        m.id, m.opens_at, 900, 900, mid, buckets or BUCKETS_NOW, payout * UNIT, m.closes_at + timedelta(minutes=2), True
+        m.id,
+        m.opens_at,
+        900,
+        900,
+        mid,
+        buckets or BUCKETS_NOW,
+        payout * UNIT,
+        m.closes_at + timedelta(minutes=2),
+        True,
+        STATE,
     )
 
 
-def lifted(n: int = 200, share: float = 0.9) -> Past:
+def lifted(n: int = 200, share: float = 0.9) -> Remembered:
     """A history in which everything that holds now was followed by Up far more often than priced."""
-    return Past([row(i, int(i % 10 < share * 10)) for i in range(2, n + 2)])
+    return Remembered([row(i, int(i % 10 < share * 10)) for i in range(2, n + 2)])
 
 
 def inputs(windows: int = 0, seen: Book | None = BOOK, **change: object) -> Inputs:
     made = Settings(BEAM, Limits(tokens=4000), EdgeRule(), Sizing(), max_shift=0.5, shrink=0.5)
     made = replace(made, **change)  # type: ignore[arg-type]
-    features = Features(500_000, 900, BUCKETS_NOW)
-    return Inputs(
-        market(), START, "source", seen, features, schedule("crypto", START), 1000 * UNIT, 0, 0, 0, windows, "", made
-    )
+    features, fees = Features(500_000, 900, BUCKETS_NOW, STATE), schedule("crypto", START)
+    learned = Learned(made.shrink)
+    return Inputs(market(), START, "source", seen, features, fees, 1000 * UNIT, 0, 0, 0, windows, "", made, learned)
 
 
-def thought(given_inputs: Inputs, history: Past, engine: Engine | None = None) -> Thought:
+def thought(given_inputs: Inputs, history: Remembered, engine: Engine | None = None) -> Thought:
     return asyncio.run(think(given_inputs, engine or copycat(), history))
 
 
-def copycat(effect: str = " up", decision: str = " up", fail_after: int | None = None) -> ScriptedEngine:
+def copycat(
+    effect: str = " up", decision: str = " up", fail_after: int | None = None, sure: float = 9.0
+) -> ScriptedEngine:
     """A model that reads the present buckets off the prompt and always claims `effect`."""
 
     def rule(text: str, labels: tuple[str, ...]) -> list[float]:
         now = text.rsplit("now: ", 1)[1]
         told = [f"{text.rsplit(' ', 1)[1]}{label}" for label in labels]
         wanted = decision if text.endswith("decision") else effect
-        return [9.0 if t in now or label == wanted else 1.0 for t, label in zip(told, labels, strict=True)]
+        return [sure if t in now or label == wanted else 1.0 for t, label in zip(told, labels, strict=True)]
 
     return ScriptedEngine(rule, fail_after=fail_after)
 
@@ -104,15 +102,41 @@ def test_verified_claims_lead_to_an_order() -> None:
     assert made.belief is not None and made.belief.support == 200
 
 
+DRAWN = Policy.named("self_consistency", depth=5, branching=1, width=1, max_nodes=27, samples=1)
+"""One chain as the model would have it: nothing that history says has a hand in it."""
+
+
 def test_claims_that_history_refutes_lead_to_none() -> None:
-    made = thought(inputs(windows=200, correct=False), lifted(), copycat(" down", " down"))
+    asked = inputs(windows=200, correct=False, policy=DRAWN, frugal=False)
+    made = thought(asked, lifted(), copycat(" down", " down", sure=1e9))
     assert made.forecast is not None
     assert {c.verdict for c in made.forecast.path[:4]} == {Verdict.REFUTED}
     assert made.action == "abstain" and made.reason == "no_verified_claim"
 
 
+def test_history_has_the_last_word_on_which_claims_are_grown() -> None:
+    made = thought(inputs(windows=200), lifted(), copycat(" down", " up"))
+    assert made.forecast is not None
+    assert {c.claim.effect for c in made.forecast.path[:4]} == {Effect.UP}
+    bare = thought(inputs(windows=200, external=False, frugal=False, correct=False), lifted(), copycat(" down", " up"))
+    assert bare.forecast is not None and {c.claim.effect for c in bare.forecast.path[:4]} == {Effect.DOWN}
+
+
+def test_what_says_nothing_does_not_count_against_what_is_verified() -> None:
+    """Of twelve and more features one moves the outcome: the claims about the others say "none"."""
+    seen = [{f: b[-1 if f != "momentum" or i % 2 else 0] for f, b in BUCKETS.items()} for i in range(400)]
+    paid = [int((i * 7) % 20 < (17 if i % 2 else 3)) for i in range(400)]
+    made = thought(
+        inputs(windows=400), Remembered([row(i + 2, paid[i], buckets=seen[i]) for i in range(400)]), copycat(" none")
+    )
+    assert made.forecast is not None and made.action == "take"
+    said = [c for c in made.forecast.path if c.claim.effect.sign and not c.claim.decides]
+    assert [c.claim.feature for c in said] == ["momentum"] and made.forecast.belief.verified_share == 1
+
+
 def test_one_correction_on_a_finding_and_it_is_checked_too() -> None:
-    made = thought(inputs(windows=200), lifted(), copycat(" down", " abstain"))
+    asked = inputs(windows=200, policy=DRAWN, frugal=False)
+    made = thought(asked, lifted(), copycat(" down", " abstain", sure=1e9))
     assert made.forecast is not None and made.forecast.correction is not None
     correction = made.forecast.correction
     assert correction.finding is Finding.WRONG_SIGN and made.budget.spent[Phase.CORRECT].charged > 0
@@ -160,7 +184,7 @@ def test_the_same_seed_writes_the_same_thought(seed: int) -> None:
 
 def test_only_features_that_can_be_seen_are_offered() -> None:
     asked = inputs(windows=200)
-    few = Features(500_000, 900, {k: v for k, v in BUCKETS_NOW.items() if k not in ("trend", "range", "bias")})
+    few = Features(500_000, 900, {k: v for k, v in BUCKETS_NOW.items() if k not in ("trend", "range", "bias")}, STATE)
     made = thought(replace(asked, features=few), lifted(), ScriptedEngine(seed=3))
     assert made.forecast is not None
     named = {v.item.checked.claim.feature for v in made.forecast.tree.visits if v.item.checked}
@@ -169,7 +193,7 @@ def test_only_features_that_can_be_seen_are_offered() -> None:
 
 def test_a_row_from_the_future_is_never_read() -> None:
     late = [replace(r, known_at=START) for r in lifted().rows]
-    made = thought(inputs(windows=200), Past(late))
+    made = thought(inputs(windows=200, frugal=False), Remembered(late))
     assert made.forecast is not None and {c.evidence.support for c in made.forecast.path} == {0}
 
 
@@ -185,12 +209,37 @@ def test_a_passed_deadline_ends_the_search_and_keeps_what_there_is() -> None:
     assert made.forecast is not None and made.forecast.tree.stop == "deadline" and made.action == "abstain"
 
 
-def test_frugal_allocation_walks_a_single_path_where_the_edge_hardly_pays() -> None:
-    frugal = thought(inputs(windows=200, max_shift=0.18), lifted())
-    full = thought(inputs(windows=200, max_shift=0.18, frugal=False), lifted())
-    assert frugal.forecast and full.forecast
-    assert (frugal.forecast.policy, full.forecast.policy) == ("greedy", "beam")
-    assert frugal.budget.tokens < full.budget.tokens
+def test_where_nothing_could_be_verified_no_token_is_spent() -> None:
+    noise = Remembered([row(i, i % 2) for i in range(2, 202)])
+    frugal, fixed = (thought(inputs(windows=200, frugal=f), noise) for f in (True, False))
+    assert (frugal.forecast, frugal.reason, frugal.budget.tokens) == (None, "nothing_to_verify", 0)
+    assert fixed.forecast is not None and fixed.reason == "no_verified_claim" and fixed.budget.tokens > 0
+
+
+def test_a_search_ends_when_the_rungs_to_come_can_add_nothing() -> None:
+    hopeless = {"momentum", "imbalance", "pressure", "lead", "spread", "bias", "activity", "gap"}
+    seen = {k: v for k, v in BUCKETS_NOW.items() if k not in hopeless}
+    made = thought(inputs(windows=200), Remembered([row(i, int(i % 10 < 9), buckets=seen) for i in range(2, 202)]))
+    assert made.forecast is not None and made.forecast.tree.stop == "not_worth_it"
+    assert made.forecast.tree.deepest() == 2 and made.action == "take"
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_every_policy_finds_the_planted_effect_within_the_budget(name: str) -> None:
+    policy = Policy.named(name, depth=5, branching=3, width=2, max_nodes=40, samples=4)
+    engine = copycat(sure=1e6)
+    made = thought(inputs(windows=200, policy=policy, frugal=False), lifted(), engine)
+    assert made.forecast is not None and made.forecast.policy == name
+    assert made.action == "take" and made.wish is not None and made.wish.outcome is Outcome.YES
+    assert made.budget.tokens == engine.usage.charged <= 4000
+
+
+def test_a_shuffled_history_supports_nothing_of_a_real_effect() -> None:
+    seen = [{f: b[-1 if i % 2 == 0 else 0] for f, b in BUCKETS.items()} for i in range(400)]
+    history = Remembered([row(i + 2, int(i % 2 == 0), buckets=seen[i]) for i in range(400)])
+    real = thought(inputs(windows=400, frugal=False), history)
+    placebo = asyncio.run(think(inputs(windows=400, frugal=False), copycat(), Shuffled(history, 7)))
+    assert real.action == "take" and placebo.reason == "no_verified_claim"
 
 
 @pytest.mark.parametrize(

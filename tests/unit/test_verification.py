@@ -1,9 +1,11 @@
 """Claims against history: planted effects are found, noise is not, and thin history moves nothing."""
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,17 +13,28 @@ from hypothesis import strategies as st
 from strategies.belief import believe
 from strategies.claims import LADDER, Claim, Effect, decision, legal, true_now
 from strategies.features import BUCKETS
-from strategies.verification import NOTHING, Analog, Checked, Evidence, Finding, Verdict, check, distinct, weigh
+from strategies.verification import (
+    NOTHING,
+    Analogs,
+    Checked,
+    Evidence,
+    Finding,
+    Verdict,
+    check,
+    multiplicity,
+    self_support,
+    weigh,
+)
 from tests.fakes import START
 
 CLAIM = Claim("flow", "momentum", "rising", Effect.UP)
 
 
-def history(n: int, lift: float, seed: int = 1) -> list[Analog]:
+def history(n: int, lift: float, seed: int = 1) -> Analogs:
     """Windows whose mids are off by `lift`."""
     rng = random.Random(seed)
     mids = [rng.uniform(0.2, 0.8) for _ in range(n)]
-    return [Analog(m, float(rng.random() < m + lift)) for m in mids]
+    return Analogs.of([(m, float(rng.random() < m + lift)) for m in mids])
 
 
 def test_a_planted_effect_is_supported_and_its_opposite_refuted() -> None:
@@ -39,7 +52,7 @@ def test_a_calibrated_market_supports_no_direction() -> None:
 
 
 def test_a_short_history_is_thin_whatever_it_says() -> None:
-    checked = check(CLAIM, weigh([Analog(0.5, 1.0)] * 49), true=True)
+    checked = check(CLAIM, weigh(Analogs.of([(0.5, 1.0)] * 49)), true=True)
     assert checked.verdict is Verdict.THIN and checked.finding is Finding.THIN_SUPPORT
 
 
@@ -49,16 +62,40 @@ def test_a_false_claim_is_false_before_history_is_asked() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.sampled_from([0.0, 1.0])), max_size=200), st.integers(1, 50))
 def test_evidence_is_coherent(pairs: list[tuple[float, float]], trials: int) -> None:
-    e = weigh([Analog(m, y) for m, y in pairs], trials=trials)
+    e = weigh(Analogs.of(pairs), trials=trials)
     assert 0 <= e.low <= e.posterior <= e.high <= 1 and e.support == len(pairs)
     assert min(e.base_rate, e.rate) - 1e-9 <= e.posterior <= max(e.base_rate, e.rate) + 1e-9 or not pairs
-    wider = weigh([Analog(m, y) for m, y in pairs], trials=trials + 10)
+    wider = weigh(Analogs.of(pairs), trials=trials + 10)
     assert wider.low <= e.low and wider.high >= e.high
 
 
-def test_one_window_counts_once_at_the_nearest_instant() -> None:
-    rows = [("a", 300, 400_000, 1_000_000), ("a", 330, 900_000, 1_000_000), ("b", 260, 500_000, 0)]
-    assert distinct(rows, 310) == [Analog(0.4, 1.0), Analog(0.5, 0.0)]
+def test_where_there_is_a_diffusion_a_claim_must_beat_it_too() -> None:
+    seen = history(800, 0.2)
+    knew = Analogs(seen.mids, seen.payouts, np.full(800, float(seen.payouts.mean())))
+    assert check(CLAIM, weigh(seen), true=True).verdict is Verdict.SUPPORTED
+    assert check(CLAIM, weigh(knew), true=True).verdict is Verdict.UNDECIDED
+    assert weigh(knew).log_bayes_factor < 0 < weigh(seen).log_bayes_factor
+
+
+def test_old_history_is_stale_and_history_of_the_future_is_a_leak() -> None:
+    old = replace(history(800, 0.2), age=3600.0)
+    judged = partial(check, CLAIM, true=True)
+    assert judged(weigh(old), fresh_for=3599).finding is Finding.STALE
+    assert judged(weigh(old), fresh_for=3600).verdict is Verdict.SUPPORTED
+    leaked = judged(weigh(replace(old, age=-1.0)), fresh_for=3600)
+    assert (leaked.verdict, leaked.finding) == (Verdict.LEAKED, Finding.LOOK_AHEAD)
+
+
+@given(st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_saying_yes_to_everything_counts_for_nothing(claimed: float, opposed: float) -> None:
+    lean, apart = self_support(claimed, opposed)
+    assert self_support(claimed, claimed)[0] == 0
+    assert lean * (claimed - opposed) >= 0 and lean == -self_support(opposed, claimed)[0]
+    assert apart == abs(claimed + opposed - 1)
+
+
+def test_the_penalty_for_many_trials_grows() -> None:
+    assert [multiplicity(n) for n in (1, 2)] == [0, 0] and 0 < multiplicity(3) < multiplicity(27) < 2
 
 
 def test_every_rung_names_known_features_and_every_claim_is_legal_or_not() -> None:
@@ -76,20 +113,20 @@ def test_truth_now() -> None:
 
 
 def checked(posterior: float, support: int, verdict: Verdict = Verdict.SUPPORTED) -> Checked:
-    return Checked(CLAIM, Evidence(support, posterior, 0.5, posterior, 0.5, 0.9, 0.9, 1.0), verdict, None)
+    return Checked(CLAIM, Evidence(support, posterior, 0.5, 0.5, posterior, 0.5, 0.9, 0.9, 1.0), verdict, None)
 
 
 def test_a_belief_is_shrunk_capped_and_empty_without_support() -> None:
     ends = START + timedelta(minutes=5)
     tenth = partial(believe, market_id="m", as_of=START, expires_at=ends, shrink=0.1)
-    held = tenth([checked(0.7, 200)], cap=3.0)
+    held = tenth([checked(0.7, 200)], max_shift=0.3)
     assert held.shift == pytest.approx(0.1 * 0.8473, abs=1e-3) and held.support == 200
-    assert tenth([checked(0.9999, 200)], cap=1.0).shift == pytest.approx(0.1)
+    assert tenth([checked(0.9999, 200)], max_shift=0.1).shift == pytest.approx(0.1)
     thin, final = checked(0.7, 9, Verdict.THIN), Checked(decision("up"), NOTHING, Verdict.NOT_A_CLAIM, None)
-    empty = tenth([thin, final], cap=3.0)
+    empty = tenth([thin, final], max_shift=0.3)
     assert empty.shift == 0 and empty.verified_share == 0 and empty.probability(0.37) == 0.37
 
 
 def test_more_claims_do_not_add_up_to_more_than_the_best() -> None:
-    whole = partial(believe, market_id="m", as_of=START, expires_at=START, shrink=1.0, cap=3.0)
+    whole = partial(believe, market_id="m", as_of=START, expires_at=START, shrink=1.0, max_shift=3.0)
     assert whole([checked(0.7, 200)] * 4).shift == pytest.approx(whole([checked(0.7, 200)]).shift)

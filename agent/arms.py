@@ -1,0 +1,79 @@
+"""The arms of the evidence ladder that need a search of their own: the agent's recorded inputs, thought about again
+with something taken away or put in its place. Each is a run of its own in the log, read and replayed like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from agent.budget import Electricity
+from agent.cycle import identify, record_of
+from agent.inputs import Settings
+from agent.llm.engine import Engine
+from agent.llm.recorded import RecordingEngine
+from agent.past import History, Shuffled
+from agent.rethink import rethink
+from agent.search.tree import Policy
+from storage.records import Record
+from storage.store import RunLog, Store
+
+SHUFFLE_SEED = 20_260_928
+
+
+@dataclass(frozen=True, slots=True)
+class ArmPlan:
+    """`settings` makes the arm's out of the agent's, `history` what it may read out of the real one; `placebo` puts
+    chance in the place of the model."""
+
+    name: str
+    settings: Callable[[Settings], Settings]
+    history: Callable[[History], History] = lambda real: real
+    placebo: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"arm:{self.name}"
+
+
+def _bare(s: Settings) -> Settings:
+    """Without history: only the model's own word counts."""
+    return replace(s, external=False, correct=False, frugal=False, answer_tokens=0)
+
+
+def _greedy(s: Settings) -> Settings:
+    """Without a tree, too."""
+    lone = Policy.named("greedy", depth=s.policy.depth, branching=1, width=1, max_nodes=s.policy.max_nodes)
+    return replace(_bare(s), policy=lone, self_verify=False)
+
+
+def _silent(s: Settings) -> Settings:
+    """As the agent searches, without the sentence at the end."""
+    return replace(s, answer_tokens=0)
+
+
+ARMS = (
+    ArmPlan("greedy", _greedy),
+    ArmPlan("search", _bare),
+    ArmPlan("shuffled", _silent, lambda real: Shuffled(real, SHUFFLE_SEED)),
+    ArmPlan("random", _silent, placebo=True),
+)
+
+
+async def run_arm(
+    plan: ArmPlan,
+    store: Store,
+    decisions: Sequence[Record],
+    log: RunLog,
+    engine: Engine,
+    electricity: Electricity | None = None,
+) -> None:
+    """Think about every decision again and write it down. Started again, it goes on where it stopped."""
+    recorder = RecordingEngine(engine)
+    history = plan.history(store)
+    for record in decisions:
+        thought = await rethink(store, record, recorder, plan.settings, history, electricity)
+        key = identify(log.run_id, thought.inputs.market.id, thought.inputs.as_of)
+        await log.decision(record_of(key, thought, recorder.take(), thought.budget.timings()))
+    if decisions:
+        await log.end(decisions[-1].at, {"decisions": len(decisions)})

@@ -1,0 +1,102 @@
+"""`edgeclaw evidence ladder`: what each part of the agent adds to the market's own price, for any stored runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agent.ladder import LadderRung
+    from storage.records import Run
+    from storage.store import Store
+    from strategies.score import Interval
+
+_WIDTH = 33
+_WIDE = 128
+"""Columns of a terminal from which the gains are drawn, too."""
+
+
+def ladder(
+    runs: Annotated[
+        list[str] | None, typer.Option("--run", help="A run's id or its beginning; may be repeated. Default: newest.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="A YAML file that names the database.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score mid, diffusion, logistic, model, search, verification, correction and calibration on the same decisions,
+    with placebos and intervals. Several runs are taken together. Asks no model."""
+    from agent.cli import show
+    from agent.cli.log import with_store
+    from agent.evidence import climb
+
+    async def read(store: Store) -> tuple[list[Run], list[LadderRung]]:
+        from agent.cli.log import chosen_run
+
+        chosen = [await chosen_run(store, prefix) for prefix in runs] if runs else [await chosen_run(store, None)]
+        return chosen, await climb(store, chosen)
+
+    found, rungs = with_store(config, read)
+    if as_json:
+        show.as_json({"runs": [r.id for r in found], "ladder": rungs})
+        return
+    screen = show.console()
+    for run in found:
+        screen.print(f"run {run.id[:8]} · {run.manifest.get('data', '-')}", markup=False)
+    print_ladder(rungs, screen)
+
+
+def print_ladder(rungs: Sequence[LadderRung], screen: Console) -> None:
+    """A line a rung, with its gain over the market drawn to one scale."""
+    from rich.markup import escape
+
+    from agent.cli.show import MUTED, number, table
+
+    wide = screen.width >= _WIDE
+    columns = ("rung", "n", *(("windows", "Brier") if wide else ()), "log", "gain over mid [95 %]")
+    picture = (f"{'worse ':>{_WIDTH // 2}}│ better",) if wide else ()
+    title = "Evidence ladder: what each part adds to the market's own price"
+    right = ("n", "windows", "Brier", "log", "tokens", "days")
+    rows = table(title, *columns, *picture, "tokens", "days", right=right)
+    reach = max((max(abs(r.gain.low), abs(r.gain.high)) for r in rungs if r.gain), default=0.0)
+    for rung in rungs:
+        gain = _interval(rung.gain) if rung.gain else "-"
+        days = "-" if rung.days is None else "<1" if rung.days < 1 else f"{rung.days:,.0f}"
+        detail = (str(rung.windows), number(rung.brier, 4)) if wide else ()
+        line = (drawn(rung.gain, reach),) if wide else ()
+        cells = (rung.name, str(rung.n), *detail, number(rung.log_score, 4), escape(gain), *line)
+        rows.add_row(*cells, f"{rung.tokens:.0f}", days)
+    screen.print(rows)
+    for rung in rungs:
+        if rung.note:
+            screen.print(f"[{MUTED}]{rung.name}: {escape(rung.note)}[/]")
+    screen.print(
+        f"[{MUTED}]log: mean negative log-likelihood, lower is better. Intervals draw windows, not decisions. days: "
+        "how many such days for a verdict, if the gain is real. A gain whose interval holds 0, or that a placebo has "
+        "too, is no gain.[/]"
+    )
+
+
+def drawn(gain: Interval | None, reach: float) -> str:
+    """An interval as a line around nothing gained: ├──●──┤ on an axis that ends at `reach` on both sides."""
+    cells = [" "] * _WIDTH
+    middle = _WIDTH // 2
+    cells[middle] = "│"
+    if gain is not None and reach > 0:
+        low, mean, high = (middle + round(x / reach * middle) for x in (gain.low, gain.mean, gain.high))
+        cells[low : high + 1] = ["─"] * (high + 1 - low)
+        if low < middle < high:
+            cells[middle] = "┼"
+        if high > low:
+            cells[low], cells[high] = "├", "┤"
+        cells[mean] = "●"
+    return "".join(cells)
+
+
+def _interval(gain: Interval) -> str:
+    mean, low, high = (f"{x:+.4f}".replace("0.", ".", 1) for x in (gain.mean, gain.low, gain.high))
+    return f"{mean} [{low}, {high}]"

@@ -1,0 +1,137 @@
+"""The past as one decision may look at it: which windows were like the present one, and what they say of a claim.
+
+Everything here costs no tokens. Rows come from the store, cut to what was known by then; nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.inputs import Inputs, Settings
+from market.clock import EPOCH
+from market.types import UNIT
+from storage.analogs import Past as Windows
+from strategies.claims import Claim, true_now
+from strategies.features import SCALES, Features
+from strategies.verification import NOTHING, Analogs, Checked, Evidence, Verdict, check, weigh
+
+Rows = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_GAP = list(SCALES).index("gap")
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class History(Protocol):
+    """What may be read of the past; the store is one."""
+
+    async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Windows:
+        """Windows of this length that were over, with their outcome known, strictly before `as_of` less `embargo`."""
+        ...
+
+
+@dataclass(slots=True)
+class Past:
+    """Windows of history around this time to close, and the evidence already drawn from them. `trials` is how many
+    claims the search may try."""
+
+    windows: Windows
+    now: Features
+    band: tuple[int, int]
+    as_of: datetime
+    trials: int
+    settings: Settings
+    drawn: dict[tuple[str, str, int], Evidence] = field(default_factory=dict)
+    hoped: frozenset[str] | None = None
+
+    @property
+    def buckets(self) -> Mapping[str, str]:
+        return self.now.buckets
+
+    def rows(self) -> Rows:
+        """Every window around this time to close, once: what baselines may be fitted on."""
+        return self.windows.around(self.band)
+
+    def check(self, claim: Claim) -> Checked:
+        """The claim with what history says of it."""
+        if claim.decides:
+            return Checked(claim, NOTHING, Verdict.NOT_A_CLAIM, None)
+        evidence = self.evidence(claim.feature, claim.bucket, self.trials)
+        rule, fresh = self.settings.rule, self.settings.fresh_for
+        true = true_now(claim, self.buckets)
+        return check(claim, evidence, true=true, min_support=rule.min_support, fresh_for=fresh)
+
+    def evidence(self, feature: str, bucket: str, trials: int) -> Evidence:
+        """What the windows in which the feature was in this bucket came to."""
+        key = (feature, bucket, trials)
+        if key not in self.drawn:
+            self.drawn[key] = weigh(self._analogs(feature, bucket), trials=trials)
+        return self.drawn[key]
+
+    def hopes(self) -> frozenset[str]:
+        """Features of which a claim that is true now could be verified by itself. What is not here cannot survive the
+        wider interval of many trials, so no search can find it."""
+        if self.hoped is None:
+            least = self.settings.rule.min_support
+            one = {f: self.evidence(f, b, 1) for f, b in self.buckets.items()}
+            self.hoped = frozenset(f for f, e in one.items() if e.sign and e.support >= least)
+        return self.hoped
+
+    def digest(self) -> str:
+        """SHA-256 over the rows that could be looked at."""
+        return self.windows.digest(self.rows())
+
+    def log_odds(self, rows: Rows) -> tuple[Floats, Floats, Floats]:
+        """(market's log-odds, how far they lie above the diffusion's, what YES paid) of these rows."""
+        mids = np.clip(self.windows.mid[rows] / UNIT, 1e-4, 1 - 1e-4)
+        gaps = self.windows.states[rows, _GAP] * SCALES["gap"]
+        return np.log(mids / (1 - mids)), gaps.astype(np.float64), self.windows.payout[rows] / UNIT
+
+    def _analogs(self, feature: str, bucket: str) -> Analogs:
+        rows, most = self.windows.like(feature, bucket, self.band), self.settings.analogs
+        if len(rows) > most:
+            rows, _ = self.windows.nearest(scaled(self.now), most, among=rows)
+        if not len(rows):
+            return Analogs.of([])
+        odds, gaps, payouts = self.log_odds(rows)
+        newest = EPOCH + int(self.windows.known_at[rows].max()) * _MICROSECOND
+        mids, diffusions = 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(gaps - odds))
+        return Analogs(mids, payouts, diffusions, (self.as_of - newest).total_seconds())
+
+
+def scaled(seen: Features) -> tuple[float, ...]:
+    """The numbers behind the features in steps of distance, as history keeps them."""
+    return tuple(number / scale for number, scale in zip(seen.state, SCALES.values(), strict=True))
+
+
+async def look_back(inputs: Inputs, features: Features, history: History, trials: int) -> Past:
+    """The past of one decision."""
+    settings, left, length = inputs.settings, inputs.seconds_left, inputs.market.seconds
+    windows = await history.past(inputs.source, as_of=inputs.as_of, window=length, embargo=embargo_of(settings, length))
+    return Past(windows, features, (left - settings.band, left + settings.band), inputs.as_of, trials, settings)
+
+
+def embargo_of(settings: Settings, length: int) -> timedelta:
+    """How long an outcome must have been known before it counts."""
+    return timedelta(seconds=length if settings.embargo is None else settings.embargo)
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffled:
+    """A history in which each window has another's outcome: the placebo of verification. What survives it here is no
+    skill. The seed makes the draw repeatable."""
+
+    history: History
+    seed: int
+
+    async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Windows:
+        seen = await self.history.past(source, as_of=as_of, window=window, embargo=embargo)
+        markets, first, rows = np.unique(seen.market, return_index=True, return_inverse=True)
+        order = np.random.default_rng(self.seed).permutation(len(markets))
+        return replace(seen, payout=seen.payout[first][order][rows])

@@ -1,0 +1,161 @@
+"""Price bars in chunks of 288: kept, merged and read back as of an instant.
+
+The first account of a bar stays: adding it again, or differently, changes nothing. A read takes a prefix of bars that
+stand in order of time, so that it cannot hold one that closed after the instant it names.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from market.feed import Bar
+from storage import schema
+from storage.chunks import NOTHING, SLOTS, BarColumns, Piece, by_chunk, pack, piece, unpack, width
+from storage.connection import Database
+from storage.rows import add_new
+from storage.schema import to_us
+
+_ALL = sys.maxsize
+_END = 2**63 - 1
+_Key = tuple[str, str, int]
+_Fetch = Callable[[int, int, int], Sequence[tuple[int, bytes]]]
+_BEFORE = "SELECT chunk, body FROM bar_chunks WHERE series = ? AND chunk <= ? ORDER BY chunk DESC LIMIT ?"
+
+
+class BarReader:
+    """Reads bars on one connection, which belongs to the worker thread; good for as long as its transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._fetch = _fetch(connection)
+
+    def series(self, source: str, market_id: str, step: int) -> int | None:
+        """The number under which bars are kept; None where there are none. It never changes."""
+        s = schema.bar_series.c
+        query = select(s.id).where(s.source == source, s.market_id == market_id, s.step == step)
+        return self._connection.scalar(query)
+
+    def last(self, series: int, step: int, as_of: int, limit: int) -> BarColumns:
+        """The last `limit` bars closed at or before `as_of` (microseconds), by the number of the series."""
+        pieces: list[Piece] = []
+        number = as_of // width(step)
+        while limit > 0:
+            wanted = (limit - 2) // SLOTS + 2  # as many chunks as hold that many bars, unless some are missing
+            chunks = self._fetch(series, number, wanted)
+            for number, body in chunks:
+                found = piece(number, body, step, as_of, limit)
+                pieces.append(found)
+                limit -= found.length
+            if len(chunks) < wanted:
+                break
+            number -= 1
+        pieces.reverse()
+        return unpack(pieces)
+
+
+def _fetch(connection: Connection) -> _Fetch:
+    """So many chunks up to a number, newest first."""
+    if connection.dialect.name == "sqlite":
+        cursor = connection.connection.cursor()  # SQLAlchemy's rows cost more than reading and unpacking them
+
+        def fetch(series: int, number: int, count: int) -> Sequence[tuple[int, bytes]]:
+            cursor.execute(_BEFORE, (series, number, count))
+            return cursor.fetchall()
+
+        return fetch
+    c = schema.bar_chunks.c
+
+    def through_core(series: int, number: int, count: int) -> Sequence[tuple[int, bytes]]:
+        query = select(c.chunk, c.body).where(c.series == series, c.chunk <= number).order_by(c.chunk.desc())
+        return [(row.chunk, bytes(row.body)) for row in connection.execute(query.limit(count))]
+
+    return through_core
+
+
+class Prices:
+    """Bars by source (a feed's fingerprint), market and step. Instants are aware UTC."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._series: dict[_Key, int] = {}
+
+    async def add_bars(self, source: str, step: int, bars: Iterable[Bar]) -> None:
+        """Keep bars of `step` seconds. Errors: ValueError for a price below zero."""
+        markets: dict[str, list[Bar]] = {}
+        for bar in bars:
+            markets.setdefault(bar.market_id, []).append(bar)
+        await self.add_bar_columns(source, step, {m: BarColumns.of(found) for m, found in markets.items()})
+
+    async def add_bar_columns(self, source: str, step: int, bars: Mapping[str, BarColumns]) -> None:
+        """Keep bars of `step` seconds, by market, in one transaction."""
+        wanted = {(source, market_id, step): found for market_id, found in bars.items() if len(found)}
+
+        def add(connection: Connection) -> dict[_Key, int]:
+            return {key: _add(connection, key, found) for key, found in wanted.items()}
+
+        if wanted:
+            self._series |= await self._db.write(add)
+
+    async def bars(self, source: str, market_id: str, step: int, *, as_of: datetime, limit: int) -> list[Bar]:
+        """The last `limit` bars closed at or before `as_of`, oldest first."""
+        found = await self.bar_columns(source, market_id, step, as_of=as_of, limit=limit)
+        return found.bars(market_id)
+
+    async def bar_columns(self, source: str, market_id: str, step: int, *, as_of: datetime, limit: int) -> BarColumns:
+        """The last `limit` bars closed at or before `as_of`, oldest first, as arrays."""
+        key, now = (source, market_id, step), to_us(as_of)
+
+        def read(connection: Connection) -> BarColumns:
+            reader = BarReader(connection)
+            series = self._series.get(key) or reader.series(*key)
+            if series is None:
+                return NOTHING
+            self._series[key] = series
+            return reader.last(series, step, now, limit)
+
+        return await self._db.read(read)
+
+
+def _add(connection: Connection, key: _Key, bars: BarColumns) -> int:
+    """Merge bars into the chunks they belong to; the number of their series."""
+    source, market_id, step = key
+    add_new(connection, schema.bar_series, [{"source": source, "market_id": market_id, "step": step}])
+    series = BarReader(connection).series(*key)
+    if series is None:
+        raise AssertionError("a series that was added is there")
+    _keep(connection, series, step, bars)
+    return series
+
+
+def _keep(connection: Connection, series: int, step: int, bars: BarColumns) -> None:
+    """Merge bars of a series into its chunks, inside the caller's transaction."""
+    c = schema.bar_chunks.c
+    parts = dict(by_chunk(bars, step))
+    query = select(c.chunk, c.body).where(c.series == series, c.chunk.between(min(parts), max(parts)))
+    there = {row.chunk: bytes(row.body) for row in connection.execute(query)}
+    fresh = [
+        {"series": series, "chunk": number, "body": pack(number, part, step)}
+        for number, part in parts.items()
+        if number not in there
+    ]
+    if fresh:
+        connection.execute(insert(schema.bar_chunks), fresh)
+    changed = [
+        {"at_series": series, "at_chunk": number, "body": body}
+        for number, part in parts.items()
+        if number in there and (body := _merged(number, there[number], part, step)) is not None
+    ]
+    if changed:
+        these = (c.series == bindparam("at_series")) & (c.chunk == bindparam("at_chunk"))
+        connection.execute(update(schema.bar_chunks).where(these).values(body=bindparam("body")), changed)
+
+
+def _merged(number: int, body: bytes, part: BarColumns, step: int) -> bytes | None:
+    """A chunk with the bars it lacks; None where it lacks none."""
+    old = unpack((piece(number, body, step, _END, _ALL),))
+    new = old.merged(part)
+    return pack(number, new, step) if len(new) > len(old) else None

@@ -1,0 +1,43 @@
+"""Logistic regression drawn towards what is believed beforehand, by Newton's method; and the baseline it makes between
+the diffusion and the model. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strategies.logit import sigmoid
+
+Floats = NDArray[np.float64]
+
+_STEPS = 50
+_SETTLED = 1e-10
+_FARTHEST = 30.0
+
+
+def regressed(x: Floats, y: Floats, *, prior: Sequence[float], precision: float) -> Floats:
+    """Coefficients (d,) of the outcomes `y` (n,) in [0, 1] on the columns of `x` (n, d), the likeliest given a normal
+    prior around `prior` with `precision` for each; an outcome adds p (1 - p) times its squared column to that."""
+    centre = np.asarray(prior, np.float64)
+    w = centre.copy()
+    for _ in range(_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(x @ w, -_FARTHEST, _FARTHEST)))
+        slope = x.T @ (y - p) - precision * (w - centre)
+        curve = (x * (p * (1 - p))[:, None]).T @ x + precision * np.eye(len(w))
+        step = np.linalg.solve(curve, slope)
+        w += step
+        if float(np.abs(step).max()) < _SETTLED:
+            break
+    return w
+
+
+def logistic(mids: Floats, gaps: Floats, payouts: Floats, *, mid: float, gap: float) -> float:
+    """P(YES) from windows like this one. `mids` and `mid` are the market's log-odds, `gaps` and `gap` by how much they
+    lie above the diffusion's (0 without a reference), `payouts` what YES paid; arrays are (n,). The prior is that the
+    mid is right, worth about a hundred windows."""
+    x = np.column_stack([mids, gaps, np.ones(len(mids))])
+    w = regressed(x, payouts, prior=(1.0, 0.0, 0.0), precision=25.0)
+    return sigmoid(float(w @ np.array([mid, gap, 1.0])))

@@ -1,0 +1,105 @@
+"""What outcomes teach, and when: strictly after they were known, once a window, and from abstentions too."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.experience import Experience, Sample
+from agent.thought import Thought, think
+from market.types import PayoutSource, Resolution
+from strategies.calibration import IDENTITY, Kind
+from tests.fakes import START, Remembered
+from tests.unit.test_think import copycat, inputs, lifted, thought
+
+MINUTE = timedelta(minutes=1)
+
+
+def ended(number: int, payout: str | None, at: datetime) -> Resolution:
+    source = PayoutSource.UNRESOLVED if payout is None else PayoutSource.OFFICIAL
+    return Resolution(f"m{number}", None if payout is None else Decimal(payout), source, at)
+
+
+def searched() -> Thought:
+    return thought(inputs(windows=200, frugal=False), lifted(), copycat())
+
+
+def gated() -> Thought:
+    return thought(inputs(windows=1), Remembered())
+
+
+def lived(windows: int, made: Thought, payout: str = "1") -> Experience:
+    experience = Experience(0.1)
+    for n in range(windows):
+        experience.decided(f"m{n}", made)
+        experience.ended(ended(n, payout if n % 4 else "0", START + n * MINUTE))
+    return experience
+
+
+def test_nothing_is_learnt_before_the_first_outcome() -> None:
+    learned = Experience(0.1).learned(START)
+    assert (learned.weight, learned.calibration, learned.earned) == (0.1, IDENTITY, {})
+
+
+def test_an_outcome_counts_only_after_it_was_known() -> None:
+    experience = lived(60, gated())
+    last = START + 59 * MINUTE
+    assert experience.learned(last).calibration.n == 59
+    assert experience.learned(last + timedelta(microseconds=1)).calibration.n == 60
+    assert experience.learned(START).calibration is IDENTITY
+
+
+@given(st.integers(0, 80), st.integers(0, 80))
+def test_what_comes_later_changes_nothing_that_was_learnt(known: int, later: int) -> None:
+    at = START + known * MINUTE
+    assert lived(known, GATED).learned(at) == lived(known + later, GATED).learned(at)
+
+
+GATED = gated()
+
+
+def test_abstentions_calibrate_too_and_a_window_counts_once() -> None:
+    once, often = lived(100, GATED), Experience(0.1)
+    for n in range(100):
+        for _ in range(5):
+            often.decided(f"m{n}", GATED)
+        often.ended(ended(n, "1" if n % 4 else "0", START + n * MINUTE))
+    at = START + timedelta(days=1)
+    one, five = once.learned(at).calibration, often.learned(at).calibration
+    assert one.kind is Kind.PLATT and one.applied(0.5) > 0.52
+    assert (five.kind, five.n) == (one.kind, one.n)
+    assert abs(five.applied(0.5) - one.applied(0.5)) < 1e-6
+
+
+def test_leans_that_were_right_are_believed_more_and_wrong_ones_less() -> None:
+    made = searched()
+    sample = Sample.of(made)
+    assert sample is not None and sample.searched and sample.found and sample.lean > 0
+    at = START + timedelta(days=1)
+    assert lived(200, made).learned(at).weight > 0.15
+    assert lived(200, made, payout="0").learned(at).weight < 0.06
+
+
+def test_what_search_earned_is_kept_by_kind_of_state() -> None:
+    made = searched()
+    (earned,) = lived(40, made).learned(START + timedelta(days=1)).earned.values()
+    assert (earned.n, earned.found) == (40, 40) and earned.gain > 0 and earned.sd > 0
+    assert lived(40, GATED).learned(START + timedelta(days=1)).earned == {}
+
+
+def test_a_window_without_an_outcome_or_a_price_teaches_nothing() -> None:
+    experience = Experience(0.1)
+    experience.decided("m0", GATED)
+    experience.ended(ended(0, None, START))
+    experience.ended(ended(9, "1", START))
+    blind = asyncio.run(_blind())
+    experience.decided("m1", blind)
+    experience.ended(ended(1, "1", START))
+    assert experience.learned(START + MINUTE).calibration.n == 0 and Sample.of(blind) is None
+
+
+async def _blind() -> Thought:
+    return await think(replace(inputs(), features=None), copycat(), Remembered())

@@ -1,0 +1,90 @@
+"""What a decision may see of the past: nothing later, nothing too fresh, nothing twice, and the most alike first."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.past import Past, Shuffled, look_back
+from market.types import UNIT
+from storage.records import Observation
+from strategies.claims import Claim, Effect
+from strategies.features import SCALES, Features
+from strategies.logit import sigmoid
+from strategies.verification import Finding
+from tests.fakes import START, Remembered, book
+from tests.unit.test_think import BUCKETS_NOW, STATE, inputs, row
+
+FEATURE = "momentum"
+BUCKET = BUCKETS_NOW[FEATURE]
+
+
+def past(rows: list[Observation], **change: object) -> Past:
+    asked = inputs(0, book(), **change)
+    assert asked.features is not None
+    return asyncio.run(look_back(asked, asked.features, Remembered(rows), 27))
+
+
+def test_an_outcome_within_the_embargo_is_not_seen() -> None:
+    rows = [row(n, 1) for n in range(1, 30)]  # the first became known 12 minutes ago, the next a window earlier
+    assert past(rows, embargo=0).evidence(FEATURE, BUCKET, 1).support == 29
+    assert past(rows).evidence(FEATURE, BUCKET, 1).support == 28, "one window's length is the default"
+    assert past(rows, embargo=3600).evidence(FEATURE, BUCKET, 1).support == 25
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-40, 40), st.booleans()), min_size=1, max_size=60), st.integers(0, 3600))
+def test_rows_planted_in_the_future_are_never_read(planted: list[tuple[int, bool]], embargo: int) -> None:
+    """Any mixture of rows of the past and of the future answers as its past alone does."""
+    rows = [
+        replace(row(2 + i, int(up)), known_at=START + timedelta(minutes=minutes), at=START + timedelta(minutes=minutes))
+        for i, (minutes, up) in enumerate(planted)
+    ]
+    honest = [r for r in rows if r.known_at < START - timedelta(seconds=embargo)]
+    seen, alone = past(rows, embargo=embargo), past(honest, embargo=embargo)
+    assert seen.evidence(FEATURE, BUCKET, 5) == alone.evidence(FEATURE, BUCKET, 5)
+    assert seen.hopes() == alone.hopes() and (not honest or seen.digest() == alone.digest())
+
+
+def test_of_many_analogs_the_nearest_in_state_are_weighed() -> None:
+    at = list(SCALES).index(FEATURE)
+    near = [replace(row(n, 1), state=(0.0,) * len(SCALES)) for n in range(2, 102)]
+    far = [replace(row(n, 0), state=tuple(9.0 * (i == at) for i in range(len(SCALES)))) for n in range(102, 302)]
+    every, some = past([*near, *far], analogs=400), past([*near, *far], analogs=100)
+    assert every.evidence(FEATURE, BUCKET, 1).rate == pytest.approx(1 / 3)
+    assert some.evidence(FEATURE, BUCKET, 1).rate == 1 and some.evidence(FEATURE, BUCKET, 1).support == 100
+
+
+def test_old_history_is_called_stale() -> None:
+    rows = [row(n, 1) for n in range(200, 400)]
+    claim = Claim("flow", FEATURE, BUCKET, Effect.UP)
+    assert past(rows, fresh_for=86_400.0).check(claim).finding is Finding.STALE
+    assert past(rows, fresh_for=86_400.0 * 9).check(claim).verified
+
+
+def test_the_diffusion_of_each_window_is_read_back_from_its_gap() -> None:
+    gap = list(SCALES).index("gap")
+    state = tuple(0.8 / SCALES["gap"] * (i == gap) for i in range(len(SCALES)))
+    seen = past([replace(row(n, n % 2), mid=UNIT // 2, state=state) for n in range(2, 102)])
+    assert seen.evidence(FEATURE, BUCKET, 1).rival_rate == pytest.approx(sigmoid(-0.8), abs=1e-6)
+
+
+def test_shuffling_moves_outcomes_between_windows_and_keeps_their_sum() -> None:
+    rows = [row(n, n % 3 == 0) for n in range(2, 62)]
+    real, mixed = (
+        asyncio.run(h.past("s", as_of=START, window=900)) for h in (Remembered(rows), Shuffled(Remembered(rows), 4))
+    )
+    assert real.payout.sum() == mixed.payout.sum() and (real.payout != mixed.payout).any()
+    again = asyncio.run(Shuffled(Remembered(rows), 4).past("s", as_of=START, window=900))
+    assert (again.payout == mixed.payout).all() and len(STATE) == len(real.states[0])
+
+
+def test_features_that_cannot_be_seen_have_no_hopes() -> None:
+    rows = [row(n, 1) for n in range(2, 202)]
+    asked = inputs()
+    few = Features(500_000, 900, {FEATURE: BUCKET}, STATE)
+    seen = asyncio.run(look_back(replace(asked, features=few), few, Remembered(rows), 27))
+    assert seen.hopes() == {FEATURE}
