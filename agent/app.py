@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from agent import energy, prompts
 from agent.arms import ARMS, ArmPlan, run_arm
 from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
-from agent.config import Config
+from agent.config import Config, Edge
 from agent.cycle import Ports
 from agent.desk import Desk
 from agent.experience import Experience
@@ -36,7 +37,7 @@ from agent.trader import AgentTrader, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, WallClock
-from market.errors import DataInvalid, LedgerMismatch
+from market.errors import DataInvalid, LedgerMismatch, NotReady
 from market.feed import PricedFeed
 from market.fees import charged
 from market.types import micro
@@ -85,29 +86,27 @@ def database_url(config: Config) -> str:
 @asynccontextmanager
 async def open_engine(config: Config) -> AsyncIterator[Engine]:
     """The engine a configuration names, primed with what every prompt begins with."""
-    chosen = {"scripted": _scripted, "openvino": _openvino}.get(config.edge.runtime, _llamacpp)
-    async with chosen(config) as engine:
+    openers = {"scripted": _scripted, "openvino": _openvino, "openai": _openai, "mlc": _mlc}
+    async with openers.get(config.edge.runtime, _llamacpp)(config.edge) as engine:
         await engine.prime(prompts.static())
         yield engine
 
 
 @asynccontextmanager
-async def _scripted(config: Config) -> AsyncIterator[Engine]:
+async def _scripted(edge: Edge) -> AsyncIterator[Engine]:
     """Chance with a seed, for dry runs."""
-    yield ScriptedEngine(seed=config.edge.seed)
+    yield ScriptedEngine(seed=edge.seed)
 
 
-def _llamacpp(config: Config) -> AbstractAsyncContextManager[Engine]:
+def _llamacpp(edge: Edge) -> AbstractAsyncContextManager[Engine]:
     """The embedded default, on a known model or the owner's own file."""
-    edge = config.edge
     path, known = model_file(home(), edge.model)
     expected = edge.model_sha256 or known or None
-    return llama_opened(path, name=edge.model, sha256=expected, library=edge.library, threads=_threads(config))
+    return llama_opened(path, name=edge.model, sha256=expected, library=edge.library, threads=_threads(edge))
 
 
-def _openvino(config: Config) -> AbstractAsyncContextManager[Engine]:
+def _openvino(edge: Edge) -> AbstractAsyncContextManager[Engine]:
     """The accelerator engine on a model that the installer has checked."""
-    edge = config.edge
     path, known = model_file(home(), edge.model)
     return openvino_opened(
         path,
@@ -115,13 +114,43 @@ def _openvino(config: Config) -> AbstractAsyncContextManager[Engine]:
         sha256=edge.model_sha256 or known or None,
         library=edge.library,
         precision=Precision(edge.precision),
-        threads=_threads(config),
+        threads=_threads(edge),
         notes=openvino_notes(home()),
     )
 
 
-def _threads(config: Config) -> int:
-    return config.edge.threads or min(os.cpu_count() or 1, 4)
+def _threads(edge: Edge) -> int:
+    return edge.threads or min(os.cpu_count() or 1, 4)
+
+
+@asynccontextmanager
+async def _openai(edge: Edge) -> AsyncIterator[Engine]:
+    """A server of the owner's own network."""
+    _must_have_client()
+    from agent.llm.openai.opening import Remote, opened
+
+    async with opened(Remote(**edge.remote.values())) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _mlc(edge: Edge) -> AsyncIterator[Engine]:
+    """A child process of ours where edge.mlc.python is set, else a server that runs by itself."""
+    _must_have_client()
+    from agent.llm.mlc.engine import Child, attached, started
+    from agent.llm.openai.opening import Remote
+
+    remote = Remote(**edge.remote.values())
+    own = edge.mlc.python != ""
+    async with started(remote, Child(**edge.mlc.values())) if own else attached(remote) as engine:
+        yield engine
+
+
+def _must_have_client() -> None:
+    if find_spec("aiohttp") is None:
+        raise NotReady(
+            "The client for model servers is not installed.", next_step="Run: pip install 'edgeclaw[remote]'"
+        )
 
 
 @asynccontextmanager

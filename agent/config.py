@@ -76,6 +76,44 @@ class SearchBudget(Section):
     deadline: Seconds = Field(60.0, description="of a search on live data; recordings are limited by tokens alone")
 
 
+def _path(given: str) -> Path | None:
+    return Path(given).expanduser() if given else None
+
+
+class Remote(Section):
+    url: str = Field("", description="of a model server, as http://127.0.0.1:8000")
+    allow_remote: bool = Field(False, description="prompts may leave this network, to an https address")
+    api_key_file: str = Field("", description="a file that holds the server's key and nothing else")
+    model: str = Field("", description="its name on the server; empty where the server has only one")
+    tokenizer: str = Field("", description="the model's tokenizer.json; empty asks the server, if it counts tokens")
+    context: int = Field(0, ge=0, description="most tokens of a prompt; 0 asks the server")
+    timeout: Seconds = Field(30.0, gt=0, description="an answer that takes longer counts as none")
+    parallel: int = Field(4, ge=1, le=64, description="questions asked at once")
+
+    def values(self) -> dict[str, Any]:
+        """As the client takes them: files as paths, None for none."""
+        return self.model_dump() | {name: _path(getattr(self, name)) for name in ("api_key_file", "tokenizer")}
+
+
+class Mlc(Section):
+    python: str = Field("", description="of the environment that has mlc_llm; empty uses the server at edge.remote.url")
+    model_dir: str = Field("", description="the converted model's folder")
+    model_lib: str = Field("", description="the library compiled for it")
+    device: str = Field("", description="cuda:0, rocm:0, vulkan:0 or metal:0; never chosen for you")
+    port: int = Field(8000, ge=1024, le=65535)
+    mode: Literal["local", "interactive", "server"] = "local"
+    overrides: str = Field("", description="of mlc_llm serve; empty for what edge.remote.parallel needs")
+
+    def values(self) -> dict[str, Any]:
+        """As the supervisor takes them. Raises Misconfigured for a path that is not set."""
+        paths = {name: _path(getattr(self, name)) for name in ("python", "model_dir", "model_lib")}
+        if missing := [f"edge.mlc.{name}" for name, path in paths.items() if path is None]:
+            raise Misconfigured(
+                f"{' and '.join(missing)} must be set too.", next_step="Run: edgeclaw install edge-runtime --engine mlc"
+            )
+        return self.model_dump() | paths
+
+
 class Cost(Section):
     basis: Literal["auto", "tokens", "energy"] = Field(
         "auto",
@@ -98,8 +136,8 @@ class Cost(Section):
 
 
 class Edge(Section):
-    runtime: Literal["auto", "llamacpp", "openvino", "scripted"] = Field(
-        "auto", description="auto takes the embedded engine"
+    runtime: Literal["auto", "llamacpp", "openvino", "openai", "mlc", "scripted"] = Field(
+        "auto", description="auto takes the embedded engine; openai and mlc are servers, see docs/engines.md"
     )
     model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
     model_sha256: Digest = Field("", description="what the model file has to hash to; empty asks nothing of one's own")
@@ -124,6 +162,8 @@ class Edge(Section):
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)
     seed: int = Field(0, description="of the scripted engine, and of policies that draw")
+    remote: Remote = Remote()
+    mlc: Mlc = Mlc()
 
 
 class Trading(Section):
@@ -211,9 +251,9 @@ class Config(Section):
         return timedelta(seconds=self.trading.taker_delay), timedelta(seconds=self.trading.network_delay)
 
     def identity(self) -> Json:
-        """What of the configuration makes a run another run: everything but where it is stored, how fast it is, and
-        how its energy is measured and priced."""
-        no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256"), True)
+        """What of the configuration makes a run another run: everything but where it is stored, how fast it is, how
+        its energy is measured and priced, and where its model or its server is: the identity of the model says that."""
+        no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256", "remote", "mlc"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
         body: Json = self.model_dump(mode="json", exclude={"storage": True, "edge": {**no_matter, "cost": cost}})
         return body

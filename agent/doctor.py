@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -67,11 +68,30 @@ async def _database(config: Config) -> str:
 
 
 async def _engine(config: Config) -> str:
-    async with open_engine(config) as engine:
+    async with open_engine(await _as_it_runs(config)) as engine:
         health = await engine.health()
     if not health.ok:
-        raise NotReady(health.detail, next_step="Run `edgeclaw install edge-runtime` again.")
-    return f"{engine.identity.model}, {engine.identity.library}"
+        served = config.edge.runtime in ("openai", "mlc")
+        again = "Restart the model server." if served else "Run `edgeclaw install edge-runtime` again."
+        raise NotReady(health.detail, next_step=again)
+    return f"{health.detail} ({engine.identity.library})"
+
+
+async def _as_it_runs(config: Config) -> Config:
+    """A model server that the service has already started is asked, not started a second time."""
+    mlc = config.edge.mlc
+    if config.edge.runtime != "mlc" or not mlc.python:
+        return config
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", mlc.port)
+    except OSError:
+        return config
+    writer.close()
+    remote = config.edge.remote.model_copy(
+        update={"url": f"http://127.0.0.1:{mlc.port}", "tokenizer": mlc.model_dir, "model": ""}
+    )
+    edge = config.edge.model_copy(update={"remote": remote, "mlc": mlc.model_copy(update={"python": ""})})
+    return config.model_copy(update={"edge": edge})
 
 
 async def energy_check(config: Config, sources: Sources = BOX) -> Check:

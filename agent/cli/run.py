@@ -31,7 +31,7 @@ def run(
     model: Annotated[str | None, typer.Option(help="A known model's name or the path of a GGUF file.")] = None,
     inference: Annotated[str, typer.Option(help="edge: on this box. There is no other.")] = "edge",
     engine: Annotated[
-        str | None, typer.Option(help="llamacpp, openvino, or scripted for a dry run without a model.")
+        str | None, typer.Option(help="llamacpp, openvino, openai or mlc; scripted for a dry run without a model.")
     ] = None,
     strategy: Annotated[str | None, typer.Option(help="compute-optimal or fixed.")] = None,
     tree_search: Annotated[

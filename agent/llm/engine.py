@@ -7,9 +7,11 @@ clock, a market or a database.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from storage.canonical import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,18 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """`bit_exact`: the same calls give the same bits again, whatever was cached."""
+    """`bit_exact`: the same calls give the same bits again, whatever was cached. `exact_usage`: what `tokens_needed`
+    says is what is then charged; without it more may be, where a server's cache has lost what it held. `labels` is the
+    most a question may have, None for any number. `json_schema`: the engine is a `JsonEngine`."""
 
     exact_labels: bool
     score: bool
     bit_exact: bool
     abort: bool
     context: int
+    exact_usage: bool = True
+    labels: int | None = None
+    json_schema: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ class Health:
 
 
 class Engine(Protocol):
-    """A model on this machine. `deadline` is seconds for the call, None for no limit.
+    """A model on this machine or beside it. `deadline` is seconds for the call, None for no limit.
 
     Errors: `EngineTimeout` at the deadline (the engine stays usable), `EngineUnavailable` when it cannot answer.
     Calls never block the event loop.
@@ -147,14 +154,17 @@ class Engine(Protocol):
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         """Tokens that would be evaluated, beyond what is cached, to take in `prompts` together, with room for
-        `max_tokens` to be written after them."""
+        `max_tokens` to be written after them. Where an engine samples a token for each answer, `max_tokens` of 0
+        counts those too."""
         ...
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
         """Label probabilities for each question, from exact logits, all in one batch."""
         ...
 
-    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored: ...
+    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
+        """Log-probability of each continuation. EngineUnavailable where `capabilities.score` is false."""
+        ...
 
     async def generate(
         self,
@@ -172,3 +182,20 @@ class Engine(Protocol):
     async def health(self) -> Health: ...
 
     async def aclose(self) -> None: ...
+
+
+class JsonEngine(Engine, Protocol):
+    """An engine that can also be held to a JSON schema while it writes."""
+
+    async def generate_json(
+        self,
+        prompt: Prompt,
+        schema: Mapping[str, Json],
+        *,
+        max_tokens: int,
+        sampling: Sampling = Sampling(),
+        deadline: float | None = None,
+    ) -> tuple[Json, Usage]:
+        """One value that satisfies `schema`. ValueError for a schema with keywords that servers do not honour;
+        EngineUnavailable for an answer that breaks it."""
+        ...

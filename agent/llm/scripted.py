@@ -6,7 +6,7 @@ It knows only text and a seed. It counts words as tokens, and shares beginnings 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from agent.llm.engine import (
     Answers,
@@ -20,6 +20,7 @@ from agent.llm.engine import (
     Scored,
     Usage,
 )
+from agent.llm.trie import Trie
 from market.errors import EngineTimeout, EngineUnavailable
 
 Rule = Callable[[str, tuple[str, ...]], Sequence[float]]
@@ -28,20 +29,6 @@ Rule = Callable[[str, tuple[str, ...]], Sequence[float]]
 GREEDY = Sampling()
 _CONTEXT = 32_768
 _VOCABULARY = ("the", "claim", "holds", "while", "book", "and", "tape", "agree", "on", "direction")
-
-
-class _Trie(dict[str, "_Trie"]):
-    """Words that follow each other."""
-
-    def take(self, words: Iterable[str], known: Sequence[_Trie] = ()) -> int:
-        """Add the words; how many of them neither this nor the `known` tries had in this place."""
-        here, new = self, 0
-        elsewhere: list[_Trie | None] = list(known)
-        for word in words:
-            elsewhere = [way.get(word) if way is not None else None for way in elsewhere]
-            new += word not in here and not any(way is not None for way in elsewhere)
-            here = here.setdefault(word, _Trie())
-        return new
 
 
 class ScriptedEngine:
@@ -56,7 +43,7 @@ class ScriptedEngine:
         self._fail_after = fail_after
         script = f"{name}\n{seed}\n{f'{rule.__module__}.{rule.__qualname__}' if rule else ''}"
         self._identity = ModelIdentity("scripted", name, hashlib.sha256(script.encode()).hexdigest())
-        self._primed, self._recent = _Trie(), _Trie()
+        self._primed, self._recent = Trie(), Trie()
         self._usage = Usage()
         self._calls = 0
         self._closed = False
@@ -77,14 +64,14 @@ class ScriptedEngine:
         self._begin(None)
         words = _words(prefix)
         new = self._primed.take(words)
-        self._recent = _Trie()
+        self._recent = Trie()
         return self._counted(new, len(words) - new)
 
     async def forget(self) -> None:
-        self._recent = _Trie()
+        self._recent = Trie()
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        trial = _Trie()
+        trial = Trie()
         return sum(trial.take(_words(prompt), (self._primed, self._recent)) for prompt in prompts)
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:

@@ -1,0 +1,392 @@
+"""The `Engine` port over one model server: prompts rendered by us go out as token ids, answers are checked, and what is
+charged is the larger of what the server says and what was counted here.
+
+It owns no policy: what to ask, and what an answer is worth, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from agent.llm.engine import (
+    Answers,
+    Capabilities,
+    Generated,
+    Health,
+    ModelIdentity,
+    Prompt,
+    Question,
+    Sampling,
+    Scored,
+    Usage,
+)
+from agent.llm.openai.breaker import Breaker
+from agent.llm.openai.dialects import Dialect
+from agent.llm.openai.held import Held
+from agent.llm.openai.reading import Completion, Label, completion, label_row
+from agent.llm.openai.schema import answered, check_schema
+from agent.llm.openai.tokens import Ids, Tokens
+from agent.llm.openai.wire import RequestRefused, Wire
+from market.clock import monotonic
+from market.errors import EngineTimeout, EngineUnavailable
+from storage.canonical import Json
+
+T = TypeVar("T")
+GREEDY = Sampling()
+ALIVE_WITHIN = 2.0
+"""Seconds a working server may take to say that it works."""
+_CONTROL = re.compile(r"<\|[^<>]*?\|>|</?s>|\[/?INST\]")
+_GOLDEN = Prompt(("The price rose for three days, then the buyers",))
+_ONE: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is known of a server: its kind, the name it has for the model, how many tokens a prompt may have."""
+
+    dialect: Dialect
+    model: str
+    identity: ModelIdentity
+    context: int
+    parallel: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A prompt on its way: its ids, and how many of them the server should not hold yet."""
+
+    ids: Ids
+    new: int
+
+
+class OpenAIEngine:
+    """See the port. `usage` is the sum over completed calls.
+
+    A server's cache cannot be emptied from here, so `forget` empties the account of it: tokens are charged as if the
+    server had forgotten them, and what a decision costs does not depend on the one before it. `watcher` names a reason
+    why nothing may be asked now, or nothing; `worried` is told when the server did not answer.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        tokens: Tokens,
+        served: Served,
+        breaker: Breaker,
+        *,
+        watcher: Callable[[], str] = str,
+        worried: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._wire = wire
+        self._tokens = tokens
+        self._served = served
+        self._breaker = breaker
+        self._watcher, self._worried = watcher, worried
+        self._lanes = asyncio.Semaphore(served.parallel)
+        self._held = Held(branches=served.dialect.branches)
+        self._prefixes: list[Ids] = []
+        self._control: set[str] = set()
+        self._usage = Usage()
+        self._suspect = False
+        self._disputed = 0
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._served.identity
+
+    @property
+    def capabilities(self) -> Capabilities:
+        dialect = self._served.dialect
+        return Capabilities(
+            exact_labels=True,
+            score=False,
+            bit_exact=False,
+            abort=True,
+            context=self._served.context,
+            exact_usage=False,
+            labels=dialect.labels,
+            json_schema=dialect.schema is not None,
+        )
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
+    async def prime(self, prefix: Prompt) -> Usage:
+        began = monotonic()
+        await self._admitted(None)
+        self._control.update(_CONTROL.findall(prefix.text))
+        ids = await self._ids(prefix, None)
+        if ids not in self._prefixes:
+            self._prefixes.append(ids)
+        new = self._held.prime(ids)
+        if not new:
+            return self._book(Usage(0, len(ids), 0, 1, (monotonic() - began) * 1000))
+        try:
+            made, _ = await self._complete(_ONE, ids, None, _text)
+        except BaseException:
+            self._held.lost()
+            raise
+        return self._charge([(_Asked(ids, new), made, 1)], began)
+
+    async def warm(self) -> str:
+        """Have a server that was started anew evaluate the primed prefixes again; and a few words that it writes
+        greedily after a fixed text, by which it is known to be the same model."""
+        began = monotonic()
+        asked = [*self._prefixes, await self._ids(_GOLDEN, None)]
+        made = [
+            (await self._complete(_ONE | {"max_tokens": 8 if ids is asked[-1] else 1}, ids, None, _text))[0]
+            for ids in asked
+        ]
+        self._held.forget()
+        self._charge([(_Asked(ids, len(ids)), one, 1) for ids, one in zip(asked, made, strict=True)], began)
+        return made[-1].text
+
+    async def forget(self) -> None:
+        self._held.forget()
+
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        """Segments whose ids only the server knows count as many tokens as they have bytes: never too few."""
+        texts: list[list[Hashable]] = []
+        for prompt in prompts:
+            items: list[Hashable] = list(self._tokens.opening)
+            for segment in prompt.segments:
+                ids = self._tokens.known(segment)
+                items += ids if ids is not None else [(segment, at) for at in range(len(segment.encode()))]
+            texts.append(items)
+        return sum(self._held.foreseen(texts)) + (len(texts) if max_tokens == 0 else 0)
+
+    async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
+        began, until = monotonic(), _instant(deadline)
+        dialect = self._served.dialect
+        await self._admitted(until)
+        labels = [await self._labels(question.labels, until) for question in questions]
+        asked = self._taken([await self._ids(question.prompt, until) for question in questions])
+
+        def answer(prompt: _Asked, row: Sequence[Label]) -> Awaitable[tuple[Completion, tuple[float, ...]]]:
+            fields = dialect.question([label.token for label in row])
+            return self._complete(fields, prompt.ids, until, lambda made: label_row(dialect, made.logprobs, row))
+
+        found = await self._together(answer(p, row) for p, row in zip(asked, labels, strict=True))
+        usage = self._charge([(p, made, 1) for p, (made, _) in zip(asked, found, strict=True)], began)
+        return Answers(tuple(row for _, row in found), usage)
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
+        raise EngineUnavailable("A model server cannot score a given text; only labels can be asked for.")
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        n: int = 1,
+        sampling: Sampling = GREEDY,
+        stop: str = "",
+        deadline: float | None = None,
+    ) -> Generated:
+        """Each sample is a request of its own: servers that draw several from one report the tokens of some."""
+        if max_tokens < 1 or n < 1:
+            raise ValueError("generate needs max_tokens and n of at least 1")
+        fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": sampling.temperature, "top_p": 1.0}
+        different = n if sampling.temperature > 0 else 1
+        fields |= {"stop": [stop]} if stop else {}
+        drawn = [fields | {"seed": _seed(sampling.seed, number)} for number in range(different)]
+        texts, usage = await self._written(prompt, drawn, stop, deadline, _text)
+        cut = tuple(text.partition(stop)[0] if stop else text for text in texts)
+        return Generated(cut * (n // different), usage)
+
+    async def generate_json(
+        self,
+        prompt: Prompt,
+        schema: Mapping[str, Json],
+        *,
+        max_tokens: int,
+        sampling: Sampling = GREEDY,
+        deadline: float | None = None,
+    ) -> tuple[Json, Usage]:
+        if (shape := self._served.dialect.schema) is None:
+            raise EngineUnavailable(f"The {self._served.dialect.name} server is not known to honour JSON schemas.")
+        check_schema(schema)
+        fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": sampling.temperature, "top_p": 1.0}
+        fields |= {"seed": _seed(sampling.seed, 0), **shape(schema)}
+        (value,), usage = await self._written(prompt, [fields], "", deadline, lambda made: answered(schema, made.text))
+        return value, usage
+
+    async def health(self) -> Health:
+        """Asks the server, whatever is believed of it."""
+        where, kind = self._wire.where.short, self._served.dialect.name
+        facts = {"server": kind, "address": where, "model": self._served.model, "disputed usage": str(self._disputed)}
+        if self._wire.closed:
+            return Health(False, "The engine is closed.", facts)
+        why = self._watcher() or self._breaker.reason
+        if not await self._wire.alive(self._served.dialect.alive, ALIVE_WITHIN):
+            why = why or f"it does not answer {self._served.dialect.alive} within {ALIVE_WITHIN:g} s"
+        if why:
+            return Health(False, f"The {kind} server at {where} is not well: {why.rstrip('.')}.", facts)
+        return Health(True, f"{kind} at {where} answers with {self._served.model}", facts)
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()
+
+    async def _ids(self, prompt: Prompt, until: float | None) -> Ids:
+        """Raises EngineUnavailable for what does not fit, ValueError for control text that is not the prompts' own."""
+        for segment in prompt.segments:
+            if foreign := set(_CONTROL.findall(segment)) - self._control:
+                raise ValueError(f"a prompt holds control text that was never primed: {sorted(foreign)}")
+        ids = self._tokens.opening
+        for segment in prompt.segments:
+            ids += await self._segment(segment, until)
+        if not ids or len(ids) >= self._served.context:
+            raise EngineUnavailable(
+                f"A prompt of {len(ids)} tokens does not fit the context of {self._served.context}."
+            )
+        return ids
+
+    async def _labels(self, labels: Sequence[str], until: float | None) -> list[Label]:
+        dialect = self._served.dialect
+        if len(labels) > dialect.labels:
+            raise ValueError(f"a {dialect.name} server tells at most {dialect.labels} labels apart, not {len(labels)}")
+        if any(_CONTROL.search(label) for label in labels):
+            raise ValueError(f"labels hold control text: {list(labels)}")
+        first = [(await self._segment(label, until))[:1] for label in labels]
+        found = [
+            Label(ids[0], self._tokens.text_of(ids[0]) or label)
+            for ids, label in zip(first, labels, strict=True)
+            if ids
+        ]
+        seen = {label.token if dialect.by_id else dialect.shown(label.text) for label in found}
+        if not labels or len(seen) != len(labels) or "" in seen:
+            raise ValueError(f"labels need distinct first tokens: {list(labels)}")
+        return found
+
+    def _taken(self, prompts: Sequence[Ids]) -> list[_Asked]:
+        return [_Asked(ids, new) for ids, new in zip(prompts, self._held.taken(prompts), strict=True)]
+
+    async def _written(
+        self,
+        prompt: Prompt,
+        requests: Sequence[Mapping[str, Any]],
+        stop: str,
+        deadline: float | None,
+        read: Callable[[Completion], T],
+    ) -> tuple[list[T], Usage]:
+        if _CONTROL.search(stop):
+            raise ValueError(f"the stop text is control text: {stop!r}")
+        began, until = monotonic(), _instant(deadline)
+        await self._admitted(until)
+        ids = await self._ids(prompt, until)
+        limit = int(requests[0]["max_tokens"])
+        if len(ids) + limit > self._served.context:
+            raise EngineUnavailable(f"{limit} tokens more do not fit the context of {self._served.context}.")
+        asked = self._taken([ids] * len(requests))
+        found = await self._together(self._complete(fields, ids, until, read) for fields in requests)
+        made = [one for one, _ in found]
+        least = [limit if one.ended == "length" else len(self._tokens.known(one.text) or ()) for one in made]
+        return [value for _, value in found], self._charge(list(zip(asked, made, least, strict=True)), began)
+
+    async def _complete(
+        self, fields: Mapping[str, Any], ids: Ids, until: float | None, read: Callable[[Completion], T]
+    ) -> tuple[Completion, T]:
+        """One request, and what `read` finds in its answer: one that cannot be right counts against the server like
+        none at all. What some servers choke on is never sent: user, n, max_completion_tokens."""
+        body = {"model": self._served.model, "prompt": list(ids), **self._served.dialect.sampling, **fields}
+        async with self._lanes:
+            answer = await self._blaming(self._wire.post("/v1/completions", body, deadline=_left(until)))
+        try:
+            made = completion(answer)
+            found = read(made)
+        except EngineUnavailable as error:
+            self._blame(str(error))
+            raise
+        self._suspect = False
+        self._breaker.succeeded()
+        return made, found
+
+    async def _segment(self, text: str, until: float | None) -> Ids:
+        if (ids := self._tokens.known(text)) is not None:
+            return ids
+        return await self._blaming(self._tokens.of(text, _left(until)))
+
+    async def _admitted(self, until: float | None) -> None:
+        """Raises EngineUnavailable at once while the server is known not to answer."""
+        if self._wire.closed:
+            raise EngineUnavailable("The engine is closed.")
+        if why := self._watcher() or self._breaker.blocked(monotonic()):
+            raise EngineUnavailable(f"The model server is not asked for now: {why}")
+        left = _left(until)
+        if left is not None and left <= 0:
+            raise EngineTimeout("The model was given no time.")
+        if self._suspect:
+            within = ALIVE_WITHIN if left is None else min(left, ALIVE_WITHIN)
+            if not await self._wire.alive(self._served.dialect.alive, within):
+                why = f"The model server does not answer {self._served.dialect.alive}."
+                self._blame(why)
+                raise EngineUnavailable(why)
+
+    async def _blaming(self, call: Awaitable[T]) -> T:
+        """A server that fails is counted; one that was out of time is only looked at again before the next call."""
+        try:
+            return await call
+        except (EngineTimeout, asyncio.CancelledError):
+            self._suspect = True
+            self._held.forget()
+            raise
+        except RequestRefused:
+            self._held.forget()
+            raise
+        except EngineUnavailable as error:
+            self._blame(str(error))
+            raise
+
+    def _blame(self, why: str) -> None:
+        self._suspect = True
+        self._held.forget()  # whatever was being evaluated may or may not be held now
+        self._breaker.failed(monotonic(), why)
+        self._worried()
+
+    async def _together(self, jobs: Iterable[Awaitable[T]]) -> list[T]:
+        """All of them, at most `parallel` under way; the first failure ends the others."""
+        tasks = [asyncio.ensure_future(job) for job in jobs]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _charge(self, done: Sequence[tuple[_Asked, Completion, int]], began: float) -> Usage:
+        """Of each count the larger one: the server's where it says more than was foreseen, ours where it says less."""
+        prompt = cached = generated = 0
+        for asked, made, least in done:
+            told = made.reported
+            self._disputed += told.prompt not in (None, len(asked.ids)) or (told.generated or least) < least
+            evaluated = max(asked.new, told.prefilled or 0)
+            prompt += evaluated
+            cached += max(0, len(asked.ids) - evaluated)
+            generated += max(least, told.generated or 0)
+        return self._book(Usage(prompt, cached, generated, 1, (monotonic() - began) * 1000))
+
+    def _book(self, usage: Usage) -> Usage:
+        self._usage += usage
+        return usage
+
+
+def _instant(deadline: float | None) -> float | None:
+    return None if deadline is None else monotonic() + deadline
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else until - monotonic()
+
+
+def _seed(seed: int, number: int) -> int:
+    """A seed for each sample, within what every server takes."""
+    return (seed * 1009 + number) % 2**31
+
+
+def _text(made: Completion) -> str:
+    return made.text

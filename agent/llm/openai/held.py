@@ -1,0 +1,50 @@
+"""What a server's cache should hold, told from what was sent to it: the server cannot be asked.
+
+Knows no server and no text; its items are token ids, or whatever stands for tokens that are not known yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from agent.llm.trie import Trie
+
+
+class Held:
+    """`branches`: the cache keeps every beginning it has seen. Otherwise it goes on from the latest text alone, as a
+    server with slots does."""
+
+    def __init__(self, *, branches: bool) -> None:
+        self._branches = branches
+        self._primed, self._recent = Trie(), Trie()
+
+    def foreseen(self, texts: Sequence[Sequence[Hashable]]) -> list[int]:
+        """Tokens that each text adds to those before it. At least the last one of each is evaluated again."""
+        return self._grown(texts)[0]
+
+    def taken(self, texts: Sequence[Sequence[Hashable]]) -> list[int]:
+        """The same; the texts are held from now on."""
+        counts, grown = self._grown(texts)
+        self._recent = self._recent.joined(grown) if self._branches else grown
+        return counts
+
+    def prime(self, text: Sequence[Hashable]) -> int:
+        """Hold a text until `lost`; how many of its tokens were not. Whatever else was held is forgotten."""
+        self._recent = Trie()
+        return self._primed.take(text)
+
+    def forget(self) -> None:
+        """Nothing is held but what was primed."""
+        self._recent = Trie()
+
+    def lost(self) -> None:
+        """Nothing is held at all."""
+        self._primed, self._recent = Trie(), Trie()
+
+    def _grown(self, texts: Sequence[Sequence[Hashable]]) -> tuple[list[int], Trie]:
+        held, grown, counts = self._recent, Trie(), list[int]()
+        for text in texts:
+            if not self._branches and counts:
+                held, grown = grown, Trie()
+            counts.append(max(1, grown.take(text, (self._primed, held))))
+        return counts, grown
