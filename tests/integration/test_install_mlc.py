@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.config import load
 from agent.install import MlcChoices, Step, execute, plan_mlc
 from agent.install import lock as locks
 from agent.install.accelerator import Probe
@@ -181,7 +182,9 @@ def test_the_engine_stays_out_of_the_agents_environment(first: tuple[Box, list[s
 
 def test_the_settings_name_what_was_installed(first: tuple[Box, list[str], list[str]]) -> None:
     box = first[0]
-    edge = yaml.safe_load((box.root / "llama3.2-3b" / "edgeclaw.yaml").read_text())["edge"]
+    written = box.root / "llama3.2-3b" / "edgeclaw.yaml"
+    edge = yaml.safe_load(written.read_text())["edge"]
+    assert load(written).edge.mlc.values()["port"] == edge["mlc"]["port"], "a run takes it as it is"
     assert (edge["runtime"], edge["model"], edge["mlc"]["device"]) == ("mlc", "llama3.2-3b", "vulkan:0")
     assert Path(edge["mlc"]["python"]).exists() and Path(edge["mlc"]["model_lib"]).is_file()
     assert (Path(edge["mlc"]["model_dir"]) / "mlc-chat-config.json").is_file()

@@ -195,7 +195,7 @@ def test_the_installer_accepts_the_model_and_says_what_it_would_do(vino: Loaded,
     path, seen = model_file(), dict[str, float]()
     step = Accept(str(path), tmp_path)
     said = "\n".join(each.describe() for each in plan("openvino", str(path), tmp_path, tmp_path))
-    assert "pip install --no-deps --only-binary :all: --no-index --find-links" in said
+    assert "--isolated install --only-binary :all: --no-index --no-deps --find-links" in said
     assert f"openvino=={runtime.PINNED}" in said and "0.05 nats" in said
     assert InstallOpenVino().done() and not step.done()
     execute([step], lambda title, share: seen.update({title: share}))
