@@ -63,7 +63,7 @@ class Session:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.cached = Cached(context.sequences, context.cells, context.lanes)
+        self.cached = Cached(context.sequences, context.cells, context.lanes, floor=context.top, top=context.top)
         self._last: dict[int, Logits] = {}
         self._segments: dict[tuple[str, bool], Block] = {}
 
@@ -119,13 +119,14 @@ class Session:
         sequence = self.cached.holding(want.blocks)
         if self.cached.top > self.context.cells // 2 or len(self.cached.primed) > self.cached.sequences // 2:
             raise EngineUnavailable("The primed prefixes leave too little room.", next_step="Set a larger context.")
-        self.context.keep_buried()
+        self.context.keep_below(self.cached.top)
         self.cached = self.cached.with_primed(sequence)
         return evaluated, length(want.blocks)
 
     def forget(self) -> None:
         """Drop everything that is not primed."""
-        self.context.flush(keep=self.cached.primed, floor=self.cached.floor)
+        dropped = [sequence for sequence in range(self.cached.sequences) if sequence not in self.cached.primed]
+        self.context.flush(drop=dropped, floor=self.cached.floor)
         self.cached = self.cached.flushed()
         self._last = {sequence: self._last[sequence] for sequence in self.cached.entries}
 
@@ -193,11 +194,10 @@ class Session:
         lanes = self.context.lanes
         if (live[0].written - 1) % lanes:
             return
-        self.context.bury_held(self.context.buried_forks)
         start = -(-self.context.top // lanes) * lanes
         for fork in live:
             fork.cell, start = start, start + lanes
-        self.context.reserve(range(live[0].cell, start), self.context.buried_forks)
+        self.context.reserve(start)
 
     def _segment(self, text: str, opening: bool) -> Block:
         key = (text, opening)
