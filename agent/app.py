@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -33,7 +33,7 @@ from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
-from market.clock import Clock, ManualClock, PacedClock, WallClock
+from market.clock import Clock, ManualClock, PacedClock, WallClock, monotonic
 from market.errors import DataInvalid, LedgerMismatch
 from market.feed import Feed
 from market.fees import charged
@@ -48,6 +48,8 @@ from tools.limits import RiskLimited
 PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
 BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
 PLACEBO_SEED = 20_260_928
+MOMENT = 2.0
+"""Seconds of loading before anything is said about how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,9 @@ def database_url(config: Config) -> str:
 
 
 @asynccontextmanager
-async def open_engine(config: Config) -> AsyncIterator[Engine]:
-    """The engine a configuration names, primed with what every prompt begins with."""
+async def open_engine(config: Config, progress: Callable[[float], None] | None = None) -> AsyncIterator[Engine]:
+    """The engine a configuration names, primed with what every prompt begins with. `progress` hears how much of the
+    model is loaded, 0..1, from another thread."""
     edge = config.edge
     if edge.runtime == "scripted":
         scripted = ScriptedEngine(seed=edge.seed)
@@ -91,7 +94,9 @@ async def open_engine(config: Config) -> AsyncIterator[Engine]:
         return
     path = model_path(home(), edge.model)
     threads = edge.threads or min(os.cpu_count() or 1, 4)
-    async with llama_opened(path, name=edge.model, library=edge.library, threads=threads) as engine:
+    async with llama_opened(
+        path, name=edge.model, library=edge.library, threads=threads, progress=progress, saved=home() / "prefixes"
+    ) as engine:
         await engine.prime(prompts.static())
         yield engine
 
@@ -118,7 +123,7 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     feed = await open_feed(plan.data)
     async with open_store(database_url(plan.config)) as store:
         stage("loading the model")
-        async with open_engine(plan.config) as engine:
+        async with open_engine(plan.config, _slow_load(stage)) as engine:
             world = World(plan, feed, store, bus)
             primed = engine.usage
             stage("trading")
@@ -134,6 +139,21 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     return RunResult(
         run, log.appended, log.compared, tuple(ticks), engine.identity, spent, halted, tuple(baselines), tuple(arms)
     )
+
+
+def _slow_load(stage: Callable[[str], None]) -> Callable[[float], None]:
+    """Says in quarters how far a load is that takes longer than a moment; hears of it from another thread."""
+    loop, began, told = asyncio.get_running_loop(), monotonic(), 0
+
+    def progress(share: float) -> None:
+        nonlocal told
+        quarter = int(share * 4)
+        if told < quarter < 4 and monotonic() - began > MOMENT:
+            told = quarter
+            with suppress(RuntimeError):  # nobody listens any more
+                loop.call_soon_threadsafe(stage, f"loading the model ({quarter * 25} %)")
+
+    return progress
 
 
 @dataclass(frozen=True, slots=True)

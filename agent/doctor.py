@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from agent.app import database_url, open_engine, open_feed
 from agent.config import Config
 from agent.paths import home
-from market.clock import WallClock
+from market.clock import WallClock, monotonic
 from market.errors import EdgeclawError, NotReady
 from storage.store import open_store
 
@@ -65,11 +65,13 @@ async def _database(config: Config) -> str:
 
 
 async def _engine(config: Config) -> str:
+    began = monotonic()
     async with open_engine(config) as engine:
+        ready = monotonic() - began
         health = await engine.health()
     if not health.ok:
         raise NotReady(health.detail, next_step="Run `edgeclaw install edge-runtime` again.")
-    return f"{engine.identity.model}, {engine.identity.library}"
+    return f"{engine.identity.model}, {engine.identity.library}, ready in {ready:.1f} s"
 
 
 async def _sample() -> str:

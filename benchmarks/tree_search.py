@@ -144,7 +144,9 @@ class Bare:
         found = []
         for row, tokens in step.wanted:
             address = self.api.llama_get_logits_ith(self.handle, row)
-            found.append(among(np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address)), tokens))
+            found.append(
+                among(np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address)), tokens)
+            )
         return found
 
     async def run(self) -> list[tuple[float, ...]]:
@@ -196,7 +198,9 @@ async def measured() -> dict[str, object]:
                 await arm()
                 took[name].append(monotonic() - began)
     return {n: (statistics.median(v), min(v)) for n, v in took.items()} | {
-        "rows": [s.batch.n_tokens for s in bare.steps], "asked": [len(q) for q in calls]}
+        "rows": [s.batch.n_tokens for s in bare.steps],
+        "asked": [len(q) for q in calls],
+    }
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ turning text into tokens, which only reads the vocabulary.
 from __future__ import annotations
 
 import ctypes as c
+import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotRe
 Logits = NDArray[np.float32]
 
 FORKS = 16
+THREADS = min(2, os.cpu_count() or 1)
 _PAGE = 32  # cells in one placeholder page: a multiple of every number of lanes
 _PAGES = 24
 _ROWS = 512  # rows in one decode, all in one micro-batch
@@ -104,7 +106,8 @@ class Context:
 
     llama.cpp fills the lowest free cells first. All cells below a mark are kept occupied, so where a row lands is
     settled before it is evaluated: pages of placeholders hold the cells to be skipped. The first block of cells belongs
-    to the padding row. Prompts have the cells from `lanes` up to `cells`.
+    to the padding row. Prompts have the cells from `lanes` up to `cells`. `begun` counts the rows handed to `evaluate`
+    that the model began to work on, whatever came of them.
     """
 
     def __init__(self, model: Model, *, threads: int, cells: int, sequences: int) -> None:
@@ -172,6 +175,12 @@ class Context:
             raise self._api.mismatch("a saved state has another size")
         return state
 
+    def restore(self, sequence: int, cells: Sequence[int], state: bytes) -> bool:
+        """Put a saved sequence into `cells`, which ascend from `top`; False where that fails, and a `flush` is due."""
+        self.reserve(cells[-1] + 1)
+        self.release(cells)
+        return bool(self._api.llama_state_seq_set_data(self.handle, state, len(state), sequence) == len(state))
+
     def copy(self, source: int, target: int, length: int) -> None:
         """`target` begins with the first `length` tokens of `source`, without copying them."""
         self._api.llama_memory_seq_cp(self._memory, source, target, 0, length)
@@ -229,6 +238,8 @@ class Context:
             cells = [row.cell for row in chunk]
             self.reserve(cells[-1] + 1)
             self.release(cells)
+            self.stop.check()
+            self.begun += len(chunk)
             found |= {first + at: logits for at, logits in self._decode(chunk).items()}
         return found
 
@@ -320,7 +331,6 @@ class Context:
         self._outputs[: len(padded)] = outputs
         for at, row in enumerate(padded):
             self._ids[at, : len(row.sequences)] = row.sequences
-        self.begun += len(rows)
         code = self._api.llama_decode(self.handle, self._batch)
         if code == _ABORTED:
             raise EngineTimeout("The model was stopped at its deadline.")

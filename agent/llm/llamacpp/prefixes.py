@@ -216,7 +216,7 @@ def _longest(ordered: Sequence[tuple[Blocks, int]], blocks: Blocks) -> tuple[int
 
 def _common(a: Blocks, b: Blocks) -> int:
     for at, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
+        if x is not y and x != y:
             return at
     return min(len(a), len(b))
 
@@ -241,9 +241,7 @@ def _laid_out(
     return tuple(rows), fresh
 
 
-def _forest(
-    missing: Sequence[_Missing], sequences: Sequence[int]
-) -> tuple[list[_Node], dict[Wanted, list[_Node]]]:
+def _forest(missing: Sequence[_Missing], sequences: Sequence[int]) -> tuple[list[_Node], dict[Wanted, list[_Node]]]:
     """The missing blocks, each once, parents before children; and each prompt's way through them."""
     nodes: list[_Node] = []
     roots: dict[Blocks, _Node] = {}
