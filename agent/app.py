@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from agent.desk import Desk
 from agent.install import model_path
 from agent.ladder import Arm, Gathering
 from agent.llm.engine import Engine, ModelIdentity, Usage
+from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import opened as llama_opened
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
@@ -93,9 +93,13 @@ async def open_engine(config: Config, progress: Callable[[float], None] | None =
         yield scripted
         return
     path = model_path(home(), edge.model)
-    threads = edge.threads or min(os.cpu_count() or 1, 4)
     async with llama_opened(
-        path, name=edge.model, library=edge.library, threads=threads, progress=progress, saved=home() / "prefixes"
+        path,
+        name=edge.model,
+        library=edge.library,
+        threads=edge.threads or THREADS,
+        progress=progress,
+        saved=home() / "prefixes",
     ) as engine:
         await engine.prime(prompts.static())
         yield engine

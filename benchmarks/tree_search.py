@@ -8,7 +8,8 @@ same questions are put in four ways that take turns, so that a busy machine slow
 * prefill: every question from its first token on, nothing kept;
 * bare: the engine's own token rows and forks, prepared beforehand, in a plain loop over llama.cpp's C API.
 
-Prints one JSON line. It judges nothing.
+Prints one JSON line: seconds of wall and of processor time, and ratios within each round. What the bare loop answers
+differs in the last digits, because its rows lie elsewhere in the cache. It judges nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncio
 import ctypes as c
 import json
 import statistics
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
@@ -28,13 +30,14 @@ from agent.config import load
 from agent.install import model_path
 from agent.llm.engine import Question
 from agent.llm.llamacpp.abi import Batch, Library
-from agent.llm.llamacpp.context import Model
-from agent.llm.llamacpp.engine import THREADS, LlamaEngine, opened
-from agent.llm.llamacpp.prefixes import Cached, Plan, planned
+from agent.llm.llamacpp.context import THREADS, Model
+from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.llm.llamacpp.prefixes import Cached, Plan, Wanted, planned
 from agent.llm.llamacpp.session import Session, among
 from agent.paths import home
 from agent.proposals import Asker, Node, Past, Proposals
 from agent.search.tree import search
+from benchmarks.verdict import cpu_model
 from market.clock import monotonic
 from storage.records import Phase
 
@@ -54,6 +57,8 @@ NOW = {
 CONTEXT, SEQUENCES = 4096, 64
 
 Calls = list[Sequence[Question]]
+Took = list[tuple[float, float]]
+"""(wall, processor) seconds of each repeat."""
 
 
 @dataclass(slots=True)
@@ -117,12 +122,12 @@ class Bare:
                 cached = after
                 self.steps.append(self._step(plan, labels))
 
-    def _step(self, plan: Plan, labels: dict[object, list[int]]) -> Step:
+    def _step(self, plan: Plan, labels: dict[Wanted, list[int]]) -> Step:
         count = len(plan.rows)
         widest = max(len(row.sequences) for row in plan.rows)
         ids = np.zeros((count, widest), np.int32)
-        for at, row in enumerate(plan.rows):
-            ids[at, : len(row.sequences)] = row.sequences
+        for number, row in enumerate(plan.rows):
+            ids[number, : len(row.sequences)] = row.sequences
         token = np.array([row.token for row in plan.rows], np.int32)
         position = np.array([row.position for row in plan.rows], np.int32)
         counts = np.array([len(row.sequences) for row in plan.rows], np.int32)
@@ -137,17 +142,19 @@ class Bare:
     def take(self, step: Step) -> list[tuple[float, ...]]:
         for sequence in step.dropped:
             self.api.llama_memory_seq_rm(self.memory, sequence, -1, -1)
-        for source, target, tokens in step.copies:
-            self.api.llama_memory_seq_cp(self.memory, source, target, 0, tokens)
+        for source, target, size in step.copies:
+            self.api.llama_memory_seq_cp(self.memory, source, target, 0, size)
         if self.api.llama_decode(self.handle, step.batch):
             raise RuntimeError("the bare loop failed")
         found = []
-        for row, tokens in step.wanted:
-            address = self.api.llama_get_logits_ith(self.handle, row)
-            found.append(
-                among(np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address)), tokens)
-            )
+        for at, tokens in step.wanted:
+            address = self.api.llama_get_logits_ith(self.handle, at)
+            logits = np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address))
+            found.append(among(logits, tokens))
         return found
+
+    def close(self) -> None:
+        self.api.llama_free(self.handle)
 
     async def run(self) -> list[tuple[float, ...]]:
         for sequence in range(1, SEQUENCES):
@@ -189,18 +196,47 @@ async def measured() -> dict[str, object]:
             "single": lambda: single(engine, calls),
             "prefill": lambda: prefilled(unprimed, calls),
         }
-        took: dict[str, list[float]] = {name: [] for name in arms}
+        took: dict[str, Took] = {name: [] for name in arms}
+        answers: dict[str, list[tuple[float, ...]]] = {}
         for repeat in range(REPEATS):
             for name, arm in arms.items():
-                if name == "prefill" and repeat >= PREFILLS:
-                    continue
-                began = monotonic()
-                await arm()
-                took[name].append(monotonic() - began)
-    return {n: (statistics.median(v), min(v)) for n, v in took.items()} | {
-        "rows": [s.batch.n_tokens for s in bare.steps],
-        "asked": [len(q) for q in calls],
-    }
+                if name != "prefill" or repeat < PREFILLS:
+                    began, burned = monotonic(), time.process_time()
+                    answers[name] = await arm()
+                    took[name].append((monotonic() - began, time.process_time() - burned))
+        bare.close()
+        return {
+            "bench": "tree_search",
+            "depth": DEPTH,
+            "questions": sum(map(len, calls)),
+            "decodes": len(bare.steps),
+            "rows": sum(step.batch.n_tokens for step in bare.steps),
+            "same_answers": answers["engine"] == answers["single"] == answers["prefill"],
+            "furthest_from_bare": max(
+                abs(a - b)
+                for x, y in zip(answers["engine"], answers["bare"], strict=True)
+                for a, b in zip(x, y, strict=True)
+            ),
+            **{f"{name}_s": _medians(each) for name, each in took.items()},
+            "prefill_over_engine": _ratios(took["prefill"], took["engine"]),
+            "single_over_engine": _ratios(took["single"], took["engine"]),
+            "bare_over_engine": _ratios(took["bare"], took["engine"]),
+            "threads": THREADS,
+            "library": engine.identity.library,
+            "cpu": cpu_model(),
+        }
+
+
+def _medians(took: Took) -> dict[str, float]:
+    wall, burned = zip(*took, strict=True)
+    return {"wall": round(statistics.median(wall), 3), "cpu": round(statistics.median(burned), 3)}
+
+
+def _ratios(above: Took, below: Took) -> dict[str, float]:
+    """Median over the repeats of one arm's seconds over the other's in the same round."""
+    pairs = list(zip(above, below, strict=False))
+    wall, burned = ([a[place] / b[place] for a, b in pairs] for place in (0, 1))
+    return {"wall": round(statistics.median(wall), 3), "cpu": round(statistics.median(burned), 3)}
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from agent.llm.llamacpp.session import Session, log_softmax
 
 RUNTIME = f"{PACKAGE}=={PINNED}"
 _OPENING = "The price rose for three days,"
-_REST = """ then the buyers left and the price began to fall. Nobody in the room was surprised, because the news had been \
+_REST = """ \
+then the buyers left and the price began to fall. Nobody in the room was surprised, because the news had been \
 thin all week and the volume thinner still. A market is a place where people disagree about the future and put \
 money beside their words; when they stop disagreeing, the price stops moving. On Tuesday a large order had come \
 in at noon, and for about ten minutes every offer within reach was taken. The book looked empty afterwards, like \

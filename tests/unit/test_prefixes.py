@@ -75,7 +75,7 @@ def test_short_branches_lie_side_by_side() -> None:
     """Sixty-four one-token branches in fewer than a third of the blocks that one block each would take."""
     stem = blocks_of([[1, 2, 3, 4, 5, 6, 7, 8]], 8)
     cached = Cached(sequences=128, cells=1024, lanes=8)
-    plan = cached.plan([Wanted(stem + ((token,),)) for token in range(64)])
+    plan = cached.plan([Wanted((*stem, (token,))) for token in range(64)])
     assert plan is not None and len(plan.rows) == 72
     assert plan.top <= 8 + 64 * 8 // 3
 

@@ -23,7 +23,8 @@ from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotRe
 Logits = NDArray[np.float32]
 
 FORKS = 16
-THREADS = min(2, os.cpu_count() or 1)
+THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""As many as there are cores for this process, at most four: beyond that a small model only waits for itself."""
 _PAGE = 32  # cells in one placeholder page: a multiple of every number of lanes
 _PAGES = 24
 _ROWS = 512  # rows in one decode, all in one micro-batch
