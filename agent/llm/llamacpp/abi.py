@@ -179,8 +179,8 @@ _MODEL_DEFAULTS = {
 
 
 def library_path(setting: str) -> Path:
-    """The shared library that `setting` names: a path, `auto` for the one inside the pinned package, or `mineru` for the
-    one inside the second package.
+    """The shared library that `setting` names: a path, `auto` for the one inside the pinned package, or `mineru` for
+    the one inside the second package.
 
     Raises NotReady when there is none.
     """
