@@ -127,7 +127,7 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     feed = await open_feed(plan.data)
     async with open_store(database_url(plan.config)) as store:
         stage("loading the model")
-        async with open_engine(plan.config, _slow_load(stage)) as engine:
+        async with open_engine(plan.config, slow_load(stage)) as engine:
             world = World(plan, feed, store, bus)
             primed = engine.usage
             stage("trading")
@@ -145,7 +145,7 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     )
 
 
-def _slow_load(stage: Callable[[str], None]) -> Callable[[float], None]:
+def slow_load(stage: Callable[[str], None]) -> Callable[[float], None]:
     """Says in quarters how far a load is that takes longer than a moment; hears of it from another thread."""
     loop, began, told = asyncio.get_running_loop(), monotonic(), 0
 

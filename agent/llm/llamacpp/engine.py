@@ -187,18 +187,19 @@ class LlamaEngine:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._guarded, job, stop)
         except asyncio.CancelledError:
-            stop.cancelled = True
+            stop.end()
             raise
 
     def _guarded(self, job: Callable[[], T], stop: Stop) -> T:
-        self._session.context.stop = stop
+        self._session.context.obey(stop)
         try:
             return job()
         except BaseException:
             self._session.recover()
             raise
         finally:
-            self._session.context.stop = Stop(None)
+            stop.close()
+            self._session.context.obey(Stop(None))
 
 
 @asynccontextmanager
