@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.llm.engine import Prompt
+from agent.llm.engine import Prompt, Question
 from agent.llm.llamacpp.engine import LlamaEngine, opened
-from tests.engines import STATIC, model_file, questions
+from tests.engines import LABELS, STATIC, model_file, questions
 from tests.random_model import Shape, write_random
 
 pytestmark = pytest.mark.model
@@ -62,6 +62,30 @@ def test_only_the_first_segment_begins_with_the_begin_token(tmp_path: Path) -> N
             assert tokens[1:] == [*session.context.model.tokens("one"), *session.context.model.tokens("two")]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("words", "segments", "restored"), [(900, 1, True), (900, 150, True), (3600, 1, False)], ids=["run", "gaps", "far"]
+)
+def test_long_prefixes_are_restored_as_far_as_placeholders_reach(
+    tmp_path: Path, words: int, segments: int, restored: bool
+) -> None:
+    """A longer one is evaluated again; to the same bits in any case."""
+    path = write_random(model_file(), tmp_path / "own.gguf", Shape(layers=1))
+    prefix = Prompt(("buyers and sellers wait for news " * (words // segments // 6),) * segments)
+
+    async def scenario() -> tuple[int, object]:
+        async with opened(path, threads=1, context=8192, sequences=8, saved=tmp_path / "saved") as engine:
+            usage = await engine.prime(prefix)
+            asked = [Question(prefix.then(f"Case {number}:"), LABELS) for number in range(3)]
+            rows = (await engine.classify(asked)).probabilities
+            await engine.forget()
+            assert (await engine.classify(asked[2:])).probabilities == rows[2:]
+            return usage.prompt, rows
+
+    first, again = asyncio.run(scenario()), asyncio.run(scenario())
+    assert first[0] > 800 and first[1] == again[1]
+    assert (again[0] == 0) is restored
 
 
 def test_other_weights_are_another_model(tmp_path: Path) -> None:

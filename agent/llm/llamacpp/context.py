@@ -24,9 +24,10 @@ Logits = NDArray[np.float32]
 
 FORKS = 16
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-"""As many as there are cores for this process, at most four: beyond that a small model only waits for itself."""
+"""As many as there are cores for this process, at most four: a small model has no work for more."""
 _PAGE = 32  # cells in one placeholder page: a multiple of every number of lanes
-_PAGES = 24
+_PAGES = 96
+_SPAN = _PAGE * (_PAGES - 2)  # cells that the pages surely reach over
 _ROWS = 512  # rows in one decode, all in one micro-batch
 _MAX_SEQUENCES = 128
 _ABORTED = 2
@@ -196,6 +197,8 @@ class Context:
 
     def restore(self, sequence: int, cells: Sequence[int], state: bytes) -> bool:
         """Put a saved sequence into `cells`, which ascend from `top`; False where that fails, and a `flush` is due."""
+        if cells[-1] - self._top >= _SPAN:
+            return False
         self.reserve(cells[-1] + 1)
         self.release(cells)
         return bool(self._api.llama_state_seq_set_data(self.handle, state, len(state), sequence) == len(state))
@@ -324,7 +327,7 @@ class Context:
         """Runs of rows that fit one decode and whose cells fit the placeholder pages; with their first row's number."""
         chunk: list[Row] = []
         for number, row in enumerate(rows):
-            if chunk and (len(chunk) == _ROWS or row.cell - chunk[0].cell >= _PAGE * (_PAGES - 2)):
+            if chunk and (len(chunk) == _ROWS or row.cell - chunk[0].cell >= _SPAN):
                 yield number - len(chunk), chunk
                 chunk = []
             chunk.append(row)
