@@ -41,7 +41,7 @@ from benchmarks.verdict import cpu_model
 from market.clock import monotonic
 from storage.records import Phase
 
-DEPTH, CHILDREN, WIDTH, REPEATS, PREFILLS = 5, 3, 2, 9, 1
+DEPTH, CHILDREN, WIDTH, REPEATS, PREFILLS = 5, 3, 2, 5, 1
 NOW = {
     "activity": "busy",
     "bias": "near",
