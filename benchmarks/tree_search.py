@@ -74,8 +74,9 @@ class Listening(Asker):
 
 async def product_calls(engine: LlamaEngine) -> Calls:
     """Every batch of questions of one search, in order."""
-    caps = {"edge.budget.tokens": 10**6, "edge.cost_limit": 10**6, "edge.tree_search.depth": DEPTH}
-    settings = load(None, {**caps, "edge.tree_search.branching_factor": CHILDREN}).settings(counted_in_tokens=True)
+    caps: dict[str, object] = {"edge.budget.tokens": 10**6, "edge.cost_limit": 10**6, "edge.tree_search.depth": DEPTH}
+    shape = {"edge.tree_search.branching_factor": CHILDREN, "edge.tree_search.width": WIDTH}
+    settings = load(None, caps | shape).settings(counted_in_tokens=True)
     asker = Listening(engine, Budget(settings.limits))
     ways = Proposals(asker, Past([], NOW, 900, trials=27, min_support=50), settings)
     await search(Node(prompts.opening(NOW), 0), ways.expand, ways.judge, settings.policy)
