@@ -9,7 +9,7 @@ same questions are put in four ways that take turns, so that a busy machine slow
 * bare: the engine's own token rows and forks, prepared beforehand, in a plain loop over llama.cpp's C API.
 
 Prints one JSON line: seconds of wall and of processor time, and ratios within each round. What the bare loop answers
-differs in the last digits, because its rows lie elsewhere in the cache. It judges nothing.
+differs a little, because its rows lie elsewhere in the cache and sums are rounded otherwise. It judges nothing.
 """
 
 from __future__ import annotations
