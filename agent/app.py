@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -24,6 +23,7 @@ from agent.desk import Desk
 from agent.experience import Experience
 from agent.install import model_file, openvino_notes
 from agent.llm.engine import Engine, ModelIdentity, Usage
+from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import opened as llama_opened
 from agent.llm.openvino.engine import opened as openvino_opened
 from agent.llm.openvino.network import Precision
@@ -36,7 +36,7 @@ from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
-from market.clock import Clock, ManualClock, PacedClock, WallClock
+from market.clock import Clock, ManualClock, PacedClock, WallClock, monotonic
 from market.errors import DataInvalid, LedgerMismatch, NotReady
 from market.feed import PricedFeed
 from market.fees import charged
@@ -51,6 +51,9 @@ from tools.limits import RiskLimited
 PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
 BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
 PLACEBO_SEED = 20_260_928
+Progress = Callable[[float], None] | None
+MOMENT = 2.0
+"""Seconds of loading before anything is said about how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,17 @@ def database_url(config: Config) -> str:
 
 
 @asynccontextmanager
-async def open_engine(config: Config) -> AsyncIterator[Engine]:
-    """The engine a configuration names, primed with what every prompt begins with."""
-    openers = {"scripted": _scripted, "openvino": _openvino, "openai": _openai, "mlc": _mlc}
-    async with openers.get(config.edge.runtime, _llamacpp)(config.edge) as engine:
+async def open_engine(config: Config, progress: Progress = None) -> AsyncIterator[Engine]:
+    """The engine a configuration names, primed with what every prompt begins with. `progress` hears how much of an
+    embedded model is loaded, 0..1, from another thread."""
+    async with _chosen(config.edge, progress) as engine:
         await engine.prime(prompts.static())
         yield engine
+
+
+def _chosen(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Engine]:
+    openers = {"scripted": _scripted, "openvino": _openvino, "openai": _openai, "mlc": _mlc}
+    return openers[edge.runtime](edge) if edge.runtime in openers else _llamacpp(edge, progress)
 
 
 @asynccontextmanager
@@ -98,11 +106,18 @@ async def _scripted(edge: Edge) -> AsyncIterator[Engine]:
     yield ScriptedEngine(seed=edge.seed)
 
 
-def _llamacpp(edge: Edge) -> AbstractAsyncContextManager[Engine]:
+def _llamacpp(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Engine]:
     """The embedded default, on a known model or the owner's own file."""
     path, known = model_file(home(), edge.model)
-    expected = edge.model_sha256 or known or None
-    return llama_opened(path, name=edge.model, sha256=expected, library=edge.library, threads=_threads(edge))
+    return llama_opened(
+        path,
+        name=edge.model,
+        sha256=edge.model_sha256 or known or None,
+        library=edge.library,
+        threads=edge.threads or THREADS,
+        progress=progress,
+        saved=home() / "prefixes",
+    )
 
 
 def _openvino(edge: Edge) -> AbstractAsyncContextManager[Engine]:
@@ -114,13 +129,9 @@ def _openvino(edge: Edge) -> AbstractAsyncContextManager[Engine]:
         sha256=edge.model_sha256 or known or None,
         library=edge.library,
         precision=Precision(edge.precision),
-        threads=_threads(edge),
+        threads=edge.threads or THREADS,
         notes=openvino_notes(home()),
     )
-
-
-def _threads(edge: Edge) -> int:
-    return edge.threads or min(os.cpu_count() or 1, 4)
 
 
 @asynccontextmanager
@@ -185,7 +196,10 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
     feed = await open_feed(plan.data)
     async with open_store(database_url(plan.config)) as store:
         stage("loading the model")
-        async with open_engine(plan.config) as engine, open_electricity(plan.config) as (electricity, measured):
+        async with (
+            open_engine(plan.config, slow_load(stage)) as engine,
+            open_electricity(plan.config) as (electricity, measured),
+        ):
             world = World(plan, feed, store, bus, electricity)
             primed = engine.usage
             stage("trading")
@@ -210,6 +224,21 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
         tuple(baselines),
         measured.said,
     )
+
+
+def slow_load(stage: Callable[[str], None]) -> Callable[[float], None]:
+    """Says in quarters how far a load is that takes longer than a moment; hears of it from another thread."""
+    loop, began, told = asyncio.get_running_loop(), monotonic(), 0
+
+    def progress(share: float) -> None:
+        nonlocal told
+        quarter = int(share * 4)
+        if told < quarter < 4 and monotonic() - began > MOMENT:
+            told = quarter
+            with suppress(RuntimeError):  # nobody listens any more
+                loop.call_soon_threadsafe(stage, f"loading the model ({quarter * 25} %)")
+
+    return progress
 
 
 @dataclass(frozen=True, slots=True)

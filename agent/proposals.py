@@ -16,7 +16,7 @@ from typing import TypeVar
 from agent import prompts
 from agent.budget import Budget
 from agent.inputs import Settings
-from agent.llm.engine import Engine, Prompt, Question
+from agent.llm.engine import Engine, Prompt, Question, Usage
 from agent.past import Past
 from agent.search.tree import OutOfBudget
 from agent.search.walk import Chance
@@ -72,7 +72,7 @@ class Asker:
         if not questions:
             return []
         self._reserve(phase, [q.prompt for q in questions])
-        answers = await self._guard(self.engine.classify(questions, deadline=self.budget.seconds_left()))
+        answers = await self._guard(phase, self.engine.classify(questions, deadline=self.budget.seconds_left()))
         self.budget.settle(phase, answers.usage)
         return answers.probabilities
 
@@ -80,7 +80,7 @@ class Asker:
         """A few words, or OutOfBudget."""
         self._reserve(phase, [prompt], max_tokens)
         made = await self._guard(
-            self.engine.generate(prompt, max_tokens=max_tokens, stop="\n", deadline=self.budget.seconds_left())
+            phase, self.engine.generate(prompt, max_tokens=max_tokens, stop="\n", deadline=self.budget.seconds_left())
         )
         self.budget.settle(phase, made.usage)
         return made.texts[0].strip()
@@ -90,9 +90,14 @@ class Asker:
             needed = self.engine.tokens_needed(prompts, max_tokens)
         self.budget.reserve(needed + max_tokens, phase)
 
-    async def _guard(self, call: Awaitable[A]) -> A:
+    async def _guard(self, phase: Phase, call: Awaitable[A]) -> A:
+        """What a failed call worked through is booked too."""
         with self._failing():
-            return await call
+            try:
+                return await call
+            except EngineUnavailable as error:
+                self.budget.settle(phase, Usage(*error.spent))
+                raise
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

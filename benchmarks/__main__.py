@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import book_feed, cost, history, hot_path, loop_lag, prefix_sharing, token_count, verdict_openvino
+from benchmarks import book_feed, cost, history, hot_path, loop_lag, token_count, tree_search, verdict, verdict_openvino
 
 
 def main() -> None:
     """In order of how long they take."""
-    for bench in (book_feed, hot_path, loop_lag, token_count, cost, history, prefix_sharing, verdict_openvino):
+    for bench in (book_feed, hot_path, loop_lag, token_count, cost, verdict, verdict_openvino, history, tree_search):
         bench.main()
 
 

@@ -52,7 +52,12 @@ class VenueUnavailable(Transient):
 
 
 class EngineUnavailable(Transient):
-    """The model did not answer, or answered nonsense."""
+    """The model did not answer, or answered nonsense.
+
+    `spent` is what it worked through all the same: prompt, cached and generated tokens, and calls.
+    """
+
+    spent: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 class EngineTimeout(EngineUnavailable):

@@ -1,4 +1,5 @@
-"""GGUF model files: read their tensors and rewrite the weights as Q8_0, with numpy alone; or read the header of any.
+"""GGUF model files: read their tensors and rewrite the weights in another format, with numpy alone; or read the header
+of any.
 
 It knows the file format (version 3; headers of version 2 too), not what the tensors mean. The same input always gives
 the same bytes.
@@ -24,7 +25,6 @@ Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
 BLOCK = 32
-_MOSTLY_Q8_0 = 7  # what general.file_type says of such a file
 _TEXT, _ARRAY, _U32 = 8, 9, 4
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # value type: bytes
 
@@ -48,6 +48,7 @@ _PACKED = {
 }  # fmt: skip
 """Weights and bytes of a block, for every tensor type whose layout is settled; types we do not know pass unmeasured."""
 
+_FILE_TYPES = {Kind.F32: 0, Kind.F16: 1, Kind.Q4_0: 2, Kind.Q8_0: 7}  # what general.file_type says of such files
 _SIZES = {Kind.F32: (1, 4), Kind.F16: (1, 2), Kind.Q4_0: (32, 18), Kind.Q4_1: (32, 20), Kind.Q8_0: (32, 34)}
 
 
@@ -117,18 +118,22 @@ def _plainly(path: Path) -> Iterator[None]:
         raise DataInvalid(f"{path.name} is not a whole GGUF file: {error}.", next_step="Fetch it again.") from error
 
 
-def requantise(source: Path, target: Path, progress: Callable[[float], None] = lambda _: None) -> None:
-    """Write `source` to `target` with every matrix as Q8_0; vectors keep their values, as F32. `progress` hears 0..1.
+def requantise(
+    source: Path, target: Path, progress: Callable[[float], None] = lambda _: None, *, kind: Kind = Kind.Q8_0
+) -> None:
+    """Write `source` to `target` with every matrix as `kind`; vectors keep their values, as F32. `progress` hears 0..1.
 
-    Raises DataInvalid when `source` is damaged.
+    Raises DataInvalid when `source` is damaged, ValueError for a kind that cannot be written.
     """
+    if kind not in _FILE_TYPES:
+        raise ValueError(f"weights cannot be written as {kind.name}")
     model = read(source)
     whole = sum(tensor.bytes for tensor in model.tensors)
     with target.open("wb") as file:
-        _write_header(file, model)
+        _write_header(file, model, kind)
         done = 0
         for tensor in model.tensors:
-            packed = _repacked(model, tensor)
+            packed = _repacked(model, tensor, kind)
             file.write(packed)
             file.write(b"\0" * (-len(packed) % model.alignment))
             done += tensor.bytes
@@ -152,44 +157,61 @@ def dequantised(raw: Bytes, kind: Kind) -> Floats:
     return (nibbles * scale + blocks[:, 2:4].copy().view(np.float16).astype(np.float32)).ravel()
 
 
-def quantised(values: Floats) -> Bytes:
-    """Q8_0 bytes: per 32 weights a float16 scale and 32 signed bytes.
+def quantised(values: Floats, kind: Kind = Kind.Q8_0) -> Bytes:
+    """Packed bytes: plain float16, or per 32 weights a float16 scale and signed bytes (Q8_0) or nibbles (Q4_0).
 
-    Raises DataInvalid for weights that are not finite or too large for a float16 scale.
+    Raises DataInvalid for weights that are not finite or too large for the format.
     """
-    blocks = values.reshape(-1, BLOCK)
-    largest = np.abs(blocks).max(axis=1, keepdims=True)
-    if not (largest < np.float32(127 * 65504)).all():
+    limit = {Kind.F16: 1, Kind.Q4_0: 8, Kind.Q8_0: 127}[kind]
+    if not (np.abs(values) < np.float32(limit * 65504)).all():
         raise DataInvalid("A tensor holds weights that are no usable numbers.")
+    if kind is Kind.F16:
+        return values.astype(np.float16).view(np.uint8)
+    blocks = values.reshape(-1, BLOCK)
+    return _nibbles(blocks) if kind is Kind.Q4_0 else _bytes(blocks)
+
+
+def _bytes(blocks: Floats) -> Bytes:
+    largest = np.abs(blocks).max(axis=1, keepdims=True)
     scale = (largest / np.float32(127)).astype(np.float16)
     wide = scale.astype(np.float32)
     levels = np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide > 0)).clip(-127, 127)
     return np.concatenate([scale.view(np.uint8), levels.astype(np.int8).view(np.uint8)], axis=1).ravel()
 
 
-def _target_kind(tensor: Tensor) -> Kind:
-    return Kind.Q8_0 if len(tensor.shape) > 1 and tensor.shape[0] % BLOCK == 0 else Kind.F32
+def _nibbles(blocks: Floats) -> Bytes:
+    """Levels from -8 to 7; the weight of largest size is at -8, whatever its sign."""
+    furthest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)
+    scale = (furthest / np.float32(-8)).astype(np.float16)
+    wide = scale.astype(np.float32)
+    levels = np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0)).clip(-8, 7) + 8
+    low, high = np.split(levels.astype(np.uint8), 2, axis=1)
+    return np.concatenate([scale.view(np.uint8), low | high << 4], axis=1).ravel()
 
 
-def _repacked(model: Gguf, tensor: Tensor) -> bytes:
-    target = _target_kind(tensor)
+def _target_kind(tensor: Tensor, kind: Kind) -> Kind:
+    return kind if len(tensor.shape) > 1 and tensor.shape[0] % BLOCK == 0 else Kind.F32
+
+
+def _repacked(model: Gguf, tensor: Tensor, kind: Kind) -> bytes:
+    target = _target_kind(tensor, kind)
     if tensor.kind is target:
         return model.raw(tensor).tobytes()
     values = model.values(tensor)
-    return (quantised(values) if target is Kind.Q8_0 else values).tobytes()
+    return (values if target is Kind.F32 else quantised(values, target)).tobytes()
 
 
-def _write_header(file: BinaryIO, model: Gguf) -> None:
+def _write_header(file: BinaryIO, model: Gguf, kind: Kind) -> None:
     metadata, pairs = bytearray(model.metadata), model.pairs
     if model.file_type_at is None:
-        metadata += _text("general.file_type") + struct.pack("<II", _U32, _MOSTLY_Q8_0)
+        metadata += _text("general.file_type") + struct.pack("<II", _U32, _FILE_TYPES[kind])
         pairs += 1
     else:
-        struct.pack_into("<I", metadata, model.file_type_at, _MOSTLY_Q8_0)
+        struct.pack_into("<I", metadata, model.file_type_at, _FILE_TYPES[kind])
     file.write(b"GGUF" + struct.pack("<IQQ", 3, len(model.tensors), pairs) + metadata)
     offset = 0
     for tensor in model.tensors:
-        packed = Tensor(tensor.name, tensor.shape, _target_kind(tensor), offset)
+        packed = Tensor(tensor.name, tensor.shape, _target_kind(tensor, kind), offset)
         shape = struct.pack(f"<I{len(packed.shape)}Q", len(packed.shape), *packed.shape)
         file.write(_text(packed.name) + shape + struct.pack("<IQ", packed.kind, offset))
         offset += -(-packed.bytes // model.alignment) * model.alignment

@@ -35,7 +35,7 @@ _ERRORS: dict[str, type[EngineUnavailable]] = {e.__name__: e for e in (EngineUna
 class RecordedCall:
     """One call and what came of it. `key` is the hash of everything asked; `result` is JSON; `usage` holds prompt,
     cached and generated tokens and calls, never milliseconds. `error` names the class raised instead, `message`
-    its sentence."""
+    its sentence; what was worked through until then is in `usage` all the same."""
 
     kind: str
     key: str
@@ -241,13 +241,15 @@ class ReplayEngine:
         if not self._left[asked]:
             raise Drift(f"The replay asked the model something that is not in the record ({asked[0]}).")
         call = self._left[asked].popleft()
-        if call.error:
-            raise _ERRORS.get(call.error, EngineUnavailable)(call.message)
         usage = Usage(*call.usage)
         self._usage += usage
+        if call.error:
+            error = _ERRORS.get(call.error, EngineUnavailable)(call.message)
+            error.spent = call.usage
+            raise error
         return call.result, usage
 
 
 def _failed(kind: str, key: str, error: EngineUnavailable) -> RecordedCall:
     known = type(error).__name__ if type(error).__name__ in _ERRORS else EngineUnavailable.__name__
-    return RecordedCall(kind, key, error=known, message=str(error))
+    return RecordedCall(kind, key, usage=error.spent, error=known, message=str(error))

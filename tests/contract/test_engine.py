@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
@@ -365,6 +365,26 @@ def test_a_script_fails_when_told_and_can_favour_any_label() -> None:
             await engine.classify(questions(1))
 
     asyncio.run(failing())
+
+
+def test_what_a_failed_call_spent_is_recorded_and_replayed() -> None:
+    class Stopped(ScriptedEngine):
+        async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
+            error = EngineTimeout("The model was stopped at its deadline.")
+            error.spent = (7, 0, 2, 1)
+            raise error
+
+    async def scenario() -> None:
+        recorder = RecordingEngine(Stopped())
+        with pytest.raises(EngineTimeout):
+            await recorder.classify(questions(1))
+        calls = [RecordedCall.from_json(json.loads(json.dumps(call.to_json()))) for call in recorder.take()]
+        replay = ReplayEngine(calls, recorder.identity, recorder.capabilities)
+        with pytest.raises(EngineTimeout) as stopped:
+            await replay.classify(questions(1))
+        assert stopped.value.spent == (7, 0, 2, 1) == _tokens(replay.usage)
+
+    asyncio.run(scenario())
 
 
 def test_a_replay_refuses_what_was_never_asked() -> None:

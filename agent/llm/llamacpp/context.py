@@ -7,41 +7,60 @@ turning text into tokens, which only reads the vocabulary.
 from __future__ import annotations
 
 import ctypes as c
-from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.llm.llamacpp.abi import AbortCallback, Batch, Library, ProgressCallback
+from agent.llm.llamacpp.abi import Batch, Library, ProgressCallback
 from agent.llm.llamacpp.prefixes import Row
-from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
 
 Logits = NDArray[np.float32]
 
 FORKS = 16
-_PAGE = 8  # cells in one placeholder page
-_PAGES = 64
+THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+"""As many as there are cores for this process, at most four: a small model has no work for more."""
+_PAGE = 32  # cells in one placeholder page: a multiple of every number of lanes
+_PAGES = 96
+_SPAN = _PAGE * (_PAGES - 2)  # cells that the pages surely reach over
 _ROWS = 512  # rows in one decode, all in one micro-batch
 _MAX_SEQUENCES = 128
 _ABORTED = 2
 
 
 class Stop:
-    """When a call has to end: at an instant of the monotonic clock, or when its caller has gone."""
+    """When a call has to end: at a deadline, in seconds from now, or when its caller has gone.
+
+    The library asks after every operation, so it asks a C function: `strlen` of a text that is empty until it is time.
+    Nothing of Python, and no lock of it, is in the way of a computation.
+    """
+
+    asked = c.cast(c.CDLL(None).strlen, c.c_void_p)
 
     def __init__(self, deadline: float | None) -> None:
-        self._at = None if deadline is None else monotonic() + deadline
-        self.cancelled = False
+        self.text = c.create_string_buffer(2)
+        self._timer = None if deadline is None else Timer(deadline, self.end)
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
 
-    def __call__(self) -> bool:
-        return self.cancelled or (self._at is not None and monotonic() >= self._at)
+    def end(self) -> None:
+        """It is time."""
+        self.text[0] = b"x"
+
+    def close(self) -> None:
+        """The call is over."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def check(self) -> None:
         """Raises EngineTimeout when it is time."""
-        if self():
+        if self.text.value:
             raise EngineTimeout("The model was stopped at its deadline.")
 
 
@@ -102,8 +121,10 @@ class Model:
 class Context:
     """The unified cache of one model, with `sequences` sequences for prompts and FORKS for samples.
 
-    llama.cpp fills the lowest free cells first. All cells below `top` are kept occupied, so where a row lands is
-    settled before it is evaluated: placeholders hold the cells to be skipped.
+    llama.cpp fills the lowest free cells first. All cells below a mark are kept occupied, so where a row lands is
+    settled before it is evaluated: pages of placeholders hold the cells to be skipped. The first block of cells belongs
+    to the padding row. Prompts have the cells from `lanes` up to `cells`. `begun` counts the rows handed to `evaluate`
+    that the model began to work on, whatever came of them.
     """
 
     def __init__(self, model: Model, *, threads: int, cells: int, sequences: int) -> None:
@@ -112,39 +133,45 @@ class Context:
         self.model, self._api = model, model.library
         self.sequences, self.threads = sequences, threads
         self.forks = range(sequences, sequences + FORKS)
-        self._buried, self._buried_primed, self.buried_forks, self._pad = range(
-            sequences + FORKS, sequences + FORKS + 4
-        )
-        self._pages = range(self._pad + 1, self._pad + 1 + _PAGES)
+        self._buried, self._buried_primed, self._pad = range(self.forks.stop, self.forks.stop + 3)
+        self._free_pages = list(range(self._pad + 1, self._pad + 1 + _PAGES))
+        self._width = self._pad + 1 + _PAGES
         self.cells = -(-cells // 256) * 256
         self.lanes = 16 if "AVX512 = 1" in self._api.system else 8
-        self.top = 0
-        self.stop = Stop(None)
-        self._abort = AbortCallback(lambda _: self.stop())
-        self._held: dict[int, tuple[int, int]] = {}  # cell -> its page's sequence, place in the page
+        self.begun = 0
+        self._pages: list[tuple[int, int]] = []  # (first cell, sequence), ascending
+        self._top = self._filled = self.lanes
         self.handle = self._created()
+        self.obey(Stop(None))
         self._memory = self._api.llama_get_memory(self.handle)
         self._fill_batch()
-        self._placeholder = self._captured_page()
+        self._placeholders = self._captured_page()
+        self._lay_pad()
+        self._api.llama_memory_seq_cp(self._memory, self._pad, self._buried_primed, 1, self.lanes)
+        self._remove(self._pad, 1)
 
     def _created(self) -> int:
         params = self._api.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = self.cells, _ROWS, _ROWS
-        params.n_seq_max = self._pages.stop
+        room = self.cells + 256  # so that the last page of placeholders always fits
+        params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = room, _ROWS, _ROWS, self._width
         params.n_threads = params.n_threads_batch = self.threads
         params.kv_unified, params.flash_attn_type, params.no_perf = True, 0, True
         handle = self._api.llama_init_from_model(self.model.handle, params)
         if not handle:
             raise NotReady("The model cannot be given a context.", next_step="Set a smaller context.")
         shown = [getattr(self._api, f"llama_n_{what}")(handle) for what in ("ctx", "batch", "ubatch", "seq_max")]
-        expected = [self.cells, _ROWS, _ROWS, self._pages.stop]
+        expected = [room, min(_ROWS, room), min(_ROWS, room), self._width]
         if [*shown, self._api.llama_n_threads(handle)] != [*expected, self.threads]:
             raise self._api.mismatch("the context is not what was asked for")
-        self._api.llama_set_abort_callback(handle, self._abort, None)
         return int(handle)
 
+    def obey(self, stop: Stop) -> None:
+        """From now on, evaluating ends when `stop` says so."""
+        self._stop = stop
+        self._api.llama_set_abort_callback(self.handle, Stop.asked, c.addressof(stop.text))
+
     def _fill_batch(self) -> None:
-        width = self._pages.stop
+        width = self._width
         self._tokens, self._positions = np.zeros(_ROWS, np.int32), np.zeros(_ROWS, np.int32)
         self._counts, self._outputs = np.zeros(_ROWS, np.int32), np.zeros(_ROWS, np.int8)
         self._ids = np.zeros((_ROWS, width), np.int32)
@@ -156,12 +183,25 @@ class Context:
     def _captured_page(self) -> c.Array[c.c_char]:
         """The saved state of one page of cells, to be put wherever cells must not be used."""
         self._decode([Row(0, at, (self._pad,), False, at) for at in range(_PAGE)])
-        size = self._api.llama_state_seq_get_size(self.handle, self._pad)
-        page = c.create_string_buffer(size)
-        if self._api.llama_state_seq_get_data(self.handle, page, size, self._pad) != size:
-            raise self._api.mismatch("a saved state has another size")
+        page = self.saved(self._pad)
         self._remove(self._pad)
         return page
+
+    def saved(self, sequence: int) -> c.Array[c.c_char]:
+        """A sequence's tokens, keys and values, as the library writes them."""
+        size = self._api.llama_state_seq_get_size(self.handle, sequence)
+        state = c.create_string_buffer(size)
+        if self._api.llama_state_seq_get_data(self.handle, state, size, sequence) != size:
+            raise self._api.mismatch("a saved state has another size")
+        return state
+
+    def restore(self, sequence: int, cells: Sequence[int], state: bytes) -> bool:
+        """Put a saved sequence into `cells`, which ascend from `top`; False where that fails, and a `flush` is due."""
+        if cells[-1] - self._top >= _SPAN:
+            return False
+        self.reserve(cells[-1] + 1)
+        self.release(cells)
+        return bool(self._api.llama_state_seq_set_data(self.handle, state, len(state), sequence) == len(state))
 
     def copy(self, source: int, target: int, length: int) -> None:
         """`target` begins with the first `length` tokens of `source`, without copying them."""
@@ -172,87 +212,108 @@ class Context:
         self._api.llama_memory_seq_cp(self._memory, sequence, self._buried, -1, -1)
         self._remove(sequence)
 
-    def keep_buried(self) -> None:
-        """Let what is buried now survive every `flush`: it lies among primed prefixes."""
+    def keep_below(self, floor: int) -> None:
+        """Let the placeholders below `floor` survive every `flush`: they lie among primed prefixes."""
+        for first, page in self._pages:
+            if first < floor:
+                self._api.llama_memory_seq_cp(self._memory, page, self._buried_primed, 0, floor - first)
         self._api.llama_memory_seq_cp(self._memory, self._buried, self._buried_primed, -1, -1)
-        self._remove(self._buried)
 
-    def flush(self, *, keep: frozenset[int], floor: int) -> None:
-        """Free every cell from `floor` on; the sequences in `keep` lie below it."""
-        for sequence in range(self._pages.stop):
-            if sequence not in keep and sequence != self._buried_primed:
-                self._remove(sequence)
-        self._held.clear()
-        self.top = floor
+    def flush(self, *, drop: Iterable[int], floor: int) -> None:
+        """Free every cell from `floor` on. All sequences that reach above it are in `drop`, or forks."""
+        for sequence in (*drop, *self.forks, self._buried):
+            self._remove(sequence)
+        self._cut(floor)
+        if not self._padded:
+            self._remove(self._pad)
+            self._lay_pad()
+            self._remove(self._pad, 1)
 
     def drop_forks(self, top: int) -> None:
         """Free every cell from `top` on, all of which belong to forks."""
-        for sequence in (*self.forks, self.buried_forks, *self._pages):
+        for sequence in self.forks:
             self._remove(sequence)
-        self._held.clear()
-        self.top = top
+        self._cut(top)
+
+    def _cut(self, top: int) -> None:
+        """No cell from `top` on is a placeholder, and none below it lies on a page."""
+        for first, page in self._pages:
+            if first < top:
+                self._api.llama_memory_seq_cp(self._memory, page, self._buried, 0, top - first)
+            self._remove(page)
+            self._free_pages.append(page)
+        self._pages.clear()
+        self._top = self._filled = top
+
+    @property
+    def top(self) -> int:
+        """The first cell that was never handed out."""
+        return self._top
 
     def evaluate(self, rows: Sequence[Row]) -> dict[int, Logits]:
-        """Logits of the wanted rows, by row number. The rows' cells lie above `top`, ascending.
+        """Logits of the wanted rows, by row number. The rows' cells ascend from `top`.
 
         Raises EngineTimeout when stopped, EngineUnavailable when the library fails; then a `flush` is due.
         """
         found: dict[int, Logits] = {}
         for first, chunk in self._chunks(rows):
             cells = [row.cell for row in chunk]
-            if cells[-1] - self.top >= len(cells):
-                self.reserve(cells, self._buried)
-                self.release(cells)
-            self.top = cells[-1] + 1
+            self.reserve(cells[-1] + 1)
+            self.release(cells)
+            self._stop.check()
+            self.begun += len(chunk)
             found |= {first + at: logits for at, logits in self._decode(chunk).items()}
         return found
 
     def step(self, rows: Sequence[Row]) -> dict[int, Logits]:
-        """Like `evaluate`, for at most _ROWS rows whose cells were reserved before."""
+        """Like `evaluate`, for at most _ROWS rows in any order, whose cells were reserved before."""
         ordered = sorted(range(len(rows)), key=lambda at: rows[at].cell)
         self.release([rows[at].cell for at in ordered])
         found = self._decode([rows[at] for at in ordered])
         return {ordered[at]: logits for at, logits in found.items()}
 
-    def reserve(self, cells: Sequence[int], buried: int) -> None:
-        """Occupy all cells from `top` to the last of `cells`; what is not among them is buried in that sequence."""
-        base, wanted = self.top, set(cells)
-        count = cells[-1] + 1 - base
-        if count > _PAGE * _PAGES:
-            raise EngineUnavailable("Too many cells are asked for at once.")
-        for number in range(-(-count // _PAGE)):
-            page = self._pages[number]
-            put = self._api.llama_state_seq_set_data(self.handle, self._placeholder, len(self._placeholder), page)
-            if put != len(self._placeholder):
-                raise EngineUnavailable("The model's cache is full.")
-        for offset in range(count):
-            page, place = self._pages[offset // _PAGE], offset % _PAGE
-            if base + offset in wanted:
-                self._held[base + offset] = (page, place)
-            else:
-                self._api.llama_memory_seq_cp(self._memory, page, buried, place, place + 1)
-                self._remove(page, place, place + 1)
-        if rest := count % _PAGE:
-            self._remove(self._pages[count // _PAGE], rest, _PAGE)
-        self.top = base + count
+    def reserve(self, top: int) -> None:
+        """Hand out all cells below `top`: they are occupied now, if only by placeholders."""
+        while self._filled < top:
+            if not self._free_pages:
+                self._recycle()
+            page = self._free_pages.pop()
+            self._put(page)
+            self._pages.append((self._filled, page))
+            self._filled += _PAGE
+        self._top = max(self._top, top)
 
     def release(self, cells: Sequence[int]) -> None:
-        """Free reserved cells for the rows about to be evaluated."""
-        places = [self._held.pop(cell) for cell in cells]
-        for page, group in groupby(places, key=lambda held: held[0]):
-            within = [place for _, place in group]
-            if within[-1] - within[0] + 1 == len(within):
-                self._remove(page, within[0], within[-1] + 1)
-            else:
-                for place in within:
-                    self._remove(page, place, place + 1)
+        """Free reserved cells, ascending, for the rows about to be evaluated."""
+        at = 0
+        while at < len(cells):
+            first, page = self._pages[bisect_right(self._pages, (cells[at], self._width)) - 1]
+            end = at + 1
+            while end < len(cells) and cells[end] == cells[end - 1] + 1 and cells[end] < first + _PAGE:
+                end += 1
+            self._remove(page, cells[at] - first, cells[end - 1] + 1 - first)
+            at = end
 
-    def bury_held(self, buried: int) -> None:
-        """Give the pages back; reserved cells not used stay occupied."""
-        for page, place in self._held.values():
-            self._api.llama_memory_seq_cp(self._memory, page, buried, place, place + 1)
-            self._remove(page, place, place + 1)
-        self._held.clear()
+    def _recycle(self) -> None:
+        """Give back the pages that lie below `top`; what is left on them stays occupied."""
+        below = [(first, page) for first, page in self._pages if first + _PAGE <= self._top]
+        if not below:
+            raise EngineUnavailable("Too many cells are asked for at once.")
+        for _, page in below:
+            self.bury(page)
+            self._free_pages.append(page)
+        self._pages = self._pages[len(below) :]
+
+    def _lay_pad(self) -> None:
+        """Put the padding row, and placeholders behind it, into the lowest free cells."""
+        self._put(self._pad)
+        self._padded = True
+
+    def _put(self, sequence: int) -> None:
+        """A page of placeholders in the lowest free cells."""
+        size = len(self._placeholders)
+        if self._api.llama_state_seq_set_data(self.handle, self._placeholders, size, sequence) != size:
+            raise EngineUnavailable("The model's cache is full.")
 
     def close(self) -> None:
         if self.handle:
@@ -266,7 +327,7 @@ class Context:
         """Runs of rows that fit one decode and whose cells fit the placeholder pages; with their first row's number."""
         chunk: list[Row] = []
         for number, row in enumerate(rows):
-            if chunk and (len(chunk) == _ROWS - 1 or row.cell - self.top >= _PAGE * _PAGES):
+            if chunk and (len(chunk) == _ROWS or row.cell - chunk[0].cell >= _SPAN):
                 yield number - len(chunk), chunk
                 chunk = []
             chunk.append(row)
@@ -275,31 +336,36 @@ class Context:
 
     def _decode(self, rows: Sequence[Row]) -> dict[int, Logits]:
         """One llama_decode. One row takes other kernels than several, so there are always at least two rows, and two
-        outputs if there is one: a padding row that attends only to itself and is removed again."""
-        self.stop.check()
-        padded = [*rows, Row(0, 0, (self._pad,), False, -1)] if len(rows) < 2 else rows
+        outputs if there is one: the padding row is evaluated anew into its own cell, and attends only to itself."""
+        self._stop.check()
+        padding = [Row(0, 0, (self._pad,), False, 0)] if len(rows) < 2 else []
+        if padding:
+            self._remove(self._pad)
+            self._padded = False
+        padded = [*padding, *rows]
+        self._batch.n_tokens = len(padded)
+        self._tokens[: len(padded)] = [row.token for row in padded]
+        self._positions[: len(padded)] = [row.position for row in padded]
+        self._counts[: len(padded)] = [len(row.sequences) for row in padded]
         outputs = [row.wanted for row in padded]
         if sum(outputs) == 1:
             outputs[outputs.index(False)] = True
-        for at, (row, output) in enumerate(zip(padded, outputs, strict=True)):
-            self._tokens[at], self._positions[at], self._outputs[at] = row.token, row.position, output
-            self._counts[at] = len(row.sequences)
+        self._outputs[: len(padded)] = outputs
+        for at, row in enumerate(padded):
             self._ids[at, : len(row.sequences)] = row.sequences
-        self._batch.n_tokens = len(padded)
         code = self._api.llama_decode(self.handle, self._batch)
-        if padded is not rows:
-            self._remove(self._pad)
         if code == _ABORTED:
             raise EngineTimeout("The model was stopped at its deadline.")
         if code:
             raise EngineUnavailable(f"The model could not evaluate a batch (llama.cpp code {code}).")
-        return {at: self._logits(at) for at, row in enumerate(rows) if row.wanted}
+        self._padded = True
+        return {at: self._logits(len(padding) + at) for at, row in enumerate(rows) if row.wanted}
 
     def _logits(self, row: int) -> Logits:
         address = self._api.llama_get_logits_ith(self.handle, row)
         if not address:
             raise EngineUnavailable("The model gave no answer for a token.")
         logits: Logits = np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address)).copy()
-        if not np.isfinite(logits).all():
+        if not np.isfinite(logits.sum()):
             raise EngineUnavailable("The model answered with numbers that are not finite.")
         return logits

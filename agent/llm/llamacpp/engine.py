@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -28,22 +27,23 @@ from agent.llm.engine import (
     Usage,
 )
 from agent.llm.llamacpp.abi import Library
-from agent.llm.llamacpp.context import Context, Model, Stop
+from agent.llm.llamacpp.context import THREADS, Context, Model, Stop
 from agent.llm.llamacpp.prefixes import Wanted, length
+from agent.llm.llamacpp.saved import SavedPrefixes
 from agent.llm.llamacpp.session import Session, among, log_softmax
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
 
 T = TypeVar("T")
-Counted = tuple[T, int, int]
-"""What a job found, the prompt tokens evaluated, the tokens cached."""
+Found = tuple[T, int]
+"""What a job found, and the tokens of the prompts it was given, cached or not."""
 
 GREEDY = Sampling()
-THREADS = min(2, os.cpu_count() or 1)
+_CHUNK = 1 << 24
 
 
 class LlamaEngine:
-    """See the port. `usage` is the sum over completed calls.
+    """See the port. `usage` counts stopped and cancelled calls too; the error of a stopped one says what it spent.
 
     Cached prompts keep their last logits, so asking about one again is charged nothing. A call that is stopped or
     cancelled drops what is cached beyond the primed prefixes. Answers do not depend on what was cached or asked in
@@ -72,9 +72,8 @@ class LlamaEngine:
         return self._usage
 
     async def prime(self, prefix: Prompt) -> Usage:
-        def job() -> Counted[None]:
-            evaluated, whole = self._session.prime(prefix)
-            return None, evaluated, whole - evaluated
+        def job() -> Found[None]:
+            return None, self._session.prime(prefix)
 
         return (await self._call(job, None))[1]
 
@@ -85,28 +84,28 @@ class LlamaEngine:
         return self._session.needed(prompts, max_tokens)
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
-        def job() -> Counted[tuple[tuple[float, ...], ...]]:
+        def job() -> Found[tuple[tuple[float, ...], ...]]:
             session = self._session
             wanted = [session.wanted(question.prompt) for question in questions]
             labels = [self._first_tokens(question.labels) for question in questions]
-            found, evaluated = session.answered(wanted)
+            found = session.answered(wanted)
             rows = tuple(among(found[want][0], tokens) for want, tokens in zip(wanted, labels, strict=True))
-            return rows, evaluated, _size(wanted) - evaluated
+            return rows, _size(wanted)
 
         return Answers(*await self._call(job, deadline))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
-        def job() -> Counted[tuple[float, ...]]:
+        def job() -> Found[tuple[float, ...]]:
             session = self._session
             start = session.wanted(prompt)
             tails = [session.continuation(text) for text in continuations]
             longer = [session.wanted(prompt, tail[:-1]) for tail in tails]
-            found, evaluated = session.answered([start, *longer])
+            found = session.answered([start, *longer])
             sums = []
             for want, tail in zip(longer, tails, strict=True):
                 rows = found[start] if want == start else found[start] + found[want]
                 sums.append(sum(float(log_softmax(row)[token]) for row, token in zip(rows, tail, strict=True)))
-            return tuple(sums), evaluated, _size(longer) - evaluated
+            return tuple(sums), _size(longer)
 
         return Scored(*await self._call(job, deadline))
 
@@ -123,18 +122,13 @@ class LlamaEngine:
         if max_tokens < 1 or n < 1:
             raise ValueError("generate needs max_tokens and n of at least 1")
         different = n if sampling.temperature > 0 else 1  # greedy samples are all alike: written once
-        generated = 0
 
-        def job() -> Counted[tuple[str, ...]]:
-            nonlocal generated
+        def job() -> Found[tuple[str, ...]]:
             session = self._session
-            texts, evaluated, generated = session.written(
-                prompt, max_tokens=max_tokens, n=different, sampling=sampling, stop=stop
-            )
-            return tuple(texts) * (n // different), evaluated, length(session.wanted(prompt).blocks) - evaluated
+            texts = session.written(prompt, max_tokens=max_tokens, n=different, sampling=sampling, stop=stop)
+            return tuple(texts) * (n // different), length(session.wanted(prompt).blocks)
 
-        texts, usage = await self._call(job, deadline, generated=lambda: generated)
-        return Generated(texts, usage)
+        return Generated(*await self._call(job, deadline))
 
     async def health(self) -> Health:
         if self._closed:
@@ -162,21 +156,30 @@ class LlamaEngine:
             raise ValueError(f"labels need distinct first tokens: {list(labels)}")
         return first
 
-    async def _call(
-        self, job: Callable[[], Counted[T]], deadline: float | None, generated: Callable[[], int] = lambda: 0
-    ) -> tuple[T, Usage]:
-        """Run a job in the worker; its result and usage, which is also added up."""
+    async def _call(self, job: Callable[[], Found[T]], deadline: float | None) -> tuple[T, Usage]:
+        """Run a job in the worker; its result and usage."""
         if deadline is not None and deadline <= 0:
             raise EngineTimeout("The model was given no time.")
 
-        def timed() -> tuple[T, Usage]:
-            began = monotonic()
-            result, evaluated, cached = job()
-            return result, Usage(evaluated, cached, generated(), 1, (monotonic() - began) * 1000)
+        def counted() -> tuple[T, Usage]:
+            began, before = monotonic(), self._session.spent
+            try:
+                result, whole = job()
+            except EngineUnavailable as error:
+                spent = self._count(began, before)
+                error.spent = (spent.prompt, spent.cached, spent.generated, spent.calls)
+                raise
+            return result, self._count(began, before, whole)
 
-        result, usage = await self._submit(timed, Stop(deadline))
+        return await self._submit(counted, Stop(deadline))
+
+    def _count(self, began: float, before: tuple[int, int], whole: int | None = None) -> Usage:
+        """Add up what was spent since `before` on a call with prompts of `whole` tokens; None for one that failed."""
+        prompt, generated = (now - then for now, then in zip(self._session.spent, before, strict=True))
+        cached = 0 if whole is None else whole - prompt
+        usage = Usage(prompt, cached, generated, 1, (monotonic() - began) * 1000)
         self._usage += usage
-        return result, usage
+        return usage
 
     async def _submit(self, job: Callable[[], T], stop: Stop) -> T:
         if self._closed:
@@ -184,18 +187,19 @@ class LlamaEngine:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._guarded, job, stop)
         except asyncio.CancelledError:
-            stop.cancelled = True
+            stop.end()
             raise
 
     def _guarded(self, job: Callable[[], T], stop: Stop) -> T:
-        self._session.context.stop = stop
+        self._session.context.obey(stop)
         try:
             return job()
         except BaseException:
             self._session.recover()
             raise
         finally:
-            self._session.context.stop = Stop(None)
+            stop.close()
+            self._session.context.obey(Stop(None))
 
 
 @asynccontextmanager
@@ -209,20 +213,26 @@ async def opened(
     context: int = 4096,
     sequences: int = 64,
     progress: Callable[[float], None] | None = None,
+    saved: Path | None = None,
 ) -> AsyncIterator[LlamaEngine]:
     """An engine over the GGUF file at `path`, loaded in its worker thread; `progress` hears 0..1 from that thread.
+    Primed prefixes are kept in the folder `saved`, where there is one.
 
     Raises NotReady when the library or the file is missing, or the file's hash is not `sha256`.
     """
 
     def load() -> tuple[Session, ModelIdentity]:
         loaded = Library(library)
-        found = file_hash(path)
+        hear = progress or (lambda _: None)
+        found = file_hash(path, lambda share: hear(share / 2))
         if sha256 is not None and found != sha256:
             raise NotReady(f"{path.name} is not the expected model: its hash differs.", next_step="Install it again.")
         identity = ModelIdentity("llamacpp", name or path.stem, found, loaded.label)
-        model = Model(loaded, path, progress)
-        return Session(Context(model, threads=threads, cells=context, sequences=sequences)), identity
+        model = Model(loaded, path, lambda share: hear((1 + share) / 2))
+        cache = Context(model, threads=threads, cells=context, sequences=sequences)
+        made_by = (found, loaded.label, loaded.system, f"{cache.lanes} lanes")
+        prefixes = SavedPrefixes(saved, made_by, model.vocabulary) if saved is not None else None
+        return Session(cache, prefixes), identity
 
     worker = ThreadPoolExecutor(1, thread_name_prefix="llamacpp")
     try:
@@ -237,8 +247,9 @@ async def opened(
         await engine.aclose()
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a model file. The installer's note beside it is believed while size and time of change agree.
+def file_hash(path: Path, progress: Callable[[float], None] = lambda _: None) -> str:
+    """SHA-256 of a model file. The installer's note beside it is believed while size and time of change agree;
+    otherwise the file is read, and `progress` hears 0..1.
 
     Raises NotReady when there is no file.
     """
@@ -252,8 +263,12 @@ def file_hash(path: Path) -> str:
                 return str(noted["sha256"])
         except (OSError, ValueError, TypeError, KeyError):
             continue  # not one of ours
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            progress(min(1.0, file.tell() / shown.st_size))
+    return digest.hexdigest()
 
 
 def _size(wanted: Sequence[Wanted]) -> int:

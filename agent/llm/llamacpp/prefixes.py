@@ -4,15 +4,20 @@ Pure bookkeeping over token numbers: it has never seen a model, a library or a c
 
 Attention adds up over cells in vector lanes, one block of cells after the other, so the last bits of a result depend
 on how a token's ancestors lie in those blocks. Here every segment of a prompt begins a block, and a block is shared
-whole or not at all. Each prompt is then added up in the same blocks in the same order, whatever else is cached or
-asked at the same time. The cells left empty are filled with placeholders, which nothing attends to.
+whole or not at all. A short block begins at a lane that its own tokens and those before it settle, so that branches,
+which never see each other, mostly fit side by side into the same cells. Each prompt is then added up in the same
+lanes of its blocks in the same order, whatever else is cached or asked at the same time. The cells left empty are
+filled with placeholders, which nothing attends to.
 """
 
 from __future__ import annotations
 
+import zlib
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from market.errors import EngineUnavailable
 
@@ -115,7 +120,7 @@ class Cached:
         added = {seq: m.want.blocks for seq, m in zip(free, missing, strict=False)}
         rows, fresh = _laid_out(missing, tuple(added), self.top, self.lanes)
         top = rows[-1].cell + 1 if rows else self.top
-        if top + spare > self.cells - 1:  # one cell stays free for the padding row
+        if top + spare > self.cells:
             return None
         copies = tuple(
             (m.source, seq, length(m.want.blocks[: m.start])) for seq, m in zip(added, missing, strict=True) if m.start
@@ -176,9 +181,13 @@ class _Missing:
 
 @dataclass(slots=True, eq=False)
 class _Node:
+    """One block to evaluate from `position` on; `mark` stands for all tokens up to its end, `cell` is its first."""
+
     block: Block
     position: int
-    first_row: int = -1
+    mark: int
+    parent: _Node | None
+    cell: int = -1
     wanted: set[int] = field(default_factory=set)  # places in the block
     sequences: list[int] = field(default_factory=list)
     children: dict[Block, _Node] = field(default_factory=dict)
@@ -207,7 +216,7 @@ def _longest(ordered: Sequence[tuple[Blocks, int]], blocks: Blocks) -> tuple[int
 
 def _common(a: Blocks, b: Blocks) -> int:
     for at, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
+        if x is not y and x != y:
             return at
     return min(len(a), len(b))
 
@@ -215,45 +224,61 @@ def _common(a: Blocks, b: Blocks) -> int:
 def _laid_out(
     missing: Sequence[_Missing], sequences: Sequence[int], top: int, lanes: int
 ) -> tuple[tuple[Row, ...], dict[Wanted, tuple[int, ...]]]:
-    """Rows of the missing blocks, parents before children, and the rows each prompt wants."""
-    roots, paths = _forest(missing, sequences)
-    rows: list[Row] = []
-    stack = [node for children in reversed(roots) for node in reversed(children.values())]
-    while stack:
-        node = stack.pop()
-        node.first_row = len(rows)
-        start = -(-top // lanes) * lanes
-        rows += [
-            Row(token, node.position + place, tuple(node.sequences), place in node.wanted, start + place)
-            for place, token in enumerate(node.block)
-        ]
-        top = start + len(node.block)
-        stack.extend(reversed(node.children.values()))
+    """Rows of the missing blocks in ascending cells, and the rows each prompt wants."""
+    nodes, paths = _forest(missing, sequences)
+    _place(nodes, -(-top // lanes), lanes)
+    rows = [
+        Row(token, node.position + place, tuple(node.sequences), place in node.wanted, node.cell + place)
+        for node in nodes
+        for place, token in enumerate(node.block)
+    ]
+    rows.sort(key=lambda row: row.cell)
+    at = {row.cell: number for number, row in enumerate(rows)}
     fresh = {}
     for want, path in paths.items():
-        along = [node.first_row + place for node in path for place in range(len(node.block))]
+        along = [at[node.cell + place] for node in path for place in range(len(node.block))]
         fresh[want] = tuple(along[-want.last :])
     return tuple(rows), fresh
 
 
-def _forest(
-    missing: Sequence[_Missing], sequences: Sequence[int]
-) -> tuple[list[dict[Block, _Node]], dict[Wanted, list[_Node]]]:
-    """The missing blocks as trees, one root per cached beginning; and each prompt's way through them."""
-    roots: dict[Blocks, dict[Block, _Node]] = {}
+def _forest(missing: Sequence[_Missing], sequences: Sequence[int]) -> tuple[list[_Node], dict[Wanted, list[_Node]]]:
+    """The missing blocks, each once, parents before children; and each prompt's way through them."""
+    nodes: list[_Node] = []
+    roots: dict[Blocks, _Node] = {}
     paths: dict[Wanted, list[_Node]] = {}
     for item, seq in zip(missing, sequences, strict=True):
-        blocks = item.want.blocks
-        children = roots.setdefault(blocks[: item.start], {})
-        position = length(blocks[: item.start])
+        begun = item.want.blocks[: item.start]
+        if (at := roots.get(begun)) is None:
+            at = roots[begun] = _Node((), length(begun), _mixed(0, chain.from_iterable(begun)), None)
         path = paths[item.want] = []
-        for block in blocks[item.start :]:
-            node = children.setdefault(block, _Node(block, position))
-            node.sequences.append(seq)
-            path.append(node)
-            children, position = node.children, position + len(block)
+        for block in item.want.blocks[item.start :]:
+            if (below := at.children.get(block)) is None:
+                position = at.position + len(at.block)
+                below = at.children[block] = _Node(block, position, _mixed(at.mark, block), at)
+                nodes.append(below)
+            at = below
+            at.sequences.append(seq)
+            path.append(at)
         left = item.want.last
         for node in reversed(path):
-            node.wanted |= {place for place in range(len(node.block)) if place >= len(node.block) - left}
+            node.wanted.update(range(max(0, len(node.block) - left), len(node.block)))
             left -= min(left, len(node.block))
-    return list(roots.values()), paths
+    return nodes, paths
+
+
+def _mixed(mark: int, tokens: Iterable[int]) -> int:
+    """A number that `mark`, standing for the tokens before, and these tokens settle, on every machine alike."""
+    return zlib.crc32(array("i", tokens).tobytes(), mark)
+
+
+def _place(nodes: Sequence[_Node], first: int, lanes: int) -> None:
+    """Give each node the first block of cells from `first` on that comes after its parent's and has its lanes free."""
+    taken: dict[int, int] = {}  # block of cells -> its lanes in use, as bits
+    for node in nodes:
+        lane = node.mark % (lanes - len(node.block) + 1)
+        bits = (1 << len(node.block)) - 1 << lane
+        at = first if node.parent is None or node.parent.cell < 0 else node.parent.cell // lanes + 1
+        while taken.get(at, 0) & bits:
+            at += 1
+        taken[at] = taken.get(at, 0) | bits
+        node.cell = at * lanes + lane

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.llm.engine import Prompt, Sampling
 from agent.llm.llamacpp.context import FORKS, Context, Logits
-from agent.llm.llamacpp.prefixes import Block, Cached, Row, Wanted, blocks_of, length, planned
+from agent.llm.llamacpp.prefixes import Block, Blocks, Cached, Row, Wanted, blocks_of, length, planned
+from agent.llm.llamacpp.saved import SavedPrefixes, State
 from market.errors import EngineUnavailable
 
 Found = dict[Wanted, list[Logits]]
@@ -59,20 +61,28 @@ class _Fork:
 
 
 class Session:
-    """One context and what it has cached. After any error, call `recover` before the next call."""
+    """One context and what it has cached. After any error, call `recover` before the next call.
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self.cached = Cached(context.sequences, context.cells, context.lanes)
+    `spent` counts prompt tokens given to the model and tokens sampled, whatever came of them.
+    """
+
+    def __init__(self, context: Context, saved: SavedPrefixes | None = None) -> None:
+        self.context, self._saved = context, saved
+        self.cached = Cached(context.sequences, context.cells, context.lanes, floor=context.top, top=context.top)
+        self._generated = 0
         self._last: dict[int, Logits] = {}
-        self._segments: dict[tuple[str, bool], Block] = {}
+        self._segments: dict[tuple[str, bool], Blocks] = {}
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        return self.context.begun, self._generated
 
     def wanted(self, prompt: Prompt, more: Block = ()) -> Wanted:
         """The last token of a prompt; or of a prompt and `more` tokens, all of these. Safe from any thread."""
         segments = [self._segment(segment, number == 0) for number, segment in enumerate(prompt.segments)]
         if not any(segments):
             raise ValueError("a prompt needs at least one token")
-        return Wanted(blocks_of([*segments, more], self.context.lanes), max(1, len(more)))
+        return Wanted((*chain.from_iterable(segments), *blocks_of([more], self.context.lanes)), max(1, len(more)))
 
     def continuation(self, text: str) -> Block:
         """The tokens of text that follows a prompt; at least one."""
@@ -90,10 +100,9 @@ class Session:
         """Cells for one sample, with what its last block leaves empty."""
         return max_tokens + 2 * self.context.lanes
 
-    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> tuple[Found, int]:
-        """The logits wanted, and how many tokens were evaluated for them."""
+    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> Found:
+        """The logits wanted."""
         found: Found = {}
-        evaluated = 0
         for plan, after in planned(self.cached, wanted, spare):
             if plan.flush:
                 self.forget()
@@ -108,42 +117,59 @@ class Session:
             for (want, _), sequence in zip(plan.fresh.items(), plan.added, strict=True):
                 self._last[sequence] = found[want][-1]
             self.cached = after
-            evaluated += len(plan.rows)
-        return found, evaluated
+        return found
 
-    def prime(self, prefix: Prompt) -> tuple[int, int]:
-        """Keep a prefix for good; (tokens evaluated, tokens in it). Whatever else is cached is dropped."""
+    def prime(self, prefix: Prompt) -> int:
+        """Keep a prefix for good; returns the tokens in it. Whatever else is cached is dropped."""
         want = self.wanted(prefix)
         self.forget()
-        _, evaluated = self.answered([want])
+        plan, _ = next(planned(self.cached, [want]))
+        saved = self._saved if plan.added and not plan.copies else None  # else some of its cells are another one's
+        if saved is None or not self._restored(want, saved):
+            first = self.cached.top
+            self.answered([want])
+            if saved is not None:
+                sequence = self.cached.holding(want.blocks)
+                saved.keep(want.blocks, first, State(bytes(self.context.saved(sequence)), self._last[sequence]))
         sequence = self.cached.holding(want.blocks)
         if self.cached.top > self.context.cells // 2 or len(self.cached.primed) > self.cached.sequences // 2:
             raise EngineUnavailable("The primed prefixes leave too little room.", next_step="Set a larger context.")
-        self.context.keep_buried()
+        self.context.keep_below(self.cached.top)
         self.cached = self.cached.with_primed(sequence)
-        return evaluated, length(want.blocks)
+        return length(want.blocks)
+
+    def _restored(self, want: Wanted, saved: SavedPrefixes) -> bool:
+        """Take a prefix from disk, into the same cells that evaluating it would fill."""
+        plan, after = next(planned(self.cached, [want]))
+        state = saved.find(want.blocks, self.cached.top)
+        if state is None:
+            return False
+        (sequence,) = plan.added
+        if not self.context.restore(sequence, [row.cell for row in plan.rows], state.state):
+            self.forget()
+            return False
+        self._last[sequence], self.cached = state.logits, after
+        return True
 
     def forget(self) -> None:
         """Drop everything that is not primed."""
-        self.context.flush(keep=self.cached.primed, floor=self.cached.floor)
+        dropped = [sequence for sequence in range(self.cached.sequences) if sequence not in self.cached.primed]
+        self.context.flush(drop=dropped, floor=self.cached.floor)
         self.cached = self.cached.flushed()
         self._last = {sequence: self._last[sequence] for sequence in self.cached.entries}
 
     recover = forget  # whatever a stopped call left behind lies above the primed prefixes
 
-    def written(
-        self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str
-    ) -> tuple[list[str], int, int]:
-        """`n` texts, the prompt tokens evaluated and the tokens sampled."""
+    def written(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str) -> list[str]:
+        """`n` texts."""
         want = self.wanted(prompt)
         each = self._cells(max_tokens)
         ahead = length(want.blocks)
         room = (self.context.cells - self.cached.floor - len(want.blocks) * self.context.lanes) // each
         together = max(1, min(n, FORKS, room))
-        found, evaluated = self.answered([want], spare=together * each)
+        found = self.answered([want], spare=together * each)
         source = self.cached.holding(want.blocks)
         texts: list[str] = []
-        generated = 0
         for first in range(0, n, together):
             forks = [
                 _Fork(sequence, ahead, found[want][0], np.random.default_rng([sampling.seed, first + at]))
@@ -155,8 +181,7 @@ class Session:
             self._write(forks, max_tokens, sampling.temperature, stop.encode())
             self.context.drop_forks(top)
             texts += [fork.text.decode("utf-8", "replace") for fork in forks]
-            generated += sum(fork.written for fork in forks)
-        return texts, evaluated, generated
+        return texts
 
     def _write(self, forks: Sequence[_Fork], max_tokens: int, temperature: float, stop: bytes) -> None:
         """Extend all forks token by token, one batch a step, until each has ended."""
@@ -166,6 +191,7 @@ class Session:
             for fork in tuple(live):
                 token = sampled(fork.logits, temperature, fork.chance)
                 fork.written += 1
+                self._generated += 1
                 if self._ended(fork, token, stop) or fork.written >= max_tokens:
                     live.remove(fork)
                 else:
@@ -193,16 +219,17 @@ class Session:
         lanes = self.context.lanes
         if (live[0].written - 1) % lanes:
             return
-        self.context.bury_held(self.context.buried_forks)
         start = -(-self.context.top // lanes) * lanes
         for fork in live:
             fork.cell, start = start, start + lanes
-        self.context.reserve(range(live[0].cell, start), self.context.buried_forks)
+        self.context.reserve(start)
 
-    def _segment(self, text: str, opening: bool) -> Block:
+    def _segment(self, text: str, opening: bool) -> Blocks:
+        """The blocks of a segment: the same objects each time, which makes comparing prompts cheap."""
         key = (text, opening)
         if (known := self._segments.get(key)) is None:
             if len(self._segments) >= _REMEMBERED_SEGMENTS:
                 self._segments = {}
-            known = self._segments[key] = self.context.model.tokens(text, opening=opening)
+            tokens = self.context.model.tokens(text, opening=opening)
+            known = self._segments[key] = blocks_of([tokens], self.context.lanes)
         return known

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from agent.llm.engine import Prompt
+from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.context import Context, Logits, Model
 from agent.llm.llamacpp.session import Session, log_softmax
 from agent.llm.openvino import runtime
 from agent.llm.openvino.network import Network, Precision, Saved
 from agent.llm.openvino.tree import Tokens, Tree, Wanted
-from agent.llm.openvino.vocabulary import library
 from market.errors import NotReady
 
 LIBRARY = f"{runtime.PACKAGE} {runtime.PINNED}"
@@ -49,13 +49,13 @@ class Reference:
 
 def reference(path: Path) -> Reference:
     """Ask the embedded engine. Raises NotReady when its library or the file cannot be used."""
-    model = Model(library(), path)
+    model = Model(Library(), path)
     context = Context(model, threads=1, cells=_CELLS, sequences=4)
     try:
         session = Session(context)
         rest = session.continuation(REST)
         want = session.wanted(Prompt((OPENING,)), rest)
-        return Reference((*model.tokens(OPENING, opening=True), *rest), session.answered([want])[0][want])
+        return Reference((*model.tokens(OPENING, opening=True), *rest), session.answered([want])[want])
     finally:
         context.close()
         model.close()

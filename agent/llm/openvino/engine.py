@@ -187,7 +187,7 @@ class OpenVinoEngine:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._guarded, job, stop)
         except asyncio.CancelledError:
-            stop.cancelled = True
+            stop.end()
             raise
 
     def _guarded(self, job: Callable[[], T], stop: Stop) -> T:
@@ -198,6 +198,7 @@ class OpenVinoEngine:
             self._session.forget()
             raise
         finally:
+            stop.close()
             self._session.network.stop = Stop(None)
             self._session.show()
 
