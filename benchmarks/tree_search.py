@@ -33,7 +33,8 @@ from agent.llm.llamacpp.abi import Batch, Library
 from agent.llm.llamacpp.context import THREADS, Model
 from agent.llm.llamacpp.engine import LlamaEngine, opened
 from agent.llm.llamacpp.prefixes import Cached, Plan, Wanted, planned
-from agent.llm.llamacpp.session import Session, among
+from agent.llm.llamacpp.session import Session
+from agent.llm.logits import among
 from agent.past import Past
 from agent.paths import home
 from agent.proposals import Asker, Node, Proposals

@@ -17,8 +17,8 @@ from time import process_time
 
 from agent.install import model_path
 from agent.llm.engine import Engine, Question
-from agent.llm.llamacpp.context import Logits
 from agent.llm.llamacpp.engine import opened as llama_opened
+from agent.llm.logits import Logits
 from agent.llm.openvino import acceptance, runtime
 from agent.llm.openvino.engine import opened as openvino_opened
 from agent.llm.openvino.network import Precision, loaded

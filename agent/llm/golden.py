@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from agent.llm.engine import Prompt
 from agent.llm.llamacpp.abi import PACKAGE, PINNED, Library
 from agent.llm.llamacpp.context import THREADS, Context, Model
-from agent.llm.llamacpp.session import Session, log_softmax
+from agent.llm.llamacpp.session import Session
+from agent.llm.logits import log_softmax
 
 RUNTIME = f"{PACKAGE}=={PINNED}"
 _OPENING = "The price rose for three days,"

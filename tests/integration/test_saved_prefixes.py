@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from agent.llm.engine import Prompt, Question, Usage
-from agent.llm.llamacpp.context import Logits, Stop
 from agent.llm.llamacpp.engine import opened
 from agent.llm.llamacpp.prefixes import Blocks
 from agent.llm.llamacpp.saved import SavedPrefixes, State
+from agent.llm.logits import Logits
+from agent.llm.stop import Stop
 from tests.engines import LABELS, STATIC, model_file
 
 pytestmark = pytest.mark.model

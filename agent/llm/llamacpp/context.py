@@ -11,16 +11,14 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from threading import Timer
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.llm.llamacpp.abi import Batch, Library, ProgressCallback
 from agent.llm.llamacpp.prefixes import Row
+from agent.llm.logits import Logits
+from agent.llm.stop import Stop
 from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
-
-Logits = NDArray[np.float32]
 
 FORKS = 16
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
@@ -31,37 +29,6 @@ _SPAN = _PAGE * (_PAGES - 2)  # cells that the pages surely reach over
 _ROWS = 512  # rows in one decode, all in one micro-batch
 _MAX_SEQUENCES = 128
 _ABORTED = 2
-
-
-class Stop:
-    """When a call has to end: at a deadline, in seconds from now, or when its caller has gone.
-
-    The library asks after every operation, so it asks a C function: `strlen` of a text that is empty until it is time.
-    Nothing of Python, and no lock of it, is in the way of a computation.
-    """
-
-    asked = c.cast(c.CDLL(None).strlen, c.c_void_p)
-
-    def __init__(self, deadline: float | None) -> None:
-        self.text = c.create_string_buffer(2)
-        self._timer = None if deadline is None else Timer(deadline, self.end)
-        if self._timer is not None:
-            self._timer.daemon = True
-            self._timer.start()
-
-    def end(self) -> None:
-        """It is time."""
-        self.text[0] = b"x"
-
-    def close(self) -> None:
-        """The call is over."""
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def check(self) -> None:
-        """Raises EngineTimeout when it is time."""
-        if self.text.value:
-            raise EngineTimeout("The model was stopped at its deadline.")
 
 
 class Model:

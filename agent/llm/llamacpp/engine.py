@@ -1,4 +1,4 @@
-"""The `Engine` port over llama.cpp in this process: one worker thread makes every call that computes.
+"""The `Engine` port over llama.cpp in this process.
 
 It owns no policy: what to ask, and what an answer is worth, is the caller's business.
 """
@@ -8,58 +8,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
 
-from agent.llm.engine import (
-    Answers,
-    Capabilities,
-    Generated,
-    Health,
-    ModelIdentity,
-    Prompt,
-    Question,
-    Sampling,
-    Scored,
-    Usage,
-)
+from agent.llm.engine import Capabilities, Health, ModelIdentity
+from agent.llm.inprocess import InProcessEngine
 from agent.llm.llamacpp.abi import Library
-from agent.llm.llamacpp.context import THREADS, Context, Model, Stop
-from agent.llm.llamacpp.prefixes import Wanted, length
+from agent.llm.llamacpp.context import THREADS, Context, Model
+from agent.llm.llamacpp.prefixes import Wanted
 from agent.llm.llamacpp.saved import SavedPrefixes
-from agent.llm.llamacpp.session import Session, among, log_softmax
-from market.clock import monotonic
-from market.errors import EngineTimeout, EngineUnavailable, NotReady
+from agent.llm.llamacpp.session import Session
+from market.errors import NotReady
 
-T = TypeVar("T")
-Found = tuple[T, int]
-"""What a job found, and the tokens of the prompts it was given, cached or not."""
-
-GREEDY = Sampling()
 _CHUNK = 1 << 24
 
 
-class LlamaEngine:
-    """See the port. `usage` counts stopped and cancelled calls too; the error of a stopped one says what it spent.
+class LlamaEngine(InProcessEngine[Wanted]):
+    """See the port. Answers do not depend on what was cached or asked in the same batch (`capabilities.bit_exact`),
+    except for models with sliding-window attention."""
 
-    Cached prompts keep their last logits, so asking about one again is charged nothing. A call that is stopped or
-    cancelled drops what is cached beyond the primed prefixes. Answers do not depend on what was cached or asked in
-    the same batch (`capabilities.bit_exact`), except for models with sliding-window attention.
-    """
-
-    def __init__(self, session: Session, identity: ModelIdentity, worker: ThreadPoolExecutor) -> None:
-        self._session = session
-        self._identity = identity
-        self._worker = worker
-        self._usage = Usage()
-        self._closed = False
-
-    @property
-    def identity(self) -> ModelIdentity:
-        return self._identity
+    _session: Session
 
     @property
     def capabilities(self) -> Capabilities:
@@ -67,139 +37,16 @@ class LlamaEngine:
         exact = context.model.sliding_window == 0
         return Capabilities(exact_labels=True, score=True, bit_exact=exact, abort=True, context=context.cells)
 
-    @property
-    def usage(self) -> Usage:
-        return self._usage
-
-    async def prime(self, prefix: Prompt) -> Usage:
-        def job() -> Found[None]:
-            return None, self._session.prime(prefix)
-
-        return (await self._call(job, None))[1]
-
-    async def forget(self) -> None:
-        await self._submit(self._session.forget, Stop(None))
-
-    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        return self._session.needed(prompts, max_tokens)
-
-    async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
-        def job() -> Found[tuple[tuple[float, ...], ...]]:
-            session = self._session
-            wanted = [session.wanted(question.prompt) for question in questions]
-            labels = [self._first_tokens(question.labels) for question in questions]
-            found = session.answered(wanted)
-            rows = tuple(among(found[want][0], tokens) for want, tokens in zip(wanted, labels, strict=True))
-            return rows, _size(wanted)
-
-        return Answers(*await self._call(job, deadline))
-
-    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
-        def job() -> Found[tuple[float, ...]]:
-            session = self._session
-            start = session.wanted(prompt)
-            tails = [session.continuation(text) for text in continuations]
-            longer = [session.wanted(prompt, tail[:-1]) for tail in tails]
-            found = session.answered([start, *longer])
-            sums = []
-            for want, tail in zip(longer, tails, strict=True):
-                rows = found[start] if want == start else found[start] + found[want]
-                sums.append(sum(float(log_softmax(row)[token]) for row, token in zip(rows, tail, strict=True)))
-            return tuple(sums), _size(longer)
-
-        return Scored(*await self._call(job, deadline))
-
-    async def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int,
-        n: int = 1,
-        sampling: Sampling = GREEDY,
-        stop: str = "",
-        deadline: float | None = None,
-    ) -> Generated:
-        if max_tokens < 1 or n < 1:
-            raise ValueError("generate needs max_tokens and n of at least 1")
-        different = n if sampling.temperature > 0 else 1  # greedy samples are all alike: written once
-
-        def job() -> Found[tuple[str, ...]]:
-            session = self._session
-            texts = session.written(prompt, max_tokens=max_tokens, n=different, sampling=sampling, stop=stop)
-            return tuple(texts) * (n // different), length(session.wanted(prompt).blocks)
-
-        return Generated(*await self._call(job, deadline))
-
-    async def health(self) -> Health:
-        if self._closed:
-            return Health(ok=False, detail="The engine is closed.")
+    def _health(self) -> Health:
         context = self._session.context
         facts = {
-            "library": self._identity.library,
+            "library": self.identity.library,
             "system": context.model.library.system,
             "model": context.model.description,
             "threads": str(context.threads),
             "context": str(context.cells),
         }
-        return Health(ok=True, detail=f"{self._identity.model} is loaded", facts=facts)
-
-    async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        self._worker.submit(_close, self._session.context)
-        await asyncio.get_running_loop().run_in_executor(None, self._worker.shutdown)
-
-    def _first_tokens(self, labels: Sequence[str]) -> list[int]:
-        first = [self._session.continuation(label)[0] for label in labels]
-        if not first or len(set(first)) != len(first):
-            raise ValueError(f"labels need distinct first tokens: {list(labels)}")
-        return first
-
-    async def _call(self, job: Callable[[], Found[T]], deadline: float | None) -> tuple[T, Usage]:
-        """Run a job in the worker; its result and usage."""
-        if deadline is not None and deadline <= 0:
-            raise EngineTimeout("The model was given no time.")
-
-        def counted() -> tuple[T, Usage]:
-            began, before = monotonic(), self._session.spent
-            try:
-                result, whole = job()
-            except EngineUnavailable as error:
-                spent = self._count(began, before)
-                error.spent = (spent.prompt, spent.cached, spent.generated, spent.calls)
-                raise
-            return result, self._count(began, before, whole)
-
-        return await self._submit(counted, Stop(deadline))
-
-    def _count(self, began: float, before: tuple[int, int], whole: int | None = None) -> Usage:
-        """Add up what was spent since `before` on a call with prompts of `whole` tokens; None for one that failed."""
-        prompt, generated = (now - then for now, then in zip(self._session.spent, before, strict=True))
-        cached = 0 if whole is None else whole - prompt
-        usage = Usage(prompt, cached, generated, 1, (monotonic() - began) * 1000)
-        self._usage += usage
-        return usage
-
-    async def _submit(self, job: Callable[[], T], stop: Stop) -> T:
-        if self._closed:
-            raise EngineUnavailable("The engine is closed.")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, self._guarded, job, stop)
-        except asyncio.CancelledError:
-            stop.end()
-            raise
-
-    def _guarded(self, job: Callable[[], T], stop: Stop) -> T:
-        self._session.context.obey(stop)
-        try:
-            return job()
-        except BaseException:
-            self._session.recover()
-            raise
-        finally:
-            stop.close()
-            self._session.context.obey(Stop(None))
+        return Health(ok=True, detail=f"{self.identity.model} is loaded", facts=facts)
 
 
 @asynccontextmanager
@@ -269,12 +116,3 @@ def file_hash(path: Path, progress: Callable[[float], None] = lambda _: None) ->
             digest.update(chunk)
             progress(min(1.0, file.tell() / shown.st_size))
     return digest.hexdigest()
-
-
-def _size(wanted: Sequence[Wanted]) -> int:
-    return sum(length(want.blocks) for want in wanted)
-
-
-def _close(context: Context) -> None:
-    context.close()
-    context.model.close()

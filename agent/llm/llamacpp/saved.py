@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.llm.llamacpp.context import Logits
 from agent.llm.llamacpp.prefixes import Blocks
+from agent.llm.logits import Logits
 
 KEPT = 8
 """Files in the folder; the longest unused go first."""

@@ -11,40 +11,17 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.llm.engine import Prompt, Sampling
-from agent.llm.llamacpp.context import FORKS, Context, Logits
+from agent.llm.llamacpp.context import FORKS, Context
 from agent.llm.llamacpp.prefixes import Block, Blocks, Cached, Row, Wanted, blocks_of, length, planned
 from agent.llm.llamacpp.saved import SavedPrefixes, State
+from agent.llm.logits import Logits, sampled
+from agent.llm.stop import Stop
 from market.errors import EngineUnavailable
 
 Found = dict[Wanted, list[Logits]]
 _REMEMBERED_SEGMENTS = 4096
-
-
-def log_softmax(logits: Logits) -> NDArray[np.float64]:
-    """Log-probabilities over the whole vocabulary, in float64."""
-    wide: NDArray[np.float64] = logits.astype(np.float64)
-    wide -= wide.max()
-    wide -= np.log(np.exp(wide).sum())
-    return wide
-
-
-def among(logits: Logits, tokens: Sequence[int]) -> tuple[float, ...]:
-    """Probabilities of `tokens` against each other, summing to 1."""
-    wide = logits[list(tokens)].astype(np.float64)
-    weights = np.exp(wide - wide.max())
-    return tuple(float(p) for p in weights / weights.sum())
-
-
-def sampled(logits: Logits, temperature: float, chance: np.random.Generator) -> int:
-    """The likeliest token at temperature 0, otherwise a draw."""
-    if temperature <= 0:
-        return int(logits.argmax())
-    wide = logits.astype(np.float64) / temperature
-    cumulative = np.exp(wide - wide.max()).cumsum()
-    return int(cumulative.searchsorted(chance.random() * cumulative[-1], side="right"))
 
 
 @dataclass(slots=True)
@@ -159,6 +136,19 @@ class Session:
         self._last = {sequence: self._last[sequence] for sequence in self.cached.entries}
 
     recover = forget  # whatever a stopped call left behind lies above the primed prefixes
+
+    def obey(self, stop: Stop) -> None:
+        """Whom the library asks from now on whether to stop."""
+        self.context.obey(stop)
+
+    def size(self, wanted: Wanted) -> int:
+        """Tokens in it."""
+        return length(wanted.blocks)
+
+    def close(self) -> None:
+        """Give the cache and the model back."""
+        self.context.close()
+        self.context.model.close()
 
     def written(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str) -> list[str]:
         """`n` texts."""

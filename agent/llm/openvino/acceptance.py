@@ -15,8 +15,9 @@ import numpy as np
 
 from agent.llm.engine import Prompt
 from agent.llm.llamacpp.abi import Library
-from agent.llm.llamacpp.context import Context, Logits, Model
-from agent.llm.llamacpp.session import Session, log_softmax
+from agent.llm.llamacpp.context import Context, Model
+from agent.llm.llamacpp.session import Session
+from agent.llm.logits import Logits, log_softmax
 from agent.llm.openvino import runtime
 from agent.llm.openvino.network import Network, Precision, Saved
 from agent.llm.openvino.tree import Tokens, Tree, Wanted

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from agent.llm import gguf
-from agent.llm.llamacpp.context import Logits, Stop
+from agent.llm.logits import Logits
 from agent.llm.openvino import graph, runtime
 from agent.llm.openvino.graph import BEAM, MASK, POSITIONS, TOKENS, WANTED
 from agent.llm.openvino.tree import NONE, Floats, Row, Tree
+from agent.llm.stop import Stop
 from market.errors import DataInvalid, EngineUnavailable, NotReady
 
 _AGAIN = "Start the agent again."
@@ -75,6 +76,7 @@ class Network:
         self.precision, self.threads = precision, threads
         self.stop = Stop(None)
         self.broken = ""
+        self.rows = 0  # begun, whatever came of them
         self._held = 0  # cells in the plugin's cache
         self._pending: Saved | None = Saved(0)
 
@@ -97,6 +99,7 @@ class Network:
         first = tree.top - len(rows)
         for at in range(0, len(rows), _ROWS):
             self.stop.check()
+            self.rows += min(_ROWS, len(rows) - at)
             with self._watched():
                 found += self._inferred(tree, first + at, rows[at : at + _ROWS])
         return found

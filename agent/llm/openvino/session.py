@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from agent.llm.engine import Prompt, Sampling
-from agent.llm.llamacpp.context import Logits
-from agent.llm.llamacpp.session import sampled
+from agent.llm.logits import Logits, sampled
 from agent.llm.openvino.network import Network, Saved
 from agent.llm.openvino.tree import Row, Tokens, Tree, Wanted
 from agent.llm.openvino.vocabulary import Vocabulary
+from agent.llm.stop import Stop
 from market.errors import EngineUnavailable
 
 Found = dict[Wanted, list[Logits]]
@@ -55,6 +55,12 @@ class Session:
         self._logits: dict[int, Logits] = {}
         self._primed = _Point(Tree(cells), Saved(0), {})
         self._segments: dict[tuple[str, bool], Tokens] = {}
+        self._sampled = self._extended = 0  # tokens sampled, and those of them put through the network
+
+    @property
+    def spent(self) -> tuple[int, int]:
+        """Prompt tokens given to the network and tokens sampled, whatever came of them."""
+        return self.network.rows - self._extended, self._sampled
 
     def wanted(self, prompt: Prompt, more: Tokens = ()) -> Wanted:
         """The last token of a prompt; or of a prompt and `more` tokens, all of these. Safe from any thread."""
@@ -75,10 +81,13 @@ class Session:
         trial = self._shown.copy()
         return sum(len(step.rows) for step in trial.steps([self.wanted(p) for p in prompts], max_tokens))
 
-    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> tuple[Found, int]:
-        """The logits wanted, and how many tokens were evaluated for them."""
+    def size(self, wanted: Wanted) -> int:
+        """Tokens in it."""
+        return len(wanted.tokens)
+
+    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> Found:
+        """The logits wanted."""
         found: Found = {}
-        evaluated = 0
         for step in self.tree.steps(wanted, spare):
             if step.flush:
                 self.network.back(self._primed.saved)
@@ -87,40 +96,43 @@ class Session:
             at_hand = self._logits | dict(zip(answers, logits, strict=True))
             found |= {want: [at_hand[cell] for cell in cells] for want, cells in step.asked.items()}
             self._logits = {cell: at_hand[cell] for cell in self.tree.known}
-            evaluated += len(step.rows)
-        return found, evaluated
+        return found
 
-    def show(self) -> None:
-        """Let `needed` count from what is cached now. Due after each call."""
+    def obey(self, stop: Stop) -> None:
+        """Whom to ask from now on whether to stop; and let `needed` count from what is cached now."""
+        self.network.stop = stop
         self._shown = self.tree.copy()
 
-    def prime(self, prefix: Prompt) -> tuple[int, int]:
-        """Keep a prefix for good; (tokens evaluated, tokens in it). Whatever else is cached is dropped."""
-        want = self.wanted(prefix)
+    def close(self) -> None:
+        """Give the vocabulary back."""
+        self.vocabulary.close()
+
+    def prime(self, prefix: Prompt) -> int:
+        """Keep a prefix for good; returns the tokens in it. Whatever else is cached is dropped."""
+        want, before = self.wanted(prefix), self.network.rows
         self.forget()
-        _, evaluated = self.answered([want])
+        self.answered([want])
         if self.tree.top > self.tree.room // 2:
             raise EngineUnavailable("The primed prefixes leave too little room.", next_step="Set a larger context.")
-        if evaluated:
+        if self.network.rows > before:
             self.tree.floor = self.tree.top
             self._primed = self._point()
-        return evaluated, len(want.tokens)
+        return len(want.tokens)
 
     def forget(self) -> None:
         """Drop everything that is not primed."""
         self._return(self._primed)
 
-    def written(
-        self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str
-    ) -> tuple[list[str], int, int]:
-        """`n` texts, the prompt tokens evaluated and the tokens sampled."""
+    recover = forget
+
+    def written(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str) -> list[str]:
+        """`n` texts."""
         want = self.wanted(prompt)
-        found, evaluated = self.answered([want], spare=max_tokens)
+        found = self.answered([want], spare=max_tokens)
         start = self.tree.end_of(want.tokens)
         together = min(n, TOGETHER, (self.tree.room - self.tree.top) // max_tokens)
         trunk = self._point() if together < n else None
         texts: list[str] = []
-        generated = 0
         for first in range(0, n, together):
             if trunk is not None:
                 self._return(trunk)
@@ -130,8 +142,7 @@ class Session:
             ]
             self._write(samples, max_tokens, sampling.temperature, stop.encode())
             texts += [sample.text.decode("utf-8", "replace") for sample in samples]
-            generated += sum(sample.written for sample in samples)
-        return texts, evaluated, generated
+        return texts
 
     def _point(self) -> _Point:
         return _Point(self.tree.copy(), self.network.saved(), self._logits.copy())
@@ -148,6 +159,7 @@ class Session:
             for sample in tuple(live):
                 token = sampled(sample.logits, temperature, sample.chance)
                 sample.written += 1
+                self._sampled += 1
                 if self._ended(sample, token, stop) or sample.written >= max_tokens:
                     live.remove(sample)
                     continue
@@ -155,8 +167,16 @@ class Session:
                 parent, sample.cell = sample.cell, self.tree.grow(sample.cell, position)
                 rows.append(Row(token, position, parent, sample.cell))
             if rows:
-                for sample, logits in zip(live, self.network.evaluate(self.tree, rows), strict=True):
+                for sample, logits in zip(live, self._extend(rows), strict=True):
                     sample.logits = logits
+
+    def _extend(self, rows: Sequence[Row]) -> list[Logits]:
+        """Put sampled tokens through the network; they were counted when they were sampled."""
+        before = self.network.rows
+        try:
+            return self.network.evaluate(self.tree, rows)
+        finally:
+            self._extended += self.network.rows - before
 
     def _ended(self, sample: _Sample, token: int, stop: bytes) -> bool:
         """Add the token's text; True when that ends the sample."""
