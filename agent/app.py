@@ -96,6 +96,18 @@ async def open_engine(config: Config) -> AsyncIterator[Engine]:
         yield engine
 
 
+@asynccontextmanager
+async def open_model(
+    path: Path | None, name: str, *, threads: int, context: int, sequences: int
+) -> AsyncIterator[Engine]:
+    """A model file by itself, nothing primed, for experiments; the scripted engine where there is no file."""
+    if path is None:
+        yield ScriptedEngine(name=name)
+        return
+    async with llama_opened(path, name=name, threads=threads, context=context, sequences=sequences) as engine:
+        yield engine
+
+
 async def open_feed(where: str) -> Feed:
     """A recording by name or folder; read off the event loop."""
     return await asyncio.to_thread(open_recorded, where)
