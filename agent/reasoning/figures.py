@@ -24,6 +24,8 @@ _STYLES: dict[str, tuple[str, str]] = {
     "larger, greedy": ("#cc79a7", "-."),
 }
 """Colours that people who see few colours tell apart (Okabe and Ito), and a line style for each kind."""
+_GAP = 0.055
+"""Of the axis between two names."""
 _ROLES = {"search": "#0072b2", "baseline": "#e69f00", "placebo": "#9aa1ab", "larger": "#cc79a7"}
 
 
@@ -106,14 +108,25 @@ def _curve(axis: Axes, arm: str, points: Sequence[tuple[float, Spot]]) -> tuple[
 
 
 def _named(axis: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
-    """A name at the end of each line, pushed apart where they would overlap."""
-    gap, last = 0.052, -1.0
-    for x, y, arm in sorted(ends, key=lambda e: e[1]):
-        at = last = max(y, last + gap)
+    """A name beside the end of each line, pushed apart where names would overlap, and kept inside the axis."""
+    ordered = sorted(ends, key=lambda e: e[1])
+    heights: list[float] = []
+    for _, y, _ in ordered:
+        heights.append(max(y, heights[-1] + _GAP) if heights else y)
+    for at in reversed(range(len(heights))):
+        heights[at] = min(heights[at], 1.0 if at + 1 == len(heights) else heights[at + 1] - _GAP)
+    for (x, y, arm), height in zip(ordered, heights, strict=True):
         axis.annotate(
-            arm, (x, y), xytext=(1.02, at), textcoords=("axes fraction", "data"), va="center",
-            color=_STYLES[arm][0], fontsize=8.5, fontweight="bold" if arm == MAIN else "normal", annotation_clip=False,
-        )  # fmt: skip
+            arm,
+            (x, y),
+            xytext=(1.03, height),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            color=_STYLES[arm][0],
+            fontsize=8.5,
+            fontweight="bold" if arm == MAIN else "normal",
+            annotation_clip=False,
+        )
 
 
 def _ticks(axis: Axes, by: str, result: TaskResult) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from agent.reasoning.arms import NODES
 from agent.reasoning.results import TaskResult
 from strategies.score import Interval
 
@@ -70,9 +71,13 @@ def _section(result: TaskResult) -> str:
         _row("td", v.against, v.equal, str(v.budget), percent(v.difference, signed=True), f"{v.p:.2g}")
         for v in result.versus
     )
+    alone = ""
+    if result.exhaustive is not None:
+        alone = f" Trying every label without a model, in {NODES} nodes: {100 * result.exhaustive:.0f} % right."
     return (
         f"<h2>{escape(result.title)}</h2><p class=quiet>Checker: {escape(result.checks)}. {result.questions} questions;"
-        f" uniform guessing is right {100 * result.guessing:.1f} % of the time.</p><ul>{goals}</ul>"
+        f" uniform guessing is right {100 * result.guessing:.1f} % of the time. At most {result.budget} tokens a"
+        f" question; arms without a model have the nodes that best-first used.{alone}</p><ul>{goals}</ul>"
         f"<table>{head}{lines}</table><details><summary>Paired differences at every budget</summary>"
         f"<table>{pairs}</table></details>"
     )

@@ -71,7 +71,8 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """`guessing` is the accuracy of uniform choices, `budget` the main budget in charged tokens a question."""
+    """`guessing` is the accuracy of uniform choices, `budget` the main budget in charged tokens a question, and
+    `exhaustive` what the checker does without any model once it may try every label in as many nodes as a tree has."""
 
     task: str
     title: str
@@ -79,6 +80,7 @@ class TaskResult:
     questions: int
     guessing: float
     budget: int
+    exhaustive: float | None
     lines: tuple[Line, ...]
     versus: tuple[Versus, ...]
     curves: tuple[Curve, ...]
@@ -105,7 +107,7 @@ def _task(found: Findings, grid: Grid, name: str) -> TaskResult:
     arms = [a for a in found.setup.arms if a.name in by_arm]
     puzzles = [p for s in found.setup.seeds for p in task.questions(s, found.setup.count)]
     versus = _comparisons(arms, by_arm, grid)
-    lines = tuple(_line(a, by_arm[a.name], grid) for a in arms)
+    lines = tuple(_line(a, by_arm, grid) for a in arms)
     return TaskResult(
         task.name,
         task.title,
@@ -113,11 +115,25 @@ def _task(found: Findings, grid: Grid, name: str) -> TaskResult:
         len(puzzles),
         sum(map(chance_of_guessing, puzzles)) / len(puzzles),
         grid.main,
+        _exhaustive(arms, by_arm),
         lines,
         versus,
-        tuple(_curve(a, by_arm[a.name], grid) for a in arms),
+        tuple(_curve(a, by_arm, grid) for a in arms),
         _goals(arms, versus, grid.main),
     )
+
+
+def _exhaustive(arms: Sequence[Arm], by_arm: dict[str, list[Outcome]]) -> float | None:
+    ends = [o.trail[-1] for a in arms if a.every for o in by_arm[a.name]]
+    return sum(p.correct for p in ends) / len(ends) if ends else None
+
+
+def _points(arm: Arm, by_arm: dict[str, list[Outcome]], budget: int) -> list[Point]:
+    """How an arm stood at a budget; an arm without a model, at the nodes that the main search had made by then."""
+    outcomes = by_arm[arm.name]
+    if arm.who is not Who.NOBODY or MAIN not in by_arm:
+        return [o.at(budget) for o in outcomes]
+    return [o.at_nodes(m.at(budget).generated) for o, m in zip(outcomes, by_arm[MAIN], strict=True)]
 
 
 def _by_arm(records: Sequence[Record]) -> dict[str, list[Outcome]]:
@@ -128,8 +144,8 @@ def _by_arm(records: Sequence[Record]) -> dict[str, list[Outcome]]:
     return found
 
 
-def _line(arm: Arm, outcomes: Sequence[Outcome], grid: Grid) -> Line:
-    points = [o.at(grid.main) for o in outcomes]
+def _line(arm: Arm, by_arm: dict[str, list[Outcome]], grid: Grid) -> Line:
+    points = _points(arm, by_arm, grid.main)
     n = len(points)
     return Line(
         arm.name,
@@ -137,7 +153,7 @@ def _line(arm: Arm, outcomes: Sequence[Outcome], grid: Grid) -> Line:
         _rate(points),
         sum(p.charged for p in points) / n,
         sum(p.generated for p in points) / n,
-        sum(o.checks for o in outcomes) / n,
+        sum(p.checks for p in points) / n,
         _flops(arm, points, grid.parameters),
     )
 
@@ -157,10 +173,10 @@ def _rate(points: Sequence[Point]) -> Interval:
     return found
 
 
-def _curve(arm: Arm, outcomes: Sequence[Outcome], grid: Grid) -> Curve:
+def _curve(arm: Arm, by_arm: dict[str, list[Outcome]], grid: Grid) -> Curve:
     spots = []
     for budget in grid.budgets:
-        points = [o.at(budget) for o in outcomes]
+        points = _points(arm, by_arm, budget)
         generated = sum(p.generated for p in points) / len(points)
         spots.append(Spot(budget, generated, _flops(arm, points, grid.parameters), _rate(points)))
     return Curve(arm.name, arm.role.value, tuple(spots))
@@ -168,21 +184,14 @@ def _curve(arm: Arm, outcomes: Sequence[Outcome], grid: Grid) -> Curve:
 
 def _comparisons(arms: Sequence[Arm], by_arm: dict[str, list[Outcome]], grid: Grid) -> tuple[Versus, ...]:
     """The main search against every other arm: at each budget, and against arms without a model at equal nodes."""
-    if MAIN not in by_arm:
-        return ()
-    main = by_arm[MAIN]
-    found = []
-    for arm in arms:
-        if arm.role is Role.SEARCH:
-            continue
-        for budget in grid.budgets:
-            ours = [o.at(budget) for o in main]
-            if arm.who is Who.NOBODY:
-                theirs = [o.at_nodes(p.generated) for o, p in zip(by_arm[arm.name], ours, strict=True)]
-            else:
-                theirs = [o.at(budget) for o in by_arm[arm.name]]
-            found.append(_versus(arm, budget, ours, theirs))
-    return tuple(found)
+    return tuple(
+        _versus(arm, budget, _points(main, by_arm, budget), _points(arm, by_arm, budget))
+        for main in arms
+        if main.name == MAIN
+        for arm in arms
+        if arm.role is not Role.SEARCH
+        for budget in grid.budgets
+    )
 
 
 def _versus(arm: Arm, budget: int, ours: Sequence[Point], theirs: Sequence[Point]) -> Versus:

@@ -28,9 +28,9 @@ COUNTDOWN = Task(
 )
 TASKS = {task.name: task for task in (ARITHMETIC, QUERY, COUNTDOWN)}
 
-BUDGET = 240
+BUDGET = 60
 """Charged tokens a question: the budget of the main comparison, set before the reported seeds were run."""
-BUDGETS = (30, 60, 120, 240)
+BUDGETS = (20, 30, 60, 120, 240)
 
 
 class Trial(TypedDict):

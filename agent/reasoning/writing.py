@@ -15,8 +15,8 @@ from agent.reasoning.task import Puzzle, Task, read, written
 from agent.search.tree import POLICIES, Pick
 
 TEMPERATURE = 0.7
-MOST = 16
-"""Samples at most: as many as the engine writes side by side."""
+MOST = 4
+"""Samples at most: more than the main budget has room for."""
 
 
 def longest(task: Task, model: Merged) -> int:
@@ -41,12 +41,13 @@ async def write(
         Point(
             opening + round(each * n),
             round(each * n),
+            n if checked else 0,
             puzzle.correct(_chosen(puzzle, answers[:n], checked=checked)),
         )
         for n in range(1, count + 1)
     ]
     said = made.texts[0] if count == 1 else str(_chosen(puzzle, answers, checked=checked))
-    return Outcome(said, "complete", count if checked else 0, tuple(trail))
+    return Outcome(said, "complete", tuple(trail))
 
 
 def _chosen(puzzle: Puzzle, answers: Sequence[Hashable], *, checked: bool) -> Hashable:

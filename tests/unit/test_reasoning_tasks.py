@@ -1,8 +1,9 @@
-"""The tasks of the reasoning experiment: solvers against brute force, generators, and checkers that cannot be fooled."""
+"""The reasoning tasks: solvers against brute force, generators, and checkers that cannot be fooled."""
 
 from fractions import Fraction
 from itertools import permutations, product
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from agent.reasoning.countdown import Countdown, countdown, moves, result, solve
 from agent.reasoning.query import lookup, week
 from agent.reasoning.suite import TASKS
 from agent.reasoning.task import Path, Puzzle, chance_of_guessing, read, written
-from storage.pricetable import PriceTable, Query
+from storage.pricetable import COLUMNS, PriceTable, Query
 
 unhurried = settings(max_examples=40, deadline=None)
 
@@ -156,12 +157,13 @@ def test_moves_keep_a_larger_number_first_and_the_rest_in_order() -> None:
 @given(seeds)
 def test_a_table_answers_as_plain_arithmetic_does(seed: int) -> None:
     chance = Random(seed)
-    rows = [
-        {"coin": c, "day": d, "session": s, **{k: chance.randint(1, 50) for k in ("open", "close", "volume", "spread", "trades")}}
-        for c in ("BTC", "ETH") for d in ("Mon", "Tue") for s in range(3)
-    ]  # fmt: skip
+    places = list(product(("BTC", "ETH"), ("Mon", "Tue"), range(3)))
+    rows: list[dict[str, Any]] = [
+        {"coin": coin, "day": day, "session": session, **{name: chance.randint(1, 50) for name in COLUMNS}}
+        for coin, day, session in places
+    ]
     table = PriceTable(rows)
-    got = [int(r["close"]) for r in rows if r["coin"] == "ETH" and r["day"] == "Tue"]
+    got = [r["close"] for r in rows if r["coin"] == "ETH" and r["day"] == "Tue"]
     want = {"max": max(got), "min": min(got), "sum": sum(got), "avg": Fraction(sum(got), 3)}
     for aggregate, value in want.items():
         assert table.value(Query(aggregate, "close", "ETH", "Tue")) == value
