@@ -41,7 +41,10 @@ def reasoning(
     ] = "auto",
     engine: Annotated[str, typer.Option(help="llamacpp, or scripted for a dry run without a model.")] = "llamacpp",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the engine; the answers do not depend on it.")] = 2,
-    quick: Annotated[bool, typer.Option("--quick", help="Six questions, no free text: about a minute.")] = False,
+    text: Annotated[bool, typer.Option(help="Also the arms that write whole answers freely, the slower half.")] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three questions a seed, no free text: about a minute.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Keep every answer, the figures and a page in this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
@@ -55,7 +58,7 @@ def reasoning(
     from agent.reasoning import experiment, record
     from agent.reasoning.suite import BUDGET, BUDGETS
 
-    setup = _setup(task, (seed or [1, 2]), questions, quick)
+    setup = _setup(task, seed or [1, 2], min(questions, 3) if quick else questions, text and not quick)
     small, other = _subjects(model, larger, engine, threads)
     if out is not None:
         record.folder(out)
@@ -70,7 +73,7 @@ def reasoning(
     _tell(screen, made, record.facts(found), kept, larger=other is not None)
 
 
-def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, quick: bool) -> Setup:
+def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, text: bool) -> Setup:
     from agent.reasoning.arms import ARMS
     from agent.reasoning.experiment import Setup
     from agent.reasoning.suite import BUDGETS, TASKS
@@ -79,9 +82,8 @@ def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, quick:
     if unknown:
         raise typer.BadParameter(f"--task {unknown[0]!r} is not one of {', '.join(TASKS)}")
     tasks = tuple(TASKS[n] for n in dict.fromkeys(names or TASKS))
-    if quick:
-        return Setup(tasks, tuple(seeds[:1]), min(count, 6), BUDGETS[-1], tuple(a for a in ARMS if not a.text))
-    return Setup(tasks, tuple(dict.fromkeys(seeds)), count, BUDGETS[-1])
+    arms = tuple(a for a in ARMS if text or not a.text)
+    return Setup(tasks, tuple(dict.fromkeys(seeds)), count, BUDGETS[-1], arms)
 
 
 def _subjects(model: str, larger: str, engine: str, threads: int) -> tuple[Subject, Subject | None]:
@@ -179,6 +181,7 @@ def _tell_task(screen: Console, result: TaskResult) -> None:
     from agent.cli import show
     from agent.reasoning.arms import NODES
     from agent.reasoning.page import percent
+    from agent.reasoning.results import ALONE
 
     numbers = ("right, %", "tokens", "nodes", "GFLOPs", "best-first gains", "p")
     title = f"{result.title}: {result.questions} questions, checked by {result.checks}"
@@ -201,10 +204,11 @@ def _tell_task(screen: Console, result: TaskResult) -> None:
         f"[{show.MUTED}]at most {result.budget} tokens a question; uniform guessing is right "
         f"{100 * result.guessing:.1f} % of the time; arms without a model have the nodes that best-first used[/]"
     )
-    if result.exhaustive is not None:
+    if result.alone is not None and ALONE in against:
+        gain = percent(against[ALONE].difference, signed=True).replace("[", "\\[")
         screen.print(
-            f"[{show.MUTED}]the checker alone, trying every label in random order in {NODES} nodes: "
-            f"{100 * result.exhaustive:.0f} %[/]"
+            f"[{show.MUTED}]the checker alone, depth first through every label: {100 * result.alone:.0f} % in {NODES} "
+            f"nodes; in the nodes that best-first used, best-first gains {gain}[/]"
         )
     marks = {True: f"[{show.GOOD}]yes[/]", False: f"[{show.BAD}]no [/]", None: f"[{show.MUTED}]-  [/]"}
     for goal in result.goals:

@@ -1,4 +1,4 @@
-"""Arithmetic chains: `7 x 8 + 5 - 9`, worked line by line, every digit a choice. Each line starts from the number
+"""Arithmetic chains: `7 x 8 + 2 - 3`, worked line by line, every digit a choice. Each line starts from the number
 written before it, right or wrong; the checker is a calculator that looks at one digit at a time."""
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Chain:
 
 
 def chain(chance: Random, lines: int = 3) -> Chain:
-    """A chain whose every result lies between 10 and 99."""
+    """A product, then small steps up and down; every result lies between 10 and 99."""
     while True:
-        rest = tuple((chance.choice("+-"), chance.randint(2, 9)) for _ in range(lines - 1))
+        rest = tuple((chance.choice("+-"), chance.randint(1, 3)) for _ in range(lines - 1))
         made = Chain(chance.randint(2, 9), chance.randint(2, 9), rest)
         if all(_LOW <= value <= _HIGH for value in made.results()):
             return made

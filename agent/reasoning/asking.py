@@ -53,7 +53,8 @@ class Merged:
                 self._waiting[question] = loop.create_future()
         if self._waiting and (self._pump is None or self._pump.done()):
             self._pump = loop.create_task(self._answer())
-        return [self._known[q] if q in self._known else await asyncio.shield(self._waiting[q]) for q in questions]
+        coming = {q: self._waiting[q] for q in questions if q not in self._known}
+        return [await asyncio.shield(coming[q]) if q in coming else self._known[q] for q in questions]
 
     def tokens(self, segment: str) -> int:
         if segment not in self._lengths:

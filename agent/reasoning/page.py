@@ -72,8 +72,8 @@ def _section(result: TaskResult) -> str:
         for v in result.versus
     )
     alone = ""
-    if result.exhaustive is not None:
-        alone = f" Trying every label without a model, in {NODES} nodes: {100 * result.exhaustive:.0f} % right."
+    if result.alone is not None:
+        alone = f" The checker alone, through every label in {NODES} nodes: {100 * result.alone:.0f} % right."
     return (
         f"<h2>{escape(result.title)}</h2><p class=quiet>Checker: {escape(result.checks)}. {result.questions} questions;"
         f" uniform guessing is right {100 * result.guessing:.1f} % of the time. At most {result.budget} tokens a"

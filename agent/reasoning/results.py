@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from random import Random
 
-from agent.reasoning.arms import Arm, Outcome, Point, Role, Who
+from agent.reasoning.arms import NODES, Arm, Outcome, Point, Role, Who
 from agent.reasoning.experiment import Findings, Record
-from agent.reasoning.task import chance_of_guessing
+from agent.reasoning.task import Puzzle, blind, chance_of_guessing
 from strategies.score import Interval, block_interval, mcnemar, paired_interval
 
 MAIN = "best-first"
 """The search that the comparisons are about, chosen before the reported seeds were run."""
+ALONE = "checker alone"
 DRAWS = 10_000
 
 
@@ -72,7 +74,7 @@ class Goal:
 @dataclass(frozen=True, slots=True)
 class TaskResult:
     """`guessing` is the accuracy of uniform choices, `budget` the main budget in charged tokens a question, and
-    `exhaustive` what the checker does without any model once it may try every label in as many nodes as a tree has."""
+    `alone` how often the checker is right without any model, trying labels in as many nodes as a tree may have."""
 
     task: str
     title: str
@@ -80,7 +82,7 @@ class TaskResult:
     questions: int
     guessing: float
     budget: int
-    exhaustive: float | None
+    alone: float | None
     lines: tuple[Line, ...]
     versus: tuple[Versus, ...]
     curves: tuple[Curve, ...]
@@ -106,26 +108,37 @@ def _task(found: Findings, grid: Grid, name: str) -> TaskResult:
     by_arm = _by_arm([r for r in found.records if r.task == name])
     arms = [a for a in found.setup.arms if a.name in by_arm]
     puzzles = [p for s in found.setup.seeds for p in task.questions(s, found.setup.count)]
-    versus = _comparisons(arms, by_arm, grid)
+    alone, beside = _alone(puzzles, by_arm[MAIN], grid.budgets) if MAIN in by_arm else (None, ())
+    versus = (*_comparisons(arms, by_arm, grid), *beside)
     lines = tuple(_line(a, by_arm, grid) for a in arms)
+    guessing = sum(map(chance_of_guessing, puzzles)) / len(puzzles)
     return TaskResult(
         task.name,
         task.title,
         task.checks,
         len(puzzles),
-        sum(map(chance_of_guessing, puzzles)) / len(puzzles),
+        guessing,
         grid.main,
-        _exhaustive(arms, by_arm),
+        alone,
         lines,
         versus,
         tuple(_curve(a, by_arm, grid) for a in arms),
-        _goals(arms, versus, grid.main),
+        _goals(arms, lines, versus, grid.main, guessing),
     )
 
 
-def _exhaustive(arms: Sequence[Arm], by_arm: dict[str, list[Outcome]]) -> float | None:
-    ends = [o.trail[-1] for a in arms if a.every for o in by_arm[a.name]]
-    return sum(p.correct for p in ends) / len(ends) if ends else None
+def _alone(
+    puzzles: Sequence[Puzzle], main: Sequence[Outcome], budgets: Sequence[int]
+) -> tuple[float, tuple[Versus, ...]]:
+    """The checker alone: how often it is right in as many nodes as a tree may have, and the main search against it at
+    the nodes that search had made on the same question."""
+    whole = [blind(p, NODES, Random(at)) for at, p in enumerate(puzzles)]  # noqa: S311 - not for secrets
+    found = []
+    for budget in budgets:
+        points = [o.at(budget) for o in main]
+        right = [blind(p, x.generated, Random(at)) for at, (p, x) in enumerate(zip(puzzles, points, strict=True))]  # noqa: S311 - not for secrets
+        found.append(_versus(ALONE, "nodes", budget, [p.correct for p in points], right))
+    return sum(whole) / len(whole), tuple(found)
 
 
 def _points(arm: Arm, by_arm: dict[str, list[Outcome]], budget: int) -> list[Point]:
@@ -185,7 +198,13 @@ def _curve(arm: Arm, by_arm: dict[str, list[Outcome]], grid: Grid) -> Curve:
 def _comparisons(arms: Sequence[Arm], by_arm: dict[str, list[Outcome]], grid: Grid) -> tuple[Versus, ...]:
     """The main search against every other arm: at each budget, and against arms without a model at equal nodes."""
     return tuple(
-        _versus(arm, budget, _points(main, by_arm, budget), _points(arm, by_arm, budget))
+        _versus(
+            arm.name,
+            "nodes" if arm.who is Who.NOBODY else "tokens",
+            budget,
+            [p.correct for p in _points(main, by_arm, budget)],
+            [p.correct for p in _points(arm, by_arm, budget)],
+        )
         for main in arms
         if main.name == MAIN
         for arm in arms
@@ -194,23 +213,27 @@ def _comparisons(arms: Sequence[Arm], by_arm: dict[str, list[Outcome]], grid: Gr
     )
 
 
-def _versus(arm: Arm, budget: int, ours: Sequence[Point], theirs: Sequence[Point]) -> Versus:
-    a, b = [p.correct for p in ours], [p.correct for p in theirs]
-    difference = paired_interval(a, b, draws=DRAWS)
+def _versus(name: str, equal: str, budget: int, ours: Sequence[bool], theirs: Sequence[bool]) -> Versus:
+    difference = paired_interval(ours, theirs, draws=DRAWS)
     if difference is None:
         raise ValueError("a comparison needs at least one question")
-    return Versus(arm.name, "nodes" if arm.who is Who.NOBODY else "tokens", budget, difference, mcnemar(a, b))
+    return Versus(name, equal, budget, difference, mcnemar(ours, theirs))
 
 
-def _goals(arms: Sequence[Arm], versus: Sequence[Versus], budget: int) -> tuple[Goal, ...]:
-    """Each goal holds where it holds against every arm it names; None where none of them was run."""
+def _goals(
+    arms: Sequence[Arm], lines: Sequence[Line], versus: Sequence[Versus], budget: int, guessing: float
+) -> tuple[Goal, ...]:
+    """Each goal holds where it holds against every arm it names; None where none of them was run. A larger model counts
+    only where it does better than guessing."""
 
     def beats(sentence: str, wanted: Callable[[Arm], bool]) -> Goal:
         names = [a.name for a in arms if wanted(a)]
+        names += [ALONE] if "same nodes" in sentence else []
         there = [v for v in versus if v.budget == budget and v.against in names]
         return Goal(sentence, all(v.holds for v in there) if there else None)
 
     chosen = [a for a in arms if a.role is Role.BASELINE]
+    larger = any(line.role == Role.LARGER.value and line.accuracy.low > guessing for line in lines)
     return (
         beats("above random moves: same checker, same nodes", lambda a: a.who is Who.NOBODY),
         beats("above self-consistency at equal tokens", lambda a: a in chosen and a.policy == "self_consistency"),
@@ -218,5 +241,5 @@ def _goals(arms: Sequence[Arm], versus: Sequence[Versus], budget: int) -> tuple[
             "above best-of-n with the exact checker at equal tokens", lambda a: a.policy == "best_of_n" and a in chosen
         ),
         beats("above itself with shuffled or no verdicts", lambda a: a.role is Role.PLACEBO and a.who is Who.MODEL),
-        beats("above the larger model without search", lambda a: a.role is Role.LARGER),
+        beats("above the larger model without search", lambda a: larger and a.role is Role.LARGER),
     )

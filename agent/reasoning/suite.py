@@ -24,7 +24,7 @@ QUERY = Task(
     make=lookup,
 )
 COUNTDOWN = Task(
-    "countdown", "Countdown", "exact, but only at the end", branching=3, width=3, examples=10, make=countdown
+    "countdown", "Countdown", "the exact result, at the end alone", branching=3, width=3, examples=10, make=countdown
 )
 TASKS = {task.name: task for task in (ARITHMETIC, QUERY, COUNTDOWN)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -98,14 +98,33 @@ def read(puzzle: Puzzle, text: str) -> Path:
     return path
 
 
-def chance_of_guessing(puzzle: Puzzle) -> float:
-    """How likely uniform choices end in a right answer, exactly, by walking all of them."""
+def chance_of_guessing(puzzle: Puzzle, *, draws: int = 400, seed: int = 0) -> float:
+    """How often uniform choices end in a right answer, from `draws` of them."""
+    chance = Random(seed)  # noqa: S311 - not for secrets
+    return sum(puzzle.correct(puzzle.answer(_guessed(puzzle, chance))) for _ in range(draws)) / draws
 
-    def below(path: Path) -> float:
-        answer = puzzle.answer(path)
-        if answer is not None or len(path) >= puzzle.depth:
-            return float(puzzle.correct(answer))
-        labels: Sequence[str] = puzzle.choice(path).labels
-        return sum(below((*path, label)) for label in labels) / len(labels) if labels else 0.0
 
-    return below(())
+def _guessed(puzzle: Puzzle, chance: Random) -> Path:
+    path: Path = ()
+    while len(path) < puzzle.depth and puzzle.answer(path) is None:
+        path = (*path, chance.choice(puzzle.choice(path).labels))
+    return path
+
+
+def blind(puzzle: Puzzle, nodes: int, chance: Random) -> bool:
+    """What the checker does without any model: depth first through every label in random order, passing by what it
+    rules out, until it accepts an answer or `nodes` labels were tried; whether that answer is right."""
+    stack: list[Path] = [()]
+    while stack:
+        path = stack.pop()
+        labels = puzzle.choice(path).labels
+        for label in chance.sample(labels, len(labels)):
+            if nodes == 0:
+                return False
+            nodes -= 1
+            child = (*path, label)
+            if (answer := puzzle.answer(child)) is None:
+                stack += [] if puzzle.refuted(child) else [child]
+            elif puzzle.accepted(answer):
+                return puzzle.correct(answer)
+    return False

@@ -177,8 +177,6 @@ def test_results_pair_the_arms_and_state_intervals() -> None:
             assert versus.holds == (versus.difference.low > 0)
         assert by_name["larger, greedy"].flops is None
         assert by_name["greedy"].flops == 20 * by_name["greedy"].charged
-        assert all(a.accuracy.mean <= b.accuracy.mean for c in result.curves if c.arm == "best-of-n"
-                   for a, b in zip(c.spots, c.spots[1:], strict=False))  # fmt: skip
 
 
 def test_mcnemar_is_the_binomial_test_on_the_questions_that_tell() -> None:
@@ -207,7 +205,7 @@ def command(*words: str) -> int:
 def test_the_verb_prints_a_table_and_keeps_every_answer(tmp_path: File, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="the figures need the research extra")
     out = tmp_path / "kept"
-    assert command("--quick", "--task", "countdown", "--questions", "2", "--out", str(out)) == 0
+    assert command("--quick", "--task", "countdown", "--seed", "1", "--questions", "2", "--out", str(out)) == 0
     said = capsys.readouterr().out
     assert "best-first" in said and "trials" in said.lower()
     lines = [json.loads(line) for line in (out / "answers.jsonl").read_text().splitlines()]
@@ -218,7 +216,9 @@ def test_the_verb_prints_a_table_and_keeps_every_answer(tmp_path: File, capsys: 
 
 
 def test_the_verb_speaks_json_and_runs_without_a_larger_model(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("--quick", "--task", "arithmetic", "--questions", "1", "--larger", "none", "--json") == 0
+    assert (
+        command("--quick", "--task", "arithmetic", "--seed", "1", "--questions", "1", "--larger", "none", "--json") == 0
+    )
     (result,) = json.loads(capsys.readouterr().out)["results"]
     assert result["task"] == "arithmetic"
     assert not any(line["role"] == "larger" for line in result["lines"])

@@ -196,5 +196,5 @@ def test_questions_repeat_with_their_seed_and_examples_stay_apart(name: str) -> 
     assert task.prefix().count("\n\n") == task.examples
 
 
-def test_guessing_is_counted_exactly() -> None:
-    assert chance_of_guessing(Chain(3, 4, ())) == pytest.approx(0.01)
+def test_guessing_is_right_as_often_as_it_should_be() -> None:
+    assert chance_of_guessing(Chain(3, 4, ()), draws=20_000) == pytest.approx(0.01, abs=0.003)
