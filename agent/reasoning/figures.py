@@ -80,12 +80,12 @@ def _curves(results: Sequence[TaskResult], by: str) -> Figure:
         axis.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
         _ticks(axis, by, result)
         _named(axis, ends)
-    what = "tokens through the model, a question" if by == "tokens" else "FLOPs a question, 2 x parameters x tokens"
-    figure.supxlabel(f"{what}  ·  bands: 95 % bootstrap over questions  ·  dotted: uniform guessing", fontsize=9)
-    figure.suptitle(
-        f"Right answers {'within a token budget' if by == 'tokens' else 'for the same arithmetic'}",
-        x=0.01, ha="left", fontsize=13,
-    )  # fmt: skip
+    what = "tokens through the model" if by == "tokens" else "GFLOPs (2 x parameters x tokens)"
+    figure.supxlabel(f"{what}, for each question", fontsize=9.5, color=_INK)
+    title = "Right answers within a budget of tokens" if by == "tokens" else "Right answers for the arithmetic spent"
+    note = "bands: 95 % over questions  ·  dotted: uniform guessing" if len(results) > 1 else ""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13)
+    figure.text(0.995, 0.985, note, ha="right", va="top", fontsize=8.5, color=_QUIET)
     return figure
 
 
@@ -119,21 +119,34 @@ def _named(axis: Axes, ends: Sequence[tuple[float, float, str]]) -> None:
         axis.annotate(
             arm,
             (x, y),
-            xytext=(1.03, height),
+            xytext=(1.05, height),
             textcoords=("axes fraction", "data"),
             va="center",
             color=_STYLES[arm][0],
             fontsize=8.5,
             fontweight="bold" if arm == MAIN else "normal",
             annotation_clip=False,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": _STYLES[arm][0],
+                "lw": 0.6,
+                "alpha": 0.5,
+                "shrinkA": 1,
+                "shrinkB": 3,
+            },
         )
 
 
 def _ticks(axis: Axes, by: str, result: TaskResult) -> None:
     if by == "tokens":
-        budgets = [s.budget for s in result.curves[0].spots]
-        axis.set_xticks(budgets, [str(b) for b in budgets])
-        axis.minorticks_off()
+        ticks = [float(s.budget) for s in result.curves[0].spots]
+        names = [f"{t:.0f}" for t in ticks]
+    else:
+        low, high = axis.get_xlim()
+        ticks = [g * 1e9 for g in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= g * 1e9 <= high]
+        names = [f"{t / 1e9:.0f}" for t in ticks]
+    axis.set_xticks(ticks, names)
+    axis.minorticks_off()
 
 
 def _plain(axis: Axes) -> None:
