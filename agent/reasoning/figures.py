@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.reasoning.results import MAIN, Curve, Line, Spot, TaskResult
-from market.errors import NotReady
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,12 +29,15 @@ _GAP = 0.055
 _ROLES = {"search": "#0072b2", "baseline": "#e69f00", "placebo": "#9aa1ab", "larger": "#cc79a7"}
 
 
+def drawable() -> bool:
+    """Whether matplotlib is there."""
+    return find_spec("matplotlib") is not None
+
+
 def draw(results: Sequence[TaskResult], folder: Path) -> list[Path]:
-    """Write the figures as PNG and SVG; the paths of the SVGs. Raises NotReady without matplotlib."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise NotReady("The figures need matplotlib.", next_step="Run: pip install 'edgeclaw[research]'") from None
+    """Write the figures as PNG and SVG; the paths of the SVGs."""
+    import matplotlib as mpl
+
     mpl.use("agg")
     settings: Any = {
         "font.size": 9.5,

@@ -136,7 +136,8 @@ def _alone(
     found = []
     for budget in budgets:
         points = [o.at(budget) for o in main]
-        right = [blind(p, x.generated, Random(at)) for at, (p, x) in enumerate(zip(puzzles, points, strict=True))]  # noqa: S311 - not for secrets
+        nodes = [p.generated for p in points]
+        right = [blind(p, n, Random(at)) for at, (p, n) in enumerate(zip(puzzles, nodes, strict=True))]  # noqa: S311 - not for secrets
         found.append(_versus(ALONE, "nodes", budget, [p.correct for p in points], right))
     return sum(whole) / len(whole), tuple(found)
 

@@ -13,7 +13,7 @@ from agent.reasoning.arithmetic import Chain, chain
 from agent.reasoning.countdown import Countdown, countdown, moves, result, solve
 from agent.reasoning.query import lookup, week
 from agent.reasoning.suite import TASKS
-from agent.reasoning.task import Path, Puzzle, chance_of_guessing, read, written
+from agent.reasoning.task import Path, Puzzle, blind, chance_of_guessing, read, written
 from storage.pricetable import COLUMNS, PriceTable, Query
 
 unhurried = settings(max_examples=40, deadline=None)
@@ -198,3 +198,12 @@ def test_questions_repeat_with_their_seed_and_examples_stay_apart(name: str) -> 
 
 def test_guessing_is_right_as_often_as_it_should_be() -> None:
     assert chance_of_guessing(Chain(3, 4, ()), draws=20_000) == pytest.approx(0.01, abs=0.003)
+
+
+@unhurried
+@given(seeds)
+def test_the_checker_alone_finds_every_answer_given_the_nodes_and_none_without(seed: int) -> None:
+    puzzle = chain(Random(seed))
+    assert blind(puzzle, 10 * puzzle.depth, Random(seed))
+    assert not blind(puzzle, puzzle.depth - 1, Random(seed))
+    assert blind(countdown(Random(seed)), 500, Random(seed))
