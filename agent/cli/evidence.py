@@ -33,7 +33,7 @@ def _evidence() -> None:
 )
 def reasoning(
     task: Annotated[list[str] | None, typer.Option(help="arithmetic, query or countdown; all where none.")] = None,
-    questions: Annotated[int, typer.Option(min=1, help="Questions of each task and seed.")] = 20,
+    questions: Annotated[int, typer.Option(min=1, help="Questions of each task and seed.")] = 15,
     seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds of the questions; 3 and 4 where none.")] = None,
     model: Annotated[str, typer.Option(help="The small model: a known name or a GGUF file.")] = "smollm2-135m",
     larger: Annotated[
