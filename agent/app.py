@@ -165,6 +165,18 @@ def _must_have_client() -> None:
 
 
 @asynccontextmanager
+async def open_model(
+    path: Path | None, name: str, *, threads: int, context: int, sequences: int
+) -> AsyncIterator[Engine]:
+    """A model file by itself, nothing primed, for experiments; the scripted engine where there is no file."""
+    if path is None:
+        yield ScriptedEngine(name=name)
+        return
+    async with llama_opened(path, name=name, threads=threads, context=context, sequences=sequences) as engine:
+        yield engine
+
+
+@asynccontextmanager
 async def open_electricity(
     config: Config, sources: energy.Sources = energy.BOX
 ) -> AsyncIterator[tuple[Electricity | None, energy.Found]]:

@@ -91,3 +91,20 @@ def days_for_verdict(gains: Floats, *, per_day: float) -> float | None:
     if mean <= 0 or sd == 0 or per_day <= 0:
         return None
     return 6.1826 * (sd / mean) ** 2 / per_day
+
+
+def paired_interval(
+    a: Sequence[float], b: Sequence[float], *, draws: int = 10_000, level: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Mean of a - b over questions that both answered, with a bootstrap interval over questions; None without any."""
+    difference: Floats = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    return block_interval(difference, draws=draws, level=level, seed=seed)
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
+    """Exact two-sided p-value that two rates of success on the same questions differ; 1 where no question tells."""
+    wins = sum(x and not y for x, y in zip(a, b, strict=True))
+    losses = sum(y and not x for x, y in zip(a, b, strict=True))
+    n = wins + losses
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, float(2 * tail / 2**n))

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from agent.cli import config as config_verbs
+from agent.cli import evidence as evidence_verbs
 from agent.cli import log as log_verbs
 from agent.cli import run as run_verb
 from agent.cli import setup as setup_verbs
@@ -37,6 +38,7 @@ app.command(
 )(run_verb.run)
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
+app.add_typer(evidence_verbs.app, name="evidence")
 
 
 def main() -> None:

