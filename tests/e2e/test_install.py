@@ -54,7 +54,7 @@ def test_a_box_without_an_accelerator(edgeclaw: Edgeclaw, home: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (("--engine", "vllm"), ("vllm", "auto, mlc, llamacpp")),
+        (("--engine", "vllm"), ("vllm", "auto, llamacpp, openvino, mlc")),
         (("--engine", "mlc", "--device", "cpu"), ("cpu", "--engine llamacpp")),
         (("--engine", "mlc", "--device", "cuda", "--model", "gpt-9"), ("gpt-9", "llama3.2-3b")),
         (("--engine", "mlc", "--device", "cuda", "--pin", "1"), ("--pin",)),
