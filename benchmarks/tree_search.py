@@ -62,6 +62,8 @@ NOW = {
 CONTEXT, SEQUENCES = 4096, 64
 
 Calls = list[Sequence[Question]]
+Asked = dict[Wanted, list[tuple[int, list[int]]]]
+"""The number and the labels of each question to a prompt."""
 Took = list[tuple[float, float]]
 """(wall, processor) seconds of each repeat."""
 
@@ -92,12 +94,12 @@ async def product_calls(engine: LlamaEngine) -> Calls:
 
 @dataclass(slots=True)
 class Step:
-    """One decode and what comes before it. `wanted` are rows with the labels asked there."""
+    """One decode and what comes before it. `wanted` are (row, number of the question, its labels)."""
 
     dropped: tuple[int, ...]
     copies: tuple[tuple[int, int, int], ...]
     batch: Batch
-    wanted: list[tuple[int, list[int]]]
+    wanted: list[tuple[int, int, list[int]]]
     arrays: tuple[object, ...]  # what the batch points into
 
 
@@ -113,6 +115,7 @@ class Bare:
         self.handle = library.llama_init_from_model(model.handle, params)
         self.memory = library.llama_get_memory(self.handle)
         self.steps: list[Step] = []
+        self.questions = 0
 
     def prepare(self, session: Session, calls: Calls) -> None:
         """Plan everything, evaluate the static prefix, keep the rest for `run`."""
@@ -123,14 +126,18 @@ class Bare:
             self.take(self._step(plan, {}))
         cached = cached.with_primed(cached.holding(static.blocks))
         for questions in calls:
-            labels = {session.wanted(q.prompt): [session.continuation(x)[0] for x in q.labels] for q in questions}
-            for plan, after in planned(cached, list(labels)):
+            asked: Asked = {}
+            for question in questions:
+                labels = [session.continuation(label)[0] for label in question.labels]
+                asked.setdefault(session.wanted(question.prompt), []).append((self.questions, labels))
+                self.questions += 1
+            for plan, after in planned(cached, list(asked)):
                 if plan.flush:
                     raise RuntimeError("the search does not fit the context")
                 cached = after
-                self.steps.append(self._step(plan, labels))
+                self.steps.append(self._step(plan, asked))
 
-    def _step(self, plan: Plan, labels: dict[Wanted, list[int]]) -> Step:
+    def _step(self, plan: Plan, asked: Asked) -> Step:
         count = len(plan.rows)
         widest = max(len(row.sequences) for row in plan.rows)
         ids = np.zeros((count, widest), np.int32)
@@ -144,30 +151,35 @@ class Bare:
         arrays = (token, position, counts, at_row, outputs)
         pointers = [array.ctypes.data for array in arrays]
         batch = Batch(count, pointers[0], None, *pointers[1:])
-        wanted = [(rows[0], labels[want]) for want, rows in plan.fresh.items() if want in labels]
+        wanted = [(rows[0], *each) for want, rows in plan.fresh.items() for each in asked.get(want, ())]
         return Step(plan.dropped, plan.copies, batch, wanted, (ids, *arrays))
 
-    def take(self, step: Step) -> list[tuple[float, ...]]:
+    def take(self, step: Step) -> dict[int, tuple[float, ...]]:
+        """The answers that the decode brings, by number of the question."""
         for sequence in step.dropped:
             self.api.llama_memory_seq_rm(self.memory, sequence, -1, -1)
         for source, target, size in step.copies:
             self.api.llama_memory_seq_cp(self.memory, source, target, 0, size)
         if self.api.llama_decode(self.handle, step.batch):
             raise RuntimeError("the bare loop failed")
-        found = []
-        for at, tokens in step.wanted:
+        found = {}
+        for at, number, tokens in step.wanted:
             address = self.api.llama_get_logits_ith(self.handle, at)
             logits = np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address))
-            found.append(among(logits, tokens))
+            found[number] = among(logits, tokens)
         return found
 
     def close(self) -> None:
         self.api.llama_free(self.handle)
 
     async def run(self) -> list[tuple[float, ...]]:
+        """Answers in order of the questions; empty where a prompt was asked before, which takes no decode."""
         for sequence in range(1, SEQUENCES):
             self.api.llama_memory_seq_rm(self.memory, sequence, -1, -1)
-        return [row for step in self.steps for row in self.take(step)]
+        found: dict[int, tuple[float, ...]] = {}
+        for step in self.steps:
+            found |= self.take(step)
+        return [found.get(number, ()) for number in range(self.questions)]
 
 
 async def batched(engine: LlamaEngine, calls: Calls) -> list[tuple[float, ...]]:
@@ -223,6 +235,7 @@ async def measured() -> dict[str, object]:
             "furthest_from_bare": max(
                 abs(a - b)
                 for x, y in zip(answers["engine"], answers["bare"], strict=True)
+                if y
                 for a, b in zip(x, y, strict=True)
             ),
             **{f"{name}_s": _medians(each) for name, each in took.items()},
