@@ -23,6 +23,11 @@ LABELS = (" up", " down")
 _HERE = Path(__file__).parent.parent / ".edgeclaw"
 
 
+def long_question(words: int, salt: str = "") -> Question:
+    """A question of about so many words."""
+    return Question(STATIC.then(salt + "buyers and sellers wait " * (words // 4)), LABELS)
+
+
 def questions(count: int, state: int = 0) -> tuple[Question, ...]:
     """Questions that share the static text and the state, and differ in their last words."""
     shared = STATIC.then(f"The price stood at {state} cents, then at {state + 3}, while the book was thin.\n")

@@ -24,7 +24,7 @@ from agent.search.tree import OutOfBudget
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
 from storage.records import Phase
-from tests.engines import LABELS, STATIC, loaded, model_file, questions
+from tests.engines import LABELS, STATIC, loaded, long_question, model_file, questions
 
 pytestmark = pytest.mark.model
 
@@ -36,10 +36,6 @@ def llama() -> Iterator[Loaded]:
     with loaded() as (runner, engine):
         runner.run(engine.prime(STATIC))
         yield runner, engine
-
-
-def long_question(words: int, salt: str = "") -> Question:
-    return Question(STATIC.then(salt + "buyers and sellers wait " * (words // 4)), LABELS)
 
 
 def test_rows_are_the_same_bits_in_every_batch(llama: Loaded) -> None:

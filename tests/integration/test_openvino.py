@@ -18,7 +18,7 @@ from agent.llm.openvino import acceptance, runtime
 from agent.llm.openvino.engine import OpenVinoEngine, opened
 from agent.llm.openvino.network import Precision
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
-from tests.engines import LABELS, STATIC, loaded_openvino, model_file, questions
+from tests.engines import LABELS, STATIC, loaded_openvino, long_question, model_file, questions
 
 pytestmark = pytest.mark.model
 
@@ -30,10 +30,6 @@ def vino() -> Iterator[Loaded]:
     with loaded_openvino() as (runner, engine):
         runner.run(engine.prime(STATIC))
         yield runner, engine
-
-
-def long_question(words: int, salt: str = "") -> Question:
-    return Question(STATIC.then(salt + "buyers and sellers wait " * (words // 4)), LABELS)
 
 
 def test_it_answers_as_the_embedded_engine_and_charges_no_more(vino: Loaded) -> None:
