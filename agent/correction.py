@@ -39,7 +39,8 @@ def first_finding(proposals: Proposals, path: Sequence[Node]) -> tuple[int, Find
 
 
 async def correct(proposals: Proposals, path: Sequence[Node]) -> Correction | None:
-    """The one round of correction for a path, or None where there is nothing to correct or no budget for it."""
+    """The one round of correction for a path, or None where there is nothing to correct or no budget for it: then the
+    faulty claim stays and counts against the decision, or a spent budget could open a trade."""
     first = first_finding(proposals, path)
     if first is None:
         return None
@@ -51,7 +52,7 @@ async def correct(proposals: Proposals, path: Sequence[Node]) -> Correction | No
     try:
         replacement = await _replace(proposals, node, faulty)
     except OutOfBudget:
-        return Correction(index, finding, faulty, None)
+        return None
     better = replacement.finding is None and proposals.value(replace(node, checked=replacement)) > proposals.value(node)
     return Correction(index, finding, faulty, replacement if better else None)
 

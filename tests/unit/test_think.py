@@ -159,6 +159,31 @@ def test_a_false_claim_is_replaced_by_a_true_one() -> None:
     assert replaced is not None and replaced.verdict is Verdict.SUPPORTED
 
 
+def mostly_right(text: str, labels: tuple[str, ...]) -> list[float]:
+    """Claims true things, "up" but for the first claim: history refutes one of four."""
+    now, said = text.rsplit("now: ", 1)[1].split("\n", 1)
+    told = [f"{text.rsplit(' ', 1)[1]}{label}" for label in labels]
+    wanted = " up" if text.endswith("decision") or " down" in said or "wrong:" in said else " down"
+    return [1e9 if t in now or label == wanted else 1.0 for t, label in zip(told, labels, strict=True)]
+
+
+def test_a_spent_budget_never_opens_a_trade_by_dropping_a_refuted_claim() -> None:
+    """With tokens for the search and none for a correction, the refuted claim still counts."""
+    asked = inputs(windows=200, policy=DRAWN, frugal=False, answer_tokens=0)
+    mended = thought(asked, lifted(), ScriptedEngine(mostly_right))
+    assert mended.forecast is not None and mended.forecast.correction is not None and mended.action == "take"
+    before = mended.budget.tokens - mended.budget.spent[Phase.CORRECT].charged
+    for tokens in range(before, mended.budget.tokens):
+        short = thought(
+            replace(asked, settings=replace(asked.settings, limits=Limits(tokens=tokens))),
+            lifted(),
+            ScriptedEngine(mostly_right),
+        )
+        assert short.forecast is not None and short.forecast.correction is None
+        assert Verdict.REFUTED in [c.verdict for c in short.forecast.path]
+        assert (short.action, short.reason) == ("abstain", "low_verified_share")
+
+
 @settings(max_examples=40, deadline=None)
 @given(tokens=st.integers(0, 900), seed=st.integers(0, 10**6), width=st.integers(1, 4), self_verify=st.booleans())
 def test_never_over_budget_by_a_token_and_always_an_answer(
