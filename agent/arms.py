@@ -63,6 +63,11 @@ ARMS = (
 )
 
 
+def history_of(label: str, store: Store) -> History:
+    """What a run of this label read: an arm's own history, or what is stored."""
+    return next((plan.history(store) for plan in ARMS if plan.label == label), store)
+
+
 async def run_arm(
     plan: ArmPlan,
     store: Store,

@@ -48,12 +48,12 @@ async def inputs_of(store: Store, record: Record) -> Inputs:
     return _INPUTS.validate_python(json.loads(kept.text))
 
 
-async def replay(store: Store, record: Record) -> Replayed:
-    """Reproduce a decision from its recorded answers and stop points."""
+async def replay(store: Store, record: Record, history: History) -> Replayed:
+    """Reproduce a decision from its recorded answers and stop points, and the history that its run read."""
     inputs = await inputs_of(store, record)
     engine = ReplayEngine(await _answers(store, record), _NO_MODEL, _RECORDED)
     try:
-        again = await think(inputs, engine, store, stops=_stops(record))
+        again = await think(inputs, engine, history, stops=_stops(record))
     except Drift as drift:
         return Replayed(record.key, (str(drift),))
     found = differences(_thought(record), written(again).body)

@@ -88,6 +88,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Think decisions through again from their recorded answers; exit 1 where one comes out differently."""
+    from agent.arms import history_of
     from agent.cli import logview, show
     from agent.rethink import replay as again
 
@@ -96,7 +97,8 @@ def replay(
 
     async def read(store: Store) -> Any:
         records = await _chosen(store, decision, run)
-        return [await again(store, r) for r in records]
+        labels = {r.id: r.identity.label for r in await store.runs()}
+        return [await again(store, r, history_of(labels[r.run_id], store)) for r in records]
 
     results = with_store(config, read)
     if as_json:

@@ -163,6 +163,17 @@ def test_every_decision_replays_and_the_log_verifies(done: tuple[Path, dict[str,
     assert edgeclaw("log", "verify", "--json", at=done[0]).json == []
 
 
+def test_every_arm_of_the_ladder_replays_from_the_history_it_read(
+    done: tuple[Path, dict[str, Any]], edgeclaw: Edgeclaw
+) -> None:
+    runs = edgeclaw("log", "list", "--runs", "--json", at=done[0]).json
+    arms = {r["identity"]["label"]: r["id"] for r in runs if r["identity"]["label"].startswith("arm:")}
+    assert set(arms) == {"arm:greedy", "arm:search", "arm:shuffled", "arm:random"}
+    for run in arms.values():
+        replayed = edgeclaw("log", "replay", "--run", run, "--all", "--json", at=done[0])
+        assert replayed.code == 0 and [r["differences"] for r in replayed.json] == [[]] * 54
+
+
 def test_a_flipped_byte_is_named(done: tuple[Path, dict[str, Any]], home: Path, edgeclaw: Edgeclaw) -> None:
     home.mkdir()
     with sqlite3.connect(done[0] / "edgeclaw.db") as source, sqlite3.connect(home / "edgeclaw.db") as copy:

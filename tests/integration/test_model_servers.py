@@ -314,7 +314,7 @@ async def traded(engine: Engine, bus: LocalBus, windows: int) -> Made:
         run, *_ = await World(Plan(config, "planted"), feed, store, bus).agent(engine)
         records = await store.records(run.id)
         decisions = [record for record in records if record.kind is RecordKind.DECISION]
-        replayed = [await again(store, record) for record in decisions]
+        replayed = [await again(store, record, store) for record in decisions]
         return Made(
             [record.body["summary"] for record in decisions],
             len(await store.fills(run.id)),

@@ -107,7 +107,7 @@ def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
                 [r.kind.value for r in records],
                 records[-1].body,
                 log.appended,
-                [await again(store, r) for r in records if r.kind is RecordKind.DECISION],
+                [await again(store, r, store) for r in records if r.kind is RecordKind.DECISION],
             )
 
     return asyncio.run(scope())
