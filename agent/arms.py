@@ -12,13 +12,13 @@ from agent.cycle import identify, record_of
 from agent.inputs import Inputs, Settings
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
-from agent.past import History, Shuffled
+from agent.past import History, Redrawn
 from agent.rethink import rethink
 from agent.search.tree import Policy
 from storage.records import Record
 from storage.store import RunLog, Store
 
-SHUFFLE_SEED = 20_260_928
+REDRAW_SEED = 20_260_928
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,9 @@ def _silent(inputs: Inputs) -> Settings:
 ARMS = (
     ArmPlan("greedy", _greedy),
     ArmPlan("search", _bare),
-    ArmPlan("shuffled", _silent, lambda real: Shuffled(real, SHUFFLE_SEED)),
-    ArmPlan("random", _silent, placebo=True),
+    ArmPlan("redrawn", _silent, lambda real: Redrawn(real, REDRAW_SEED)),
+    ArmPlan("claims", _silent, placebo=True),
+    ArmPlan("moves", _bare, placebo=True),
 )
 
 

@@ -38,12 +38,13 @@ RUNGS = (
     Rung("+ verify", "agent", "verify"),
     Rung("+ correct", "agent", "correct"),
     Rung("+ calibrate", "agent", "calibrate"),
-    Rung("placebo: shuffled", "arm:shuffled", "correct"),
-    Rung("placebo: claims", "arm:random", "correct"),
-    Rung("placebo: search", "arm:random", "search"),
+    Rung("placebo: outcomes", "arm:redrawn", "correct"),
+    Rung("placebo: claims", "arm:claims", "correct"),
+    Rung("placebo: search", "arm:moves", "search"),
 )
 """From the bottom. `arm:` runs think about the agent's own inputs again: the model without a tree or without history,
-with outcomes of other windows, or with chance in the place of the model."""
+with outcomes drawn at the market's price, or with chance in the place of the model, once as the agent searches and once
+without history."""
 
 
 @dataclass(frozen=True, slots=True)

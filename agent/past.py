@@ -145,15 +145,17 @@ def embargo_of(settings: Settings, length: int) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True)
-class Shuffled:
-    """A history in which each window has another's outcome: the placebo of verification. What survives it here is no
-    skill. The seed makes the draw repeatable."""
+class Redrawn:
+    """A history in which every window was drawn at its own market price: the placebo of verification. Here the mid is
+    right by construction, so what is verified all the same is no skill. The rows of a window share one draw, and it
+    stays what it is however much becomes known later. The seed makes it repeatable."""
 
     history: History
     seed: int
 
     async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Windows:
         seen = await self.history.past(source, as_of=as_of, window=window, embargo=embargo)
-        markets, first, rows = np.unique(seen.market, return_index=True, return_inverse=True)
-        order = np.random.default_rng(self.seed).permutation(len(markets))
-        return replace(seen, payout=seen.payout[first][order][rows])
+        _, first, rows = np.unique(seen.market, return_index=True, return_inverse=True)
+        by_age = np.argsort(np.argsort(first))
+        drawn = np.random.default_rng(self.seed).random(len(first))[by_age][rows]
+        return replace(seen, payout=np.where(drawn < seen.mid / UNIT, UNIT, 0))

@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.conftest import Edgeclaw, command
 
 pytestmark = [pytest.mark.sample, pytest.mark.usefixtures("sample")]
+PLACEBOS = ("placebo: outcomes", "placebo: claims", "placebo: search")
 RUN = ("run", "--feed", "sample", "--engine", "scripted", "--json")
 
 
@@ -85,7 +86,7 @@ def test_the_ladder_holds_the_mid_a_placebo_and_says_why_there_is_no_diffusion(
     rungs = {r["name"]: r for r in done[1]["ladder"]}
     assert rungs["market mid"]["n"] >= 50
     assert "reference" in rungs["diffusion"]["note"] and rungs["diffusion"]["n"] == 0
-    for name in ("logistic", "model greedy", "+ search", "+ calibrate", "placebo: shuffled", "placebo: claims"):
+    for name in ("logistic", "model greedy", "+ search", "+ calibrate", *PLACEBOS):
         assert rungs[name]["n"] == rungs["market mid"]["n"] and rungs[name]["gain"] is not None
 
 
@@ -168,7 +169,7 @@ def test_every_arm_of_the_ladder_replays_from_the_history_it_read(
 ) -> None:
     runs = edgeclaw("log", "list", "--runs", "--json", at=done[0]).json
     arms = {r["identity"]["label"]: r["id"] for r in runs if r["identity"]["label"].startswith("arm:")}
-    assert set(arms) == {"arm:greedy", "arm:search", "arm:shuffled", "arm:random"}
+    assert set(arms) == {"arm:greedy", "arm:search", "arm:redrawn", "arm:claims", "arm:moves"}
     for run in arms.values():
         replayed = edgeclaw("log", "replay", "--run", run, "--all", "--json", at=done[0])
         assert replayed.code == 0 and [r["differences"] for r in replayed.json] == [[]] * 54

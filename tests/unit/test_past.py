@@ -2,14 +2,15 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.past import Past, Shuffled, look_back
+from agent.past import Past, Redrawn, look_back
 from market.types import UNIT
+from storage.analogs import Past as Windows
 from storage.records import Observation
 from strategies.claims import Claim, Effect
 from strategies.features import SCALES, Features
@@ -72,14 +73,26 @@ def test_the_diffusion_of_each_window_is_read_back_from_its_gap() -> None:
     assert seen.evidence(FEATURE, BUCKET, 1).rival_rate == pytest.approx(sigmoid(-0.8), abs=1e-6)
 
 
-def test_shuffling_moves_outcomes_between_windows_and_keeps_their_sum() -> None:
-    rows = [row(n, n % 3 == 0) for n in range(2, 62)]
-    real, mixed = (
-        asyncio.run(h.past("s", as_of=START, window=900)) for h in (Remembered(rows), Shuffled(Remembered(rows), 4))
-    )
-    assert real.payout.sum() == mixed.payout.sum() and (real.payout != mixed.payout).any()
-    again = asyncio.run(Shuffled(Remembered(rows), 4).past("s", as_of=START, window=900))
-    assert (again.payout == mixed.payout).all() and len(STATE) == len(real.states[0])
+def test_in_a_redrawn_history_the_mid_is_right_and_nothing_adds_to_it() -> None:
+    """Whatever really happened: here the dear windows lost and the cheap ones won."""
+    rows = [row(n, int(n % 2 == 0), mid=200_000 if n % 2 == 0 else 800_000) for n in range(2, 4002)]
+    seen = redrawn(rows)
+    for mid in (200_000, 800_000):
+        assert seen.payout[seen.mid == mid].mean() / UNIT == pytest.approx(mid / UNIT, abs=0.03)
+    assert set(seen.payout.tolist()) == {0, UNIT}
+
+
+def test_a_redrawn_outcome_is_one_a_window_and_stays_when_more_becomes_known() -> None:
+    rows = [row(n, 1) for n in range(2, 302)]
+    later = [replace(r, seconds_left=840, at=r.at + timedelta(seconds=60)) for r in rows]
+    seen, earlier = redrawn([*rows, *later]), redrawn([*rows, *later], START - timedelta(seconds=900 * 100))
+    assert 100 < len(earlier) < len(seen) == 600 and (seen.payout[: len(earlier)] == earlier.payout).all()
+    drawn = {m: set(seen.payout[seen.market == m].tolist()) for m in set(seen.market.tolist())}
+    assert all(len(outcomes) == 1 for outcomes in drawn.values())
+
+
+def redrawn(rows: list[Observation], as_of: datetime = START) -> Windows:
+    return asyncio.run(Redrawn(Remembered(rows), 4).past("s", as_of=as_of, window=900))
 
 
 def test_features_that_cannot_be_seen_have_no_hopes() -> None:

@@ -15,7 +15,7 @@ from agent.gate import book_fault, gate
 from agent.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
-from agent.past import Shuffled
+from agent.past import Redrawn
 from agent.search.tree import POLICIES, Policy
 from agent.thought import Thought, think, written
 from market.fees import schedule
@@ -259,11 +259,11 @@ def test_every_policy_finds_the_planted_effect_within_the_budget(name: str) -> N
     assert made.budget.tokens == engine.usage.charged <= 4000
 
 
-def test_a_shuffled_history_supports_nothing_of_a_real_effect() -> None:
+def test_a_redrawn_history_supports_nothing_of_a_real_effect() -> None:
     seen = [{f: b[-1 if i % 2 == 0 else 0] for f, b in BUCKETS.items()} for i in range(400)]
     history = Remembered([row(i + 2, int(i % 2 == 0), buckets=seen[i]) for i in range(400)])
     real = thought(inputs(windows=400, frugal=False), history)
-    placebo = asyncio.run(think(inputs(windows=400, frugal=False), copycat(), Shuffled(history, 7)))
+    placebo = asyncio.run(think(inputs(windows=400, frugal=False), copycat(), Redrawn(history, 7)))
     assert real.action == "take" and placebo.reason == "no_verified_claim"
 
 
