@@ -118,7 +118,8 @@ def _seed(inputs: Inputs) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Ends a search when what the rungs to come could still add is worth less than their tokens."""
+    """Ends a search when what the rungs to come could still add is worth less than their tokens. A search that comes
+    back to upper rungs has its own ends."""
 
     inputs: Inputs
     entry: Gate
@@ -127,6 +128,8 @@ class Worth:
 
     def reason(self, tree: Tree[Node]) -> str:
         """ "not_worth_it", or empty."""
+        if not tree.policy.traits.levelwise:
+            return ""
         level = tree.deepest()
         hopes = [any(f in self.past.hopes() for f in rung.features) for rung in LADDER]
         left, total = sum(hopes[level:]), sum(hopes)

@@ -43,20 +43,22 @@ class Pick(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What kind of search a policy is. `draws`: children are drawn by their probability, repeats and all."""
+    """What kind of search a policy is. `draws`: children are drawn by their probability, repeats and all. `levelwise`:
+    every batch lies one level below the one before, so that the deepest node says what is still to come."""
 
     draws: bool = False
+    levelwise: bool = True
     judged: Judged = Judged.EVERY
     pick: Pick = Pick.PATH
 
 
 POLICIES = {
     "greedy": Traits(),
-    "self_consistency": Traits(True, Judged.NONE, Pick.VOTE),
-    "best_of_n": Traits(True, Judged.LEAVES, Pick.LEAF),
+    "self_consistency": Traits(True, False, Judged.NONE, Pick.VOTE),
+    "best_of_n": Traits(True, False, Judged.LEAVES, Pick.LEAF),
     "beam": Traits(),
     "dvts": Traits(),
-    "best_first": Traits(),
+    "best_first": Traits(levelwise=False),
 }
 """Every policy there is; `agent/search/policies.py` says how each walks."""
 
