@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent.budget import Electricity
@@ -23,7 +23,7 @@ from market.errors import CycleSkipped, Transient
 from market.events import DecisionMade
 from market.feed import Feed
 from market.fees import charged
-from market.types import Ack, Market, Outcome
+from market.types import Ack, Book, Market, Outcome
 from storage.canonical import Json
 from storage.records import DecisionRecord, StoredObject
 from strategies.features import features
@@ -46,14 +46,20 @@ class Ports:
     settings: Settings
     electricity: Electricity | None = None
 
+    def old(self, book: Book) -> bool:
+        """Whether what a book offers may be gone by now."""
+        return (self.clock.now() - book.received_at).total_seconds() > self.settings.max_age
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A remembered decision; `ack` is the venue's answer where an order was sent."""
+    """A remembered decision. `acted` says whether an order was handed to the desk, and `ack` is the venue's answer to
+    it, None where none came."""
 
     id: str
     thought: Thought
-    ack: Ack | None
+    acted: bool = False
+    ack: Ack | None = None
 
 
 async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> Decided:
@@ -72,11 +78,18 @@ async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str 
     timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **thought.budget.timings()}
     decision_id = identify(ports.desk.log.run_id, market.id, as_of)
     await remember(ports, decision_id, thought, timings)
-    ack = None
-    if thought.wish is not None and (view := inputs.view()) is not None:
-        ack = await ports.desk.act(thought.wish, view, decision_id, 0)
+    done = await act(ports, Decided(decision_id, thought))
     tell(ports.bus, decision_id, thought, (monotonic() - begun) * 1e3)
-    return Decided(decision_id, thought, ack)
+    return done
+
+
+async def act(ports: Ports, decided: Decided) -> Decided:
+    """Order what was wished for, unless thinking took so long that the book it was wished on is old: then the belief
+    stands, and the next book decides."""
+    wish, view = decided.thought.wish, decided.thought.inputs.view()
+    if wish is None or view is None or ports.old(view.book):
+        return decided
+    return replace(decided, acted=True, ack=await ports.desk.act(wish, view, decided.id, 0))
 
 
 def identify(run_id: str, market_id: str, as_of: datetime) -> str:

@@ -50,7 +50,7 @@ class AgentTrader:
             return
         self.standing[market.id] = Standing(market, belief, decided.id)
         refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
-        if decided.thought.wish is not None and not refused:
+        if decided.acted and not refused:
             self.used.add(decided.id)  # an order of unknown outcome counts: it may be live
 
     def watching(self, at: datetime) -> Sequence[str]:
@@ -60,7 +60,7 @@ class AgentTrader:
         """The hot path: a new book, a pure decision, an order."""
         begun = monotonic()
         standing = self.standing.get(book.market_id)
-        if standing is None or standing.decision_id in self.used or book_fault(book) or self._old(book):
+        if standing is None or standing.decision_id in self.used or book_fault(book) or self.ports.old(book):
             return
         desk, settings = self.ports.desk, self.ports.settings
         view = await desk.look(standing.market, book, book.received_at)
@@ -70,11 +70,6 @@ class AgentTrader:
         self.used.add(standing.decision_id)
         await desk.act(wish, view, standing.decision_id, 1)
         self.ticks.append((monotonic() - begun) * 1e3)
-
-    def _old(self, book: Book) -> bool:
-        """Whether the book comes out of a backlog: what it offers may be gone."""
-        age = (self.ports.clock.now() - book.received_at).total_seconds()
-        return age > self.ports.settings.max_age
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from agent.app import Plan, World
 from agent.bus import LocalBus
 from agent.config import load
 from agent.desk import Desk
+from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
 from agent.rethink import Replayed
 from agent.rethink import replay as again
@@ -88,14 +89,14 @@ class Played:
     replayed: list[Replayed]
 
 
-def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
+def play(database: Path, feed: ReplayFeed, engine: Engine | None = None, **overrides: object) -> Played:
     keys = {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5", **overrides}
     config = load(None, {k.replace("__", "."): v for k, v in keys.items()})
 
     async def scope() -> Played:
         async with open_store(f"sqlite:///{database}") as store:
             world = World(Plan(config, "planted"), feed, store, LocalBus())
-            run, ticks, log, halted = await world.agent(ScriptedEngine(up))
+            run, ticks, log, halted = await world.agent(engine or ScriptedEngine(up))
             records = await store.records(run.id)
             return Played(
                 run,
@@ -364,6 +365,24 @@ def test_a_clock_that_jumps_skips_slots_with_a_reason(
     made = play(tmp_path / "e.db", replay(*planted().recordings[:6]))
     reasons = [d.body["summary"]["reason"] for d in made.decisions]
     assert reasons == ["thin_history", "thin_history", *skipped, "thin_history"]
+
+
+def test_an_order_wished_for_on_a_book_that_grew_old_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model thinks for longer than a book is good for: the belief stands, and the next fresh book is traded on."""
+    clock = ManualClock(START - timedelta(minutes=10))
+
+    class Slow(ScriptedEngine):
+        async def forget(self) -> None:
+            await super().forget()
+            clock.advance_to(clock.now() + timedelta(seconds=16))
+
+    monkeypatch.setattr(World, "_clock", lambda self: clock)
+    made = play(tmp_path / "e.db", planted(), engine=Slow(up))
+    takes = sum(d.body["summary"]["action"] == "take" for d in made.decisions)
+    assert made.kinds.count("intent") == len(made.ticks) == takes > 0
+    assert all((f.at - START).total_seconds() % SECONDS >= 1 for f in made.fills), "none on the book of the slot"
 
 
 def test_an_order_of_unknown_outcome_is_not_followed_by_a_second_one(
