@@ -93,13 +93,13 @@ class Experience:
         return Learned(weight, calibration, _earned(ended), alpha)
 
     def _fitted(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> tuple[float, Calibration, float]:
-        rows = [(s, y) for _, y, samples in ended for s in samples]
-        paid = [y for _, y in rows]
-        weight = learned_weight([s.mid for s, _ in rows], [s.lean for s, _ in rows], paid, start=self.start)
+        rows = [(window, s, y) for window, (_, y, samples) in enumerate(ended) for s in samples]
+        windows, seen, paid = [w for w, _, _ in rows], [s for _, s, _ in rows], [y for _, _, y in rows]
+        weight = learned_weight(windows, [s.mid for s in seen], [s.lean for s in seen], paid, start=self.start)
         level = Adaptive.beginning(MISSED, RATE)
-        for sample, _ in rows:
+        for sample in seen:
             level = level if sample.missed is None else level.after(sample.missed)
-        return weight, fitted([s.forecast for s, _ in rows], paid, outcomes=len(ended)), level.alpha
+        return weight, fitted([s.forecast for s in seen], paid, outcomes=len(ended)), level.alpha
 
 
 def _earned(ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Mapping[str, Earned]:

@@ -86,7 +86,8 @@ async def think(
     entry = gate(inputs)
     if inputs.features is None:
         return Thought(inputs, entry, None, None, entry.reason, budget, {})
-    past = await look_back(inputs, inputs.features, history, inputs.settings.policy.max_nodes)
+    trials = max(inputs.settings.policy.max_nodes, len(inputs.features.buckets))  # every bucket is weighed for hope
+    past = await look_back(inputs, inputs.features, history, trials)
     band = past.reach(inputs.learned.alpha)
     shadow = inputs.settings.shadow and entry.reason in THINKABLE
     policy = allocate(inputs, entry)

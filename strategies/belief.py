@@ -62,14 +62,16 @@ def lean(path: Sequence[Checked]) -> tuple[float, float, int]:
     """The supported claims of a path combined: precision-weighted mean of their shifts in log-odds, its standard
     deviation, and the thinnest support; zeros where none is supported.
 
-    The claims look at the same past windows, so they are averaged and not added up.
+    The claims look at the same past windows, so they are averaged and not added up, and their errors are taken to be
+    the same error: what they share in doubt does not average out.
     """
     good = [c.evidence for c in path if c.verified and c.claim.effect.sign]
     if not good:
         return 0.0, 0.0, 0
     weights = [1 / e.shift_sd**2 for e in good]
     mean = sum(w * e.shift for w, e in zip(weights, good, strict=True)) / sum(weights)
-    return mean, 1 / math.sqrt(max(weights)), min(e.support for e in good)
+    sd = sum(w * e.shift_sd for w, e in zip(weights, good, strict=True)) / sum(weights)
+    return mean, sd, min(e.support for e in good)
 
 
 def believe(

@@ -136,16 +136,25 @@ def _between(x: float, places: Sequence[float], heights: Sequence[float]) -> flo
 
 
 def learned_weight(
-    mids: Sequence[float], leans: Sequence[float], y: Sequence[float], *, start: float, most: float = 0.3
+    windows: Sequence[int],
+    mids: Sequence[float],
+    leans: Sequence[float],
+    y: Sequence[float],
+    *,
+    start: float,
+    most: float = 0.3,
 ) -> float:
     """How much of the verified lean to believe: the weight in [0, `most`] that would have scored best on past
-    decisions, drawn towards `start` by `PATIENCE` decisions that leaned. `leans` are log-odds before shrinking."""
-    leaned = [(logit(m), s, o) for m, s, o in zip(mids, leans, y, strict=True) if s]
+    decisions, drawn towards `start` by `PATIENCE` windows that leaned. `leans` are log-odds before shrinking; the
+    decisions of one of the `windows` share its outcome and count as one."""
+    leaned = [(w, logit(m), s, o) for w, m, s, o in zip(windows, mids, leans, y, strict=True) if s]
     if not leaned:
         return start
-    x, s, o = np.array(leaned).T
+    numbers, x, s, o = np.array(leaned).T
+    _, window, decisions = np.unique(numbers, return_inverse=True, return_counts=True)
     grid = np.linspace(0.0, most, 61)
-    losses = np.logaddexp(0.0, x + np.outer(grid, s)).sum(axis=1) - (np.outer(grid, s) @ o + float(x @ o))
+    at = x + np.outer(grid, s)
+    losses = (np.logaddexp(0.0, at) - at * o) @ (1 / decisions[window])
     best = float(grid[int(losses.argmin())])
-    trust = len(leaned) / (len(leaned) + PATIENCE)
+    trust = len(decisions) / (len(decisions) + PATIENCE)
     return trust * best + (1 - trust) * start

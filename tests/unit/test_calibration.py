@@ -97,10 +97,11 @@ def test_the_weight_starts_where_it_was_put_and_moves_towards_what_was_right() -
     mids, leans = [0.5] * 4000, [float(s) for s in rng.choice([-1.0, 1.0], 4000)]
     right = [float(rng.random() < sigmoid(0.3 * s)) for s in leans]
     wrong = [float(rng.random() < sigmoid(-0.3 * s)) for s in leans]
-    assert learned_weight([], [], [], start=0.1) == learned_weight([0.5], [0.0], [1.0], start=0.1) == 0.1
-    assert learned_weight(mids, leans, right, start=0.1) > 0.2
-    assert learned_weight(mids, leans, wrong, start=0.1) < 0.01
-    assert abs(learned_weight(mids[:9], leans[:9], wrong[:9], start=0.1) - 0.1) < 0.01
+    each = range(4000)
+    assert learned_weight([], [], [], [], start=0.1) == learned_weight([0], [0.5], [0.0], [1.0], start=0.1) == 0.1
+    assert learned_weight(each, mids, leans, right, start=0.1) > 0.2
+    assert learned_weight(each, mids, leans, wrong, start=0.1) < 0.01
+    assert abs(learned_weight(each[:9], mids[:9], leans[:9], wrong[:9], start=0.1) - 0.1) < 0.01
 
 
 @given(st.floats(0.05, 0.95), st.floats(-0.5, 0.5), st.floats(0.3, 2.0), st.floats(-1, 1))

@@ -15,7 +15,7 @@ from agent.gate import book_fault, gate
 from agent.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
-from agent.past import Redrawn
+from agent.past import Redrawn, look_back
 from agent.search.tree import POLICIES, Policy
 from agent.thought import Thought, think, written
 from market.fees import schedule
@@ -257,6 +257,28 @@ def test_every_policy_finds_the_planted_effect_within_the_budget(name: str) -> N
     assert made.forecast is not None and made.forecast.policy == name
     assert made.action == "take" and made.wish is not None and made.wish.outcome is Outcome.YES
     assert made.budget.tokens == engine.usage.charged <= 4000
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_no_policy_is_ended_for_a_rung_that_it_would_have_come_back_to(name: str) -> None:
+    """Only the first rung has something to find: that ends a search which goes down level by level, and no other."""
+    seen = {k: v for k, v in BUCKETS_NOW.items() if k in LADDER[0].features}
+    history = Remembered([row(i, int(i % 10 < 9), buckets=seen) for i in range(2, 202)])
+    policy = Policy.named(name, depth=5, branching=3, width=2, max_nodes=40, samples=4)
+    made = thought(inputs(windows=200, policy=policy), history, copycat(sure=1e6))
+    assert made.forecast is not None and made.forecast.policy == name
+    if name in ("greedy", "beam", "dvts"):
+        assert made.forecast.tree.stop == "not_worth_it" and made.forecast.tree.deepest() == 1
+    else:
+        assert made.forecast.tree.stop != "not_worth_it" and made.forecast.tree.deepest() > 1
+
+
+def test_claims_are_held_to_as_many_trials_as_buckets_were_weighed() -> None:
+    asked = inputs(windows=200, policy=replace(BEAM, max_nodes=1), frugal=False)
+    made, features = thought(asked, lifted()), asked.features
+    assert made.forecast is not None and features is not None
+    claim, past = made.forecast.path[0].claim, asyncio.run(look_back(asked, features, lifted(), 1))
+    assert made.forecast.path[0].evidence == past.evidence(claim.feature, claim.bucket, len(features.buckets))
 
 
 def test_a_redrawn_history_supports_nothing_of_a_real_effect() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.belief import believe
+from strategies.belief import believe, lean
 from strategies.claims import LADDER, Claim, Effect, decision, legal, true_now
 from strategies.features import BUCKETS
 from strategies.verification import (
@@ -49,6 +49,14 @@ def test_a_planted_effect_is_supported_and_its_opposite_refuted() -> None:
 def test_a_calibrated_market_supports_no_direction() -> None:
     verdicts = [check(CLAIM, weigh(history(400, 0.0, s), trials=27), true=True).verdict for s in range(40)]
     assert verdicts.count(Verdict.SUPPORTED) <= 2
+
+
+def test_claims_about_the_same_windows_do_not_share_their_doubt_away() -> None:
+    """Two claims as sure as each other are no surer together, and a vague one beside a sure one adds doubt."""
+    sure, vague = (check(CLAIM, weigh(history(n, 0.25)), true=True) for n in (800, 200))
+    assert sure.verified and vague.verified
+    assert lean([sure, sure])[1] == pytest.approx(lean([sure])[1])
+    assert lean([sure])[1] < lean([sure, vague])[1] < lean([vague])[1]
 
 
 def test_a_short_history_is_thin_whatever_it_says() -> None:
