@@ -6,7 +6,6 @@ against a new mid in microseconds and without the model.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from agent.app import Plan, World, open_engine
 from agent.bus import LocalBus
 from agent.config import load
 from agent.doctor import examine
-from agent.llm.engine import Engine, Prompt, Question, Sampling
+from agent.llm.engine import Engine, Prompt, Question, Sampling, Usage
 from agent.llm.openai.engine import OpenAIEngine
 from agent.llm.openai.opening import Remote, opened
 from agent.llm.scripted import ScriptedEngine
@@ -32,7 +32,7 @@ from tests.engines import STATIC, loaded, questions
 from tests.fakes import replay
 from tests.integration.test_trading import planted, up
 from tests.model_server import Fault, ModelServer
-from tests.servers import llama_server, served
+from tests.servers import llama_server, served, until
 from tests.tiny_model import write_model
 
 FLAVOURS = ("mlc", "llamacpp", "vllm", "plain")
@@ -72,12 +72,14 @@ def test_a_server_that_fails_or_lies_is_never_believed(fault: Fault, flavour: st
     async def scenario(server: ModelServer, engine: OpenAIEngine) -> None:
         before = (await engine.classify(questions(2))).probabilities
         server.fault = fault
-        used = engine.usage
+        used, foreseen = engine.usage, engine.tokens_needed([q.prompt for q in questions(2)])
         with pytest.raises(EngineUnavailable) as raised:
             await engine.classify(questions(2))
         said = raised.value.sentence()
         assert said.endswith(".") and "\n" not in said and not isinstance(raised.value, EngineTimeout)
-        assert engine.usage == used, "what was not answered is not charged"
+        assert used + Usage(*raised.value.spent) == replace(engine.usage, milliseconds=used.milliseconds)
+        begun = fault not in (Fault.ENCODED_400, Fault.REDIRECT)
+        assert engine.usage.charged - used.charged == (foreseen if begun else 0), "it may have worked all the same"
         server.fault = Fault.NONE
         assert (await engine.classify(questions(2))).probabilities == before
 
@@ -197,11 +199,12 @@ def test_a_hanging_server_is_left_at_the_deadline(fault: Fault, flavour: str, fo
         await engine.classify(questions(1))
         server.fault = fault
         began = monotonic()
-        with pytest.raises(EngineTimeout):
+        with pytest.raises(EngineTimeout) as stopped:
             await engine.classify(questions(3), deadline=0.2)
         with pytest.raises(EngineUnavailable):
             await engine.generate(STATIC, max_tokens=3, deadline=0.2)
         assert monotonic() - began < 3.0, "the deadline is kept, with room for a busy machine"
+        assert stopped.value.spent[2] == 3 and stopped.value.spent[0] > 0, "what was sent may have been worked through"
 
     play(flavour, folder, scenario)
 
@@ -210,11 +213,14 @@ def test_a_cancelled_call_leaves_the_engine_usable(folder: Path) -> None:
     async def scenario(server: ModelServer, engine: OpenAIEngine) -> None:
         expected = (await engine.classify(questions(2))).probabilities
         server.fault = Fault.HANG
+        sent, used = len(server.asked), engine.usage.charged
+        foreseen = engine.tokens_needed([q.prompt for q in questions(4)])
         task = asyncio.create_task(engine.classify(questions(4)))
-        await asyncio.sleep(0.1)
+        await until(lambda: len(server.asked) >= sent + 4)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert engine.usage.charged - used == foreseen
         server.fault = Fault.NONE
         assert (await engine.classify(questions(2))).probabilities == expected
 
@@ -297,7 +303,8 @@ class Made:
     fills: int
     intents: list[Record]
     differences: list[str]
-    charged: int
+    used: int
+    booked: list[int]
 
 
 def leaning(text: str, labels: tuple[str, ...]) -> Sequence[float]:
@@ -309,6 +316,7 @@ async def traded(engine: Engine, bus: LocalBus, windows: int) -> Made:
     """The planted world as far as `windows`; its effect is found and traded after the fiftieth."""
     config = load(None, {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"})
     await engine.prime(prompts.static())
+    primed = engine.usage.charged
     async with open_store("sqlite://") as store:
         feed = replay(*planted().recordings[:windows])
         run, *_ = await World(Plan(config, "planted"), feed, store, bus).agent(engine)
@@ -320,7 +328,8 @@ async def traded(engine: Engine, bus: LocalBus, windows: int) -> Made:
             len(await store.fills(run.id)),
             [record for record in records if record.kind is RecordKind.INTENT],
             [line for one in replayed for line in one.differences],
-            engine.usage.charged,
+            engine.usage.charged - primed,
+            [sum(r.prompt + r.generated for r in rows) for rows in (await store.ledger(run.id)).values()],
         )
 
 
@@ -337,7 +346,7 @@ def test_the_same_rule_behind_a_server_trades_as_it_does_in_the_process(folder: 
     local, remote = asyncio.run(scope())
     assert remote.fills == local.fills > 3
     assert reasons(remote) == reasons(local)
-    assert remote.differences == [] and remote.charged > 0
+    assert remote.differences == [] and sum(remote.booked) == remote.used > 0
 
 
 @pytest.mark.parametrize("faults", [LYING, FAILING], ids=["lying", "failing"])
@@ -364,6 +373,7 @@ def test_the_agent_goes_on_under_every_fault_and_trades_on_none(faults: Sequence
     assert actions == ["abstain", "take"] * len(faults), "nothing is traded on a fault, and it recovers from each"
     assert len(made.intents) == sum(decision["action"] == "take" for decision in made.decisions)
     assert made.differences == [], "the failures are recorded, so they replay"
+    assert sum(made.booked) == made.used and max(made.booked) <= 1600, "failed calls are booked, within the budget"
 
 
 def test_a_search_whose_time_ran_out_on_a_hanging_server_is_recorded_and_replays(folder: Path) -> None:
@@ -383,6 +393,7 @@ def test_a_search_whose_time_ran_out_on_a_hanging_server_is_recorded_and_replays
     made = asyncio.run(scope())
     assert len(made.decisions) == 54 and made.fills == 0 and made.intents == [] and made.differences == []
     assert "thin_history" not in reasons(made)[-2:], "the last ones were searched"
+    assert sum(made.booked) == made.used > 0
 
 
 def test_the_configuration_opens_a_server_and_the_doctor_says_how_it_is(

@@ -89,14 +89,18 @@ class Played:
     replayed: list[Replayed]
 
 
-def play(database: Path, feed: ReplayFeed, engine: Engine | None = None, **overrides: object) -> Played:
+def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
+    return play_with(ScriptedEngine(up), database, feed, **overrides)
+
+
+def play_with(engine: Engine, database: Path, feed: ReplayFeed, **overrides: object) -> Played:
     keys = {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5", **overrides}
     config = load(None, {k.replace("__", "."): v for k, v in keys.items()})
 
     async def scope() -> Played:
         async with open_store(f"sqlite:///{database}") as store:
             world = World(Plan(config, "planted"), feed, store, LocalBus())
-            run, ticks, log, halted = await world.agent(engine or ScriptedEngine(up))
+            run, ticks, log, halted = await world.agent(engine)
             records = await store.records(run.id)
             return Played(
                 run,
@@ -379,7 +383,7 @@ def test_an_order_wished_for_on_a_book_that_grew_old_is_not_sent(
             clock.advance_to(clock.now() + timedelta(seconds=16))
 
     monkeypatch.setattr(World, "_clock", lambda self: clock)
-    made = play(tmp_path / "e.db", planted(), engine=Slow(up))
+    made = play_with(Slow(up), tmp_path / "e.db", planted())
     takes = sum(d.body["summary"]["action"] == "take" for d in made.decisions)
     assert made.kinds.count("intent") == len(made.ticks) == takes > 0
     assert all((f.at - START).total_seconds() % SECONDS >= 1 for f in made.fills), "none on the book of the slot"

@@ -87,10 +87,10 @@ def test_leans_that_were_right_are_believed_more_and_wrong_ones_less() -> None:
 def test_a_window_says_once_how_much_of_a_lean_was_right() -> None:
     """However many decisions it had, and whichever of the windows had more of them."""
     made, at = searched(), START + timedelta(days=1)
-    for repeats in (lambda n: 10, lambda n: 10 if n % 4 else 1):
+    for of_a_loss in (10, 1):
         often = Experience(0.1)
         for n in range(60):
-            for _ in range(repeats(n)):
+            for _ in range(10 if n % 4 else of_a_loss):
                 often.decided(f"m{n}", made)
             often.ended(ended(n, "1" if n % 4 else "0", START + n * MINUTE), {})
         assert often.learned(at).weight == lived(60, made).learned(at).weight

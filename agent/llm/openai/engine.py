@@ -30,7 +30,7 @@ from agent.llm.openai.held import Held
 from agent.llm.openai.reading import Completion, Label, completion, label_row
 from agent.llm.openai.schema import answered, check_schema
 from agent.llm.openai.tokens import Ids, Tokens
-from agent.llm.openai.wire import RequestRefused, Wire
+from agent.llm.openai.wire import NeverBegun, RequestRefused, Wire
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
 from storage.canonical import Json
@@ -55,16 +55,21 @@ class Served:
     parallel: int = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
-    """A prompt on its way: its ids, and how many of them the server should not hold yet."""
+    """A prompt on its way: its ids, how many of them the server should not hold yet, and how many tokens it may write.
+    `sent` says whether the server may have begun, and `made` is what came of it."""
 
     ids: Ids
     new: int
+    limit: int = 1
+    sent: bool = False
+    made: Completion | None = None
 
 
 class OpenAIEngine:
-    """See the port. `usage` is the sum over completed calls.
+    """See the port. `usage` counts failed and cancelled calls too: what was sent and not answered counts as what it
+    was foreseen to take, since the server may have worked through it. The error says what that is.
 
     A server's cache cannot be emptied from here, so `forget` empties the account of it: tokens are charged as if the
     server had forgotten them, and what a decision costs does not depend on the one before it. `watcher` names a reason
@@ -126,25 +131,26 @@ class OpenAIEngine:
         new = self._held.prime(ids)
         if not new:
             return self._book(Usage(0, len(ids), 0, 1, (monotonic() - began) * 1000))
+        asked = _Asked(ids, new)
         try:
-            made, _ = await self._complete(_ONE, ids, None, _text)
+            return (await self._charged([asked], self._complete(_ONE, asked, None, _text), began))[1]
         except BaseException:
             self._held.lost()
             raise
-        return self._charge([(_Asked(ids, new), made, 1)], began)
 
     async def warm(self) -> str:
         """Have a server that was started anew evaluate the primed prefixes again; and a few words that it writes
         greedily after a fixed text, by which it is known to be the same model."""
         began = monotonic()
-        asked = [*self._prefixes, await self._ids(_GOLDEN, None)]
-        made = [
-            (await self._complete(_ONE | {"max_tokens": 8 if ids is asked[-1] else 1}, ids, None, _text))[0]
-            for ids in asked
-        ]
+        golden = await self._ids(_GOLDEN, None)
+        asked = [*(_Asked(ids, len(ids)) for ids in self._prefixes), _Asked(golden, len(golden), 8)]
+
+        async def one_by_one() -> str:
+            return [await self._complete(_ONE | {"max_tokens": a.limit}, a, None, _text) for a in asked][-1]
+
+        said, _ = await self._charged(asked, one_by_one(), began)
         self._held.forget()
-        self._charge([(_Asked(ids, len(ids)), one, 1) for ids, one in zip(asked, made, strict=True)], began)
-        return made[-1].text
+        return said
 
     async def forget(self) -> None:
         self._held.forget()
@@ -167,13 +173,13 @@ class OpenAIEngine:
         labels = [await self._labels(question.labels, until) for question in questions]
         asked = self._taken([await self._ids(question.prompt, until) for question in questions])
 
-        def answer(prompt: _Asked, row: Sequence[Label]) -> Awaitable[tuple[Completion, tuple[float, ...]]]:
+        def answer(prompt: _Asked, row: Sequence[Label]) -> Awaitable[tuple[float, ...]]:
             fields = dialect.question([label.token for label in row])
-            return self._complete(fields, prompt.ids, until, lambda made: label_row(dialect, made.logprobs, row))
+            return self._complete(fields, prompt, until, lambda made: label_row(dialect, made.logprobs, row))
 
-        found = await self._together(answer(p, row) for p, row in zip(asked, labels, strict=True))
-        usage = self._charge([(p, made, 1) for p, (made, _) in zip(asked, found, strict=True)], began)
-        return Answers(tuple(row for _, row in found), usage)
+        answers = self._together(answer(p, row) for p, row in zip(asked, labels, strict=True))
+        found, usage = await self._charged(asked, answers, began)
+        return Answers(tuple(found), usage)
 
     async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
         raise EngineUnavailable("A model server cannot score a given text; only labels can be asked for.")
@@ -263,8 +269,8 @@ class OpenAIEngine:
             raise ValueError(f"labels need distinct first tokens: {list(labels)}")
         return found
 
-    def _taken(self, prompts: Sequence[Ids]) -> list[_Asked]:
-        return [_Asked(ids, new) for ids, new in zip(prompts, self._held.taken(prompts), strict=True)]
+    def _taken(self, prompts: Sequence[Ids], limit: int = 1) -> list[_Asked]:
+        return [_Asked(ids, new, limit) for ids, new in zip(prompts, self._held.taken(prompts), strict=True)]
 
     async def _written(
         self,
@@ -282,29 +288,33 @@ class OpenAIEngine:
         limit = int(requests[0]["max_tokens"])
         if len(ids) + limit > self._served.context:
             raise EngineUnavailable(f"{limit} tokens more do not fit the context of {self._served.context}.")
-        asked = self._taken([ids] * len(requests))
-        found = await self._together(self._complete(fields, ids, until, read) for fields in requests)
-        made = [one for one, _ in found]
-        least = [limit if one.ended == "length" else len(self._tokens.known(one.text) or ()) for one in made]
-        return [value for _, value in found], self._charge(list(zip(asked, made, least, strict=True)), began)
+        asked = self._taken([ids] * len(requests), limit)
+        texts = self._together(self._complete(f, a, until, read) for f, a in zip(requests, asked, strict=True))
+        return await self._charged(asked, texts, began)
 
     async def _complete(
-        self, fields: Mapping[str, Any], ids: Ids, until: float | None, read: Callable[[Completion], T]
-    ) -> tuple[Completion, T]:
+        self, fields: Mapping[str, Any], asked: _Asked, until: float | None, read: Callable[[Completion], T]
+    ) -> T:
         """One request, and what `read` finds in its answer: one that cannot be right counts against the server like
         none at all. What some servers choke on is never sent: user, n, max_completion_tokens."""
-        body = {"model": self._served.model, "prompt": list(ids), **self._served.dialect.sampling, **fields}
+        body = {"model": self._served.model, "prompt": list(asked.ids), **self._served.dialect.sampling, **fields}
         async with self._lanes:
-            answer = await self._blaming(self._wire.post("/v1/completions", body, deadline=_left(until)))
+            left = _left(until)
+            asked.sent = left is None or left > 0
+            try:
+                answer = await self._blaming(self._wire.post("/v1/completions", body, deadline=left))
+            except NeverBegun:
+                asked.sent = False
+                raise
         try:
-            made = completion(answer)
+            asked.made = made = completion(answer)
             found = read(made)
         except EngineUnavailable as error:
             self._blame(str(error))
             raise
         self._suspect = False
         self._breaker.succeeded()
-        return made, found
+        return found
 
     async def _segment(self, text: str, until: float | None) -> Ids:
         if (ids := self._tokens.known(text)) is not None:
@@ -358,17 +368,36 @@ class OpenAIEngine:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _charge(self, done: Sequence[tuple[_Asked, Completion, int]], began: float) -> Usage:
+    async def _charged(self, asked: Sequence[_Asked], job: Awaitable[T], began: float) -> tuple[T, Usage]:
+        """What a job finds, and what its requests took; that is booked whatever becomes of the job."""
+        try:
+            found = await job
+        except EngineUnavailable as error:
+            used = self._charge(asked, began)
+            error.spent = (used.prompt, used.cached, used.generated, used.calls)
+            raise
+        except BaseException:
+            self._charge(asked, began)
+            raise
+        return found, self._charge(asked, began)
+
+    def _charge(self, asked: Sequence[_Asked], began: float) -> Usage:
         """Of each count the larger one: the server's where it says more than was foreseen, ours where it says less."""
         prompt = cached = generated = 0
-        for asked, made, least in done:
-            told = made.reported
-            self._disputed += told.prompt not in (None, len(asked.ids)) or (told.generated or least) < least
-            evaluated = max(asked.new, told.prefilled or 0)
+        for one in (a for a in asked if a.sent):
+            evaluated, written = self._took(one, one.made) if one.made is not None else (one.new, one.limit)
             prompt += evaluated
-            cached += max(0, len(asked.ids) - evaluated)
-            generated += max(least, told.generated or 0)
-        return self._book(Usage(prompt, cached, generated, 1, (monotonic() - began) * 1000))
+            cached += max(0, len(one.ids) - evaluated)
+            generated += written
+        calls = int(any(a.sent for a in asked))
+        return self._book(Usage(prompt, cached, generated, calls, (monotonic() - began) * 1000 * calls))
+
+    def _took(self, asked: _Asked, made: Completion) -> tuple[int, int]:
+        """Tokens evaluated and written for an answer."""
+        told, all_written = made.reported, asked.limit == 1 or made.ended == "length"
+        least = asked.limit if all_written else len(self._tokens.known(made.text) or ())
+        self._disputed += told.prompt not in (None, len(asked.ids)) or (told.generated or least) < least
+        return max(asked.new, told.prefilled or 0), max(least, told.generated or 0)
 
     def _book(self, usage: Usage) -> Usage:
         self._usage += usage

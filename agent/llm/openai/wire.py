@@ -22,7 +22,11 @@ _KEEP = 4.0
 """Seconds an idle connection is kept: less than the five after which such servers close theirs."""
 
 
-class RequestRefused(EngineUnavailable):
+class NeverBegun(EngineUnavailable):
+    """The server did not take the request up: it worked through nothing."""
+
+
+class RequestRefused(NeverBegun):
     """The server is well, and says that what was asked is wrong."""
 
 
@@ -83,7 +87,8 @@ class Wire:
             raise EngineUnavailable(f"The model server did not answer within {limit:g} s.") from None
         except (aiohttp.ClientError, OSError) as error:
             why = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise EngineUnavailable(
+            kind = NeverBegun if isinstance(error, aiohttp.ClientConnectorError) else EngineUnavailable
+            raise kind(
                 f"The model server at {self.where.short} cannot be reached ({why}).",
                 next_step="Start it, or correct edge.remote.url.",
             ) from error
@@ -106,9 +111,9 @@ class Wire:
 def _refuse(status: int, body: bytes) -> NoReturn:
     said = _said(body.decode("utf-8", "replace").strip())
     if 300 <= status < 400:
-        raise EngineUnavailable(f"The model server answers with a redirect ({status}), which is not followed.")
+        raise NeverBegun(f"The model server answers with a redirect ({status}), which is not followed.")
     if status in (401, 403):
-        raise EngineUnavailable(
+        raise NeverBegun(
             f"The model server wants a key ({status}).", next_step="Put it into the file edge.remote.api_key_file."
         )
     kind = RequestRefused if 400 <= status < 500 else EngineUnavailable
