@@ -1,23 +1,21 @@
 """A paper exchange: orders meet recorded or live books, and nothing fills without evidence in them.
 
 Does not know where its books come from, nor whether time is real. A taker meets the book that stands when the order
-arrives, after the venue's and the network's delay. A resting order fills only when the market trades through it: when
-the best opposite price passes its limit. A book that shows that has nobody left at the limit, so the queue that was
-ahead of the order is gone and needs no count. Not modelled: orders of ours meeting each other, the delay of a cancel.
+arrives, after the venue's and the network's delay; `backtest.pit` says how it is matched. Not modelled: the delay of a
+cancel.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from bisect import insort
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from backtest.admission import Applicant, refusal, too_little, worst_fee
+from backtest.admission import Applicant, refusal, worst_fee
 from backtest.ledger import Ledger
-from backtest.matching import Taken, crosses, split, urgency
+from backtest.pit import Execution, Pit, Working
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured
@@ -25,10 +23,8 @@ from market.feed import Feed
 from market.fees import FeeSchedule
 from market.types import (
     Ack,
-    Book,
     Evidence,
     Fill,
-    Level,
     Market,
     Micro,
     Order,
@@ -38,8 +34,6 @@ from market.types import (
     Settlement,
     Side,
     SignedOrder,
-    TimeInForce,
-    notional,
 )
 from storage.canonical import canonical
 from tools.orders import Account
@@ -47,48 +41,16 @@ from tools.orders import Account
 VENUE_DELAY = timedelta(milliseconds=50)
 NETWORK_DELAY = timedelta(milliseconds=100)
 _INSTANT = timedelta(microseconds=1)
-_NO_MATCH = "no orders found to match with FAK order. FAK orders are partially filled or killed if no match is found."
-_NOT_FULL = "order couldn't be fully filled. FOK orders are fully filled or killed."
+_CLOSED = "the market closed"
 
 
 @dataclass(slots=True)
-class _Open:
-    """An order that may still fill. `met` turns true once it has met a sound book; only then does it rest.
-    `fee` are dollars kept back for fees until then."""
-
-    signed: SignedOrder
-    arrives: datetime
-    number: int
-    left: Micro
-    fee: Micro
-    met: bool = False
-    done: bool = False
-
-    @property
-    def order(self) -> Order:
-        return self.signed.order
-
-    @property
-    def turn(self) -> tuple[datetime, int]:
-        return self.arrives, self.number
-
-    @property
-    def promised(self) -> Micro:
-        """Dollars it may still spend."""
-        if self.order.side is Side.SELL:
-            return 0
-        return notional(self.order.price, self.left) + (0 if self.met else self.fee)
-
-
-@dataclass(slots=True)
-class _Pit:
-    """One market's orders: on their way by arrival, and arrived. Books were read up to `seen`."""
+class _Place:
+    """One market and its orders. Books were shown to the pit up to `seen`."""
 
     market: Market
     seen: datetime
-    coming: list[_Open] = field(default_factory=list)
-    resting: list[_Open] = field(default_factory=list)
-    taken: Taken = field(default_factory=Taken)
+    pit: Pit
 
 
 class PaperExchange:
@@ -124,8 +86,8 @@ class PaperExchange:
         self._ledger = Ledger(cash, restored, settled)
         self._acks = {f.order_id: Ack(f.order_id, OrderStatus.MATCHED, "filled before the restart") for f in restored}
         self._last_word = dict(self._acks)
-        self._pits: dict[str, _Pit] = {}
-        self._open: dict[str, _Open] = {}
+        self._places: dict[str, _Place] = {}
+        self._open: dict[str, Working] = {}
         self._fresh: list[Fill] = []
         self._count: dict[str, int] = {}
         self._lock = asyncio.Lock()
@@ -150,8 +112,7 @@ class PaperExchange:
             entry = self._open.get(order_id)
             if entry is None:
                 return False
-            self._end(entry, OrderStatus.CANCELED, "cancelled on request")
-            self._sweep(self._pits[entry.order.market_id])
+            self._places[entry.order.market_id].pit.cancel(entry, "cancelled on request")
             return True
 
     async def fills(self) -> Sequence[Fill]:
@@ -178,9 +139,9 @@ class PaperExchange:
             now = self._clock.now()
             if resolution.payout is None or resolution.known_at > now:
                 return []
-            pit = self._pits.get(resolution.market_id)
-            if pit is not None:
-                self._close(pit)
+            place = self._places.get(resolution.market_id)
+            if place is not None:
+                place.pit.close(_CLOSED)
             return [s for outcome in Outcome for s in self._pay(resolution, outcome, now)]
 
     def _pay(self, resolution: Resolution, outcome: Outcome, now: datetime) -> list[Settlement]:
@@ -222,9 +183,9 @@ class PaperExchange:
         applicant = Applicant(signed.id, order, market, arrives, free, self._unpromised(order), schedule)
         if reason := refusal(applicant):
             return Ack(signed.id, OrderStatus.REJECTED, reason)
-        entry = _Open(signed, arrives, len(self._acks), order.size, worst_fee(order, schedule))
-        pit = self._pits.setdefault(market.id, _Pit(market, now))
-        insort(pit.coming, entry, key=lambda e: e.turn)
+        entry = Working(signed, arrives, len(self._acks), order.size, worst_fee(order, schedule))
+        place = self._places.setdefault(market.id, _Place(market, now, Pit(self)))
+        place.pit.admit(entry)
         self._open[signed.id] = entry
         return Ack(signed.id, OrderStatus.DELAYED, "")
 
@@ -234,118 +195,57 @@ class PaperExchange:
             return
         now = self._clock.now()
         for market_id in sorted({e.order.market_id for e in self._open.values()}):
-            await self._advance_pit(self._pits[market_id], now)
+            await self._advance_in(self._places[market_id], now)
 
-    async def _advance_pit(self, pit: _Pit, now: datetime) -> None:
-        last = min(now, pit.market.closes_at - _INSTANT)
+    async def _advance_in(self, place: _Place, now: datetime) -> None:
+        pit, last = place.pit, min(now, place.market.closes_at - _INSTANT)
         while pit.coming and pit.coming[0].arrives <= last:
             entry = pit.coming[0]
-            await self._walk(pit, entry.arrives)
-            book = await self._feed.book(pit.market.id, entry.arrives)
-            del pit.coming[0]
-            self._arrive(pit, entry, book)
-        await self._walk(pit, last)
-        if now >= pit.market.closes_at:
-            self._close(pit)
+            await self._walk(place, entry.arrives)
+            pit.arrive(entry, await self._feed.book(place.market.id, entry.arrives))
+        await self._walk(place, last)
+        if now >= place.market.closes_at:
+            pit.close(_CLOSED)
 
-    async def _walk(self, pit: _Pit, until: datetime) -> None:
+    async def _walk(self, place: _Place, until: datetime) -> None:
         """Show the pit the books received in (seen, until], if anything in it depends on them."""
-        if until <= pit.seen:
+        if until <= place.seen:
             return
-        if pit.resting or pit.taken.used:
-            async for book in self._feed.changes((pit.market.id,), pit.seen, until):
-                self._on_book(pit, book)
-                pit.seen = book.received_at
-        pit.seen = until
+        if not place.pit.idle:
+            async for book in self._feed.changes((place.market.id,), place.seen, until):
+                place.pit.show(book)
+                place.seen = book.received_at
+        place.seen = until
 
-    def _on_book(self, pit: _Pit, book: Book) -> None:
-        if book.crossed:  # a fault of the recording or the venue, and no evidence of anything
-            return
-        pit.taken.observe(book)
-        for entry in sorted(pit.resting, key=lambda e: (urgency(e.order), e.number)):
-            if entry.met:
-                self._trade_through(pit, entry, book)
-            else:
-                self._meet(pit, entry, book, book.received_at)
-        self._sweep(pit)
-
-    def _arrive(self, pit: _Pit, entry: _Open, book: Book | None) -> None:
-        """Meet the standing book; without a sound one takers are cancelled and the rest wait for the next."""
-        if book is not None and not book.crossed:
-            pit.taken.observe(book)
-            self._meet(pit, entry, book, entry.arrives)
-        elif entry.order.tif is not TimeInForce.GTC:
-            fault = "there was no book" if book is None else "the book was crossed"
-            self._end(entry, OrderStatus.CANCELED, f"{fault} when the order arrived")
-        if not entry.done:
-            pit.resting.append(entry)
-
-    def _meet(self, pit: _Pit, entry: _Open, book: Book, at: datetime) -> None:
-        """The first sound book an order sees: it takes what its limit reaches, then rests, is cancelled or is done."""
-        order = entry.order
-        if crosses(order, book):
-            reason = "invalid post-only order: order crosses book" if order.post_only else too_little(order)
-            if reason:
-                self._end(entry, OrderStatus.REJECTED, reason)
-                return
-        offered = split(pit.taken.offered(order, book), entry.left)
-        if order.tif is TimeInForce.FOK and sum(size for _, size in offered) < order.size:
-            self._end(entry, OrderStatus.CANCELED, _NOT_FULL)
-            return
-        schedule = self._fees(pit.market, at)
-        for level, size in offered:
-            fee = schedule.taker(level.price, size)
-            pit.taken.take(order, level, size)
-            self._fill(entry, Level(level.price, size), fee, at, Evidence.BOOK_CROSS)
-        entry.met = True
-        if entry.left and order.tif is not TimeInForce.GTC:
-            self._end(entry, OrderStatus.CANCELED, "the rest found no match" if offered else _NO_MATCH)
-        elif entry.left:
-            self._last_word[entry.signed.id] = Ack(entry.signed.id, OrderStatus.LIVE)
-
-    def _trade_through(self, pit: _Pit, entry: _Open, book: Book) -> None:
-        """A resting order fills at its own limit, as a maker, by what is displayed at prices past that limit."""
-        order = entry.order
-        past = [level for level in pit.taken.offered(order, book) if level.price != order.price]
-        size = 0
-        for level, part in split(past, entry.left):
-            pit.taken.take(order, level, part)
-            size += part
-        if size:
-            self._fill(entry, Level(order.price, size), 0, book.received_at, Evidence.TRADE_THROUGH)
-
-    def _fill(self, entry: _Open, traded: Level, fee: Micro, at: datetime, evidence: Evidence) -> None:
+    def traded(self, execution: Execution) -> None:
+        """Book it: one of the two orders is ours. What an order takes from the displayed book is a fact; what the
+        market takes from a resting one is taken from it at its own price, without a fee."""
+        entry, maker = (execution.taker, False) if execution.taker is not None else (execution.maker, True)
+        if entry is None:
+            raise ValueError("an execution needs an order")
         order, order_id = entry.order, entry.signed.id
         number = self._count[order_id] = self._count.get(order_id, 0) + 1
+        market = self._places[order.market_id].market
+        fee = 0 if maker else self._fees(market, execution.at).taker(execution.price, execution.size)
         fill = Fill(
             id=f"{order_id}-{number}",
             order_id=order_id,
             market_id=order.market_id,
             outcome=order.outcome,
             side=order.side,
-            price=traded.price,
-            size=traded.size,
+            price=execution.price,
+            size=execution.size,
             fee=fee,
-            at=at,
-            evidence=evidence,
-            maker=evidence is Evidence.TRADE_THROUGH,
+            at=execution.at,
+            evidence=Evidence.TRADE_THROUGH if maker else Evidence.BOOK_CROSS,
+            maker=maker,
         )
         self._ledger.fill(fill)
         self._fresh.append(fill)
-        entry.left -= traded.size
-        if not entry.left:
-            self._end(entry, OrderStatus.MATCHED, "")
 
-    def _end(self, entry: _Open, status: OrderStatus, reason: str) -> None:
-        entry.done = True
+    def rested(self, entry: Working) -> None:
+        self._last_word[entry.signed.id] = Ack(entry.signed.id, OrderStatus.LIVE)
+
+    def ended(self, entry: Working, status: OrderStatus, reason: str) -> None:
         self._open.pop(entry.signed.id, None)
         self._last_word[entry.signed.id] = Ack(entry.signed.id, status, reason)
-
-    def _sweep(self, pit: _Pit) -> None:
-        pit.coming = [e for e in pit.coming if not e.done]
-        pit.resting = [e for e in pit.resting if not e.done]
-
-    def _close(self, pit: _Pit) -> None:
-        for entry in (*pit.coming, *pit.resting):
-            self._end(entry, OrderStatus.CANCELED, "the market closed")
-        self._sweep(pit)

@@ -1,0 +1,266 @@
+"""One market's orders, and how they meet: the matching engine of paper trading and of the loopback venue.
+
+An order meets the displayed book that stands when it arrives, and the orders that rest before it: the best price first,
+at one price what is displayed first, then whoever came first, always at the price of the one that was there. What is
+left rests. A resting order fills against the displayed book only when the market trades through it: when the best
+opposite price passes its limit. A book that shows that has nobody left at the limit, so the queue that was ahead of the
+order is gone and needs no count. An order that would meet one of its own owner is cancelled before it does; what venues
+do then is not documented.
+
+Pure: knows values only. Where books come from, what time it is and who pays is told to it or asked of its `Floor`.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import NamedTuple, Protocol
+
+from backtest.admission import too_little
+from backtest.matching import Taken, crosses, reaches, split, urgency
+from market.types import (
+    Book,
+    Level,
+    Micro,
+    Order,
+    OrderStatus,
+    Side,
+    SignedOrder,
+    TimeInForce,
+    complement,
+    notional,
+)
+
+NO_MATCH = "no orders found to match with FAK order. FAK orders are partially filled or killed if no match is found."
+NOT_FULL = "order couldn't be fully filled. FOK orders are fully filled or killed."
+CROSSES = "invalid post-only order: order crosses book"
+SELF_MATCH = "the order would have met another one of its owner"
+
+
+@dataclass(slots=True, eq=False)
+class Working:
+    """An order that may still fill. `met` turns true once it has met a sound book; only then does it rest.
+    `fee` are dollars kept back for fees until then."""
+
+    signed: SignedOrder
+    arrives: datetime
+    number: int
+    left: Micro
+    fee: Micro
+    owner: str = ""
+    met: bool = False
+    done: bool = False
+
+    @property
+    def order(self) -> Order:
+        return self.signed.order
+
+    @property
+    def turn(self) -> tuple[datetime, int]:
+        return self.arrives, self.number
+
+    @property
+    def promised(self) -> Micro:
+        """Dollars it may still spend."""
+        if self.order.side is Side.SELL:
+            return 0
+        return notional(self.order.price, self.left) + (0 if self.met else self.fee)
+
+
+class Execution(NamedTuple):
+    """Shares that changed hands: `price` is of `taker`'s token, or of `maker`'s where the market itself took.
+
+    One of the two is None: the other side was the displayed book.
+    """
+
+    taker: Working | None
+    maker: Working | None
+    price: Decimal
+    size: Micro
+    at: datetime
+
+
+class Floor(Protocol):
+    """Who keeps the accounts."""
+
+    def traded(self, execution: Execution) -> None:
+        """Book an execution. What is left of either order is counted already."""
+        ...
+
+    def rested(self, entry: Working) -> None:
+        """An order has met the book and waits in it."""
+        ...
+
+    def ended(self, entry: Working, status: OrderStatus, reason: str) -> None:
+        """An order will not fill any more."""
+        ...
+
+
+class _Offer(NamedTuple):
+    """`level` is priced in the token of the one it is offered to; `maker` is None for the displayed book."""
+
+    level: Level
+    maker: Working | None
+
+
+@dataclass(slots=True)
+class Pit:
+    """Orders on their way by arrival, and arrived ones, of one market."""
+
+    floor: Floor
+    coming: list[Working] = field(default_factory=list)
+    resting: list[Working] = field(default_factory=list)
+    taken: Taken = field(default_factory=Taken)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing here depends on the next book."""
+        return not self.resting and not self.taken.used
+
+    def admit(self, entry: Working) -> None:
+        """Let an order be on its way."""
+        insort(self.coming, entry, key=lambda e: e.turn)
+
+    def arrive(self, entry: Working, book: Book | None) -> None:
+        """Meet the standing book; without a sound one takers are cancelled and the rest wait for the next."""
+        self.coming.remove(entry)
+        if book is not None and not book.crossed:
+            self.taken.observe(book)
+            self._meet(entry, book, entry.arrives)
+        elif entry.order.tif in (TimeInForce.FAK, TimeInForce.FOK):
+            fault = "there was no book" if book is None else "the book was crossed"
+            self.end(entry, OrderStatus.CANCELED, f"{fault} when the order arrived")
+        if not entry.done:
+            self.resting.append(entry)
+        self._sweep()
+
+    def show(self, book: Book) -> None:
+        """The next displayed book. A crossed one is a fault of the recording or the venue, and no evidence."""
+        if book.crossed:
+            return
+        self.taken.observe(book)
+        for entry in sorted(self.resting, key=lambda e: (urgency(e.order), e.number)):
+            if entry.done:
+                continue
+            if entry.met:
+                self._trade_through(entry, book)
+            else:
+                self._meet(entry, book, book.received_at)
+        self._sweep()
+
+    def cancel(self, entry: Working, reason: str) -> None:
+        self.end(entry, OrderStatus.CANCELED, reason)
+        self._sweep()
+
+    def close(self, reason: str) -> None:
+        """Cancel everything."""
+        for entry in (*self.coming, *self.resting):
+            self.end(entry, OrderStatus.CANCELED, reason)
+        self._sweep()
+
+    def end(self, entry: Working, status: OrderStatus, reason: str) -> None:
+        entry.done = True
+        self.floor.ended(entry, status, reason)
+
+    def _sweep(self) -> None:
+        self.coming = [e for e in self.coming if not e.done]
+        self.resting = [e for e in self.resting if not e.done]
+
+    def _meet(self, entry: Working, book: Book, at: datetime) -> None:
+        """The first sound book an order sees: it takes what its limit reaches, then rests, is cancelled or is done."""
+        order = entry.order
+        if self._would_trade(entry, book):
+            reason = CROSSES if order.post_only else too_little(order)
+            if reason:
+                self.end(entry, OrderStatus.REJECTED, reason)
+                return
+        offers = self._offers(entry, book)
+        within = [*self._until_own(entry, offers)]
+        if order.tif is TimeInForce.FOK and sum(o.level.size for o in within) < order.size:
+            self.end(entry, OrderStatus.CANCELED, NOT_FULL)
+            return
+        taken = split([o.level for o in within], entry.left)
+        for (_, size), offer in zip(taken, within, strict=False):
+            self._take(entry, offer, size, at)
+        entry.met = True
+        self._rest(entry, anything=bool(taken), own=len(within) < len(offers))
+
+    def _rest(self, entry: Working, *, anything: bool, own: bool) -> None:
+        """What becomes of an order that has taken what it could."""
+        if not entry.left:
+            return
+        if own:
+            self.end(entry, OrderStatus.CANCELED, SELF_MATCH)
+        elif entry.order.tif in (TimeInForce.FAK, TimeInForce.FOK):
+            self.end(entry, OrderStatus.CANCELED, "the rest found no match" if anything else NO_MATCH)
+        else:
+            self.floor.rested(entry)
+
+    def _would_trade(self, entry: Working, book: Book) -> bool:
+        return crosses(entry.order, book) or any(self._facing(entry))
+
+    def _facing(self, entry: Working) -> Iterator[Working]:
+        """Orders that rest and that the entry's limit reaches."""
+        for other in self.resting:
+            there = other.met and not other.done and faces(entry.order, other.order)
+            if there and reaches(entry.order, own_price(entry.order, other.order)):
+                yield other
+
+    def _offers(self, entry: Working, book: Book) -> list[_Offer]:
+        """What the order's limit reaches, in the order in which it is taken."""
+        order = entry.order
+        displayed = [_Offer(level, None) for level in self.taken.offered(order, book)]
+        rest = [_Offer(Level(own_price(order, m.order), m.left), m) for m in self._facing(entry)]
+        if not rest:
+            return displayed
+        sign = 1 if order.side is Side.BUY else -1
+        return sorted(displayed + rest, key=lambda o: (sign * o.level.price, o.maker.number if o.maker else -1))
+
+    @staticmethod
+    def _until_own(entry: Working, offers: Sequence[_Offer]) -> Iterator[_Offer]:
+        """Offers before the first one of the same owner that the order would reach with what it has left."""
+        left = entry.left
+        for offer in offers:
+            if offer.maker is not None and offer.maker.owner == entry.owner and left > 0:
+                return
+            left -= offer.level.size
+            yield offer
+
+    def _take(self, entry: Working, offer: _Offer, size: Micro, at: datetime) -> None:
+        entry.left -= size
+        if offer.maker is None:
+            self.taken.take(entry.order, offer.level, size)
+        else:
+            offer.maker.left -= size
+        self.floor.traded(Execution(entry, offer.maker, offer.level.price, size, at))
+        for one in (entry, offer.maker):
+            if one is not None and not one.left:
+                self.end(one, OrderStatus.MATCHED, "")
+
+    def _trade_through(self, entry: Working, book: Book) -> None:
+        """A resting order fills at its own limit, as a maker, by what is displayed at prices past that limit."""
+        order = entry.order
+        past = [level for level in self.taken.offered(order, book) if level.price != order.price]
+        size = 0
+        for level, part in split(past, entry.left):
+            self.taken.take(order, level, part)
+            size += part
+        if not size:
+            return
+        entry.left -= size
+        self.floor.traded(Execution(None, entry, order.price, size, book.received_at))
+        if not entry.left:
+            self.end(entry, OrderStatus.MATCHED, "")
+
+
+def faces(one: Order, other: Order) -> bool:
+    """Whether two orders are on opposite sides of the one book that both tokens share."""
+    return (one.side is other.side) is not (one.outcome is other.outcome)
+
+
+def own_price(order: Order, other: Order) -> Decimal:
+    """The price of `other` as a price of the order's own token."""
+    return other.price if order.outcome is other.outcome else complement(other.price)
