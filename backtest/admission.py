@@ -24,15 +24,19 @@ rounding of the estimate itself may each cost a step of ten micro-dollars more."
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """An order on its way. `free` are dollars and `shares` are holdings not promised to other orders."""
+    """An order on its way. `balance` is what there is of what it would pay with, dollars or shares; `active` of them
+    are promised to other orders, and `matched` are bound by trades that have not settled. `budget` is what it may
+    spend where that, and not a number of shares, is what it asks for."""
 
     id: str
     order: Order
     market: Market
     arrives: datetime
-    free: Micro
-    shares: Micro
+    balance: Micro
+    active: Micro
     fees: FeeSchedule
+    matched: Micro = 0
+    budget: Micro | None = None
 
 
 def worst_fee(order: Order, fees: FeeSchedule) -> Micro:
@@ -57,7 +61,7 @@ def _tick(a: Applicant) -> str:
 def _size(a: Applicant) -> str:
     size, rests = a.order.size, a.order.tif is TimeInForce.GTC
     least = a.market.min_size if rests else _HUNDREDTH
-    if size_allowed(size, least):
+    if size_allowed(size, least) or a.budget is not None:
         return ""
     if size < least:
         return f"order {a.id} is invalid. Size ({units(size)}) lower than the minimum: {units(least)}"
@@ -65,7 +69,7 @@ def _size(a: Applicant) -> str:
 
 
 def _amount(a: Applicant) -> str:
-    return "" if a.order.tif is TimeInForce.GTC else too_little(a.order)
+    return "" if a.order.tif is TimeInForce.GTC else too_little(a.order, a.budget)
 
 
 def _post_only(a: Applicant) -> str:
@@ -74,23 +78,29 @@ def _post_only(a: Applicant) -> str:
 
 
 def _balance(a: Applicant) -> str:
-    need = a.order.cost + worst_fee(a.order, a.fees) if a.order.side is Side.BUY else a.order.size
-    have = a.free if a.order.side is Side.BUY else a.shares
-    if need <= have:
+    order, need, fee = a.order, a.order.size, 0
+    if order.side is Side.BUY:
+        fee = worst_fee(order, a.fees)
+        need = (order.cost if a.budget is None else a.budget) + fee
+    if need <= a.balance - a.active - a.matched:
         return ""
-    short = "the balance is not enough"
-    return f"not enough balance / allowance: {short} -> balance: {have}, order amount (inc. fees): {need}"
+    parts = [f"balance: {a.balance}"]
+    parts += [f"sum of active orders: {a.active}"] * (a.active > 0)
+    parts += [f"sum of matched orders: {a.matched}"] * (a.matched > 0)
+    parts.append(f"order amount{' (inc. fees)' * (fee > 0)}: {need}")
+    return f"not enough balance / allowance: the balance is not enough -> {', '.join(parts)}"
 
 
 CHECKS: tuple[Callable[[Applicant], str], ...] = (_closed, _tick, _size, _amount, _post_only, _balance)
 """First refusal wins; the venue documents the texts but not their order, so the order is kept in this one place."""
 
 
-def too_little(order: Order) -> str:
+def too_little(order: Order, budget: Micro | None = None) -> str:
     """Why a marketable purchase is too small, or nothing."""
-    if order.side is Side.SELL or order.cost >= LEAST_MARKETABLE:
+    cost = order.cost if budget is None else budget
+    if order.side is Side.SELL or cost >= LEAST_MARKETABLE:
         return ""
-    dollars = units(order.cost).quantize(Decimal("0.01"))
+    dollars = units(cost).quantize(Decimal("0.01"))
     return f"invalid amount for a marketable BUY order (${dollars}), min size: $1"
 
 

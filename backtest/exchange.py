@@ -158,11 +158,11 @@ class PaperExchange:
     def _reserved(self) -> Micro:
         return sum(e.promised for e in self._open.values())
 
-    def _unpromised(self, order: Order) -> Micro:
-        """Shares of the order's token that no open sale has promised."""
+    def _selling(self, order: Order) -> Micro:
+        """Shares of the order's token that open sales have promised."""
         token = order.market_id, order.outcome
         selling = (e for e in self._open.values() if e.order.side is Side.SELL)
-        return self._ledger.held(*token) - sum(e.left for e in selling if (e.order.market_id, e.order.outcome) == token)
+        return sum(e.left for e in selling if (e.order.market_id, e.order.outcome) == token)
 
     async def _market(self, market_id: str) -> Market | None:
         if self._lookup is not None:
@@ -178,9 +178,10 @@ class PaperExchange:
             return Ack(signed.id, OrderStatus.REJECTED, "the market is unknown or not open")
         # Never before it was sent: an order that was long in the making cannot meet the book of back then.
         arrives = max(order.placed_at, now) + self._delay
-        free = self._ledger.cash - self._reserved()
-        schedule = self._fees(market, arrives)
-        applicant = Applicant(signed.id, order, market, arrives, free, self._unpromised(order), schedule)
+        buys, schedule = order.side is Side.BUY, self._fees(market, arrives)
+        balance = self._ledger.cash if buys else self._ledger.held(order.market_id, order.outcome)
+        active = self._reserved() if buys else self._selling(order)
+        applicant = Applicant(signed.id, order, market, arrives, balance, active, schedule)
         if reason := refusal(applicant):
             return Ack(signed.id, OrderStatus.REJECTED, reason)
         entry = Working(signed, arrives, len(self._acks), order.size, worst_fee(order, schedule))

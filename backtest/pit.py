@@ -43,7 +43,8 @@ SELF_MATCH = "the order would have met another one of its owner"
 @dataclass(slots=True, eq=False)
 class Working:
     """An order that may still fill. `met` turns true once it has met a sound book; only then does it rest.
-    `fee` are dollars kept back for fees until then."""
+    `fee` are dollars kept back for fees until then. `budget` are the dollars left to a purchase that asks for as many
+    shares as they buy, whose `left` is what they buy at its limit."""
 
     signed: SignedOrder
     arrives: datetime
@@ -51,6 +52,7 @@ class Working:
     left: Micro
     fee: Micro
     owner: str = ""
+    budget: Micro | None = None
     met: bool = False
     done: bool = False
 
@@ -67,7 +69,16 @@ class Working:
         """Dollars it may still spend."""
         if self.order.side is Side.SELL:
             return 0
-        return notional(self.order.price, self.left) + (0 if self.met else self.fee)
+        cost = notional(self.order.price, self.left) if self.budget is None else self.budget
+        return cost + (0 if self.met else self.fee)
+
+    def pay(self, price: Decimal, size: Micro) -> None:
+        """Count what was traded."""
+        if self.budget is None:
+            self.left -= size
+        else:
+            self.budget -= notional(price, size)
+            self.left = affordable(self.budget, self.order.price)
 
 
 class Execution(NamedTuple):
@@ -172,18 +183,18 @@ class Pit:
     def _meet(self, entry: Working, book: Book, at: datetime) -> None:
         """The first sound book an order sees: it takes what its limit reaches, then rests, is cancelled or is done."""
         order = entry.order
-        if self._would_trade(entry, book):
-            reason = CROSSES if order.post_only else too_little(order)
+        if self.would_trade(entry, book):
+            reason = CROSSES if order.post_only else too_little(order, entry.budget)
             if reason:
                 self.end(entry, OrderStatus.REJECTED, reason)
                 return
         offers = self._offers(entry, book)
         within = [*self._until_own(entry, offers)]
-        if order.tif is TimeInForce.FOK and sum(o.level.size for o in within) < order.size:
+        taken, short = _shares(entry, [o.level for o in within])
+        if order.tif is TimeInForce.FOK and short:
             self.end(entry, OrderStatus.CANCELED, NOT_FULL)
             return
-        taken = split([o.level for o in within], entry.left)
-        for (_, size), offer in zip(taken, within, strict=False):
+        for size, offer in zip(taken, within, strict=False):
             self._take(entry, offer, size, at)
         entry.met = True
         self._rest(entry, anything=bool(taken), own=len(within) < len(offers))
@@ -199,7 +210,7 @@ class Pit:
         else:
             self.floor.rested(entry)
 
-    def _would_trade(self, entry: Working, book: Book) -> bool:
+    def would_trade(self, entry: Working, book: Book) -> bool:
         return crosses(entry.order, book) or any(self._facing(entry))
 
     def _facing(self, entry: Working) -> Iterator[Working]:
@@ -230,11 +241,11 @@ class Pit:
             yield offer
 
     def _take(self, entry: Working, offer: _Offer, size: Micro, at: datetime) -> None:
-        entry.left -= size
+        entry.pay(offer.level.price, size)
         if offer.maker is None:
             self.taken.take(entry.order, offer.level, size)
         else:
-            offer.maker.left -= size
+            offer.maker.pay(offer.maker.order.price, size)
         self.floor.traded(Execution(entry, offer.maker, offer.level.price, size, at))
         for one in (entry, offer.maker):
             if one is not None and not one.left:
@@ -250,10 +261,30 @@ class Pit:
             size += part
         if not size:
             return
-        entry.left -= size
+        entry.pay(order.price, size)
         self.floor.traded(Execution(None, entry, order.price, size, book.received_at))
         if not entry.left:
             self.end(entry, OrderStatus.MATCHED, "")
+
+
+def affordable(budget: Micro, price: Decimal) -> Micro:
+    """Shares that dollars buy at a price. A last micro-dollar buys nothing: it is what rounding leaves."""
+    return 0 if budget <= 1 else int(budget / price)
+
+
+def _shares(entry: Working, levels: Sequence[Level]) -> tuple[list[Micro], bool]:
+    """What the order takes of each level, and whether it wants more than there is."""
+    if entry.budget is None:
+        sizes = [size for _, size in split(levels, entry.left)]
+        return sizes, sum(sizes) < entry.left
+    sizes, budget = [], entry.budget
+    for price, offered in levels:
+        size = min(offered, affordable(budget, price))
+        if size <= 0:
+            break
+        sizes.append(size)
+        budget -= notional(price, size)
+    return sizes, affordable(budget, entry.order.price) > 0
 
 
 def faces(one: Order, other: Order) -> bool:
