@@ -1,0 +1,528 @@
+"""The loopback venue's exchange: many accounts, one engine, trades that settle later or fail.
+
+Orders are matched by `backtest.pit`, exactly as on paper, against the books of a tape and each other. Everything
+happens at its own time in one order, so what comes out depends on what was asked and when, and on nothing else. Knows
+no sockets, signatures or payloads; what happens is told as events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from itertools import count
+
+from backtest.admission import Applicant, refusal, too_little, worst_fee
+from backtest.pit import CROSSES, NO_MATCH, NOT_FULL, Execution, Pit, Working, affordable
+from backtest.venue.purse import CASH, Leg, Purse
+from backtest.venue.tapes import Tape
+from market.clock import EPOCH
+from market.fees import charged
+from market.types import (
+    Book,
+    Level,
+    Market,
+    Micro,
+    Order,
+    OrderStatus,
+    Outcome,
+    Side,
+    SignedOrder,
+    complement,
+    notional,
+)
+
+CLOSED_FOR_ORDERS = "the market is not yet ready to process new orders"
+RESOLVED = "CANCELED_MARKET_RESOLVED"
+EXPIRED = "CANCELED_EXPIRED_ORDER"
+SETTLED_OVER = "already canceled or matched"
+
+
+class TradeStatus(StrEnum):
+    MATCHED = "MATCHED"
+    MINED = "MINED"
+    CONFIRMED = "CONFIRMED"
+    RETRYING = "RETRYING"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long the venue takes. `resolving` runs from a window's close to its resolution, `paying` from there until
+    winnings are paid by themselves, or never where it is None."""
+
+    taker_delay: timedelta = timedelta(0)
+    mining: timedelta = timedelta(seconds=2)
+    confirming: timedelta = timedelta(seconds=4)
+    resolving: timedelta = timedelta(seconds=30)
+    paying: timedelta | None = None
+    heartbeat: timedelta = timedelta(seconds=10)
+    early_expiry: timedelta = timedelta(seconds=60)
+
+
+PACE = Pace()
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An order whose shape and signature were found good. `budget` are the dollars of a purchase that is killed or
+    filled at once, which asks for as many shares as they buy; `expires_at` is of a good-till-date order."""
+
+    id: str
+    owner: str
+    address: str
+    order: Order
+    kind: str
+    expires_at: datetime | None = None
+    budget: Micro | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Placed:
+    """What the venue keeps of an order it took. `matched` are shares; `status` is in the venue's words."""
+
+    submission: Submission
+    working: Working
+    market: Market
+    created_at: datetime
+    status: str = "LIVE"
+    matched: Micro = 0
+    spent: Micro = 0
+    trades: list[str] = field(default_factory=list)
+
+    @property
+    def open(self) -> bool:
+        return not self.working.done
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was to be filled at once and was not at all."""
+        return self.status.removeprefix("CANCELED_") in (NO_MATCH, NOT_FULL)
+
+
+@dataclass(slots=True, eq=False)
+class VenueTrade:
+    """One execution and its settlement. `price` is of `outcome`'s token, which is the taker's; an order is None where
+    the displayed book was the other side. `legs` name the accounts that it moves."""
+
+    id: str
+    market: Market
+    outcome: Outcome
+    side: Side
+    price: Decimal
+    size: Micro
+    fee: Micro
+    taker: Placed | None
+    maker: Placed | None
+    legs: tuple[tuple[Purse, Leg], ...]
+    matched_at: datetime
+    updated_at: datetime
+    status: TradeStatus = TradeStatus.MATCHED
+    transaction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderChanged:
+    """`kind` is PLACEMENT, UPDATE or CANCELLATION."""
+
+    kind: str
+    placed: Placed
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TradeChanged:
+    trade: VenueTrade
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LevelsChanged:
+    """New totals of YES levels as (is a bid, level), and the book they make."""
+
+    market: Market
+    levels: tuple[tuple[bool, Level], ...]
+    book: Book
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MarketListed:
+    market: Market
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MarketResolved:
+    market: Market
+    winner: Outcome
+    at: datetime
+
+
+VenueEvent = OrderChanged | TradeChanged | LevelsChanged | MarketListed | MarketResolved
+
+
+class OrderRefused(Exception):
+    """The venue does not take an order; the message is what it says."""
+
+
+@dataclass(slots=True, eq=False)
+class Hall:
+    """One window on the floor: its tape, its orders, the last displayed book, and the book as it was last told."""
+
+    tape: Tape
+    pit: Pit
+    book: Book | None = None
+    told: dict[tuple[bool, Decimal], Micro] = field(default_factory=dict)
+    next_book: int = 0
+    resolved: bool = False
+    accepting: bool = True
+    last_trade: tuple[Decimal, Side] | None = None
+
+    @property
+    def market(self) -> Market:
+        return self.tape.market
+
+    def standing(self) -> Book | None:
+        """The YES book with our orders in it, less what they took; None before the first."""
+        if self.book is None:
+            return None
+        sides = {True: dict[Decimal, Micro](), False: dict[Decimal, Micro]()}
+        for bids, levels in ((True, self.book.bids), (False, self.book.asks)):
+            for price, size in levels:
+                left = size - self.pit.taken.used.get((not bids, price), 0)
+                if left > 0:
+                    sides[bids][price] = left
+        for entry in self.pit.resting:
+            bids, price = _place_of(entry.order)
+            sides[bids][price] = sides[bids].get(price, 0) + entry.left
+        bids_, asks = (tuple(sorted((Level(p, s) for p, s in sides[b].items()), reverse=b)) for b in (True, False))
+        return Book(self.market.id, self.book.at, self.book.received_at, bids_, asks)
+
+
+def _place_of(order: Order) -> tuple[bool, Decimal]:
+    """Where an order shows in the YES book: whether as a bid, and at what price."""
+    if order.outcome is Outcome.YES:
+        return order.side is Side.BUY, order.price
+    return order.side is Side.SELL, complement(order.price)
+
+
+class Exchange:
+    """Call `advance` with the venue's time before anything else is asked of it. `tell` hears of every event, in order.
+    Orders are owned by API keys (their `owner`), purses by addresses."""
+
+    def __init__(self, tell: Callable[[VenueEvent], None], pace: Pace = PACE) -> None:
+        self._tell, self._pace = tell, pace
+        self.now = EPOCH
+        self._due: list[tuple[datetime, int, Callable[[], None]]] = []
+        self._number = count()
+        self.halls: dict[str, Hall] = {}
+        self.orders: dict[str, Placed] = {}
+        self.trades: dict[str, VenueTrade] = {}
+        self.purses: dict[str, Purse] = {}
+        self.failing = 0
+        """How many of the next trades will fail to settle."""
+        self._deadlines: dict[str, datetime] = {}
+
+    # -- time
+
+    def advance(self, now: datetime) -> None:
+        """Let everything happen that is due by `now`."""
+        while self._due and self._due[0][0] <= now:
+            at, _, happen = heapq.heappop(self._due)
+            self.now = max(self.now, at)
+            happen()
+        self.now = max(self.now, now)
+
+    def next_due(self) -> datetime | None:
+        return self._due[0][0] if self._due else None
+
+    def _at(self, when: datetime, happen: Callable[[], None]) -> None:
+        heapq.heappush(self._due, (when, next(self._number), happen))
+
+    # -- markets
+
+    def open(self, tape: Tape) -> None:
+        """List a window; its books begin to show when their time comes."""
+        hall = Hall(tape, Pit(self))
+        self.halls[tape.market.id] = hall
+        self._tell(MarketListed(tape.market, tape.begins))
+        if tape.books:
+            self._at(tape.books[0].received_at, lambda: self._show(hall))
+        self._at(tape.market.closes_at, lambda: self._close(hall))
+        self._at(tape.market.closes_at + self._pace.resolving, lambda: self._resolve(hall))
+
+    def _show(self, hall: Hall) -> None:
+        if not hall.accepting:
+            return
+        book = hall.tape.books[hall.next_book]
+        hall.next_book += 1
+        if hall.next_book < len(hall.tape.books):
+            self._at(hall.tape.books[hall.next_book].received_at, lambda: self._show(hall))
+        if not book.crossed:
+            hall.book = book
+        hall.pit.show(book)
+        self._say_levels(hall)
+
+    def _close(self, hall: Hall) -> None:
+        hall.accepting = False
+        hall.pit.close(RESOLVED)
+        self._say_levels(hall)
+
+    def _resolve(self, hall: Hall) -> None:
+        hall.resolved, hall.book = True, None
+        winner = Outcome.YES if hall.tape.payout == 1 else Outcome.NO
+        self._say_levels(hall)
+        self._tell(MarketResolved(hall.market, winner, self.now))
+        if self._pace.paying is not None:
+            self._at(self.now + self._pace.paying, lambda: self._pay_all(hall))
+
+    def _pay_all(self, hall: Hall) -> None:
+        for address in sorted(self.purses):
+            self.redeem(address, hall.market.id)
+
+    def redeem(self, address: str, market_id: str) -> Micro:
+        """Turn an account's shares of a resolved market into dollars, and say how many. Nothing where it is not
+        resolved or a trade of it has not settled."""
+        hall, purse = self.halls[market_id], self.purses[address]
+        tokens = [hall.market.token(o) for o in Outcome]
+        if not hall.resolved or any(purse.unsettled(t) for t in tokens):
+            return 0
+        paid = 0
+        for outcome, token in zip(Outcome, tokens, strict=True):
+            size = purse.has(token)
+            worth = hall.tape.payout if outcome is Outcome.YES else complement(hall.tape.payout)
+            purse.put(token, -size)
+            paid += notional(worth, size)
+        purse.put(CASH, paid)
+        return paid
+
+    # -- orders
+
+    def place(self, submission: Submission) -> Placed:
+        """Take an order. Raises OrderRefused in the venue's words; what it did with it is in `status` and `matched`."""
+        hall = self._hall(submission)
+        order, now = submission.order, self.now
+        purse = self.purses[submission.address]
+        fees = charged(hall.market, now)
+        pays_with = CASH if order.side is Side.BUY else hall.market.token(order.outcome)
+        applicant = Applicant(
+            submission.id,
+            order,
+            hall.market,
+            now,
+            purse.chain(pays_with),
+            self._active(submission.address, pays_with),
+            fees,
+            matched=purse.owes(pays_with),
+            budget=submission.budget,
+        )
+        if reason := refusal(applicant):
+            raise OrderRefused(reason)
+        number = next(self._number)
+        left = order.size if submission.budget is None else affordable(submission.budget, order.price)
+        signed = SignedOrder(submission.id, order)
+        working = Working(signed, now, number, left, worst_fee(order, fees), submission.address, submission.budget)
+        takes = hall.book is not None and hall.pit.would_trade(working, hall.book)
+        if takes and (reason := CROSSES if order.post_only else too_little(order, submission.budget)):
+            raise OrderRefused(reason)
+        placed = self.orders[submission.id] = Placed(submission, working, hall.market, now)
+        self._start(hall, placed, self._pace.taker_delay if takes else timedelta(0))
+        if placed.killed:
+            raise OrderRefused(placed.status.removeprefix("CANCELED_"))
+        return placed
+
+    def _hall(self, submission: Submission) -> Hall:
+        hall = self.halls.get(submission.order.market_id)
+        if hall is None or not hall.accepting or hall.book is None:
+            raise OrderRefused(CLOSED_FOR_ORDERS)
+        return hall
+
+    def _start(self, hall: Hall, placed: Placed, delay: timedelta) -> None:
+        """Let the order meet the book, at once or after the delay that takers have."""
+        hall.pit.admit(placed.working)
+        if not delay:
+            self._arrive(hall, placed)
+            return
+        placed.status, placed.working.arrives = "DELAYED", self.now + delay
+        self._at(placed.working.arrives, lambda: self._arrive(hall, placed))
+
+    def _arrive(self, hall: Hall, placed: Placed) -> None:
+        if not placed.open:
+            return
+        self._tell(OrderChanged("PLACEMENT", placed, self.now))
+        placed.status = "LIVE"
+        hall.pit.arrive(placed.working, hall.book)
+        if placed.open and (expires := placed.submission.expires_at) is not None:
+            self._at(expires - self._pace.early_expiry, lambda: self._expire(placed))
+        self._say_levels(hall)
+
+    def _expire(self, placed: Placed) -> None:
+        if placed.open:
+            self.halls[placed.market.id].pit.cancel(placed.working, EXPIRED)
+            self._say_levels(self.halls[placed.market.id])
+
+    def cancel(self, ids: Iterable[str], owner: str) -> tuple[list[str], dict[str, str]]:
+        """Which of the owner's orders were cancelled, and why the others were not."""
+        done, not_done = [], dict[str, str]()
+        for order_id in ids:
+            placed = self.orders.get(order_id)
+            if placed is None or placed.submission.owner != owner:
+                not_done[order_id] = "order not found"
+            elif not placed.open:
+                not_done[order_id] = SETTLED_OVER
+            else:
+                hall = self.halls[placed.market.id]
+                hall.pit.cancel(placed.working, "CANCELED")
+                self._say_levels(hall)
+                done.append(order_id)
+        return done, not_done
+
+    def working(self, owner: str, market_id: str = "", token: str = "") -> Sequence[Placed]:
+        """The owner's open orders, oldest first."""
+        return [
+            p
+            for p in self.orders.values()
+            if p.open
+            and p.submission.owner == owner
+            and market_id in ("", p.market.id)
+            and token in ("", p.market.token(p.submission.order.outcome))
+        ]
+
+    def _active(self, address: str, pays_with: str) -> Micro:
+        """What open orders of an account have promised of one thing."""
+        total = 0
+        for placed in self.orders.values():
+            if not placed.open or placed.submission.address != address:
+                continue
+            order = placed.submission.order
+            if order.side is Side.BUY:
+                total += placed.working.promised if pays_with == CASH else 0
+            elif pays_with == placed.market.token(order.outcome):
+                total += placed.working.left
+        return total
+
+    # -- the dead man's switch
+
+    def heartbeat(self, owner: str) -> None:
+        """From the first one on, an owner who goes silent has all orders cancelled."""
+        deadline = self._deadlines[owner] = self.now + self._pace.heartbeat
+        self._at(deadline, lambda: self._silent(owner))
+
+    def _silent(self, owner: str) -> None:
+        if self._deadlines.get(owner, self.now) <= self.now:
+            self._deadlines.pop(owner, None)
+            self.cancel([p.submission.id for p in self.working(owner)], owner)
+
+    # -- the floor of `backtest.pit`
+
+    def traded(self, execution: Execution) -> None:
+        taker, maker = (self._of(w) for w in (execution.taker, execution.maker))
+        first = taker or maker
+        if first is None:
+            raise ValueError("an execution needs an order")
+        market, order = first.market, first.submission.order
+        outcome, side = order.outcome, order.side
+        fee = charged(market, execution.at).taker(execution.price, execution.size) if taker is not None else 0
+        if taker is None:  # the market took from a resting order: it stood on the other side
+            side = Side.SELL if side is Side.BUY else Side.BUY
+        legs = []
+        if taker is not None:
+            legs.append((self.purses[taker.submission.address], _leg(taker, execution.price, execution.size, fee)))
+        if maker is not None:
+            price = maker.submission.order.price
+            legs.append((self.purses[maker.submission.address], _leg(maker, price, execution.size, 0)))
+        trade_id = _trade_id(market.id, len(self.trades))
+        trade = VenueTrade(
+            trade_id, market, outcome, side, execution.price, execution.size, fee, taker, maker,
+            tuple(legs), execution.at, execution.at,
+        )  # fmt: skip
+        self.trades[trade_id] = trade
+        self.halls[market.id].last_trade = execution.price, side
+        for purse, leg in legs:
+            purse.begin(leg)
+        for placed, price in ((taker, execution.price), (maker, maker.submission.order.price if maker else _ONE)):
+            if placed is not None:
+                self._count(placed, trade_id, price, execution.size)
+        self._tell(TradeChanged(trade, self.now))
+        self._at(self.now + self._pace.mining, lambda: self._mine(trade))
+
+    def _count(self, placed: Placed, trade_id: str, price: Decimal, size: Micro) -> None:
+        placed.matched += size
+        placed.spent += notional(price, size)
+        placed.trades.append(trade_id)
+        self._tell(OrderChanged("UPDATE", placed, self.now))
+
+    def _mine(self, trade: VenueTrade) -> None:
+        if self.failing:
+            self.failing -= 1
+            self._turn(trade, TradeStatus.RETRYING)
+            self._at(self.now + self._pace.confirming, lambda: self._fail(trade))
+            return
+        trade.transaction = "0x" + hashlib.sha256(trade.id.encode()).hexdigest()
+        for purse, leg in trade.legs:
+            purse.settle(leg)
+        self._turn(trade, TradeStatus.MINED)
+        self._at(self.now + self._pace.confirming, lambda: self._turn(trade, TradeStatus.CONFIRMED))
+
+    def _fail(self, trade: VenueTrade) -> None:
+        for purse, leg in trade.legs:
+            purse.undo(leg)
+        self._turn(trade, TradeStatus.FAILED)
+
+    def _turn(self, trade: VenueTrade, status: TradeStatus) -> None:
+        trade.status, trade.updated_at = status, self.now
+        self._tell(TradeChanged(trade, self.now))
+
+    def rested(self, entry: Working) -> None:
+        """Nothing more to say than what `place` answers."""
+
+    def ended(self, entry: Working, status: OrderStatus, reason: str) -> None:
+        placed = self.orders[entry.signed.id]
+        if status is OrderStatus.MATCHED:
+            placed.status = "MATCHED"
+            return
+        placed.status = reason if reason.startswith("CANCELED") else f"CANCELED_{reason}"
+        self._tell(OrderChanged("CANCELLATION", placed, self.now))
+
+    def _of(self, working: Working | None) -> Placed | None:
+        return None if working is None else self.orders[working.signed.id]
+
+    # -- what the book says
+
+    def _say_levels(self, hall: Hall) -> None:
+        """Tell which levels of the standing book are not as they were last told."""
+        book = hall.standing()
+        levels = (
+            {} if book is None else {(b, p): s for b, side in ((True, book.bids), (False, book.asks)) for p, s in side}
+        )
+        changed = [
+            (key, levels.get(key, 0))
+            for key in sorted(levels.keys() | hall.told.keys())
+            if levels.get(key) != hall.told.get(key)
+        ]
+        hall.told = levels
+        if changed:
+            shown = book or Book(hall.market.id, self.now, self.now, (), ())
+            self._tell(LevelsChanged(hall.market, tuple((b, Level(p, s)) for (b, p), s in changed), shown, self.now))
+
+
+_ONE = Decimal(1)
+
+
+def _leg(placed: Placed, price: Decimal, size: Micro, fee: Micro) -> Leg:
+    """What one side of an execution gives and takes; a fee is paid on top, or out of the proceeds."""
+    token, cash = placed.market.token(placed.submission.order.outcome), notional(price, size)
+    if placed.submission.order.side is Side.BUY:
+        return Leg((CASH, cash + fee), (token, size))
+    return Leg((token, size), (CASH, cash - fee))
+
+
+def _trade_id(market_id: str, number: int) -> str:
+    """In the form of a UUID, the same for the same course of events."""
+    seen = hashlib.sha256(f"{market_id}|{number}".encode()).hexdigest()
+    return f"{seen[:8]}-{seen[8:12]}-{seen[12:16]}-{seen[16:20]}-{seen[20:32]}"

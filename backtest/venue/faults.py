@@ -1,0 +1,83 @@
+"""What can be made to go wrong at the loopback venue, on command: every fault the real one has shown, and a few that
+networks have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from market.errors import Misconfigured
+
+
+class Fault(StrEnum):
+    """Those of `MODES` last for a time, the others for a number of occasions."""
+
+    RESTARTING = "restarting"
+    DISABLED = "disabled"
+    CANCEL_ONLY = "cancel_only"
+    POST_ONLY = "post_only"
+    STALE_GAMMA = "stale_gamma"
+    QUIRKS = "quirks"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    SLOW = "slow"
+    LOST_REQUEST = "lost_request"
+    LOST_ANSWER = "lost_answer"
+    VERSION_MISMATCH = "version_mismatch"
+    SETTLEMENT_FAILS = "settlement_fails"
+    TICK_CHANGE = "tick_change"
+    DISCONNECT = "disconnect"
+    MISSED_FRAME = "missed_frame"
+    REPEATED_FRAME = "repeated_frame"
+    SWAPPED_FRAMES = "swapped_frames"
+
+
+MODES = frozenset(
+    {Fault.RESTARTING, Fault.DISABLED, Fault.CANCEL_ONLY, Fault.POST_ONLY, Fault.STALE_GAMMA, Fault.QUIRKS}
+)
+
+
+@dataclass(slots=True)
+class Faults:
+    """Which faults are on. `seen` counts the times each has happened."""
+
+    until: dict[Fault, datetime] = field(default_factory=dict)
+    left: dict[Fault, int] = field(default_factory=dict)
+    seen: dict[Fault, int] = field(default_factory=dict)
+
+    def order(self, name: str, now: datetime, *, count: int = 1, seconds: float = 5.0) -> Fault:
+        """Have a fault happen `count` times, or a mode for `seconds` of the venue's time. Raises Misconfigured."""
+        if name not in list(Fault):
+            raise Misconfigured(
+                f"{name!r} is not a fault of the venue.", next_step=f"Choose one of: {', '.join(Fault)}."
+            )
+        fault = Fault(name)
+        if fault in MODES:
+            self.until[fault] = now + timedelta(seconds=seconds)
+        else:
+            self.left[fault] = self.left.get(fault, 0) + count
+        return fault
+
+    def lasts(self, mode: Fault, now: datetime) -> float:
+        """Seconds of the venue's time that a mode has left; counted as seen where it has any."""
+        left = (self.until[mode] - now).total_seconds() if mode in self.until else 0.0
+        if left > 0:
+            self._count(mode)
+        return max(left, 0.0)
+
+    def happens(self, fault: Fault) -> bool:
+        """Whether it happens now, which uses one occasion up."""
+        if not self.left.get(fault):
+            return False
+        self.left[fault] -= 1
+        self._count(fault)
+        return True
+
+    def clear(self) -> None:
+        """Nothing goes wrong from here on."""
+        self.until.clear()
+        self.left.clear()
+
+    def _count(self, fault: Fault) -> None:
+        self.seen[fault] = self.seen.get(fault, 0) + 1

@@ -1,0 +1,342 @@
+"""What anyone may ask of the loopback venue: discovery, books, prices, history. Handlers only; see `payloads`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import web
+
+from backtest.venue import payloads
+from backtest.venue.answers import Refusal, payload_of, query, refused, said
+from backtest.venue.faults import Fault
+from backtest.venue.state import VenueState, Window
+from market.clock import EPOCH, to_ms
+from market.types import Book, Market, Outcome, Side
+
+_NO_BOOK = "No orderbook exists for the requested token id"
+_STALE = timedelta(seconds=300)
+"""How old the answers of discovery may be: the venue's are cached that long."""
+_MOST_BOOKS = 500
+_PAGE = 100
+_ENDS = {"MA==": 0, "": 0}
+_LAST = "LTE="
+
+
+class MarketData:
+    """Handlers over the state of a venue."""
+
+    def __init__(self, state: VenueState) -> None:
+        self._state = state
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/ok", self.ok),
+            web.get("/time", self.time),
+            web.get("/version", self.version),
+            web.get("/tick-size", self.tick_size),
+            web.get("/neg-risk", self.neg_risk),
+            web.get("/fee-rate", self.fee_rate),
+            web.get("/book", self.book),
+            web.post("/books", self.books),
+            web.get("/price", self.price),
+            web.get("/midpoint", self.midpoint),
+            web.get("/spread", self.spread),
+            web.get("/last-trade-price", self.last_trade_price),
+            web.get("/markets-by-token/{token}", self.by_token),
+            web.get("/clob-markets/{condition}", self.clob_market),
+            web.get("/prices-history", self.prices_history),
+            web.get("/markets/keyset", self.markets_page),
+            web.get("/events/keyset", self.events_page),
+            web.get("/markets/slug/{slug}", self.market_by_slug),
+            web.get("/events/slug/{slug}", self.event_by_slug),
+            web.get("/markets/{number:[0-9]+}", self.market_by_number),
+            web.get("/events/{number:[0-9]+}", self.event_by_number),
+            web.get("/v2/prices-history", self.data_history),
+            web.get("/v2/resolutions", self.resolutions),
+            web.get("/v2/positions", self.positions),
+            web.get("/v2/trades", self.trades),
+            web.get("/api/geoblock", self.geoblock),
+        ]
+
+    # -- the exchange
+
+    async def ok(self, request: web.Request) -> web.Response:
+        return said("OK")
+
+    async def time(self, request: web.Request) -> web.Response:
+        return said(payloads.seconds(self._state.now()))
+
+    async def version(self, request: web.Request) -> web.Response:
+        return said({"version": 2})
+
+    async def tick_size(self, request: web.Request) -> web.Response:
+        return said({"minimum_tick_size": float(self._token(request)[0].tick)})
+
+    async def neg_risk(self, request: web.Request) -> web.Response:
+        self._token(request)
+        return said({"neg_risk": False})
+
+    async def fee_rate(self, request: web.Request) -> web.Response:
+        self._token(request)
+        return said({"base_fee": 1000})
+
+    async def book(self, request: web.Request) -> web.Response:
+        return said(self._book(*self._token(request)))
+
+    async def books(self, request: web.Request) -> web.Response:
+        asked = await payload_of(request)
+        if not isinstance(asked, list) or len(asked) > _MOST_BOOKS:
+            raise refused("Payload exceeds the limit")
+        tokens = [str(one.get("token_id", "")) for one in asked if isinstance(one, dict)]
+        found = [self._state.tokens[t] for t in tokens if t in self._state.tokens]
+        return said([self._book(m, o) for m, o in found if self._standing(m, o) is not None])
+
+    async def price(self, request: web.Request) -> web.Response:
+        book = self._must_stand(*self._token(request))
+        best = book.best_bid if query(request, "side").upper() == "BUY" else book.best_ask
+        return said({"price": payloads.price(best or Decimal(0))})
+
+    async def midpoint(self, request: web.Request) -> web.Response:
+        return said({"mid": payloads.price(self._must_stand(*self._token(request)).mid or Decimal(0))})
+
+    async def spread(self, request: web.Request) -> web.Response:
+        return said({"spread": payloads.price(self._must_stand(*self._token(request)).spread or Decimal(0))})
+
+    async def last_trade_price(self, request: web.Request) -> web.Response:
+        market, outcome = self._token(request)
+        last = self._state.hall(market).last_trade
+        if last is None:
+            return said({"price": "0.5", "side": ""})
+        yes = outcome is Outcome.YES
+        side = last[1] if yes else (Side.SELL if last[1] is Side.BUY else Side.BUY)
+        return said({"price": payloads.price(last[0] if yes else 1 - last[0]), "side": side.upper()})
+
+    async def by_token(self, request: web.Request) -> web.Response:
+        found = self._state.tokens.get(request.match_info["token"])
+        if found is None:
+            raise refused("market not found", 404)
+        market = found[0]
+        return said(
+            {
+                "condition_id": market.id,
+                "primary_token_id": market.yes_token,
+                "secondary_token_id": market.no_token,
+            }
+        )
+
+    async def clob_market(self, request: web.Request) -> web.Response:
+        window = self._state.windows.get(request.match_info["condition"])
+        if window is None:
+            raise refused("market not found", 404)
+        now = self._state.now()
+        return said(payloads.clob_market(window.market, now < window.market.closes_at))
+
+    async def prices_history(self, request: web.Request) -> web.Response:
+        market, outcome = self._token(request, "market")
+        since, until = _span(request, "startTs", "endTs", self._state.now())
+        step = timedelta(minutes=max(1, int(query(request, "fidelity") or 1)))
+        rows = self._history(market, outcome, since, until, step)
+        return said({"history": [{"t": payloads.seconds(at), "p": p} for at, p in rows]})
+
+    # -- discovery
+
+    async def markets_page(self, request: web.Request) -> web.Response:
+        return said(self._page(request, "markets", [self._gamma(w) for w in self._seen(request)]))
+
+    async def events_page(self, request: web.Request) -> web.Response:
+        return said(self._page(request, "events", [self._gamma_event(w) for w in self._seen(request)]))
+
+    async def market_by_slug(self, request: web.Request) -> web.Response:
+        return said(self._gamma(self._listed(self._state.slugs.get(request.match_info["slug"]))))
+
+    async def event_by_slug(self, request: web.Request) -> web.Response:
+        return said(self._gamma_event(self._listed(self._state.slugs.get(request.match_info["slug"]))))
+
+    async def market_by_number(self, request: web.Request) -> web.Response:
+        return said(self._gamma(self._listed(self._by_number(request))))
+
+    async def event_by_number(self, request: web.Request) -> web.Response:
+        return said(self._gamma_event(self._listed(self._by_number(request))))
+
+    def _by_number(self, request: web.Request) -> Window | None:
+        number = int(request.match_info["number"])
+        return next((w for w in self._state.windows.values() if w.number == number), None)
+
+    def _listed(self, window: Window | None) -> Window:
+        if window is None or window.tape.begins > self._gamma_time():
+            raise refused("not found", 404)
+        return window
+
+    def _gamma_time(self) -> datetime:
+        """What time it is to discovery: it may be late."""
+        now = self._state.now()
+        return now - _STALE if self._state.faults.lasts(Fault.STALE_GAMMA, now) else now
+
+    def _seen(self, request: web.Request) -> list[Window]:
+        """Windows that match the filters of a request, in order of listing; closed ones only where asked for."""
+        if "offset" in request.query:
+            raise refused("offset is not supported", 422)
+        now = self._gamma_time()
+        closed = query(request, "closed") == "true"
+        slugs, tokens, conditions = (
+            {v for name in names for v in request.query.getall(name, [])}
+            for names in (("slug",), ("clob_token_ids",), ("condition_ids",))
+        )
+        return [
+            w
+            for w in self._state.windows.values()
+            if w.tape.begins <= now
+            and self._state.hall(w.market).resolved is closed
+            and (not slugs or w.market.slug in slugs)
+            and (not conditions or w.market.id in conditions)
+            and (not tokens or {w.market.yes_token, w.market.no_token} & tokens)
+        ]
+
+    def _page(self, request: web.Request, name: str, rows: Sequence[Any]) -> payloads.Payload:
+        limit = min(int(query(request, "limit") or _PAGE), _PAGE)
+        start = int(query(request, "after_cursor") or 0)
+        following = start + limit
+        page: payloads.Payload = {name: list(rows[start:following])}
+        if following < len(rows):
+            page["next_cursor"] = str(following)
+        return page
+
+    def _gamma(self, window: Window) -> payloads.Payload:
+        hall = self._state.hall(window.market)
+        mid = self._state.mid(window.market)
+        return payloads.gamma_market(window.tape, window.number, self._gamma_time(), mid, hall.resolved)
+
+    def _gamma_event(self, window: Window) -> payloads.Payload:
+        hall = self._state.hall(window.market)
+        mid = self._state.mid(window.market)
+        return payloads.gamma_event(window.tape, window.number, self._gamma_time(), mid, hall.resolved)
+
+    # -- the data service
+
+    async def data_history(self, request: web.Request) -> web.Response:
+        market, outcome = self._token(request)
+        since, until = _span(request, "start", "end", self._state.now())
+        step = timedelta(seconds=max(60, int(query(request, "bucket_seconds") or 60)))
+        rows = self._history(market, outcome, since, until, step)
+        points = [{"timestamp": payloads.seconds(at), "price": p, "resolution_seconds": 60} for at, p in rows]
+        return _envelope(points)
+
+    async def resolutions(self, request: web.Request) -> web.Response:
+        self._state.now()
+        wanted = set(request.query.getall("condition_id", []))
+        rows = []
+        for window in self._state.windows.values():
+            hall = self._state.hall(window.market)
+            if hall.resolved and (not wanted or window.market.id in wanted):
+                up = int(hall.tape.payout)
+                rows.append(
+                    {
+                        "question_id": window.market.id,
+                        "condition_id": window.market.id,
+                        "status": "resolved",
+                        "payouts": [up, 1 - up],
+                        "price": float(up),
+                        "resolved_at": payloads.iso(window.market.closes_at),
+                    }
+                )
+        return _envelope(rows)
+
+    async def positions(self, request: web.Request) -> web.Response:
+        self._state.now()
+        owner, rows = query(request, "user"), []
+        purse = self._state.exchange.purses.get(owner.lower())
+        for window in self._state.windows.values() if purse else ():
+            hall = self._state.hall(window.market)
+            for outcome in Outcome:
+                size = purse.chain(window.market.token(outcome)) if purse else 0
+                worth = (
+                    (hall.tape.payout if outcome is Outcome.YES else 1 - hall.tape.payout) if hall.resolved else None
+                )
+                if size:
+                    rows.append(payloads.position(window.market, outcome, size, worth, owner))
+        return _envelope(rows)
+
+    async def trades(self, request: web.Request) -> web.Response:
+        self._state.now()
+        owner, condition = query(request, "user").lower(), query(request, "condition_id")
+        rows = [
+            {
+                "proxy_wallet": placed.submission.address,
+                "token_id": trade.market.token(placed.submission.order.outcome),
+                "condition_id": trade.market.id,
+                "side": placed.submission.order.side.upper(),
+                "size": payloads.amount(trade.size),
+                "price": payloads.price(trade.price if placed is trade.taker else placed.submission.order.price),
+                "timestamp": payloads.seconds(trade.matched_at),
+                "transaction_hash": trade.transaction,
+                "title": trade.market.question,
+                "slug": trade.market.slug,
+                "event_slug": trade.market.slug,
+                "outcome": trade.market.label(placed.submission.order.outcome),
+                "outcome_index": 0 if placed.submission.order.outcome is Outcome.YES else 1,
+            }
+            for trade in self._state.exchange.trades.values()
+            for placed in (trade.taker, trade.maker)
+            if placed is not None
+            and owner in ("", placed.submission.address.lower())
+            and condition in ("", trade.market.id)
+        ]
+        return _envelope(rows)
+
+    async def geoblock(self, request: web.Request) -> web.Response:
+        return said({"blocked": False, "ip": "127.0.0.1", "country": "", "region": ""})
+
+    # -- shared
+
+    def _token(self, request: web.Request, name: str = "token_id") -> tuple[Market, Outcome]:
+        self._state.now()
+        token = query(request, name)
+        if not token.isdigit():
+            raise refused("Invalid token id")
+        if token not in self._state.tokens:
+            raise refused(_NO_BOOK, 404)
+        return self._state.tokens[token]
+
+    def _standing(self, market: Market, outcome: Outcome) -> Book | None:
+        book = self._state.hall(market).standing()
+        return None if book is None else book.of(outcome)
+
+    def _must_stand(self, market: Market, outcome: Outcome) -> Book:
+        book = self._standing(market, outcome)
+        if book is None:
+            raise refused(_NO_BOOK, 404)
+        return book
+
+    def _book(self, market: Market, outcome: Outcome) -> payloads.Payload:
+        book = self._must_stand(market, outcome)
+        return payloads.book_answer(market, book, self._state.now(), self._state.hall(market).last_trade)
+
+    def _history(
+        self, market: Market, outcome: Outcome, since: datetime, until: datetime, step: timedelta
+    ) -> list[tuple[datetime, float]]:
+        """Mids of a token at whole steps, as far as books have been shown."""
+        tape = self._state.windows[market.id].tape
+        rows: dict[datetime, float] = {}
+        for book in tape.books:
+            if since <= book.received_at <= min(until, self._state.exchange.now) and book.mid is not None:
+                at = EPOCH + (book.received_at - EPOCH) // step * step
+                rows[at] = float(book.of(outcome).mid or 0)
+        return sorted(rows.items())
+
+
+def _span(request: web.Request, first: str, last: str, now: datetime) -> tuple[datetime, datetime]:
+    """The time a request asks about; all of it where it does not say."""
+    try:
+        since = EPOCH + timedelta(seconds=int(query(request, first) or 0))
+        until = EPOCH + timedelta(seconds=int(query(request, last) or to_ms(now) // 1000))
+    except (ValueError, OverflowError):
+        raise Refusal(400, {"error": "invalid filters"}) from None
+    return since, until
+
+
+def _envelope(rows: Sequence[Any]) -> web.Response:
+    """The data service's form, on one page."""
+    return said({"data": list(rows), "pagination": {"has_more": False, "next_cursor": None}})

@@ -1,0 +1,377 @@
+"""What the loopback venue says, in the venue's own words: values to JSON payloads, key by key as the protocol has them
+(docs.polymarket.com and the official client's models, autumn 2026). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from backtest.venue.exchange import Placed, VenueTrade
+from backtest.venue.tapes import Tape
+from market.clock import to_ms
+from market.types import Book, Level, Market, Micro, Outcome, Side, complement, units
+
+Payload = dict[str, Any]
+HOUSE = "0x" + "00" * 20
+"""Who is named as the other side where the displayed book was."""
+
+
+def amount(size: Micro) -> str:
+    """Shares or dollars as a decimal string without needless zeros."""
+    return f"{units(size):f}".rstrip("0").rstrip(".") if size else "0"
+
+
+def price(value: Decimal) -> str:
+    return f"{value:f}"
+
+
+def seconds(at: datetime) -> int:
+    return to_ms(at) // 1000
+
+
+def iso(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+# -- books
+
+
+def levels(side: Iterable[Level]) -> list[Payload]:
+    """Best last, as the venue lists them."""
+    return [{"price": price(p), "size": amount(s)} for p, s in reversed(tuple(side))]
+
+
+def book_hash(book: Book) -> str:
+    """Opaque to clients: names the levels."""
+    said = "|".join(f"{p}:{s}" for side in (book.bids, book.asks) for p, s in side)
+    return hashlib.sha256(f"{book.market_id}|{book.outcome}|{said}".encode()).hexdigest()[:40]
+
+
+def book(market: Market, own: Book, at: datetime) -> Payload:
+    """A token's book as GET /book and the `book` event have it; `own` is of that token."""
+    return {
+        "market": market.id,
+        "asset_id": market.token(own.outcome),
+        "timestamp": str(to_ms(at)),
+        "hash": book_hash(own),
+        "bids": levels(own.bids),
+        "asks": levels(own.asks),
+    }
+
+
+def book_answer(market: Market, own: Book, at: datetime, last: tuple[Decimal, Side] | None) -> Payload:
+    trade = last[0] if last and own.outcome is Outcome.YES else complement(last[0]) if last else None
+    return book(market, own, at) | {
+        "min_order_size": amount(market.min_size),
+        "tick_size": price(market.tick),
+        "neg_risk": False,
+        "last_trade_price": "" if trade is None else price(trade),
+    }
+
+
+def price_change(market: Market, changes: Sequence[tuple[bool, Level]], yes: Book, at: datetime) -> Payload:
+    """New totals of YES levels, (is a bid, level), and their mirror images of the other token."""
+    said = []
+    for own in (yes, yes.mirrored()):
+        common = {
+            "asset_id": market.token(own.outcome),
+            "hash": book_hash(own),
+            "best_bid": price(own.best_bid or Decimal(0)),
+            "best_ask": price(own.best_ask or Decimal(1)),
+        }
+        for is_bid, level in changes:
+            mine = is_bid is (own.outcome is Outcome.YES)
+            at_price = level.price if own.outcome is Outcome.YES else complement(level.price)
+            side = "BUY" if mine else "SELL"
+            said.append({"price": price(at_price), "size": amount(level.size), "side": side, **common})
+    return {"event_type": "price_change", "market": market.id, "price_changes": said, "timestamp": str(to_ms(at))}
+
+
+def best_bid_ask(market: Market, own: Book, at: datetime) -> Payload:
+    bid, ask = own.best_bid or Decimal(0), own.best_ask or Decimal(1)
+    return {
+        "event_type": "best_bid_ask",
+        "market": market.id,
+        "asset_id": market.token(own.outcome),
+        "best_bid": price(bid),
+        "best_ask": price(ask),
+        "spread": price(ask - bid),
+        "timestamp": str(to_ms(at)),
+    }
+
+
+def last_trade(trade: VenueTrade, at: datetime) -> Payload:
+    return {
+        "event_type": "last_trade_price",
+        "market": trade.market.id,
+        "asset_id": trade.market.token(trade.outcome),
+        "price": price(trade.price),
+        "size": amount(trade.size),
+        "side": trade.side.upper(),
+        "fee_rate_bps": "0",
+        "transaction_hash": trade.transaction,
+        "timestamp": str(to_ms(at)),
+    }
+
+
+def tick_size_change(market: Market, old: Decimal, new: Decimal, outcome: Outcome, at: datetime) -> Payload:
+    return {
+        "event_type": "tick_size_change",
+        "market": market.id,
+        "asset_id": market.token(outcome),
+        "old_tick_size": price(old),
+        "new_tick_size": price(new),
+        "timestamp": str(to_ms(at)),
+    }
+
+
+def resolved(market: Market, number: int, winner: Outcome, at: datetime) -> Payload:
+    return {
+        "event_type": "market_resolved",
+        "id": str(number),
+        "market": market.id,
+        "assets_ids": [market.yes_token, market.no_token],
+        "winning_asset_id": market.token(winner),
+        "winning_outcome": market.label(winner),
+        "timestamp": str(to_ms(at)),
+    }
+
+
+# -- orders and trades
+
+
+def order_answer(placed: Placed) -> Payload:
+    """POST /order, taken. The amounts are what was traded at once, empty where nothing was."""
+    buys = placed.submission.order.side is Side.BUY
+    making, taking = (placed.spent, placed.matched) if buys else (placed.matched, placed.spent)
+    status = {"LIVE": "live", "MATCHED": "matched", "DELAYED": "delayed"}.get(placed.status)
+    return {
+        "success": True,
+        "errorMsg": "",
+        "orderID": placed.submission.id,
+        "status": status or ("matched" if placed.matched else "unmatched"),
+        "makingAmount": amount(making) if placed.matched else "",
+        "takingAmount": amount(taking) if placed.matched else "",
+        "tradeIDs": list(placed.trades),
+    }
+
+
+def open_order(placed: Placed) -> Payload:
+    """GET /data/order/{id} and the rows of /data/orders."""
+    order = placed.submission.order
+    return {
+        "id": placed.submission.id,
+        "status": placed.status,
+        "owner": placed.submission.owner,
+        "maker_address": placed.submission.address,
+        "market": placed.market.id,
+        "asset_id": placed.market.token(order.outcome),
+        "side": order.side.upper(),
+        "original_size": amount(order.size),
+        "size_matched": amount(placed.matched),
+        "price": price(order.price),
+        "outcome": placed.market.label(order.outcome),
+        "order_type": placed.submission.kind,
+        "expiration": str(seconds(placed.submission.expires_at)) if placed.submission.expires_at else "0",
+        "created_at": seconds(placed.created_at),
+        "associate_trades": list(placed.trades),
+    }
+
+
+def order_event(placed: Placed, kind: str, at: datetime) -> Payload:
+    said = open_order(placed)
+    return said | {
+        "event_type": "order",
+        "type": kind,
+        "order_owner": placed.submission.owner,
+        "created_at": str(said["created_at"]),
+        "timestamp": str(to_ms(at)),
+    }
+
+
+def trade(one: VenueTrade, viewer: Placed) -> Payload:
+    """A trade as the owner of one of its orders sees it."""
+    taker, maker = one.taker, one.maker
+    return {
+        "id": one.id,
+        "taker_order_id": taker.submission.id if taker else _house(one),
+        "market": one.market.id,
+        "asset_id": one.market.token(one.outcome),
+        "side": one.side.upper(),
+        "size": amount(one.size),
+        "fee_rate_bps": "0",
+        "price": price(one.price),
+        "status": one.status.value,
+        "match_time": str(seconds(one.matched_at)),
+        "last_update": str(seconds(one.updated_at)),
+        "outcome": one.market.label(one.outcome),
+        "bucket_index": 0,
+        "owner": viewer.submission.owner,
+        "maker_address": viewer.submission.address,
+        "transaction_hash": one.transaction,
+        "trader_side": "TAKER" if viewer is taker else "MAKER",
+        "maker_orders": [_maker(one, maker)],
+    }
+
+
+def _maker(one: VenueTrade, maker: Placed | None) -> Payload:
+    """The resting side: an order, or the displayed book on the other side of the taker's token."""
+    if maker is None:
+        side = Side.SELL if one.side is Side.BUY else Side.BUY
+        who, address, order_id, outcome, at_price = "", HOUSE, _house(one), one.outcome, one.price
+    else:
+        order = maker.submission.order
+        who, address, order_id = maker.submission.owner, maker.submission.address, maker.submission.id
+        side, outcome, at_price = order.side, order.outcome, order.price
+    return {
+        "order_id": order_id,
+        "owner": who,
+        "maker_address": address,
+        "matched_amount": amount(one.size),
+        "price": price(at_price),
+        "fee_rate_bps": "0",
+        "asset_id": one.market.token(outcome),
+        "outcome": one.market.label(outcome),
+        "side": side.upper(),
+    }
+
+
+def _house(one: VenueTrade) -> str:
+    return "0x" + hashlib.sha256(f"house|{one.id}".encode()).hexdigest()
+
+
+def trade_event(one: VenueTrade, viewer: Placed, at: datetime) -> Payload:
+    return trade(one, viewer) | {
+        "event_type": "trade",
+        "type": "TRADE",
+        "trade_owner": viewer.submission.owner,
+        "timestamp": str(to_ms(at)),
+    }
+
+
+# -- discovery
+
+
+def gamma_market(tape: Tape, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
+    """A market as Gamma lists it. The price to beat is known only once the window is open."""
+    market = tape.market
+    yes = tape.payout if ended else mid if mid is not None else Decimal("0.5")
+    return {
+        "id": str(number),
+        "question": market.question,
+        "conditionId": market.id,
+        "slug": market.slug,
+        "resolutionSource": "https://data.chain.link/streams/btc-usd-twap-60s-streams",
+        "startDate": iso(tape.begins),
+        "endDate": iso(market.closes_at),
+        "eventStartTime": iso(market.opens_at),
+        "outcomes": json.dumps(market.outcomes),
+        "outcomePrices": json.dumps([price(yes), price(1 - yes)]),
+        "clobTokenIds": json.dumps([market.yes_token, market.no_token]),
+        "version": "v1",
+        "active": True,
+        "closed": ended,
+        "archived": False,
+        "restricted": False,
+        "enableOrderBook": True,
+        "acceptingOrders": now < market.closes_at,
+        "acceptingOrdersTimestamp": iso(tape.begins),
+        "orderPriceMinTickSize": float(market.tick),
+        "orderMinSize": int(units(market.min_size)),
+        "negRisk": False,
+        "feesEnabled": True,
+        "feeType": "crypto_fees_v2",
+        "feeSchedule": {"exponent": 1, "rate": float(market.fee_rate or 0), "takerOnly": True, "rebateRate": 0.2},
+        "umaResolutionStatuses": '["resolved"]' if ended else "[]",
+        "volumeNum": 0,
+        "liquidityNum": 0,
+        "questionID": "0x" + hashlib.sha256(market.slug.encode()).hexdigest(),
+        "events": [gamma_event_head(tape, number, now)],
+    }
+
+
+def gamma_event_head(tape: Tape, number: int, now: datetime) -> Payload:
+    """What a market says of its event."""
+    market = tape.market
+    asset, _, span = market.slug.split("-")[:3]
+    known: Payload = {}
+    if market.price_to_beat is not None and now >= market.opens_at:
+        known["priceToBeat"] = float(market.price_to_beat)
+    return {
+        "id": str(number),
+        "slug": market.slug,
+        "title": market.question,
+        "seriesSlug": f"{asset}-up-or-down-{span}",
+        "startDate": iso(tape.begins),
+        "startTime": iso(market.opens_at),
+        "endDate": iso(market.closes_at),
+        "eventMetadata": known or None,
+    }
+
+
+def gamma_event(tape: Tape, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
+    one = gamma_market(tape, number, now, mid, ended)
+    del one["events"]
+    return gamma_event_head(tape, number, now) | {"active": True, "closed": ended, "markets": [one]}
+
+
+def clob_market(market: Market, accepting: bool) -> Payload:
+    """GET /clob-markets/{condition}."""
+    return {
+        "c": market.id,
+        "t": [{"t": market.token(o), "o": market.label(o)} for o in Outcome],
+        "mos": int(units(market.min_size)),
+        "mts": float(market.tick),
+        "mbf": 1000,
+        "tbf": 1000,
+        "ao": accepting,
+        "cbos": False,
+        "aot": iso(market.opens_at),
+        "nr": False,
+        "fd": {"r": float(market.fee_rate or 0), "e": 1, "to": True},
+        "v": "v1",
+        "itode": False,
+        "ibce": False,
+        "rfqe": False,
+    }
+
+
+def average_tick(symbol: str, mean: Decimal, at: datetime, window: int) -> Payload:
+    """An averaged settlement price as the price stream tells it."""
+    return {
+        "symbol": symbol,
+        "value": float(mean),
+        "full_accuracy_value": price(mean),
+        "timestamp": to_ms(at),
+        "source": "chainlink",
+        "window_seconds": window,
+    }
+
+
+def position(market: Market, outcome: Outcome, size: Micro, worth: Decimal | None, owner: str) -> Mapping[str, Any]:
+    """A row of /v2/positions; `worth` is dollars per share once the market is resolved."""
+    redeemable = worth is not None
+    status = "OPEN" if worth is None else "REDEEMABLE" if worth else "REDEEMABLE_LOST"
+    return {
+        "proxy_wallet": owner,
+        "token_id": market.token(outcome),
+        "condition_id": market.id,
+        "current_size": float(units(size)),
+        "avg_price": 0.0,
+        "current_price": float(worth) if worth is not None else 0.5,
+        "status": status,
+        "redeemable": redeemable,
+        "mergeable": False,
+        "negative_risk": False,
+        "title": market.question,
+        "slug": market.slug,
+        "event_slug": market.slug,
+        "outcome": market.label(outcome),
+        "outcome_index": 0 if outcome is Outcome.YES else 1,
+        "opposite_token_id": market.token(outcome.other),
+        "end_date": iso(market.closes_at),
+    }

@@ -1,0 +1,182 @@
+"""The loopback venue as a server: every host of the real one on one port of 127.0.0.1.
+
+It serves tests, demos and dry runs. It cannot be bound to any other address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from aiohttp import web
+
+from backtest.venue.answers import Refusal, payload_of, refused, said
+from backtest.venue.door import Door
+from backtest.venue.faults import Fault
+from backtest.venue.market_data import MarketData
+from backtest.venue.state import VenueState
+from backtest.venue.streams import Streams
+from backtest.venue.trading import Trading
+from market.errors import Misconfigured, NotReady
+
+HOST = "127.0.0.1"
+_SLOW = 1.0
+"""Seconds of the machine's time that a slow answer takes longer."""
+_RATE_HEADERS = {
+    "Retry-After": "1",
+    "Poly-RateLimit-Remaining": "0",
+    "Poly-RateLimit-Reset": "1",
+    "Poly-RateLimit-Tier": "standard",
+    "Poly-RateLimit-Warning": "false",
+}
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_FREE = ("/venue/", "/time")
+"""Paths that no fault touches: what is commanded, and what says the time."""
+
+
+class VenueServer:
+    """A venue's state and its handlers. `secret` is what API credentials are made from."""
+
+    def __init__(self, state: VenueState, secret: bytes, *, strict_wallets: bool = False) -> None:
+        self.state = state
+        self.door = Door(secret, state.purse, strict_wallets=strict_wallets)
+        self.streams = Streams(state, self.door)
+        self._handlers = (MarketData(state), Trading(state, self.door), self.streams)
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard])
+        for handlers in self._handlers:
+            app.add_routes(handlers.routes())
+        app.add_routes(
+            [
+                web.get("/venue/state", self.told),
+                web.get("/venue/ledger/{address}", self.ledger),
+                web.post("/venue/faults", self.command),
+                web.delete("/venue/faults", self.mend),
+            ]
+        )
+        return app
+
+    async def run(self) -> None:
+        """Let the venue's time pass until cancelled."""
+        await asyncio.gather(self.state.run(), self._prices())
+
+    async def _prices(self) -> None:
+        while True:
+            self.streams.say_prices()
+            await self.state.clock.wait_until(self.state.clock.now() + timedelta(seconds=1))
+
+    # -- what only a loopback venue can be asked
+
+    async def told(self, request: web.Request) -> web.Response:
+        """Its time, its pace, and the faults that have happened."""
+        now = self.state.now()
+        return said(
+            {
+                "now": now.isoformat(),
+                "speed": getattr(self.state.clock, "speed", 1.0),
+                "windows": len(self.state.windows),
+                "orders": len(self.state.exchange.orders),
+                "trades": len(self.state.exchange.trades),
+                "faults": {fault.value: n for fault, n in sorted(self.state.faults.seen.items())},
+            }
+        )
+
+    async def ledger(self, request: web.Request) -> web.Response:
+        """What an address owns, in base units, and how much of it trades have bound or will bring."""
+        self.state.now()
+        purse = self.state.exchange.purses.get(request.match_info["address"].lower())
+        if purse is None:
+            raise refused("no such account", 404)
+        return said({"held": purse.held, "bound": purse.bound, "coming": purse.coming})
+
+    async def command(self, request: web.Request) -> web.Response:
+        """{"fault": name, "count": n} or, for a mode, {"fault": name, "seconds": s}."""
+        asked = await payload_of(request)
+        if not isinstance(asked, dict):
+            raise refused("a fault is an object with a name")
+        now = self.state.now()
+        try:
+            count, seconds = int(asked.get("count", 1)), float(asked.get("seconds", 5.0))
+            fault = self.state.faults.order(str(asked.get("fault")), now, count=count, seconds=seconds)
+        except (Misconfigured, ValueError, TypeError) as error:
+            raise refused(str(error)) from None
+        if fault is Fault.SETTLEMENT_FAILS:
+            self.state.exchange.failing += count
+        return said({"fault": fault.value, "count": count, "seconds": seconds})
+
+    async def mend(self, request: web.Request) -> web.Response:
+        self.state.faults.clear()
+        self.state.exchange.failing = 0
+        return said({})
+
+    # -- what goes wrong before a handler is reached, and after
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        try:
+            if not request.path.startswith(_FREE):
+                await self._misfortune(request)
+            return await handler(request)
+        except Refusal as refusal:
+            return refusal.response()
+
+    async def _misfortune(self, request: web.Request) -> None:
+        faults, now = self.state.faults, self.state.now()
+        trades = request.path in ("/order", "/orders")
+        if trades and faults.lasts(Fault.RESTARTING, now):
+            raise Refusal(425, {"error": "matching engine is restarting"}, {"Retry-After": "1"})
+        if faults.happens(Fault.RATE_LIMITED):
+            raise Refusal(429, {"error": "too many requests"}, _RATE_HEADERS)
+        if faults.happens(Fault.SERVER_ERROR):
+            raise refused("could not insert order", 500)
+        if faults.happens(Fault.SLOW):
+            await asyncio.sleep(_SLOW)
+        if faults.happens(Fault.LOST_REQUEST) and request.transport is not None:
+            request.transport.abort()
+            raise refused("connection lost", 500)
+        if faults.happens(Fault.TICK_CHANGE):
+            self._refine()
+
+    def _refine(self) -> None:
+        """The prices of every open market become finer while orders are on their way."""
+        for market_id, hall in self.state.exchange.halls.items():
+            if hall.accepting:
+                old, new = hall.market.tick, Decimal("0.001")
+                self.state.refine(market_id, new)
+                self.streams.say_tick(hall.market, old, new, self.state.exchange.now)
+
+
+@asynccontextmanager
+async def served(server: VenueServer, port: int = 0) -> AsyncIterator[str]:
+    """The venue on 127.0.0.1, with its windows listed; gives its address. Port 0 takes a free one. Raises NotReady
+    where the port is taken."""
+    await server.state.list_windows()
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, HOST, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise NotReady(
+                f"port {port} of {HOST} cannot be listened on ({error.strerror}).", next_step="Choose another --port."
+            ) from error
+        running = asyncio.create_task(server.run())
+        try:
+            yield f"http://{HOST}:{_port(runner)}"
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+    finally:
+        await runner.cleanup()
+
+
+def _port(runner: web.AppRunner) -> int:
+    addresses: list[Any] = runner.addresses
+    return int(addresses[0][1])

@@ -1,0 +1,128 @@
+"""The loopback venue as a whole, without its sockets: what time it is there, which windows are listed, who has an
+account, what is broken, and who hears of what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from backtest.venue.exchange import PACE, Exchange, Hall, Pace, VenueEvent
+from backtest.venue.faults import Faults
+from backtest.venue.purse import CASH, Purse
+from backtest.venue.tapes import Series, Tape, grid
+from market.clock import Clock
+from market.feed import ReferenceTick
+from market.types import Market, Micro, Outcome
+
+_NAP = timedelta(seconds=1)
+"""How long the venue sleeps at most, in its own time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A listed window: its number at the venue, and whose price it is about."""
+
+    number: int
+    asset: str
+    tape: Tape
+
+    @property
+    def market(self) -> Market:
+        return self.tape.market
+
+
+class VenueState:
+    """`ahead` windows of each series are listed before they open. `faucet` is what a new account is given, with every
+    approval; None gives nothing and approves nothing."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        series: Sequence[Series],
+        *,
+        pace: Pace = PACE,
+        faucet: Micro | None = None,
+        ahead: int = 2,
+    ) -> None:
+        self.clock, self._series, self._ahead = clock, series, ahead
+        self.exchange = Exchange(self._hear, pace)
+        self.faults = Faults()
+        self.windows: dict[str, Window] = {}
+        """By condition id, in order of listing."""
+        self.slugs: dict[str, Window] = {}
+        self.tokens: dict[str, tuple[Market, Outcome]] = {}
+        self.approved: set[str] = set()
+        self.listeners: list[Callable[[VenueEvent], None]] = []
+        self._faucet = faucet
+        self._listed: set[tuple[str, int, datetime]] = set()
+
+    def now(self) -> datetime:
+        """The venue's time, with everything done that was due."""
+        self.exchange.advance(self.clock.now())
+        return self.exchange.now
+
+    async def run(self) -> None:
+        """Let time pass until cancelled."""
+        while True:
+            await self.list_windows()
+            now = self.now()
+            due = self.exchange.next_due() or now + _NAP
+            await self.clock.wait_until(min(due, now + _NAP))
+
+    async def list_windows(self) -> None:
+        """List every window that opens within the next `ahead` windows of its series, and the one that is open."""
+        now = self.clock.now()
+        for one in self._series:
+            first = grid(now, one.seconds)
+            for n in range(self._ahead + 1):
+                opens_at = first + n * timedelta(seconds=one.seconds)
+                if (key := (one.asset, one.seconds, opens_at)) not in self._listed:
+                    self._listed.add(key)
+                    self._list(one.asset, await asyncio.to_thread(one.tape, opens_at))
+
+    def _list(self, asset: str, tape: Tape) -> None:
+        market = tape.market
+        window = Window(len(self.windows) + 1, asset, tape)
+        self.windows[market.id] = self.slugs[market.slug] = window
+        self.tokens |= {market.token(o): (market, o) for o in Outcome}
+        self.exchange.open(tape)
+
+    def refine(self, market_id: str, tick: Decimal) -> None:
+        """Have a market's prices on a finer grid from now on."""
+        hall, window = self.exchange.halls[market_id], self.windows[market_id]
+        market = replace(hall.market, tick=tick)
+        hall.tape = replace(hall.tape, market=market)
+        self.windows[market_id] = self.slugs[market.slug] = replace(window, tape=hall.tape)
+        self.tokens |= {market.token(o): (market, o) for o in Outcome}
+
+    def hall(self, market: Market) -> Hall:
+        return self.exchange.halls[market.id]
+
+    def mid(self, market: Market) -> Decimal | None:
+        book = self.hall(market).book
+        return book.mid if book is not None else None
+
+    def ticks(self, asset: str, after: datetime, until: datetime) -> Iterator[ReferenceTick]:
+        """Settlement prices received in (after, until], each once."""
+        last = after
+        for window in self.windows.values():
+            if window.asset == asset and window.market.closes_at >= after and window.tape.begins <= until:
+                for tick in window.tape.ticks:
+                    if last < tick.received_at <= until:
+                        last = tick.received_at
+                        yield tick
+
+    def purse(self, address: str) -> Purse:
+        """An account's purse; a new one is filled by the faucet, if there is one."""
+        if address not in self.exchange.purses:
+            self.exchange.purses[address] = Purse({CASH: self._faucet} if self._faucet else {})
+            if self._faucet is not None:
+                self.approved.add(address)
+        return self.exchange.purses[address]
+
+    def _hear(self, event: VenueEvent) -> None:
+        for listener in self.listeners:
+            listener(event)
