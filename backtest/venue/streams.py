@@ -210,28 +210,29 @@ class Streams:
                     line.put(_text({"op": "authed", "rid": rid}))
                 return line.authenticated
             case "ping":
-                line.put(_text({"op": "pong"}))
+                line.put(_text({"op": "pong", "rid": rid}))
                 return True
-            case "subscribe" if line.authenticated:
-                symbols = {
-                    one.get("filter", {}).get("symbol", "")
-                    for one in said.get("subscriptions", ())
-                    if one.get("channel") == _CHANNEL
-                }
-                line.put(_text({"op": "subscribed", "rid": rid}))
-                for symbol in sorted(symbols - line.symbols):
-                    self._history(line, symbol)
-                line.symbols |= symbols
-                return True
-            case "unsubscribe":
+            case "subscribe" | "unsubscribe" as op if line.authenticated:
+                for one in said.get("subscriptions") or ():
+                    self._subscribe(line, op, rid, str(one.get("channel")), one.get("filter") or {})
                 return True
         return False
 
-    def _history(self, line: _Line, symbol: str) -> None:
-        """The last two minutes of a settlement price."""
+    def _subscribe(self, line: _Line, op: str, rid: Any, channel: str, wanted: dict[str, Any]) -> None:
+        """Answer one subscription; a price that is begun starts with its last two minutes."""
+        symbol = str(wanted.get("symbol", "")).lower()
+        if channel != _CHANNEL or symbol.removesuffix("usd") not in {w.asset for w in self._state.windows.values()}:
+            line.put(_text({"op": "error", "rid": rid, "channel": channel, "code": "invalid_filter"}))
+            return
+        line.put(_text({"op": f"{op}d", "rid": rid, "channel": channel}))
+        if op == "unsubscribe":
+            line.symbols.discard(symbol)
+            return
         now = self._state.now()
-        for payload in self._averages(symbol, now - _HISTORY, now):
-            self._send(line, self._enveloped(payload, now) | {"snapshot": True})
+        line.symbols.add(symbol)
+        points = list(self._averages(symbol, now - _HISTORY, now))
+        whole = {"symbol": symbol, "source": "chainlink", "window_seconds": _WINDOW, "data": points}
+        self._send(line, self._enveloped(whole, now) | {"snapshot": True})
 
     # -- what happens
 
