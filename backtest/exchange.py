@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backtest.admission import Applicant, refusal, worst_fee
-from backtest.ledger import Ledger
 from backtest.pit import Execution, Pit, Working
 from market import fees as venue_fees
 from market.clock import Clock
@@ -36,6 +35,7 @@ from market.types import (
     SignedOrder,
 )
 from storage.canonical import canonical
+from tools.ledger import Ledger
 from tools.orders import Account
 
 VENUE_DELAY = timedelta(milliseconds=50)
@@ -114,6 +114,12 @@ class PaperExchange:
                 return False
             self._places[entry.order.market_id].pit.cancel(entry, "cancelled on request")
             return True
+
+    async def cancel_all(self) -> int:
+        return sum([await self.cancel(order_id) for order_id in list(self._open)])
+
+    async def sync(self) -> None:
+        """Nothing is ever missed here."""
 
     async def fills(self) -> Sequence[Fill]:
         async with self._lock:
