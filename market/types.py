@@ -165,7 +165,7 @@ class Market:
     """A binary market and the rules an order must obey there.
 
     `fee_rate` is the taker rate of the market's own record; where it carries none, `category` selects the dated
-    schedule of `market.fees`.
+    schedule of `market.fees`. Orders of a `neg_risk` market are signed for another contract.
     """
 
     id: str
@@ -181,6 +181,7 @@ class Market:
     min_size: Micro = 5 * UNIT
     price_to_beat: Decimal | None = None
     fee_rate: Decimal | None = None
+    neg_risk: bool = False
 
     @property
     def seconds(self) -> int:
@@ -260,7 +261,10 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Shares that changed hands. `fee` is paid on top when buying and taken from the proceeds when selling."""
+    """Shares that changed hands. `fee` is paid on top when buying and taken from the proceeds when selling.
+
+    A negative size, with a negative fee, takes back a fill whose settlement failed at the venue.
+    """
 
     id: str
     order_id: str

@@ -1,0 +1,133 @@
+"""One token's book, kept up to date change by change. Prices are whole ten-thousandths, so that a level is one place in
+a table.
+
+The venue does not deliver in order: of 5,185 recorded changes 1,031 came after one with a later stamp, by up to 89 ms.
+Ordered by their stamps they rebuild every recorded snapshot exactly; in order of arrival most of them not. So each
+level remembers the stamp of what was last said of it, and what is older says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+from decimal import Decimal
+
+from market.polymarket.frames import PRICES, Change, PriceLevel, Snapshot, price_at
+from market.types import Book, Level, Micro, Outcome
+
+_RECENT = 512
+"""How many states of the book are known by name: a snapshot that is late is one of them."""
+
+
+class _Side:
+    """Totals by price, and the stamp of each, levels that are gone included. At most 10,001 of either."""
+
+    __slots__ = ("best", "stamps", "totals", "up")
+
+    def __init__(self, up: bool) -> None:
+        self.up = up
+        self.totals: dict[int, Micro] = {}
+        self.stamps: dict[int, int] = {}
+        self.best = 0 if up else PRICES
+
+    def put(self, ticks: int, total: Micro, ms: int) -> None:
+        if self.stamps.get(ticks, 0) > ms:
+            return
+        self.stamps[ticks] = ms
+        if total:
+            self.totals[ticks] = total
+            if (ticks > self.best) is self.up:
+                self.best = ticks
+        elif self.totals.pop(ticks, None) is not None and ticks == self.best:
+            self.best = max(self.totals, default=0) if self.up else min(self.totals, default=PRICES)
+
+    def take(self, told: dict[int, Micro], ms: int, known: bool) -> None:
+        """A whole side as of `ms`. What is newer stays; what is of the same instant too, where the state is `known`,
+        because then it came after."""
+        for ticks in told.keys() | self.totals.keys():
+            if not known or self.stamps.get(ticks, 0) != ms:
+                self.put(ticks, told.get(ticks, 0), ms)
+
+    def differs(self, told: dict[int, Micro], ms: int, known: bool) -> int | None:
+        """The first price at which a whole side says otherwise, of those nothing newer was said of."""
+        for ticks in sorted(told.keys() | self.totals.keys()):
+            stamp = self.stamps.get(ticks, 0)
+            if (stamp < ms or (stamp == ms and not known)) and self.totals.get(ticks, 0) != told.get(ticks, 0):
+                return ticks
+        return None
+
+
+class Depth:
+    """At most one level at each of the 10,001 prices a side. A crossed book is kept as it is told. `newest` is the
+    latest stamp of anything heard, in milliseconds since 1970."""
+
+    __slots__ = ("_asks", "_bids", "_states", "newest", "token")
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self._bids, self._asks = _Side(True), _Side(False)
+        self._states: deque[str] = deque(maxlen=_RECENT)
+        self.newest = 0
+
+    def forget(self) -> None:
+        """Start again: frames may have been missed."""
+        self.__init__(self.token)  # type: ignore[misc]
+
+    def apply_snapshot(self, snapshot: Snapshot) -> None:
+        known = snapshot.hash in self._states
+        self._bids.take(_levels(snapshot.bids), snapshot.ms, known)
+        self._asks.take(_levels(snapshot.asks), snapshot.ms, known)
+        self._heard(snapshot.hash, snapshot.ms)
+
+    def apply_change(self, change: Change, ms: int) -> None:
+        side = self._bids if change.side == "BUY" else self._asks
+        side.put(change.ticks, change.total, ms)
+        self._heard(change.hash, ms)
+
+    def _heard(self, state: str, ms: int) -> None:
+        self._states.append(state)
+        if ms > self.newest:
+            self.newest = ms
+
+    @property
+    def best_ticks(self) -> tuple[int, int]:
+        """The best bid and ask in ten-thousandths; 0 and 10,000 where there is none, as the venue says it."""
+        return self._bids.best, self._asks.best
+
+    @property
+    def best_bid(self) -> Decimal | None:
+        return price_at(self._bids.best) if self._bids.totals else None
+
+    @property
+    def best_ask(self) -> Decimal | None:
+        return price_at(self._asks.best) if self._asks.totals else None
+
+    def differs(self, snapshot: Snapshot) -> str:
+        """What a whole book says otherwise; empty where it says the same of everything it is not too old for."""
+        known = snapshot.hash in self._states
+        for name, side, told in (("bids", self._bids, snapshot.bids), ("asks", self._asks, snapshot.asks)):
+            levels = _levels(told)
+            ticks = side.differs(levels, snapshot.ms, known)
+            if ticks is not None:
+                here, there = side.totals.get(ticks, 0), levels.get(ticks, 0)
+                return f"{name} at {price_at(ticks)}: {here} millionths here, {there} there"
+        return ""
+
+    def book(
+        self, market_id: str, at: datetime, received_at: datetime, outcome: Outcome, depth: int | None = None
+    ) -> Book:
+        """As a value, best first, cut to `depth` levels a side."""
+        bids = sorted(self._bids.totals.items(), reverse=True)[:depth]
+        asks = sorted(self._asks.totals.items())[:depth]
+        return Book(
+            market_id,
+            at,
+            received_at,
+            tuple(Level(price_at(t), s) for t, s in bids),
+            tuple(Level(price_at(t), s) for t, s in asks),
+            outcome,
+        )
+
+
+def _levels(told: list[PriceLevel]) -> dict[int, Micro]:
+    return {level.ticks: level.total for level in told if level.total}

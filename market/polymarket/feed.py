@@ -1,0 +1,473 @@
+"""The venue as a feed: windows found as they are listed, their books kept from the market channel, what settled them.
+
+Every book carries the instant we received it. A book that cannot be trusted, because a frame went missing or the
+connection did, is not shown until a whole one has come; one that has been silent is asked for again before it is
+traded on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import aiohttp
+
+from market.clock import EPOCH, Clock, from_ms, to_ms
+from market.errors import DataInvalid, VenueUnavailable
+from market.feed import Bar, FeedInfo, ReferenceTick
+from market.polymarket.depth import Depth
+from market.polymarket.frames import (
+    Change,
+    FrameRefused,
+    MarketResolved,
+    PriceChanges,
+    Snapshot,
+    TickChange,
+    Unknown,
+    read,
+    ticks_of,
+)
+from market.polymarket.hosts import Hosts
+from market.polymarket.prices import PriceStream, Source
+from market.polymarket.rest import TIMEOUT, VenueReader
+from market.polymarket.wire import Habits, Wire
+from market.types import UNIT, Book, Market, Micro, Outcome, PayoutSource, Resolution
+
+KEPT = 1024
+"""Books kept of a market, for questions about a moment ago."""
+DEPTH = 20
+"""Levels a side of the books that are shown."""
+_AHEAD = timedelta(seconds=60)
+"""How long before it opens a window is looked for and listened to."""
+_PATIENCE = timedelta(seconds=5)
+"""How old the newest book may be before the venue is asked whether it still stands."""
+_REST = timedelta(seconds=2)
+_FORGOTTEN, _GIVEN_UP = timedelta(hours=1), timedelta(days=7)
+_REMEMBERED = 10_000
+_WAITING = 10_000
+_BEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What to follow: Up/Down series as (asset, seconds of a window), and single markets by slug."""
+
+    series: tuple[tuple[str, int], ...] = ()
+    slugs: tuple[str, ...] = ()
+
+    def wanted(self, at: datetime) -> Iterable[str]:
+        """Slugs of the windows open at `at` or soon after, and the single markets."""
+        yield from self.slugs
+        for asset, seconds in self.series:
+            for moment in (at, at + _AHEAD):
+                opens = EPOCH + (moment - EPOCH) // timedelta(seconds=seconds) * timedelta(seconds=seconds)
+                yield f"{asset}-updown-{seconds // 60}m-{int(opens.timestamp())}"
+
+
+@dataclass(slots=True)
+class Health:
+    """What has been counted since the start. `corrected` are whole books that said otherwise than ours, mostly because
+    frames were late; `resynced` are books that were thrown away, because one was lost."""
+
+    frames: int = 0
+    refused: int = 0
+    unknown: int = 0
+    corrected: int = 0
+    resynced: int = 0
+    dropped: int = 0
+    losses: int = 0
+    why_refused: str = ""
+    why_corrected: str = ""
+    why_resynced: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A book as bars need it."""
+
+    at: datetime
+    bid: Micro | None
+    ask: Micro | None
+    bid_depth: Micro
+    ask_depth: Micro
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A market and its book. `whole` says that nothing is known to be missing from it; `doubts` counts how often in a
+    row the venue's best prices were not ours."""
+
+    market: Market
+    depth: Depth
+    whole: bool = False
+    doubts: int = 0
+    books: deque[Book] = field(default_factory=lambda: deque(maxlen=KEPT))
+    rows: list[_Row] = field(default_factory=list)
+    resolution: Resolution | None = None
+    asked_at: datetime = EPOCH
+
+    def standing(self, at: datetime) -> Book | None:
+        return next((b for b in reversed(self.books) if b.received_at <= at), None)
+
+
+@dataclass(slots=True, eq=False)
+class _Listener:
+    """Someone who waits for the books of some markets."""
+
+    market_ids: frozenset[str]
+    queue: deque[Book] = field(default_factory=deque)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def put(self, book: Book) -> bool:
+        """False where something had to be dropped."""
+        full = len(self.queue) >= _WAITING
+        if full:
+            self.queue.popleft()
+        self.queue.append(book)
+        self.news.set()
+        return not full
+
+
+class LiveFeed:
+    """Implements `market.feed.PricedFeed` over the venue. Open it with `opened`."""
+
+    def __init__(self, reader: VenueReader, clock: Clock, watch: Watch, prices: PriceStream | None) -> None:
+        self._reader, self._clock, self._watch, self.prices = reader, clock, watch, prices
+        self.wire = Wire(reader.hosts.market_stream, Habits("PING"), self._hello, self._hear, self._lost)
+        self.health = Health()
+        self._watched: dict[str, _Watched] = {}
+        self._tokens: dict[str, _Watched] = {}
+        self._slugs: dict[str, str] = {}
+        self._former: dict[str, Market] = {}
+        self._listeners: list[_Listener] = []
+        self._failure: BaseException | None = None
+
+    @property
+    def info(self) -> FeedInfo:
+        notes = [self.prices.source.note] if self.prices is not None else ["There is no reference price."]
+        if self._reader.hosts.pretend:
+            notes.append("A loopback venue: markets and money are pretend.")
+        place, priced = self._reader.hosts.clob, self.prices is not None
+        return FeedInfo(f"polymarket at {place}", f"live|{place}", None, None, priced, False, tuple(notes))
+
+    def market(self, market_id: str) -> Market | None:
+        """A market that is or was followed."""
+        watched = self._watched.get(market_id)
+        return watched.market if watched is not None else self._former.get(market_id)
+
+    def remember(self, market: Market) -> None:
+        """Follow a market of an earlier run until its outcome is known."""
+        if market.id not in self._watched:
+            watched = _Watched(market, Depth(market.yes_token))
+            self._watched[market.id] = self._tokens[market.yes_token] = watched
+            self._slugs[market.slug] = market.id
+
+    # -- the port
+
+    async def markets(self, at: datetime) -> Sequence[Market]:
+        self._must_live()
+        found = (w.market for w in self._watched.values() if w.market.opens_at <= at < w.market.closes_at)
+        return sorted(found, key=lambda m: (m.opens_at, m.id))
+
+    async def book(self, market_id: str, at: datetime) -> Book | None:
+        """As of `at`; a book that has been silent for a while is asked for again first."""
+        self._must_live()
+        watched = self._watched.get(market_id)
+        if watched is None:
+            return None
+        now = self._clock.now()
+        newest = watched.books[-1].received_at if watched.books else EPOCH
+        if now - at < _PATIENCE and (not watched.whole or now - newest > _PATIENCE):
+            await self._witness(watched)
+        return watched.standing(max(at, now) if now - at < _PATIENCE else at) if watched.whole else None
+
+    async def changes(self, market_ids: Sequence[str], after: datetime, until: datetime) -> AsyncIterator[Book]:
+        wanted = frozenset(market_ids)
+        listener = _Listener(wanted)
+        known = (b for m in wanted if m in self._watched for b in self._watched[m].books)
+        listener.queue.extend(sorted((b for b in known if after < b.received_at <= until), key=lambda b: b.received_at))
+        self._listeners.append(listener)
+        closing = asyncio.create_task(self._close_at(listener, until))
+        try:
+            while not closing.done() or listener.queue:
+                while listener.queue and (book := listener.queue.popleft()).received_at <= until:
+                    yield book
+                self._must_live()
+                listener.news.clear()
+                if not closing.done():
+                    await listener.news.wait()
+                elif listener.queue and listener.queue[0].received_at > until:
+                    return
+        finally:
+            self._listeners.remove(listener)
+            closing.cancel()
+            with suppress(asyncio.CancelledError):
+                await closing
+
+    async def _close_at(self, listener: _Listener, until: datetime) -> None:
+        try:
+            await self._clock.wait_until(until)
+        finally:
+            listener.news.set()
+
+    async def bars(self, market_id: str, after: datetime, until: datetime, step: int) -> Sequence[Bar]:
+        watched = self._watched.get(market_id)
+        return [] if watched is None else bars_of(market_id, watched.rows, after, until, step)
+
+    async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
+        """The venue's own word; asked for at most every two seconds of its time once the market has closed."""
+        watched = self._watched.get(market_id)
+        if watched is None:
+            return None
+        now = self._clock.now()
+        due = watched.resolution is None and now >= watched.market.closes_at and now - watched.asked_at >= _REST
+        if due:
+            watched.asked_at = now
+            with suppress(VenueUnavailable, DataInvalid):
+                watched.resolution = await self._reader.resolution(market_id)
+        known = watched.resolution
+        return known if known is not None and known.known_at <= max(at, now) else None
+
+    async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
+        watched = self._watched.get(market_id)
+        if watched is None or self.prices is None:
+            return []
+        return list(self.prices.ticks(_asset(watched.market), after, until))
+
+    # -- discovery
+
+    async def discover(self) -> None:
+        """Find windows as their time comes, learn their price to beat, forget those long over; until cancelled."""
+        while True:
+            now = self._clock.now()
+            for slug in dict.fromkeys(self._watch.wanted(now)):
+                if slug not in self._slugs:
+                    await self._find(slug)
+            for watched in list(self._watched.values()):
+                await self._look_after(watched, now)
+            await self._clock.wait_until(now + _REST)
+
+    async def _find(self, slug: str) -> None:
+        with suppress(VenueUnavailable, DataInvalid):
+            listed = await self._reader.market(slug)
+            if listed is not None and not listed.closed:
+                self._slugs[slug] = listed.market.id
+                await self._follow(listed.market)
+
+    async def _follow(self, market: Market) -> None:
+        watched = _Watched(market, Depth(market.yes_token))
+        self._watched[market.id] = self._tokens[market.yes_token] = watched
+        await self.wire.say(json.dumps({"operation": "subscribe", "assets_ids": [market.yes_token]}))
+
+    async def _look_after(self, watched: _Watched, now: datetime) -> None:
+        market = watched.market
+        if market.price_to_beat is None and market.opens_at <= now < market.closes_at and self._watch.series:
+            await self._learn_price(watched)
+        settled = watched.resolution is not None  # one whose end is not known may be held
+        if (settled and now - market.closes_at > _FORGOTTEN) or now - market.closes_at > _GIVEN_UP:
+            self._former[market.id] = self._watched.pop(market.id).market
+            if len(self._former) > _REMEMBERED:
+                self._former.pop(next(iter(self._former)))
+            self._tokens.pop(market.yes_token)
+            self._slugs.pop(market.slug, None)
+            await self.wire.say(json.dumps({"operation": "unsubscribe", "assets_ids": [market.yes_token]}))
+
+    async def _learn_price(self, watched: _Watched) -> None:
+        """From the stream of settlement averages at the instant of opening, else as discovery has it."""
+        market = watched.market
+        beat = self.prices.average(_asset(market), market.opens_at) if self.prices is not None else None
+        if beat is None:
+            with suppress(VenueUnavailable, DataInvalid):
+                listed = await self._reader.market(market.slug)
+                beat = listed.market.price_to_beat if listed is not None else None
+        if beat is not None:
+            watched.market = replace(market, price_to_beat=beat)
+
+    # -- the market channel
+
+    def _hello(self) -> Sequence[str]:
+        return [json.dumps({"type": "market", "assets_ids": list(self._tokens), "custom_feature_enabled": True})]
+
+    def _lost(self, why: str) -> None:
+        self.health.losses += 1
+        for watched in self._watched.values():
+            watched.whole = False
+
+    def _hear(self, raw: bytes) -> None:
+        if raw == b"PONG":
+            return
+        self.health.frames += 1
+        try:
+            messages = read(raw)
+        except FrameRefused as error:
+            self.health.refused, self.health.why_refused = self.health.refused + 1, str(error)
+            return
+        changed: dict[str, _Watched] = {}
+        for message in messages:
+            match message:
+                case Snapshot():
+                    self._whole(message, changed)
+                case PriceChanges():
+                    self._changed(message, changed)
+                case TickChange():
+                    self._ticked(message)
+                case MarketResolved():
+                    self._ended(message)
+                case Unknown():
+                    self.health.unknown += 1
+                case _:
+                    pass  # trades are not needed, and the best prices are in every change already
+        now = self._clock.now()
+        for watched in changed.values():
+            self._show(watched, now)
+
+    def _whole(self, snapshot: Snapshot, changed: dict[str, _Watched]) -> None:
+        """A whole book puts right whatever was late or lost; what it says otherwise is counted."""
+        watched = self._tokens.get(snapshot.asset_id)
+        if watched is None:
+            return
+        if not watched.whole:
+            watched.depth.forget()
+        elif why := watched.depth.differs(snapshot):
+            self.health.corrected, self.health.why_corrected = self.health.corrected + 1, why
+        watched.depth.apply_snapshot(snapshot)
+        watched.whole, watched.doubts = True, 0
+        changed[watched.market.id] = watched
+
+    def _changed(self, message: PriceChanges, changed: dict[str, _Watched]) -> None:
+        last: dict[str, Change] = {}
+        for change in message.price_changes:
+            watched = self._tokens.get(change.asset_id)
+            if watched is None or not watched.whole:
+                continue
+            watched.depth.apply_change(change, message.ms)
+            changed[watched.market.id], last[watched.market.id] = watched, change
+        for market_id, change in last.items():
+            if message.ms >= self._watched[market_id].depth.newest:
+                self._check(self._watched[market_id], change)
+
+    def _check(self, watched: _Watched, change: Change) -> None:
+        """What the venue says is best must be best here too. Once it may be a late frame; again, one is lost."""
+        if not change.best_bid or not change.best_ask:
+            return
+        here, there = watched.depth.best_ticks, (ticks_of(change.best_bid), ticks_of(change.best_ask))
+        watched.doubts = watched.doubts + 1 if here != there else 0
+        if watched.doubts > 1:
+            watched.whole = False
+            self.health.resynced += 1
+            self.health.why_resynced = f"best prices {here} here and {there} there, in ten-thousandths"
+
+    def _ticked(self, message: TickChange) -> None:
+        watched = self._tokens.get(message.asset_id)
+        if watched is not None:
+            watched.market = replace(watched.market, tick=message.new_tick)
+
+    def _ended(self, message: MarketResolved) -> None:
+        watched = self._watched.get(message.market)
+        if watched is not None and watched.resolution is None:
+            payout = Decimal(message.winning_asset_id == watched.market.yes_token)
+            watched.resolution = Resolution(watched.market.id, payout, PayoutSource.OFFICIAL, self._clock.now())
+
+    def _show(self, watched: _Watched, now: datetime) -> None:
+        if not watched.whole:
+            return
+        at = from_ms(watched.depth.newest)
+        book = watched.depth.book(watched.market.id, at, now, Outcome.YES, DEPTH)
+        watched.books.append(book)
+        bid_depth, ask_depth = book.depth(_BEST)
+        watched.rows.append(_Row(now, _micro(book.best_bid), _micro(book.best_ask), bid_depth, ask_depth))
+        for listener in self._listeners:
+            if watched.market.id in listener.market_ids and not listener.put(book):
+                self.health.dropped += 1
+
+    # -- a second witness
+
+    async def mend(self) -> None:
+        """Ask for a whole book wherever what came does not add up; until cancelled."""
+        while True:
+            for watched in list(self._watched.values()):
+                if not watched.whole and self.wire.open and self._clock.now() < watched.market.closes_at:
+                    await self._witness(watched)
+            await asyncio.sleep(0.05)
+
+    async def _witness(self, watched: _Watched) -> None:
+        """The venue's book by another way: it puts ours right, and shows that it still stands."""
+        with suppress(VenueUnavailable, DataInvalid):
+            snapshot = await self._reader.book(watched.market.yes_token)
+            if snapshot is not None:
+                changed: dict[str, _Watched] = {}
+                self._whole(snapshot, changed)
+                for one in changed.values():
+                    self._show(one, self._clock.now())
+
+    def failed(self, task: asyncio.Task[None]) -> None:
+        """A task of the feed ended: nothing it would have shown can be trusted any more."""
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
+            for listener in self._listeners:
+                listener.news.set()
+
+    def _must_live(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+@asynccontextmanager
+async def opened(hosts: Hosts, clock: Clock, watch: Watch, source: Source | None = None) -> AsyncIterator[LiveFeed]:
+    """A feed that listens until the block ends; the first windows have been looked for when it begins."""
+    assets = dict.fromkeys(asset for asset, _ in watch.series)
+    prices = PriceStream(source, assets, clock) if source is not None and assets else None
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
+        feed = LiveFeed(VenueReader(hosts, session, clock), clock, watch, prices)
+        running = [feed.discover(), feed.mend(), feed.wire.run(session)]
+        running += [prices.wire.run(session)] if prices is not None else []
+        tasks = [asyncio.create_task(one) for one in running]
+        for task in tasks:
+            task.add_done_callback(feed.failed)
+        try:
+            yield feed
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def bars_of(market_id: str, rows: Sequence[_Row], after: datetime, until: datetime, step: int) -> list[Bar]:
+    """Bars of `step` seconds on its grid that close in (after, until]; none before the first book."""
+    width = step * 1000
+    first, last = to_ms(after) // width + 1, to_ms(until) // width
+    bars, n = [], 0
+    for number in range(first, last + 1):
+        closes = EPOCH + timedelta(milliseconds=number * width)
+        begins = closes - timedelta(seconds=step)
+        while n < len(rows) and rows[n].at < closes:
+            n += 1
+        if n == 0:
+            continue
+        row = rows[n - 1]
+        updates = _since(rows, n, begins)
+        bars.append(Bar(market_id, closes, row.bid, row.ask, row.bid_depth, row.ask_depth, updates))
+    return bars
+
+
+def _since(rows: Sequence[_Row], end: int, begins: datetime) -> int:
+    """How many rows before `end` were received at `begins` or later."""
+    count = 0
+    while count < end and rows[end - 1 - count].at >= begins:
+        count += 1
+    return count
+
+
+def _asset(market: Market) -> str:
+    return market.slug.split("-", 1)[0]
+
+
+def _micro(price: Decimal | None) -> Micro | None:
+    return None if price is None else int(price * UNIT)

@@ -1,0 +1,265 @@
+"""Frames of the market channel, read strictly into values. Pure.
+
+A frame is one event or an array of them. What is not exactly as the protocol has it is refused with a reason, and never
+guessed at; kinds of event that are not known are told apart and left alone. Prices become whole ten-thousandths of a
+dollar, sizes millionths of a share, instants milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from market.errors import DataInvalid
+from market.types import Micro
+
+LONGEST = 8 * 1024 * 1024
+"""Bytes of a frame; a book of every price of both sides is a twentieth of it."""
+PRICES = 10_000
+"""Steps of a dollar: the finest grid the venue has."""
+_MOST_SHARES = 15
+_FINEST = 6
+_TICKS: dict[str, int] = {}
+_LAST_INSTANT = 4_102_444_800_000
+
+
+class FrameRefused(DataInvalid):
+    """A frame is not what the protocol says; the message is why."""
+
+
+class Change(msgspec.Struct, gc=False):
+    """The new total at one price of one token's book. After reading, `ticks` is the price in ten-thousandths and
+    `total` the shares in millionths, 0 where none are left. `hash` names the state of the whole book."""
+
+    asset_id: str
+    price: str
+    size: str
+    side: str
+    hash: str = ""
+    best_bid: str | None = None
+    best_ask: str | None = None
+    ticks: int = 0
+    total: Micro = 0
+
+
+class PriceChanges(msgspec.Struct, tag="price_change", tag_field="event_type"):
+    market: str
+    timestamp: str
+    price_changes: list[Change]
+    ms: int = 0
+    """After reading, the exchange's instant in milliseconds since 1970."""
+
+
+class PriceLevel(msgspec.Struct, gc=False):
+    price: str
+    size: str
+    ticks: int = 0
+    total: Micro = 0
+
+
+class Snapshot(msgspec.Struct, tag="book", tag_field="event_type"):
+    """A whole book; levels in no order that may be relied on."""
+
+    market: str
+    asset_id: str
+    timestamp: str
+    bids: list[PriceLevel]
+    asks: list[PriceLevel]
+    hash: str = ""
+    ms: int = 0
+
+
+class LastTrade(msgspec.Struct, tag="last_trade_price", tag_field="event_type"):
+    market: str
+    asset_id: str
+    price: str
+    size: str
+    side: str
+    timestamp: str
+    ticks: int = 0
+    total: Micro = 0
+    ms: int = 0
+
+
+class TickChange(msgspec.Struct, tag="tick_size_change", tag_field="event_type"):
+    market: str
+    asset_id: str
+    old_tick_size: str
+    new_tick_size: str
+    timestamp: str
+
+    @property
+    def new_tick(self) -> Decimal:
+        return price_at(ticks_of(self.new_tick_size))
+
+
+class BestBidAsk(msgspec.Struct, tag="best_bid_ask", tag_field="event_type"):
+    market: str
+    asset_id: str
+    best_bid: str
+    best_ask: str
+    timestamp: str
+
+
+class MarketResolved(msgspec.Struct, tag="market_resolved", tag_field="event_type"):
+    market: str
+    assets_ids: list[str]
+    winning_asset_id: str
+    timestamp: str
+
+
+class Unknown(msgspec.Struct):
+    """An event of a kind that is not read here."""
+
+    kind: str
+
+
+class _Kind(msgspec.Struct):
+    event_type: str
+
+
+_Known = Snapshot | PriceChanges | LastTrade | TickChange | BestBidAsk | MarketResolved
+Message = _Known | Unknown
+_KINDS = ("book", "price_change", "last_trade_price", "tick_size_change", "best_bid_ask", "market_resolved")
+_ONE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Known)
+_MANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[_Known])
+_RAW = msgspec.json.Decoder(list[msgspec.Raw])
+_KIND = msgspec.json.Decoder(_Kind)
+
+
+def read(raw: bytes) -> Sequence[Message]:
+    """The events of a frame. Raises FrameRefused, and nothing else."""
+    if len(raw) > LONGEST:
+        raise FrameRefused(f"a frame has {len(raw)} bytes.")
+    try:
+        messages = _MANY.decode(raw) if raw[:1] == b"[" else (_ONE.decode(raw),)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return _among_others(raw, error)
+    for message in messages:
+        _check(message)
+    return messages
+
+
+def _among_others(raw: bytes, why: Exception) -> Sequence[Message]:
+    """A frame that holds events of kinds not known here, or that is wrong."""
+    try:
+        parts = [bytes(p) for p in _RAW.decode(raw)] if raw[:1] == b"[" else [raw]
+        found = [_other(part) for part in parts]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise FrameRefused(f"a frame cannot be read: {why}.") from None
+    for message in found:
+        _check(message)
+    return found
+
+
+def _other(part: bytes) -> Message:
+    kind = _KIND.decode(part).event_type
+    if kind not in _KINDS:
+        return Unknown(kind[:64])
+    message: Message = _ONE.decode(part)
+    return message
+
+
+def _check(message: Message) -> None:
+    """Prices and sizes become numbers here, once. Raises FrameRefused."""
+    match message:
+        case PriceChanges():
+            for change in message.price_changes:
+                change.ticks, change.total = ticks_of(change.price), micro_of(change.size)
+                if change.side not in ("BUY", "SELL"):
+                    raise FrameRefused(f"a change is on the side {change.side[:16]!r}.")
+                _check_best(change)
+            message.ms = instant(message.timestamp)
+        case Snapshot():
+            for level in (*message.bids, *message.asks):
+                level.ticks, level.total = ticks_of(level.price), micro_of(level.size)
+            message.ms = instant(message.timestamp)
+        case LastTrade():
+            message.ticks, message.total = ticks_of(message.price), micro_of(message.size)
+            message.ms = instant(message.timestamp)
+        case TickChange():
+            ticks_of(message.new_tick_size)
+        case BestBidAsk():
+            ticks_of(message.best_bid), ticks_of(message.best_ask)
+        case MarketResolved() if message.winning_asset_id not in message.assets_ids:
+            raise FrameRefused("a market is won by none of its tokens.")
+        case _:
+            pass
+
+
+def _check_best(change: Change) -> None:
+    for best in (change.best_bid, change.best_ask):
+        if best:
+            ticks_of(best)
+
+
+def ticks_of(text: str) -> int:
+    """A price in ten-thousandths of a dollar, 0 to 10,000. Raises FrameRefused."""
+    known = _TICKS.get(text)
+    if known is not None:
+        return known
+    number = _decimal(text, 8) * PRICES
+    if number != number.to_integral_value() or not 0 <= number <= PRICES:
+        raise FrameRefused(f"{text[:24]!r} is no price.")
+    if len(_TICKS) < 4 * PRICES:
+        _TICKS[text] = int(number)
+    return int(number)
+
+
+def micro_of(text: str) -> Micro:
+    """Shares in millionths. Raises FrameRefused for what is finer, negative, or more than there can be."""
+    whole, _, part = text.partition(".")
+    if len(whole) <= _MOST_SHARES and len(part) <= _FINEST and (digits := whole + part).isdigit() and digits.isascii():
+        return int(whole or "0") * 1_000_000 + int(part.ljust(_FINEST, "0"))
+    number = _decimal(text, 32) * 1_000_000
+    if number != number.to_integral_value() or not 0 <= number < 10 ** (_MOST_SHARES + 6):
+        raise FrameRefused(f"{text[:24]!r} is no number of shares.")
+    return int(number)
+
+
+def _decimal(text: str, longest: int) -> Decimal:
+    """Digits and at most one point; no sign, exponent, or name."""
+    if len(text) > longest or not text.isascii() or not text.replace(".", "", 1).isdigit():
+        raise FrameRefused(f"{text[:24]!r} is no number.")
+    return Decimal(text)
+
+
+@lru_cache(maxsize=PRICES + 1)
+def price_at(ticks: int) -> Decimal:
+    """Ten-thousandths as dollars, without needless zeros."""
+    price = Decimal(ticks).scaleb(-4).normalize()
+    return price if price.as_tuple().exponent != 0 else price.quantize(Decimal(1))
+
+
+def instant(text: str) -> int:
+    """Milliseconds since 1970, from a string. Raises FrameRefused."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 14) or (at := int(text)) > _LAST_INSTANT:
+        raise FrameRefused(f"{text[:24]!r} is no instant.")
+    return at
+
+
+def snapshot_of(raw: bytes) -> Snapshot:
+    """A book as REST answers it. Raises FrameRefused."""
+    try:
+        body = _BODY.decode(raw)
+        book = Snapshot(body.market, body.asset_id, body.timestamp, body.bids, body.asks, body.hash)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise FrameRefused(f"a book cannot be read: {error}.") from None
+    _check(book)
+    return book
+
+
+class _Body(msgspec.Struct):
+    market: str
+    asset_id: str
+    timestamp: str
+    bids: list[PriceLevel]
+    asks: list[PriceLevel]
+    hash: str = ""
+
+
+_BODY = msgspec.json.Decoder(_Body)

@@ -1,0 +1,193 @@
+"""Markets as Gamma lists them, read into values. Pure.
+
+Lists arrive as JSON inside JSON strings or as plain arrays, by the age of the record. Prices of discovery are cached
+for minutes and are not read at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NoReturn
+
+import msgspec
+
+from market.clock import EPOCH
+from market.errors import DataInvalid
+from market.types import Market, micro
+
+_LONGEST = 64 * 1024 * 1024
+_CATEGORIES = {"crypto_fees": "crypto", "crypto_fees_v2": "crypto"}
+
+
+class _Metadata(msgspec.Struct, rename="camel"):
+    price_to_beat: Decimal | None = None
+
+
+class _Event(msgspec.Struct, rename="camel"):
+    slug: str = ""
+    start_time: str = ""
+    event_metadata: _Metadata | None = None
+
+
+class _Fees(msgspec.Struct, rename="camel"):
+    rate: Decimal = Decimal(0)
+    exponent: int = 1
+    taker_only: bool = True
+
+
+class _Record(msgspec.Struct, rename="camel"):
+    """Of a market's 86 keys those that are needed."""
+
+    condition_id: str
+    slug: str = ""
+    question: str = ""
+    outcomes: str | list[str] = ""
+    clob_token_ids: str | list[str] = ""
+    position_ids: list[str] | None = None
+    version: str = "v1"
+    start_date: str = ""
+    end_date: str = ""
+    event_start_time: str = ""
+    fees_enabled: bool = False
+    fee_type: str = ""
+    fee_schedule: _Fees | None = None
+    order_price_min_tick_size: Decimal = Decimal("0.01")
+    order_min_size: Decimal = Decimal(5)
+    neg_risk: bool = False
+    closed: bool = False
+    accepting_orders: bool = True
+    liquidity_num: float = 0.0
+    events: list[_Event] = []
+
+
+class _Page(msgspec.Struct):
+    markets: list[msgspec.Raw] = []
+    next_cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A market of discovery. `liquidity` is in dollars and only for choosing among markets."""
+
+    market: Market
+    accepting: bool
+    closed: bool
+    liquidity: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list; `refused` are sentences about records that cannot be traded on."""
+
+    listed: Sequence[Listed]
+    refused: Sequence[str]
+    next_cursor: str = ""
+
+
+def read_market(raw: bytes) -> Listed:
+    """One market. Raises DataInvalid with what is wrong with it."""
+    if len(raw) > _LONGEST:
+        raise DataInvalid(f"a market's record has {len(raw)} bytes.")
+    try:
+        return _listed(_RECORD.decode(raw))
+    except (msgspec.MsgspecError, ValueError, ArithmeticError) as error:
+        raise DataInvalid(f"a market's record cannot be read: {error}.") from None
+
+
+def read_page(raw: bytes) -> Page:
+    """A page of the keyset list. One bad record spoils itself alone; raises DataInvalid where there is no page."""
+    if len(raw) > _LONGEST:
+        raise DataInvalid(f"a page of markets has {len(raw)} bytes.")
+    try:
+        page = _PAGE.decode(raw)
+    except msgspec.MsgspecError as error:
+        raise DataInvalid(f"a page of markets cannot be read: {error}.") from None
+    listed, refused = [], []
+    for one in page.markets:
+        try:
+            listed.append(read_market(bytes(one)))
+        except DataInvalid as error:
+            refused.append(str(error))
+    return Page(listed, refused, page.next_cursor)
+
+
+_RECORD, _PAGE = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Page)
+
+
+def _listed(record: _Record) -> Listed:
+    tokens = _tokens(record)
+    labels = _pair(record.outcomes, "outcomes")
+    event = record.events[0] if record.events else _Event()
+    beat = event.event_metadata.price_to_beat if event.event_metadata is not None else None
+    closes_at = _instant(record.end_date, "endDate")
+    # startDate is when the record was made; only the event says when its window opens.
+    opens_at = _instant(record.event_start_time or event.start_time or record.start_date, "startDate")
+    if opens_at >= closes_at:
+        _wrong(f"it opens at {opens_at:%Y-%m-%d %H:%M} and closes before")
+    market = Market(
+        id=record.condition_id,
+        slug=record.slug,
+        question=record.question,
+        yes_token=tokens[0],
+        no_token=tokens[1],
+        opens_at=opens_at,
+        closes_at=closes_at,
+        category=_CATEGORIES.get(record.fee_type, record.fee_type),
+        outcomes=labels,
+        tick=_tick(record.order_price_min_tick_size),
+        min_size=micro(record.order_min_size),
+        price_to_beat=beat,
+        fee_rate=_rate(record),
+        neg_risk=record.neg_risk,
+    )
+    return Listed(market, record.accepting_orders and not record.closed, record.closed, record.liquidity_num)
+
+
+def _tokens(record: _Record) -> tuple[str, str]:
+    """Of markets of the second protocol the position ids are traded, of others the token ids."""
+    if record.version not in ("v1", "v2"):
+        _wrong(f"its version {record.version!r} is not known")
+    named = record.position_ids or "" if record.version == "v2" else record.clob_token_ids
+    pair = _pair(named, "positionIds" if record.version == "v2" else "clobTokenIds")
+    if not all(t.isdigit() and len(t) <= 78 for t in pair):
+        _wrong("its token ids are not numbers")
+    return pair
+
+
+def _pair(said: str | list[str], what: str) -> tuple[str, str]:
+    values: Any = msgspec.json.decode(said) if isinstance(said, str) and said else said
+    if not isinstance(values, list) or len(values) != 2 or not all(isinstance(v, str) for v in values):
+        _wrong(f"its {what} are not two strings")
+    return values[0], values[1]
+
+
+def _instant(text: str, what: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None or at < EPOCH:
+        _wrong(f"its {what} {text!r} is no instant")
+    return at
+
+
+def _tick(tick: Decimal) -> Decimal:
+    if not 0 < tick < 1:
+        _wrong(f"its tick is {tick}")
+    return tick
+
+
+def _rate(record: _Record) -> Decimal | None:
+    """Dollars of the fee formula. None where the record is silent on it, so that the dated table decides."""
+    if not record.fees_enabled:
+        return Decimal(0)
+    fees = record.fee_schedule
+    if fees is None:
+        return None
+    if fees.exponent != 1 or not fees.taker_only or not 0 <= fees.rate < 1:
+        _wrong(f"its fees (rate {fees.rate}, exponent {fees.exponent}, taker only {fees.taker_only}) are of a new kind")
+    return fees.rate
+
+
+def _wrong(what: str) -> NoReturn:
+    raise ValueError(what)
