@@ -201,6 +201,7 @@ def test_settlement_pays_the_winning_shares_once(venue: Venue) -> None:
         assert await tool.settle(unresolved) == []
         official = Resolution(market().id, Decimal(1), PayoutSource.OFFICIAL, known_at)
         paid = await tool.settle(official)
+        assert paid is not None
         assert [(s.outcome, s.size, s.cash, s.source) for s in paid] == [
             (Outcome.YES, 10 * UNIT, 10 * UNIT, PayoutSource.OFFICIAL),
             (Outcome.NO, 10 * UNIT, 0, PayoutSource.OFFICIAL),

@@ -1,0 +1,253 @@
+"""The account's books: whatever comes late, twice or in the wrong order, the same money comes out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from market.errors import VenueUnavailable
+from market.types import (
+    UNIT,
+    Fill,
+    Order,
+    OrderStatus,
+    Outcome,
+    PayoutSource,
+    Resolution,
+    Side,
+    SignedOrder,
+    TimeInForce,
+)
+from tests.fakes import START, market
+from tools.polymarket.account import OrderSaid, Part, TradeSaid, TradeStatus
+from tools.polymarket.books import AccountBooks, Remembered
+
+CASH = 1_000 * UNIT
+MARKETS = {m.id: m for m in (market(0), market(1))}
+GOOD = (TradeStatus.MATCHED, TradeStatus.MINED, TradeStatus.CONFIRMED)
+BAD = (TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.FAILED)
+
+
+def books(
+    fills: Sequence[Fill] = (), orders: Sequence[SignedOrder] = (), ended: Sequence[SignedOrder] = ()
+) -> AccountBooks:
+    return AccountBooks(MARKETS.get, Remembered(CASH, START, fills, (), orders, ended))
+
+
+def signed(number: int, *, price: str = "0.50", size: int = 10) -> SignedOrder:
+    """A resting bid for the first market's YES."""
+    bid = Decimal(price)
+    order = Order(market(0).id, Outcome.YES, Side.BUY, bid, size * UNIT, TimeInForce.GTC, START, f"d/{number}")
+    return SignedOrder(f"0x{number:064x}", order, "{}")
+
+
+_NUMBER = count()
+
+
+def trade(one: SignedOrder, size: int, status: TradeStatus, *, name: str = "", price: str = "0.50") -> TradeSaid:
+    """A trade in which the order took `size` shares from somebody."""
+    m = MARKETS[one.order.market_id]
+    part = Part("0xother", m.yes_token, Side.SELL, Decimal(price), size * UNIT)
+    return TradeSaid(
+        name or f"t{next(_NUMBER)}",
+        one.id,
+        m.id,
+        m.yes_token,
+        one.order.side,
+        Decimal(price),
+        size * UNIT,
+        status,
+        START + timedelta(seconds=1),
+        (part,),
+    )
+
+
+@given(
+    trades=st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32),
+    repeats=st.integers(1, 3),
+)
+def test_news_in_any_order_and_any_number_of_times_come_to_the_same_money(
+    trades: list[tuple[int, bool]], seed: int, repeats: int
+) -> None:
+    chance, ours = random.Random(seed), books()
+    one = signed(1, size=60)
+    ours.adopt(one)
+    news = [
+        trade(one, size, status, name=f"t{n}")
+        for n, (size, fails) in enumerate(trades)
+        for status in (BAD if fails else GOOD)
+    ] * repeats
+    chance.shuffle(news)
+    for said in news:
+        ours.learn(said)
+    stand = sum(size for size, fails in trades if not fails)
+    fills = ours.take_fresh()
+    assert ours.account().cash == CASH + sum(f.cash for f in fills)
+    assert ours.account().held(market(0).id, Outcome.YES) == stand * UNIT == sum(f.size for f in fills)
+    assert len({f.id for f in fills}) == len(fills)
+    assert {e.what: e.amount for e in ours.expected()}["dollars"] == ours.account().cash
+    assert ours.unsettled_since() is None
+
+
+def test_a_failed_trade_gives_back_exactly_what_it_took() -> None:
+    ours = books()
+    one = signed(1, price="0.37", size=13)
+    ours.adopt(one)
+    ours.learn(trade(one, 13, TradeStatus.MATCHED, name="t", price="0.37"))
+    assert ours.account().cash < CASH
+    ours.learn(trade(one, 13, TradeStatus.FAILED, name="t", price="0.37"))
+    first, second = ours.take_fresh()
+    assert (ours.account().cash, dict(ours.account().holdings)) == (CASH, {})
+    assert (second.id, second.size, second.cash) == (f"{first.id}/failed", -first.size, -first.cash)
+
+
+def test_an_order_is_not_over_before_its_trades_are_known() -> None:
+    ours = books()
+    kept = ours.adopt(one := signed(1))
+    assert kept is not None
+    with pytest.raises(VenueUnavailable):
+        kept.word()
+    ours.note(OrderSaid(one.id, OrderStatus.MATCHED, "", 10 * UNIT))
+    assert (kept.word().status is OrderStatus.DELAYED and ours.account().reserved == 0) or ours.working() == [kept]
+    ours.learn(trade(one, 10, TradeStatus.MATCHED))
+    assert kept.word().status is OrderStatus.MATCHED and ours.working() == []
+
+
+def test_an_order_that_is_over_does_not_come_back_to_life() -> None:
+    ours = books()
+    kept = ours.adopt(one := signed(1))
+    assert kept is not None
+    ours.note(OrderSaid(one.id, OrderStatus.CANCELED, "cancelled on request", 0))
+    ours.note(OrderSaid(one.id, OrderStatus.LIVE, "", 0))
+    assert kept.word().status is OrderStatus.CANCELED
+
+
+def test_what_rests_is_reserved_with_its_fee_and_released_as_it_fills() -> None:
+    ours = books()
+    ours.adopt(one := signed(1))
+    ours.note(OrderSaid(one.id, OrderStatus.LIVE, "", 0))
+    before = ours.account()
+    assert before.reserved == 5 * UNIT + 175_000, "ten shares at half a dollar, and the taker's fee they may cost"
+    ours.learn(trade(one, 4, TradeStatus.MATCHED))
+    assert ours.account().reserved == 3 * UNIT + 105_000
+    assert ours.account().free <= before.free
+
+
+def test_a_maker_pays_no_fee_and_gets_its_own_price() -> None:
+    ours = books()
+    ours.adopt(one := signed(1, price="0.40"))
+    m = market(0)
+    part = Part(one.id, m.yes_token, Side.BUY, Decimal("0.40"), 6 * UNIT)
+    said = TradeSaid(
+        "t", "0xtaker", m.id, m.no_token, Side.BUY, Decimal("0.60"), 6 * UNIT, TradeStatus.MATCHED, START, (part,)
+    )
+    ours.learn(said)
+    (fill,) = ours.take_fresh()
+    assert (fill.price, fill.size, fill.fee, fill.maker) == (Decimal("0.40"), 6 * UNIT, 0, True)
+
+
+def test_a_taker_pays_each_maker_its_price_across_both_tokens() -> None:
+    ours = books()
+    ours.adopt(one := signed(1, price="0.60", size=20))
+    m = market(0)
+    parts = (
+        Part("0xa", m.yes_token, Side.SELL, Decimal("0.55"), 5 * UNIT),
+        Part("0xb", m.no_token, Side.BUY, Decimal("0.42"), 7 * UNIT),
+    )
+    ours.learn(
+        TradeSaid(
+            "t", one.id, m.id, m.yes_token, Side.BUY, Decimal("0.57"), 12 * UNIT, TradeStatus.MATCHED, START, parts
+        )
+    )
+    assert [(f.price, f.size) for f in ours.take_fresh()] == [
+        (Decimal("0.55"), 5 * UNIT),
+        (Decimal("0.58"), 7 * UNIT),
+    ]
+
+
+def test_winnings_count_once_everything_is_final_and_are_expected_until_paid() -> None:
+    ours = books()
+    ours.adopt(one := signed(1))
+    ours.note(OrderSaid(one.id, OrderStatus.MATCHED, "", 10 * UNIT))
+    ours.learn(trade(one, 10, TradeStatus.MATCHED, name="t"))
+    ended = Resolution(market(0).id, Decimal(1), PayoutSource.OFFICIAL, START)
+    assert ours.settle(ended, START) is None, "its trade may still fail"
+    spent = CASH - ours.account().cash
+    ours.learn(trade(one, 10, TradeStatus.CONFIRMED, name="t"))
+    settled = ours.settle(ended, START)
+    assert settled is not None and [s.cash for s in settled] == [10 * UNIT]
+    assert ours.settle(ended, START) == []
+    assert ours.account().cash == CASH - spent + 10 * UNIT
+    assert {e.what: e.amount for e in ours.expected()}["dollars"] == CASH - spent, "not paid yet"
+    ours.paid(next(iter(ours.unpaid)))
+    assert {e.what: e.amount for e in ours.expected()}["dollars"] == ours.account().cash
+
+
+def test_what_is_remembered_is_not_booked_again_and_what_is_foreign_is_seen() -> None:
+    before = books()
+    one = signed(1)
+    before.adopt(one)
+    said = trade(one, 10, TradeStatus.MATCHED, name="t")
+    before.learn(said)
+    after = books(fills=before.take_fresh(), orders=[one])
+    after.learn(said)
+    assert after.take_fresh() == [] and after.account().cash == before.account().cash
+    after.learn(trade(signed(2), 3, TradeStatus.MATCHED, name="stranger"))
+    assert after.foreign == {"stranger"}
+    own = replace(trade(signed(3), 3, TradeStatus.MATCHED, name="older"), matched_at=START - timedelta(days=1))
+    after.learn(own)
+    assert after.foreign == {"stranger"}, "the owner's trades from before the first run are the owner's"
+
+
+@given(
+    trades=st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32),
+    over=st.booleans(),
+)
+def test_a_restart_between_any_two_news_comes_to_the_same_money(
+    trades: list[tuple[int, bool]], seed: int, over: bool
+) -> None:
+    chance, ours = random.Random(seed), books()
+    one = signed(1, size=60)
+    ours.adopt(one)
+    news = [
+        trade(one, size, status, name=f"t{n}")
+        for n, (size, fails) in enumerate(trades)
+        for status in (BAD if fails else GOOD)
+    ]
+    chance.shuffle(news)
+    cut = chance.randint(0, len(news))
+    for said in news[:cut]:
+        ours.learn(said)
+    written = ours.take_fresh()
+    written = written[: chance.randint(0, len(written))]  # the rest was not on disk when it stopped
+    again = books(written, *(([], [one]) if over else ([one], [])))
+    for said in news:  # the venue lists everything again
+        again.learn(said)
+    stand = sum(size for size, fails in trades if not fails)
+    fills = [*written, *again.take_fresh()]
+    assert again.account().cash == CASH + sum(f.cash for f in fills)
+    assert again.account().held(market(0).id, Outcome.YES) == stand * UNIT == sum(f.size for f in fills)
+    assert {e.what: e.amount for e in again.expected()}["dollars"] == again.account().cash
+    assert again.unsettled_since() is None and not again.foreign
+
+
+def test_nothing_is_settled_before_the_venue_said_that_remembered_trades_stand() -> None:
+    first = books()
+    one = signed(1)
+    first.adopt(one)
+    first.learn(trade(one, 10, TradeStatus.MATCHED, name="t"))
+    again = books(first.take_fresh())
+    won = Resolution(market(0).id, Decimal(1), PayoutSource.OFFICIAL, START)
+    assert again.settle(won, START) is None
+    again.learn(trade(one, 10, TradeStatus.FAILED, name="t"))
+    assert again.settle(won, START) == [] and again.account().cash == CASH

@@ -1,0 +1,242 @@
+"""What the venue says of an account's own orders and trades, by its user channel or by REST, as one kind of value.
+
+Frames are read strictly, but nothing about an order rests on them alone: the channel loses and garbles some, so what it
+says is a hint that arrives early, and REST is asked for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from market.clock import EPOCH
+from market.errors import DataInvalid
+from market.types import Micro, OrderStatus, Side, complement, micro
+
+_LONGEST = 1 << 20
+
+
+class TradeStatus(StrEnum):
+    """How far a trade's settlement is; MATCHED is provisional, CONFIRMED and FAILED are final."""
+
+    MATCHED = "MATCHED"
+    MINED = "MINED"
+    CONFIRMED = "CONFIRMED"
+    RETRYING = "RETRYING"
+    FAILED = "FAILED"
+
+    @property
+    def final(self) -> bool:
+        return self in (TradeStatus.CONFIRMED, TradeStatus.FAILED)
+
+    @property
+    def mined(self) -> bool:
+        """Whether the chain shows it."""
+        return self in (TradeStatus.MINED, TradeStatus.CONFIRMED)
+
+
+_STATUSES = {s.value: s for s in TradeStatus} | {"MATCHED_NOT_BROADCASTED": TradeStatus.MATCHED}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One maker's order in a trade. `price` is of the token the maker named."""
+
+    order_id: str
+    token: str
+    side: Side
+    price: Decimal
+    size: Micro
+
+
+@dataclass(frozen=True, slots=True)
+class TradeSaid:
+    """A trade as the venue tells it: one taker's order against one or more makers'."""
+
+    id: str
+    taker_order_id: str
+    market_id: str
+    token: str
+    side: Side
+    price: Decimal
+    size: Micro
+    status: TradeStatus
+    matched_at: datetime
+    parts: tuple[Part, ...]
+    transaction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one of our orders got of a trade; `number` tells shares of one trade apart, `price` is of its own token."""
+
+    number: int
+    order_id: str
+    price: Decimal
+    size: Micro
+    maker: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSaid:
+    """An order as the venue tells it. `matched` is None where it did not say."""
+
+    id: str
+    status: OrderStatus
+    reason: str
+    matched: Micro | None
+
+
+def shares(trade: TradeSaid, order_id: str) -> Sequence[Share]:
+    """What an order got of a trade, at each price it got it for.
+
+    A taker gets what each maker gave: at that maker's price, or at its complement where the maker traded the other
+    token. A trade that names no makers is at its own price.
+    """
+    if trade.taker_order_id == order_id:
+        if not trade.parts:
+            return [Share(0, order_id, trade.price, trade.size, False)]
+        return [
+            Share(n, order_id, p.price if p.token == trade.token else complement(p.price), p.size, False)
+            for n, p in enumerate(trade.parts)
+        ]
+    return [Share(n, order_id, p.price, p.size, True) for n, p in enumerate(trade.parts) if p.order_id == order_id]
+
+
+def order_status(text: str, matched: Micro, size: Micro) -> tuple[OrderStatus, str]:
+    """The venue's word for an order's state, and its reason where it says one."""
+    name = text.upper().removeprefix("ORDER_STATUS_")
+    if name in ("LIVE", "DELAYED", "MATCHED"):
+        return OrderStatus(name.lower()), ""
+    if name.startswith("CANCELED"):
+        return OrderStatus.CANCELED, text[len("CANCELED") :].lstrip("_")
+    if name in ("UNMATCHED", "INVALID"):
+        return OrderStatus.CANCELED, name.lower()
+    return (OrderStatus.MATCHED, "") if matched >= size else (OrderStatus.LIVE, text)
+
+
+# -- frames of the user channel
+
+
+class _Part(msgspec.Struct):
+    order_id: str
+    matched_amount: Decimal
+    price: Decimal
+    asset_id: str = ""
+    side: str = ""
+
+
+class _Trade(msgspec.Struct, tag="trade", tag_field="event_type"):
+    id: str
+    taker_order_id: str
+    market: str
+    asset_id: str
+    side: str
+    size: Decimal
+    price: Decimal
+    status: str
+    match_time: str = "0"
+    transaction_hash: str | None = ""
+    maker_orders: list[_Part] = []
+
+
+class _Order(msgspec.Struct, tag="order", tag_field="event_type"):
+    id: str
+    original_size: Decimal
+    size_matched: str = ""
+    status: str = ""
+    type: str = ""
+
+
+_FRAME = msgspec.json.Decoder(_Trade | _Order | list[Any])
+_ONE = _Trade | _Order
+
+
+def read(raw: bytes) -> Sequence[TradeSaid | OrderSaid]:
+    """A frame of the user channel. Raises DataInvalid with the reason; an event of another kind is such a reason."""
+    if len(raw) > _LONGEST:
+        raise DataInvalid(f"a frame of the user channel has {len(raw)} bytes.")
+    try:
+        said = _FRAME.decode(raw)
+        events = [msgspec.convert(one, _ONE) for one in said] if isinstance(said, list) else [said]
+        return [_trade(e) if isinstance(e, _Trade) else _order(e) for e in events]
+    except (msgspec.MsgspecError, ValueError, ArithmeticError, KeyError) as error:
+        raise DataInvalid(f"a frame of the user channel cannot be read: {error}.") from None
+
+
+def _trade(said: _Trade) -> TradeSaid:
+    return TradeSaid(
+        said.id,
+        said.taker_order_id,
+        said.market,
+        said.asset_id,
+        Side(said.side.lower()),
+        _priced(said.price),
+        micro(said.size),
+        trade_status(said.status),
+        EPOCH + timedelta(seconds=int(said.match_time)),
+        tuple(_part(p, said) for p in said.maker_orders),
+        said.transaction_hash or "",
+    )
+
+
+def _part(said: _Part, trade: _Trade) -> Part:
+    """Older payloads leave out a maker's token or side: then it stood on the other side of the taker's token."""
+    other = Side.SELL if trade.side == "BUY" else Side.BUY
+    side = Side(said.side.lower()) if said.side else other
+    return Part(said.order_id, said.asset_id or trade.asset_id, side, _priced(said.price), micro(said.matched_amount))
+
+
+def _priced(price: Decimal) -> Decimal:
+    if not 0 <= price <= 1:
+        raise ValueError(f"a price of {price}")
+    return price
+
+
+def trade_status(text: str) -> TradeStatus:
+    """Raises KeyError for a state that is not known."""
+    return _STATUSES[text.upper().removeprefix("TRADE_STATUS_")]
+
+
+def _order(said: _Order) -> OrderSaid:
+    matched = micro(Decimal(said.size_matched)) if said.size_matched else None
+    text = "CANCELED" if said.type == "CANCELLATION" and not said.status.startswith("CANCELED") else said.status
+    status, reason = order_status(text, matched or 0, micro(said.original_size))
+    return OrderSaid(said.id, status, reason, matched)
+
+
+# -- what the official client read by REST
+
+
+def of_trade(said: Any) -> TradeSaid:
+    """From the client's `ClobTrade`."""
+    parts = tuple(
+        Part(m.order_id, str(m.asset_id), Side(m.side.lower()), m.price, micro(m.matched_amount))
+        for m in said.maker_orders
+    )
+    return TradeSaid(
+        said.id,
+        said.taker_order_id,
+        str(said.condition_id),
+        str(said.asset_id),
+        Side(said.side.lower()),
+        said.price,
+        micro(said.size),
+        trade_status(said.status),
+        said.matched_at,
+        parts,
+        said.transaction_hash or "",
+    )
+
+
+def of_order(said: Any) -> OrderSaid:
+    """From the client's `OpenOrder`."""
+    matched = micro(said.size_matched)
+    status, reason = order_status(said.status, matched, micro(said.original_size))
+    return OrderSaid(said.id, status, reason, matched)

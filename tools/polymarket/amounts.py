@@ -1,0 +1,58 @@
+"""Orders in the venue's own terms: what is given and what is wanted, in millionths, exactly. Pure.
+
+An order that rests asks for shares at its price. A purchase that does not rest asks for as many shares as its dollars
+buy, in cents and ten-thousandths of a share, as the venue demands (docs.polymarket.com, autumn 2026).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+
+from market.clock import to_ms
+from market.errors import DataInvalid
+from market.types import Market, Micro, Order, Side, TimeInForce, notional
+from storage.canonical import canonical
+from tools.polymarket.typed import VenueOrder
+
+_CENT, _FINEST = 10_000, 100
+_SALT_BITS = 53
+
+
+def amounts(order: Order) -> tuple[Micro, Micro]:
+    """What the maker gives and takes. Raises DataInvalid where either would be nothing or finer than a millionth."""
+    exact = order.price * order.size
+    if order.side is Side.SELL:
+        given, taken = order.size, notional(order.price, order.size)
+    elif order.tif is TimeInForce.GTC:
+        given, taken = notional(order.price, order.size), order.size
+    else:
+        given = int(exact) // _CENT * _CENT
+        # Rounded down, so that the price is not below the limit's place on the grid.
+        taken = int(Decimal(given) / order.price) // _FINEST * _FINEST if order.price else 0
+        exact = Decimal(int(exact))
+    if given <= 0 or taken <= 0 or exact != exact.to_integral_value():
+        raise DataInvalid(f"an order of {order.size} at {order.price} cannot be written in millionths.")
+    return given, taken
+
+
+def salt_of(order: Order) -> int:
+    """53 bits that follow from the order alone, so that the same order is always the same order at the venue."""
+    seen = hashlib.sha256(canonical(order).encode()).digest()
+    return int.from_bytes(seen[:8], "big") >> (64 - _SALT_BITS)
+
+
+def venue_order(order: Order, market: Market, maker: str, signer: str, signature_type: int) -> VenueOrder:
+    """The order as it is signed, stamped with the instant it was wanted."""
+    given, taken = amounts(order)
+    return VenueOrder(
+        salt=salt_of(order),
+        maker=maker,
+        signer=signer,
+        token_id=int(market.token(order.outcome)),
+        maker_amount=given,
+        taker_amount=taken,
+        side=0 if order.side is Side.BUY else 1,
+        signature_type=signature_type,
+        timestamp=to_ms(order.placed_at),
+    )

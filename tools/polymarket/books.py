@@ -1,0 +1,295 @@
+"""The account's own books: what became of each order, and what its trades did to cash and shares. No I/O.
+
+Everything that is said of an order or a trade may come late, twice or in the wrong order, and more than once by
+different ways; nothing here ever goes backwards. A trade counts when it is matched and is taken back by an opposite
+entry when its settlement fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import chain
+
+from market.errors import VenueUnavailable
+from market.fees import FeeSchedule, charged
+from market.types import (
+    Ack,
+    Evidence,
+    Fill,
+    Market,
+    Micro,
+    OrderStatus,
+    Outcome,
+    Resolution,
+    Settlement,
+    Side,
+    SignedOrder,
+)
+from tools.ledger import Ledger
+from tools.orders import Account
+from tools.polymarket.account import OrderSaid, TradeSaid, TradeStatus, shares
+
+FAILED = "/failed"
+"""The end of the id of a fill that takes another one back."""
+_OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECTED})
+_RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.MINED))} | {
+    TradeStatus.CONFIRMED: 3,
+    TradeStatus.FAILED: 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What earlier runs of this account left: its cash at the very start, fills, settlements, and orders whose end was
+    not known. `ended` are orders that are over, whose trades may still become known or fail. `since` is when the first
+    of them began; trades before it are the owner's own."""
+
+    cash: Micro
+    since: datetime
+    fills: Sequence[Fill] = ()
+    settlements: Sequence[Settlement] = ()
+    orders: Sequence[SignedOrder] = ()
+    ended: Sequence[SignedOrder] = ()
+
+
+@dataclass(slots=True)
+class Kept:
+    """An order of ours. `status` is None while it is not known whether the venue has it; `matched` are the shares that
+    it says were traded, `booked` those whose trades we know."""
+
+    signed: SignedOrder
+    market: Market
+    status: OrderStatus | None = None
+    reason: str = ""
+    matched: Micro = 0
+    booked: Micro = 0
+
+    @property
+    def over(self) -> bool:
+        """Only once all its trades are known, so that what it cost is never in neither account."""
+        return self.status in _OVER and self.booked >= self.matched
+
+    @property
+    def left(self) -> Micro:
+        return max(self.signed.order.size - max(self.booked, self.matched), 0)
+
+    def word(self) -> Ack:
+        """What may be said of it. Raises VenueUnavailable while nothing is known."""
+        if self.status is None:
+            raise VenueUnavailable("It is not known whether the venue took the order.")
+        if self.status in _OVER and not self.over:
+            return Ack(self.signed.id, OrderStatus.DELAYED)
+        return Ack(self.signed.id, self.status, self.reason)
+
+
+@dataclass(slots=True)
+class _Trade:
+    """The newest of what was said of a trade, and the fills it made here."""
+
+    said: TradeSaid
+    fills: list[Fill] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the chain must show of one thing: dollars where `token` is empty."""
+
+    what: str
+    token: str
+    amount: Micro
+
+
+def _by_trade(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
+    """Remembered fills by the trade they are of; the venue has not said in this run whether it stands."""
+    found: dict[str, list[Fill]] = {}
+    for fill in fills:
+        if not fill.id.endswith(FAILED):
+            found.setdefault(fill.id.rpartition("/")[0], []).append(fill)
+    return found
+
+
+class AccountBooks:
+    """`markets` finds a market by its id. `foreign` are trades of this account that none of our orders made."""
+
+    def __init__(
+        self,
+        markets: Callable[[str], Market | None],
+        remembered: Remembered,
+        fees: Callable[[Market, datetime], FeeSchedule] = charged,
+    ) -> None:
+        self._markets, self._fees = markets, fees
+        self._ledger = Ledger(remembered.cash, remembered.fills, remembered.settlements)
+        self._fills = {f.id: f for f in remembered.fills}
+        self._kept: dict[str, Kept] = {}
+        self._trades: dict[str, _Trade] = {}
+        self._unheard = _by_trade(remembered.fills)
+        self._unpaid = {(s.market_id, s.outcome): s for s in remembered.settlements if s.cash}
+        self._settled = {s.market_id for s in remembered.settlements}
+        self._fresh: list[Fill] = []
+        self.since = remembered.since
+        self.foreign: set[str] = set()
+        for signed in remembered.orders:
+            self.adopt(signed)
+        for signed in remembered.ended:
+            if (kept := self.adopt(signed)) is not None:
+                kept.status = OrderStatus.CANCELED
+
+    # -- orders
+
+    def adopt(self, signed: SignedOrder) -> Kept | None:
+        """Take on an order whose end is not known, of this run or an earlier one; None for an unknown market."""
+        market = self._markets(signed.order.market_id)
+        if market is not None and signed.id not in self._kept:
+            booked = sum(f.size for f in self._fills.values() if f.order_id == signed.id and f.size > 0)
+            self._kept[signed.id] = Kept(signed, market, booked=booked)
+        return self._kept.get(signed.id)
+
+    def kept(self, order_id: str) -> Kept | None:
+        return self._kept.get(order_id)
+
+    def working(self) -> list[Kept]:
+        return [k for k in self._kept.values() if not k.over]
+
+    def note(self, said: OrderSaid) -> None:
+        """Something was said of an order."""
+        kept = self._kept.get(said.id)
+        if kept is None:
+            return
+        kept.matched = max(kept.matched, said.matched or 0)
+        if kept.status not in _OVER:
+            kept.status, kept.reason = said.status, said.reason
+
+    # -- trades
+
+    def learn(self, said: TradeSaid) -> None:
+        """Something was said of a trade; what is not newer than what is known says nothing."""
+        known = self._trades.get(said.id)
+        if known is not None and _RANK[said.status] <= _RANK[known.said.status]:
+            return
+        if known is None:
+            mine = [i for i in (said.taker_order_id, *(p.order_id for p in said.parts)) if i in self._kept]
+            before = self._unheard.pop(said.id, [])
+            if not mine and not before:
+                if said.matched_at >= self.since:
+                    self.foreign.add(said.id)
+                return
+            # Also of an order that ended in an earlier run: its trades may still fail.
+            known = self._trades[said.id] = _Trade(said, before)
+            for order_id in dict.fromkeys(mine):
+                self._book(known, self._kept[order_id])
+        known.said = said
+        if said.status is TradeStatus.FAILED:
+            self._take_back(known)
+
+    def _book(self, trade: _Trade, kept: Kept) -> None:
+        order = kept.signed.order
+        for share in shares(trade.said, kept.signed.id):
+            fill_id = f"{trade.said.id}/{share.number}"
+            at = max(trade.said.matched_at, order.placed_at)
+            fill = Fill(
+                id=fill_id,
+                order_id=kept.signed.id,
+                market_id=order.market_id,
+                outcome=order.outcome,
+                side=order.side,
+                price=share.price,
+                size=share.size,
+                fee=0 if share.maker else self._fees(kept.market, at).taker(share.price, share.size),
+                at=at,
+                evidence=Evidence.VENUE,
+                maker=share.maker,
+            )
+            if fill_id not in self._fills:
+                trade.fills.append(fill)
+                kept.booked += share.size
+                self._enter(fill)
+
+    def _take_back(self, trade: _Trade) -> None:
+        """Undo what a trade did that was never settled."""
+        for fill in trade.fills:
+            if fill.id in self._fills and self._stands(fill):
+                self._enter(replace(fill, id=fill.id + FAILED, size=-fill.size, fee=-fill.fee))
+
+    def _enter(self, fill: Fill) -> None:
+        self._ledger.fill(fill)
+        self._fills[fill.id] = fill
+        self._fresh.append(fill)
+
+    def _stands(self, fill: Fill) -> bool:
+        return fill.id + FAILED not in self._fills
+
+    def take_fresh(self) -> list[Fill]:
+        """What was booked since the last time."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
+    def unsettled_since(self) -> datetime | None:
+        """When the oldest trade was made that has not settled."""
+        return min((t.said.matched_at for t in self._trades.values() if not t.said.status.final), default=None)
+
+    # -- what is owned
+
+    def account(self) -> Account:
+        working = self.working()
+        reserved = sum(self._promised(k) for k in working)
+        return Account(self._ledger.cash, reserved, self._ledger.holdings, tuple(k.signed for k in working))
+
+    def _promised(self, kept: Kept) -> Micro:
+        order = kept.signed.order
+        if order.side is Side.SELL:
+            return 0
+        fee = 0 if order.post_only else self._fees(kept.market, order.placed_at).taker(order.price, kept.left)
+        return replace(order, size=kept.left).cost + fee
+
+    def settle(self, resolution: Resolution, now: datetime) -> Sequence[Settlement] | None:
+        """Count a resolved market's shares as dollars; None while an order or a trade of it may still change them."""
+        market_id = resolution.market_id
+        if resolution.payout is None or resolution.known_at > now or market_id in self._settled:
+            return []
+        if self._pending(market_id):
+            return None
+        made = [s for outcome in Outcome if (s := self._settlement(resolution, outcome, now)) is not None]
+        for one in made:
+            self._ledger.settle(one)
+            if one.cash:
+                self._unpaid[one.market_id, one.outcome] = one
+        self._settled.add(market_id)
+        return made
+
+    def _pending(self, market_id: str) -> bool:
+        orders = any(k.signed.order.market_id == market_id for k in self.working())
+        trades = (t for t in self._trades.values() if not t.said.status.final)
+        fills = chain((f for t in trades for f in t.fills), *self._unheard.values())
+        return orders or any(f.market_id == market_id for f in fills)
+
+    def _settlement(self, resolution: Resolution, outcome: Outcome, now: datetime) -> Settlement | None:
+        size, payout = self._ledger.held(resolution.market_id, outcome), resolution.pays(outcome)
+        if not size or payout is None:
+            return None
+        return Settlement(resolution.market_id, outcome, size, payout, resolution.source, now)
+
+    @property
+    def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:
+        """Winnings that are ours by the venue's word and have not been seen on our account."""
+        return self._unpaid
+
+    def paid(self, key: tuple[str, Outcome]) -> None:
+        """Winnings were seen on our account."""
+        del self._unpaid[key]
+
+    def expected(self) -> Iterable[Expected]:
+        """What the chain must show: trades that are not mined are not in it yet, nor winnings that are not paid."""
+        coming = [f for t in self._trades.values() if not t.said.status.mined for f in t.fills if self._stands(f)]
+        cash = self._ledger.cash - sum(f.cash for f in coming) - sum(s.cash for s in self._unpaid.values())
+        yield Expected("dollars", "", cash)
+        moved: dict[tuple[str, Outcome], Micro] = {}
+        for f in coming:
+            key = f.market_id, f.outcome
+            moved[key] = moved.get(key, 0) + (f.size if f.side is Side.BUY else -f.size)
+        for market_id, outcome in sorted(self._ledger.holdings.keys() | moved.keys()):
+            market = self._markets(market_id)
+            if market is not None:
+                size = self._ledger.held(market_id, outcome) - moved.get((market_id, outcome), 0)
+                yield Expected(f"{market.label(outcome)} of {market.slug}", market.token(outcome), size)

@@ -1,0 +1,322 @@
+"""Orders at the venue itself: the official client behind the order port, with the account's own books beside it.
+
+An order's id is known before it is sent, so nothing is ever signed twice: what is not known of an order is asked for by
+its id. The user channel says early what REST says surely; both are read into the same books.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from market.clock import Clock
+from market.errors import DataInvalid, EdgeclawError, NotReady, VenueUnavailable
+from market.types import Ack, Fill, Market, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, micro
+from tools.orders import Account
+from tools.polymarket import account as said_by
+from tools.polymarket.account import OrderSaid, TradeSaid
+from tools.polymarket.amounts import venue_order
+from tools.polymarket.books import AccountBooks, Kept
+from tools.polymarket.client import Trader, refusal_of
+from tools.polymarket.contracts import EXCHANGE
+
+RESEND_WITHIN = timedelta(seconds=5)
+"""How old an order of unknown outcome may be to be sent again, unchanged: later its moment has passed."""
+ARRIVES_WITHIN = timedelta(seconds=30)
+"""How long after it was wanted an order of unknown outcome may still come to the venue."""
+BEAT = timedelta(seconds=4)
+"""Between heartbeats; the venue wants one every five seconds and cancels after ten."""
+_OVERLAP = timedelta(seconds=60)
+_DUPLICATE = "Duplicated"
+_NONE = "0x" + "00" * 32
+_ON_REQUEST = "cancelled on request"
+
+
+class PolymarketOrders:
+    """Implements `tools.orders.OrderTool`. `client` is the official one; `markets` finds a market by its id.
+
+    Single event loop. `account` and `status` are answered from what is known here, so that they cost nothing on the
+    path of an order; `sync` asks the venue for everything again. `stale` says that something may have been missed.
+    """
+
+    def __init__(
+        self, client: Any, trader: Trader, clock: Clock, markets: Callable[[str], Market | None], books: AccountBooks
+    ) -> None:
+        self._client, self._trader, self._clock = client, trader, clock
+        self._markets, self.books = markets, books
+        self._since = books.since
+        self.heard, self.refused, self.stale = 0, 0, True
+
+    # -- the port
+
+    async def sign(self, order: Order) -> SignedOrder:
+        market = self._markets(order.market_id)
+        if market is None:
+            raise DataInvalid(f"there is no market {order.market_id} to sign an order for.")
+        trader = self._trader
+        wanted = venue_order(order, market, trader.wallet, trader.signs_as, trader.signature_type)
+        made = trader.signer.order(wanted, neg_risk=market.neg_risk)
+        body = {
+            "builder": _NONE,
+            "expiration": 0,
+            "maker": wanted.maker,
+            "maker_amount": wanted.maker_amount,
+            "metadata": _NONE,
+            "order_type": order.tif.upper(),
+            "salt": wanted.salt,
+            "side": order.side.upper(),
+            "signature": f"0x{made.signature.hex()}",
+            "signature_type": wanted.signature_type,
+            "signer": wanted.signer,
+            "taker_amount": wanted.taker_amount,
+            "timestamp": wanted.timestamp,
+            "token_id": str(wanted.token_id),
+            "post_only": order.post_only,
+        }
+        return SignedOrder(made.id, order, json.dumps(body, sort_keys=True, separators=(",", ":")))
+
+    async def send(self, signed: SignedOrder) -> Ack:
+        kept = self.books.adopt(signed)
+        if kept is None:
+            return Ack(signed.id, OrderStatus.REJECTED, "the market is unknown or not open")
+        if kept.status is None:
+            try:
+                await self._post(kept)
+            except VenueUnavailable:
+                await self._find_out(kept)
+        return kept.word()
+
+    async def status(self, order_id: str) -> Ack | None:
+        kept = self.books.kept(order_id)
+        if kept is not None and kept.status is not None:
+            return kept.word()
+        said = await self._ask(order_id)
+        if kept is None:
+            return None if said is None else Ack(order_id, said.status, said.reason)
+        if said is not None:
+            self.books.note(said)
+        elif not kept.booked:
+            self._must_be_late(kept)
+            self.books.note(OrderSaid(order_id, OrderStatus.CANCELED, "never reached the venue", None))
+            return None
+        return kept.word()
+
+    def _must_be_late(self, kept: Kept) -> None:
+        """An order that was only just sent may still be on its way. Raises VenueUnavailable."""
+        if self._clock.now() - kept.signed.order.placed_at < ARRIVES_WITHIN:
+            raise VenueUnavailable("It is not known yet whether the venue took the order.")
+
+    async def cancel(self, order_id: str) -> bool:
+        answer = await self._asked(lambda: self._client.cancel_order(order_id=order_id))
+        done = order_id in {str(i) for i in answer.canceled}
+        said = OrderSaid(order_id, OrderStatus.CANCELED, _ON_REQUEST, None) if done else await self._ask(order_id)
+        if said is not None:
+            self.books.note(said)
+        return done
+
+    async def cancel_all(self) -> int:
+        answer = await self._asked(self._client.cancel_all)
+        for order_id in answer.canceled:
+            self.books.note(OrderSaid(str(order_id), OrderStatus.CANCELED, _ON_REQUEST, None))
+        return len(answer.canceled)
+
+    async def fills(self) -> Sequence[Fill]:
+        return self.books.take_fresh()
+
+    async def account(self) -> Account:
+        return self.books.account()
+
+    async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
+        """None also while a trade of it may have been missed."""
+        return None if self.stale else self.books.settle(resolution, self._clock.now())
+
+    async def sync(self) -> None:
+        """Ask the venue for trades and open orders. Raises VenueUnavailable; then something may still be missing."""
+        began = self._clock.now()
+        after = str(int(self._since.timestamp()))
+        async for trade in self._each(self._client.list_account_trades(after=after)):
+            self.books.learn(said_by.of_trade(trade))
+        open_now = {str(o.id): said_by.of_order(o) async for o in self._each(self._client.list_open_orders())}
+        for kept in self.books.working():
+            said = open_now.get(kept.signed.id) or await self._ask(kept.signed.id)
+            if said is not None:
+                self.books.note(said)
+        for order_id in open_now:
+            await self._must_be_wanted(order_id)
+        self._since = min(began, self.books.unsettled_since() or began) - _OVERLAP
+        self.stale = False
+
+    async def _must_be_wanted(self, order_id: str) -> None:
+        """Take back an order of ours that came to the venue after it had been given up."""
+        kept = self.books.kept(order_id)
+        if kept is not None and kept.over:
+            await self._asked(lambda: self._client.cancel_order(order_id=order_id))
+
+    # -- sending, and finding out
+
+    async def _post(self, kept: Kept) -> None:
+        """Hand the order over. Raises VenueUnavailable where it is not known whether it was taken."""
+        from polymarket.models.clob.orders import SignedOrder as Posted
+
+        try:
+            answer = await self._client.post_order(Posted(**json.loads(kept.signed.body)))
+        except Exception as error:
+            refusal = refusal_of(error)
+            if isinstance(refusal, EdgeclawError):
+                raise refusal from None
+            await self._refused(kept, refusal)
+            return
+        if not answer.ok:
+            await self._refused(kept, answer.message)
+            return
+        buys = kept.signed.order.side is Side.BUY
+        matched = micro(answer.taking_amount if buys else answer.making_amount)
+        # What "matched" leaves open, whether all of it was, the order itself says.
+        status = OrderStatus.LIVE if answer.status == "live" else OrderStatus.DELAYED
+        self.books.note(OrderSaid(kept.signed.id, status, "", matched))
+
+    async def _refused(self, kept: Kept, reason: str) -> None:
+        """A refusal of what is there already says that it is there."""
+        if _DUPLICATE in reason:
+            said = await self._ask(kept.signed.id)
+            if said is None:
+                raise VenueUnavailable("The venue has the order and does not show it.")
+            self.books.note(said)
+        else:
+            self.books.note(OrderSaid(kept.signed.id, OrderStatus.REJECTED, reason, None))
+
+    async def _find_out(self, kept: Kept) -> None:
+        """Ask for an order of unknown outcome; send the same one again while its moment lasts. Raises VenueUnavailable
+        where it stays unknown."""
+        said = await self._ask(kept.signed.id)
+        if said is not None:
+            self.books.note(said)
+        elif self._clock.now() - kept.signed.order.placed_at <= RESEND_WITHIN:
+            await self._post(kept)
+        else:
+            raise VenueUnavailable("It is not known whether the venue took the order.")
+
+    async def _ask(self, order_id: str) -> OrderSaid | None:
+        """The venue's word on an order; None where it has none of that id."""
+        from polymarket.errors import RequestRejectedError
+
+        try:
+            return said_by.of_order(await self._client.get_order(order_id=order_id))
+        except RequestRejectedError as error:
+            if error.status == 404:
+                return None
+            raise VenueUnavailable(f"The venue does not say what became of an order ({error.status}).") from None
+        except Exception as error:
+            raise VenueUnavailable(f"The venue does not say what became of an order ({_name(error)}).") from None
+
+    async def _asked(self, question: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            return await question()
+        except Exception as error:
+            raise VenueUnavailable(f"The venue does not answer ({_name(error)}).") from None
+
+    async def _each(self, pages: Any) -> AsyncIterator[Any]:
+        try:
+            async for item in pages.iter_items():
+                yield item
+        except EdgeclawError:
+            raise
+        except Exception as error:
+            raise VenueUnavailable(f"The venue does not list the account's orders ({_name(error)}).") from None
+
+    # -- the user channel
+
+    def hear(self, raw: bytes) -> None:
+        """A frame; what cannot be read is counted, and makes REST be asked."""
+        if raw == b"PONG":
+            return
+        self.heard += 1
+        try:
+            events = said_by.read(raw)
+        except DataInvalid:
+            self.refused, self.stale = self.refused + 1, True
+            return
+        for event in events:
+            if isinstance(event, TradeSaid):
+                self.books.learn(event)
+            else:
+                self.books.note(event)
+
+    def lost(self, why: str) -> None:
+        """The channel broke: what it would have said has to be asked for."""
+        self.stale = True
+
+    # -- while orders rest
+
+    async def beat(self) -> None:
+        """Tell the venue that we live while orders rest, so that it cancels them when we do not; until cancelled."""
+        name = ""
+        while True:
+            due = self._clock.now() + BEAT
+            if self.books.working():
+                with suppress(VenueUnavailable):
+                    name = await self._beat(name)
+            await self._clock.wait_until(due)
+
+    async def _beat(self, name: str) -> str:
+        from polymarket.errors import OrderHeartbeatMismatchError
+
+        try:
+            answer = await self._client.send_order_heartbeat(heartbeat_id=name)
+        except OrderHeartbeatMismatchError as error:
+            return str(error.heartbeat_id)
+        except Exception as error:
+            raise VenueUnavailable(f"The venue took no heartbeat ({_name(error)}).") from None
+        return str(answer.heartbeat_id)
+
+    # -- before the first order
+
+    async def must_trade(self) -> None:
+        """Raises NotReady where the account may not open positions, or the exchange may not move its dollars."""
+        if await self._asked(self._client.get_closed_only_mode):
+            raise NotReady("The venue lets this account only close positions.", next_step="Ask the venue why.")
+        answer = await self._asked(lambda: self._client.get_balance_allowance(asset_type="COLLATERAL"))
+        allowed = {name.lower(): amount for name, amount in answer.allowances.items()}
+        if allowed.get(EXCHANGE.lower(), 0) < answer.balance:
+            raise NotReady(
+                "The exchange is not allowed to move this account's dollars.", next_step="Run: edgeclaw wallet setup"
+            )
+
+    # -- a second account of the same money
+
+    async def audit(self) -> str:
+        """Compare our books with the venue's; the sentence says what differs, empty where nothing does."""
+        await self.sync()
+        await self._see_payments()
+        differences = []
+        for one in list(self.books.expected()):
+            found = await self._balance(one.token)
+            if found != one.amount:
+                differences.append(f"{one.what}: the venue holds {found} where the records say {one.amount}")
+        if self.books.foreign:
+            differences.append(f"{len(self.books.foreign)} trades of this account are not of the agent's orders")
+        return "; ".join(differences)
+
+    async def _see_payments(self) -> None:
+        """Winnings are paid when the shares that won are gone."""
+        for key in list(self.books.unpaid):
+            market = self._markets(key[0])
+            if market is not None and await self._balance(market.token(key[1])) == 0:
+                self.books.paid(key)
+
+    async def _balance(self, token: str) -> int:
+        """Millionths of a token on the chain, or of the collateral where none is named."""
+        if token:
+            answer = await self._asked(
+                lambda: self._client.get_balance_allowance(asset_type="CONDITIONAL", asset_id=token)
+            )
+        else:
+            answer = await self._asked(lambda: self._client.get_balance_allowance(asset_type="COLLATERAL"))
+        return int(answer.balance)
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__
