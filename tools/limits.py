@@ -5,12 +5,13 @@ An order that is too large for its own caps is refused by itself; a loss that is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
+from market.clock import Clock
 from market.errors import LimitExceeded
 from market.types import Ack, Fill, Micro, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, units
-from tools.orders import Account, OrderTool
+from tools.orders import Around, OrderTool
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +24,33 @@ class RiskLimits:
     open_orders: int = 20
 
 
-class RiskLimited:
-    """Any `OrderTool`, with a ceiling on what it may risk.
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What earlier runs of an account left to be counted: orders whose end is not known, what each market's holdings
+    have cost, and settled losses, in micro-dollars."""
+
+    promised: Mapping[str, Order] = field(default_factory=dict)
+    paid: Mapping[str, Micro] = field(default_factory=dict)
+    lost: Micro = 0
+
+
+class RiskLimited(Around):
+    """Any `OrderTool`, with a ceiling on what it may risk. `before` is what it begins with after a restart.
 
     What a market may still cost us is what was paid for its holdings, what is promised to its open orders, and every
     order of unknown outcome, until the venue has shown what became of it. Errors: `LimitExceeded` once settled losses
     reach the limit; from then on every order raises it.
     """
 
-    def __init__(self, inner: OrderTool, limits: RiskLimits) -> None:
-        self._inner, self._limits = inner, limits
-        self._promised: dict[str, Order] = {}
-        self._unknown: set[str] = set()
-        self._paid: dict[str, Micro] = {}
+    def __init__(self, inner: OrderTool, limits: RiskLimits, before: Exposure | None = None) -> None:
+        super().__init__(inner)
+        self._limits = limits
+        before = before or Exposure()
+        self._promised: dict[str, Order] = dict(before.promised)
+        self._unknown: set[str] = set(before.promised)
+        self._paid: dict[str, Micro] = dict(before.paid)
         self._fresh: list[Fill] = []
-        self._lost: Micro = 0
-
-    async def sign(self, order: Order) -> SignedOrder:
-        return await self._inner.sign(order)
+        self._lost: Micro = before.lost
 
     async def send(self, signed: SignedOrder) -> Ack:
         self._stop_at_loss()
@@ -59,18 +69,12 @@ class RiskLimited:
         self._unknown.discard(order_id)  # known now, or known never to have arrived
         return word
 
-    async def cancel(self, order_id: str) -> bool:
-        return await self._inner.cancel(order_id)
-
     async def fills(self) -> Sequence[Fill]:
         await self._pull()
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    async def account(self) -> Account:
-        return await self._inner.account()
-
-    async def settle(self, resolution: Resolution) -> Sequence[Settlement]:
+    async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
         await self._pull()
         settled = await self._inner.settle(resolution)
         if settled:
@@ -105,3 +109,33 @@ class RiskLimited:
         if len(working) >= self._limits.open_orders:
             return f"limit: {self._limits.open_orders} orders are open already"
         return ""
+
+
+class RateLimited(Around):
+    """Any `OrderTool`, at most so many orders and cancels a second of the clock's time, after a burst of as many.
+
+    What would be too much is refused, not kept waiting: by the time it could be sent the market has moved on. Taking
+    all orders back is never refused.
+    """
+
+    def __init__(self, inner: OrderTool, clock: Clock, per_second: float) -> None:
+        super().__init__(inner)
+        self._clock, self._rate = clock, per_second
+        self._tokens, self._at = per_second, clock.now()
+
+    def _take(self) -> bool:
+        now = self._clock.now()
+        self._tokens = min(self._rate, self._tokens + (now - self._at).total_seconds() * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    async def send(self, signed: SignedOrder) -> Ack:
+        if not self._take():
+            return Ack(signed.id, OrderStatus.REJECTED, f"limit: at most {self._rate:g} orders a second")
+        return await self._inner.send(signed)
+
+    async def cancel(self, order_id: str) -> bool:
+        return self._take() and await self._inner.cancel(order_id)
