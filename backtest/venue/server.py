@@ -18,6 +18,8 @@ from backtest.venue.answers import Refusal, payload_of, refused, said
 from backtest.venue.door import Door
 from backtest.venue.faults import Fault
 from backtest.venue.market_data import MarketData
+from backtest.venue.payloads import open_order
+from backtest.venue.rpc import Chain
 from backtest.venue.state import VenueState
 from backtest.venue.streams import Streams
 from backtest.venue.trading import Trading
@@ -45,6 +47,7 @@ class VenueServer:
         self.state = state
         self.door = Door(secret, state.purse, strict_wallets=strict_wallets)
         self.streams = Streams(state, self.door)
+        self.chain = Chain(state)
         self._handlers = (MarketData(state), Trading(state, self.door), self.streams)
 
     def application(self) -> web.Application:
@@ -55,8 +58,10 @@ class VenueServer:
             [
                 web.get("/venue/state", self.told),
                 web.get("/venue/ledger/{address}", self.ledger),
+                web.get("/venue/orders/{address}", self.orders),
                 web.post("/venue/faults", self.command),
                 web.delete("/venue/faults", self.mend),
+                web.post("/", self.chain.answer),
             ]
         )
         return app
@@ -94,6 +99,13 @@ class VenueServer:
             raise refused("no such account", 404)
         return said({"held": purse.held, "bound": purse.bound, "coming": purse.coming})
 
+    async def orders(self, request: web.Request) -> web.Response:
+        """Every order an address has ever placed, oldest first."""
+        self.state.now()
+        address = request.match_info["address"].lower()
+        placed = [p for p in self.state.exchange.orders.values() if p.submission.address == address]
+        return said([open_order(p) for p in placed])
+
     async def command(self, request: web.Request) -> web.Response:
         """{"fault": name, "count": n} or, for a mode, {"fault": name, "seconds": s}."""
         asked = await payload_of(request)
@@ -124,6 +136,8 @@ class VenueServer:
             return await handler(request)
         except Refusal as refusal:
             return refusal.response()
+        except ConnectionResetError:  # whoever asked is gone
+            return web.Response(status=500)
 
     async def _misfortune(self, request: web.Request) -> None:
         faults, now = self.state.faults, self.state.now()

@@ -1,0 +1,431 @@
+"""The chain itself, asked over a node of Polygon: balances, allowances, gas and receipts, whatever the venue says of
+them; and the few calls that a plain account makes there by itself.
+
+What is asked and answered is packed by the contracts' ABI; calls are signed by our own key and never sent twice. The
+other kinds of wallet do not pay for gas: their calls go through the venue's relayer, and are refused here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from market.clock import EPOCH, Clock
+from market.errors import Misconfigured, NotReady, VenueUnavailable
+from market.types import Micro, units
+from tools.polymarket import contracts
+from tools.polymarket.contracts import CHAIN_ID
+from tools.polymarket.signing import Signer
+from tools.polymarket.typed import EOA, address_word, keccak
+from tools.polymarket.wallets import checksummed, wallets_of
+from tools.wallet import KINDS, Receipt, WalletStatus, pol
+
+AUTO_REDEEM = "0xa1200000d0002264C9a1698e001292D00E1b00af"
+"""Pays winnings by itself where it may take shares; as the official client 0.14.0 has it."""
+SPENDERS = {
+    "exchange": contracts.EXCHANGE,
+    "neg-risk exchange": contracts.NEG_RISK_EXCHANGE,
+    "third exchange": contracts.EXCHANGE_V3,
+    "collateral adapter": contracts.COLLATERAL_ADAPTER,
+}
+"""Who may be allowed to take dollars, by name."""
+OPERATORS = {
+    "exchange": contracts.EXCHANGE,
+    "neg-risk exchange": contracts.NEG_RISK_EXCHANGE,
+    "collateral adapter": contracts.COLLATERAL_ADAPTER,
+    "neg-risk collateral adapter": contracts.NEG_RISK_COLLATERAL_ADAPTER,
+    "auto-redeem": AUTO_REDEEM,
+}
+"""Who may be allowed to take shares, by name."""
+UNLIMITED: Micro = 2**256 - 1
+"""An allowance that is never used up."""
+_ALLOWANCE_MISSING, _APPROVAL_MISSING = "the exchange's allowance to take dollars", "its approval to take shares"
+_WORD = 1 << 256
+_BATCH = 100
+"""Tokens asked for at once."""
+_BLOCK = timedelta(seconds=2)
+_PRIORITY = 25 * 10**9
+"""Wei per gas for whoever makes the block; Polygon takes no transaction for less."""
+_DYNAMIC = b"\x02"
+"""The type of a transaction with a base fee (EIP-1559)."""
+_CHATTY = ("web3.providers.AsyncHTTPProvider", "web3._utils.http_session_manager.HTTPSessionManager")
+
+
+# -- calls
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Something to be done by a contract, and in a sentence what that is."""
+
+    target: str
+    data: bytes
+    says: str
+
+
+def selector(signature: str) -> bytes:
+    """The four bytes that name a contract's function."""
+    return keccak(signature.encode())[:4]
+
+
+def packed(signature: str, *values: Any) -> bytes:
+    """A call of a function whose arguments are all of fixed size or arrays: `name(type,...)` and the values."""
+    from eth_abi.abi import encode
+
+    types = signature.partition("(")[2].removesuffix(")")
+    return selector(signature) + encode([one for one in types.split(",") if one], values)
+
+
+def approve(spender: str, amount: Micro) -> Call:
+    """Let a contract take up to that many micro-dollars in all; 0 takes the right back. Nothing is unlimited unless
+    UNLIMITED is given. Raises Misconfigured for an amount that is none."""
+    if not 0 <= amount < _WORD:
+        raise Misconfigured(f"{amount} is not an amount of dollars.", next_step="Give it in millionths, from 0.")
+    if amount == UNLIMITED:
+        much = "any amount of dollars"
+    else:
+        much = f"up to {units(amount):f} dollars" if amount else "no dollars any more"
+    says = f"Let the {_named(spender)} take {much} from this account."
+    return Call(contracts.COLLATERAL, packed("approve(address,uint256)", _checked(spender), amount), says)
+
+
+def approve_shares(operator: str, approved: bool) -> Call:
+    """Let a contract take shares of every market, or no longer."""
+    much = "shares of any market" if approved else "no shares any more"
+    says = f"Let the {_named(operator)} take {much} from this account."
+    data = packed("setApprovalForAll(address,bool)", _checked(operator), approved)
+    return Call(contracts.CONDITIONAL_TOKENS, data, says)
+
+
+def redeem(market_id: str, *, neg_risk: bool = False) -> Call:
+    """Turn the shares of both outcomes of a resolved market (its condition id, 0x and 64 digits) into dollars."""
+    condition = _bytes32(market_id)
+    adapter = contracts.NEG_RISK_COLLATERAL_ADAPTER if neg_risk else contracts.COLLATERAL_ADAPTER
+    data = packed(
+        "redeemPositions(address,bytes32,bytes32,uint256[])", contracts.COLLATERAL, bytes(32), condition, [1, 2]
+    )
+    return Call(adapter, data, f"Turn all shares of the market {market_id} into dollars.")
+
+
+def _bytes32(text: str) -> bytes:
+    try:
+        raw = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raw = b""
+    if len(raw) != 32:
+        raise Misconfigured(f"{text!r} is not 0x and 64 digits.", next_step="Give it as edgeclaw log shows it.")
+    return raw
+
+
+def _named(address: str) -> str:
+    names = {a.lower(): n for n, a in (OPERATORS | SPENDERS).items()}
+    return names.get(address.lower(), f"contract {address}")
+
+
+# -- transactions
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """What a transaction may need at most: units of gas, and wei in all."""
+
+    gas: int = 500_000
+    wei: int = 10**18
+
+
+_CEILING = Ceiling()
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A call as it is signed; fees are wei per unit of gas."""
+
+    nonce: int
+    priority_fee: int
+    most_fee: int
+    gas: int
+    call: Call
+    chain_id: int = CHAIN_ID
+
+    def signed(self, signer: Signer) -> bytes:
+        """As it is sent. Its hash is the Keccak of that."""
+        target = bytes.fromhex(self.call.target.removeprefix("0x"))
+        fields: list[Any] = [
+            self.chain_id, self.nonce, self.priority_fee, self.most_fee, self.gas, target, 0, self.call.data, [],
+        ]  # fmt: skip
+        signature = signer.digest(keccak(_DYNAMIC + rlp(fields)))
+        r, s = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:64]))
+        return _DYNAMIC + rlp([*fields, signature[64] - 27, r, s])
+
+
+def rlp(item: Any) -> bytes:
+    """Bytes, whole numbers and lists of them in Ethereum's prefix encoding."""
+    if isinstance(item, list):
+        inner = b"".join(rlp(one) for one in item)
+        return _prefixed(0xC0, inner)
+    raw = item if isinstance(item, bytes) else item.to_bytes((item.bit_length() + 7) // 8, "big")
+    return raw if len(raw) == 1 and raw[0] < 0x80 else _prefixed(0x80, raw)
+
+
+def _prefixed(kind: int, inner: bytes) -> bytes:
+    if len(inner) < 56:
+        return bytes((kind + len(inner),)) + inner
+    length = len(inner).to_bytes((len(inner).bit_length() + 7) // 8, "big")
+    return bytes((kind + 55 + len(length),)) + length + inner
+
+
+# -- the node
+
+
+class ChainWallet:
+    """`Wallet` of one key and one of its wallets, over an open node. Made by `opened`."""
+
+    def __init__(self, web3: Any, host: str, owner: str, wallet: str, clock: Clock, chain_id: int) -> None:
+        owner, wallet = _checked(owner), _checked(wallet)
+        kind = wallets_of(owner).signature_type(wallet)
+        if kind is None:
+            raise Misconfigured(
+                f"{wallet} is not a wallet of the key at {owner}.",
+                next_step=f"Name one of its own, or none for its deposit wallet ({wallets_of(owner).deposit}).",
+            )
+        self._web3, self._host, self._clock, self._chain_id = web3, host, clock, chain_id
+        self._owner, self._wallet, self._kind = owner, wallet, kind
+
+    async def status(self) -> WalletStatus:
+        with _plainly(self._host):
+            block, gas, balance, allowances, approvals = await asyncio.gather(
+                self._web3.eth.get_block("latest"),
+                self._web3.eth.get_balance(self._owner),
+                self._number(contracts.COLLATERAL, "balanceOf(address)", self._wallet),
+                self._all(SPENDERS, contracts.COLLATERAL, "allowance(address,address)"),
+                self._all(OPERATORS, contracts.CONDITIONAL_TOKENS, "isApprovedForAll(address,address)"),
+            )
+            made = EPOCH + timedelta(seconds=int(block["timestamp"]))
+            number = int(block["number"])
+        approved = {name: bool(said) for name, said in approvals.items()}
+        needed = ((_ALLOWANCE_MISSING, allowances["exchange"]), (_APPROVAL_MISSING, approved["exchange"]))
+        return WalletStatus(
+            address=self._owner,
+            funder=self._wallet,
+            kind=KINDS[self._kind],
+            signature_type=self._kind,
+            balance=balance,
+            gas=int(gas),
+            allowances=allowances,
+            approvals=approved,
+            missing=tuple(name for name, there in needed if not there),
+            chain_id=self._chain_id,
+            block=number,
+            block_at=made,
+        )
+
+    async def positions(self, tokens: Sequence[str]) -> Mapping[str, Micro]:
+        """Of tokens of the first protocol. Raises Misconfigured for positions of the second, which another contract
+        keeps."""
+        numbers = [int(token) for token in tokens]
+        if other := next((t for t in numbers if contracts.is_position_id(t)), None):
+            raise Misconfigured(f"{other} is a position of the second protocol.", next_step="Ask the venue for it.")
+        parts = [numbers[n : n + _BATCH] for n in range(0, len(numbers), _BATCH)]
+        with _plainly(self._host):
+            held = await asyncio.gather(*(self._held(part) for part in parts))
+        return dict(zip(tokens, (amount for part in held for amount in part), strict=True))
+
+    async def receipt(self, transaction_hash: str) -> Receipt | None:
+        from web3.exceptions import TransactionNotFound
+
+        raw = _bytes32(transaction_hash)
+        with _plainly(self._host):
+            try:
+                said = await self._web3.eth.get_transaction_receipt(raw)
+            except TransactionNotFound:
+                return None
+            return Receipt("0x" + raw.hex(), int(said["status"]) == 1, int(said["blockNumber"]), int(said["gasUsed"]))
+
+    async def send(self, call: Call, signer: Signer, ceiling: Ceiling = _CEILING) -> str:
+        """Sign a call and send it once; gives the transaction's hash, whose receipt says what came of it.
+
+        Raises Misconfigured where the key is not the account's, the account is not a plain one or the ceiling is too
+        low; NotReady where the contract would refuse or the gas cannot be paid; and VenueUnavailable, which names the
+        hash where it is not known whether the chain took it.
+        """
+        self._check(signer)
+        transaction = await self._priced(call, ceiling)
+        raw = transaction.signed(signer)
+        known_as = "0x" + keccak(raw).hex()
+        try:
+            with _plainly(self._host):
+                await self._web3.eth.send_raw_transaction(raw)
+        except VenueUnavailable as error:
+            raise VenueUnavailable(
+                f"{error} Whether the chain took the transaction {known_as} is not known.",
+                next_step="Ask for its receipt before anything is sent again.",
+            ) from None
+        return known_as
+
+    async def settled(self, transaction_hash: str, deadline: datetime) -> Receipt:
+        """Wait for a transaction's receipt. Raises VenueUnavailable where there is none by the deadline."""
+        while (found := await self.receipt(transaction_hash)) is None:
+            now = self._clock.now()
+            if now >= deadline:
+                raise VenueUnavailable(
+                    f"The transaction {transaction_hash} is in no block yet.",
+                    next_step="Ask for its receipt before anything is sent again.",
+                )
+            await self._clock.wait_until(min(now + _BLOCK, deadline))
+        return found
+
+    def _check(self, signer: Signer) -> None:
+        if signer.address.lower() != self._owner.lower():
+            raise Misconfigured(
+                f"The key is of {signer.address}, not of {self._owner}.", next_step="Open the right key file."
+            )
+        if self._kind != EOA:
+            raise Misconfigured(
+                f"The {KINDS[self._kind]} {self._wallet} cannot send a transaction by itself.",
+                next_step="Let the venue's relayer send it.",
+            )
+
+    async def _priced(self, call: Call, ceiling: Ceiling) -> Transaction:
+        """A call with its fees: twice the present base fee at most, of which only what is needed is paid."""
+        asked = {"from": self._owner, "to": _checked(call.target), "data": "0x" + call.data.hex()}
+        with _plainly(self._host):
+            gas, block, tip, nonce, owned = await asyncio.gather(
+                self._web3.eth.estimate_gas(asked),
+                self._web3.eth.get_block("latest"),
+                self._web3.eth.max_priority_fee,
+                self._web3.eth.get_transaction_count(self._owner, "pending"),
+                self._web3.eth.get_balance(self._owner),
+            )
+            priority = max(int(tip), _PRIORITY)
+            most = 2 * int(block["baseFeePerGas"]) + priority
+        gas = int(gas) * 6 // 5
+        if gas > ceiling.gas or gas * most > ceiling.wei:
+            raise Misconfigured(
+                f"This may take {gas} gas and {pol(gas * most)} POL, where {ceiling.gas} and {pol(ceiling.wei)} are "
+                "allowed.",
+                next_step="Wait for lower fees, or allow more.",
+            )
+        if gas * most > int(owned):
+            raise NotReady(
+                f"The account {self._owner} has {pol(int(owned))} POL and may need {pol(gas * most)} for gas.",
+                next_step="Send it some POL.",
+            )
+        return Transaction(int(nonce), priority, most, gas, call, self._chain_id)
+
+    async def _all(self, named: Mapping[str, str], contract: str, signature: str) -> dict[str, int]:
+        said = await asyncio.gather(*(self._number(contract, signature, self._wallet, a) for a in named.values()))
+        return dict(zip(named, said, strict=True))
+
+    async def _held(self, tokens: Sequence[int]) -> Sequence[int]:
+        from eth_abi.abi import decode
+
+        data = packed("balanceOfBatch(address[],uint256[])", [self._wallet] * len(tokens), tokens)
+        (amounts,) = decode(["uint256[]"], await self._asked(contracts.CONDITIONAL_TOKENS, data))
+        if len(amounts) != len(tokens):
+            raise ValueError("balances of other tokens")
+        return [int(a) for a in amounts]
+
+    async def _number(self, contract: str, signature: str, *values: Any) -> int:
+        said = await self._asked(contract, packed(signature, *values))
+        if len(said) != 32:
+            raise ValueError("not a number")
+        return int.from_bytes(said, "big")
+
+    async def _asked(self, contract: str, data: bytes) -> bytes:
+        return bytes(await self._web3.eth.call({"to": _checked(contract), "data": "0x" + data.hex()}))
+
+
+def _checked(address: str) -> str:
+    try:
+        return checksummed(address_word(address)[12:])
+    except ValueError:
+        raise Misconfigured(f"{address!r} is not an address.", next_step="Give it as 0x and 40 digits.") from None
+
+
+@asynccontextmanager
+async def opened(
+    rpc_url: str, owner: str, clock: Clock, *, wallet: str = "", chain_id: int = CHAIN_ID, timeout: float = 10.0
+) -> AsyncIterator[ChainWallet]:
+    """The wallet of the key at `owner` over a node; its deposit wallet where none is named. `timeout` is in seconds, of
+    each request.
+
+    Raises Misconfigured where the URL is none or the node is of another chain, and VenueUnavailable where it does not
+    answer.
+    """
+    import aiohttp
+
+    host = _host(rpc_url)
+    limit = aiohttp.ClientTimeout(total=timeout)
+    async with aiohttp.ClientSession(timeout=limit, trust_env=False, raise_for_status=True) as session:
+        web3 = _web3(rpc_url, limit)
+        await web3.provider.cache_async_session(session)
+        try:
+            with _plainly(host):
+                found = int(await web3.eth.chain_id)
+            if found != chain_id:
+                raise Misconfigured(
+                    f"The node at {host} is of chain {found}, not of {chain_id}.",
+                    next_step="Give the address of a node of Polygon."
+                    if chain_id == CHAIN_ID
+                    else "Give another node.",
+                )
+            yield ChainWallet(web3, host, owner, wallet or wallets_of(owner).deposit, clock, chain_id)
+        finally:
+            await web3.provider.disconnect()
+
+
+def _web3(rpc_url: str, limit: Any) -> Any:
+    with warnings.catch_warnings():  # web3 7.16 imports a part of websockets that is on its way out
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from web3 import AsyncHTTPProvider, AsyncWeb3
+        from web3.middleware import ExtraDataToPOAMiddleware
+
+    for name in _CHATTY:  # what these say holds the node's address, which may hold a password
+        logging.getLogger(name).addFilter(_hushed)
+    provider = AsyncHTTPProvider(rpc_url, request_kwargs={"timeout": limit}, exception_retry_configuration=None)
+    web3 = AsyncWeb3(provider)
+    web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
+    return web3
+
+
+def _hushed(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING
+
+
+def _host(rpc_url: str) -> str:
+    """What may be shown of a node's address: neither a user and a password nor a path, which may be a key."""
+    try:
+        parts = urlsplit(rpc_url)
+        host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not parts.hostname or host is None:
+        raise Misconfigured("The node's address is not a URL.", next_step="Give it as https://HOST.")
+    return host
+
+
+@contextmanager
+def _plainly(host: str) -> Iterator[None]:
+    """Errors of the library and the network as ours, without the address they were met at."""
+    import aiohttp
+    from eth_abi.exceptions import DecodingError
+    from web3.exceptions import ContractLogicError, Web3Exception
+
+    try:
+        yield
+    except ContractLogicError as error:
+        reason = str(error.message or "it did not say why").removeprefix("execution reverted: ")[:200]
+        raise NotReady(f"The contract would refuse this: {reason}.", next_step="See: edgeclaw wallet status") from None
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise VenueUnavailable(f"The node at {host} did not answer ({type(error).__name__}).") from None
+    except (Web3Exception, DecodingError, ValueError, KeyError, TypeError) as error:
+        raise VenueUnavailable(
+            f"The node at {host} gave an answer that cannot be used ({type(error).__name__})."
+        ) from None

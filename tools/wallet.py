@@ -1,0 +1,96 @@
+"""The wallet port: what an account owns and has allowed by the word of the chain itself, which the venue's is compared
+with.
+
+The values and what they mean for a person. Knows no node, no keys and no venue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from market.types import Micro, units
+
+KINDS = ("plain account", "proxy wallet", "safe", "deposit wallet")
+"""Wallets by signature type, 0 to 3."""
+_WEI = 10**18
+_LITTLE_GAS = _WEI // 10
+"""Below a tenth of a POL a few approvals may not be affordable on a busy day."""
+
+
+@dataclass(frozen=True, slots=True)
+class WalletStatus:
+    """What the chain says of an account.
+
+    `address` is of the key, which pays for gas; `funder` is the wallet that the money is in, of a `kind` and signature
+    type. `balance` is pUSD in micro-dollars, `gas` POL in wei. `allowances` are micro-dollars by the name of who may
+    take them, `approvals` say by name who may take shares. `missing` names what trading cannot do without. `block` is
+    the node's latest, made at `block_at`.
+    """
+
+    address: str
+    funder: str
+    kind: str
+    signature_type: int
+    balance: Micro
+    gas: int
+    allowances: Mapping[str, Micro]
+    approvals: Mapping[str, bool]
+    missing: tuple[str, ...]
+    chain_id: int
+    block: int
+    block_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """That a transaction is in a block: whether it did what it was for (`ok`) or was reverted, and the gas it used."""
+
+    transaction: str
+    ok: bool
+    block: int
+    gas_used: int
+
+    @property
+    def status(self) -> str:
+        return "ok" if self.ok else "reverted"
+
+
+class Wallet(Protocol):
+    """Reads of the chain. Every method raises VenueUnavailable where the node does not answer, or not sensibly."""
+
+    async def status(self) -> WalletStatus: ...
+
+    async def positions(self, tokens: Sequence[str]) -> Mapping[str, Micro]:
+        """Micro-shares that the funder holds of each token, zeros included."""
+        ...
+
+    async def receipt(self, transaction_hash: str) -> Receipt | None:
+        """None where the chain has no such transaction in a block, which it may have later."""
+        ...
+
+
+def advice(status: WalletStatus) -> tuple[str, ...]:
+    """What is missing for trading and the next step, in sentences; empty where nothing is."""
+    told = []
+    if not status.balance:
+        told.append(f"The {status.kind} {status.funder} holds no pUSD: deposit some at the venue before trading.")
+    told += [f"It is missing {name}: run edgeclaw wallet setup." for name in status.missing]
+    told += [
+        f"The {name} may take only {units(allowed):f} of the {units(status.balance):f} dollars."
+        for name, allowed in status.allowances.items()
+        if 0 < allowed < status.balance
+    ]
+    if status.signature_type == 0 and status.gas < _LITTLE_GAS:
+        told.append(
+            f"The account {status.address} has {pol(status.gas)} POL for gas: send it some before it has to approve or "
+            "redeem anything."
+        )
+    return tuple(told)
+
+
+def pol(wei: int) -> str:
+    """Wei as POL, cut to six places."""
+    return f"{units(wei // 10**12):f}"
