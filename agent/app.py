@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
 from importlib import resources
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import energy, prompts
 from agent.arms import ARMS, ArmPlan, run_arm
 from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
-from agent.config import Config, Edge
+from agent.config import Config, Edge, Venue
 from agent.cycle import Ports
 from agent.desk import Desk
 from agent.experience import Experience
@@ -31,27 +34,41 @@ from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Memory
 from agent.paths import home
+from agent.recovery import Past, recall, runs_of
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
-from agent.trader import AgentTrader, StrategyTrader
+from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
-from market.clock import Clock, ManualClock, PacedClock, WallClock, monotonic
-from market.errors import DataInvalid, LedgerMismatch, NotReady
+from market.clock import Clock, ManualClock, PacedClock, ScaledClock, WallClock, monotonic
+from market.errors import DataInvalid, LedgerMismatch, NotReady, VenueUnavailable
 from market.feed import PricedFeed
 from market.fees import charged
-from market.types import micro
+from market.types import UNIT, micro
 from storage.canonical import Json, digest, plain
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
 from strategies.baselines import LateFavourite, MarketMid
-from tools.limits import RiskLimited
+from strategies.quoting import JoinBest
+from tools.limits import RateLimited, RiskLimited
+
+if TYPE_CHECKING:
+    from agent.live import Live
+    from backtest.venue.tapes import Series
+    from market.polymarket.feed import LiveFeed
+    from market.polymarket.hosts import Hosts
+    from market.polymarket.prices import Source
+    from tools.polymarket.auth import Credentials
+    from tools.polymarket.client import Trader as Account
 
 PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
 BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
 PLACEBO_SEED = 20_260_928
 Progress = Callable[[float], None] | None
+_LAST_WORDS = 5.0
+"""Seconds in which orders are taken back when a live run is stopped."""
+_AUDITS, _BETWEEN_AUDITS = 30, timedelta(seconds=10)
 MOMENT = 2.0
 """Seconds of loading before anything is said about how far it is."""
 
@@ -216,15 +233,12 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
             primed = engine.usage
             stage("trading")
             run, ticks, log, halted = await world.agent(engine)
-            used = engine.usage
+            spent = _since(engine, primed)
             stage("running the baselines")
             baselines = [(s, await world.baseline(s)) for s in BASELINES]
             for arm in ARMS:
                 stage(f"climbing the evidence ladder: {arm.name}")
                 await world.arm(arm, run, engine)
-    spent = Usage(
-        used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
-    )
     return RunResult(
         run,
         log.appended,
@@ -235,6 +249,65 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
         halted,
         tuple(baselines),
         measured.said,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LivePlan:
+    """A live run: on which loopback venue, or the real one where it is empty; with which traders; how many slots
+    (None is until it is stopped)."""
+
+    config: Config
+    trade_with: tuple[str, ...] = ("agent",)
+    cycles: int | None = None
+
+
+QUOTERS: tuple[Strategy, ...] = (JoinBest(),)
+TRADERS = ("agent", *(s.name for s in (*BASELINES, *QUOTERS)))
+
+
+async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
+    """Trade an account at the venue, until the slots are done or it is stopped; what earlier runs left is taken on."""
+    _must_trade()
+    from agent.live import venue_clock
+    from market.polymarket.hosts import Hosts
+
+    venue = plan.config.venue
+    hosts = Hosts.loopback(venue.loopback) if venue.loopback else Hosts()
+    secret = _secret(venue, hosts)
+    stage("asking the venue for its time")
+    clock = await venue_clock(hosts)
+    async with open_store(database_url(plan.config)) as store:
+        stage("loading the model")
+        async with (
+            open_engine(plan.config, slow_load(stage)) as engine,
+            open_electricity(plan.config) as (electricity, measured),
+        ):
+            world = LiveWorld(plan, hosts, secret, clock, store, bus, electricity, stage)
+            primed = engine.usage
+            run, ticks, log, halted = await world.run(engine)
+            return RunResult(
+                run, log.appended, log.compared, tuple(ticks), engine.identity, _since(engine, primed), halted, (),
+                measured.said,
+            )  # fmt: skip
+
+
+def _secret(venue: Venue, hosts: Hosts) -> bytes:
+    """The key's bytes, from its file; for pretend money one is made. Raises NotReady, Misconfigured."""
+    from agent.live import key_of, play_key
+
+    if venue.key_file:
+        return key_of(Path(venue.key_file).expanduser())
+    if hosts.pretend:
+        return play_key(home() / "play.key")
+    raise NotReady("No key is configured.", next_step="Set venue.key_file, or name one with --key-file.")
+
+
+def _since(engine: Engine, primed: Usage) -> Usage:
+    """What was used after the engine had been primed."""
+    used = engine.usage
+    return Usage(
+        used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
     )
 
 
@@ -251,6 +324,66 @@ def slow_load(stage: Callable[[str], None]) -> Callable[[float], None]:
                 loop.call_soon_threadsafe(stage, f"loading the model ({quarter * 25} %)")
 
     return progress
+
+
+@dataclass(frozen=True, slots=True)
+class VenuePlan:
+    """A loopback venue: on which port, how fast its clock runs, and whose books it shows.
+
+    `books` is "synthetic", or names recorded ones; `assets`, `seconds` and `seed` are of synthetic windows.
+    `auto_redeem` pays winnings out by itself, half a minute after a window is resolved.
+    """
+
+    port: int = 0
+    speed: float = 1.0
+    books: str = "synthetic"
+    assets: tuple[str, ...] = ("btc",)
+    seconds: int = 300
+    seed: int = 7
+    faucet: bool = True
+    strict_wallets: bool = False
+    auto_redeem: bool = True
+
+
+PLAY_MONEY = 1_000 * UNIT
+_PAID_AFTER = timedelta(seconds=30)
+
+
+@asynccontextmanager
+async def open_venue(plan: VenuePlan) -> AsyncIterator[str]:
+    """A loopback venue that runs until the block ends; gives its address."""
+    _must_trade()
+    from backtest.venue.exchange import Pace
+    from backtest.venue.server import VenueServer, served
+    from backtest.venue.state import VenueState
+
+    clock = ScaledClock(WallClock().now(), plan.speed)
+    faucet = PLAY_MONEY if plan.faucet else None
+    pace = Pace(paying=_PAID_AFTER if plan.auto_redeem else None)
+    state = VenueState(clock, await asyncio.to_thread(_series, plan, clock), pace=pace, faucet=faucet)
+    server = VenueServer(state, secrets.token_bytes(32), strict_wallets=plan.strict_wallets)
+    async with served(server, plan.port) as base:
+        yield base
+
+
+def _series(plan: VenuePlan, clock: Clock) -> Sequence[Series]:
+    from backtest.venue.tapes import Recorded, Walk
+
+    if plan.books == "synthetic":
+        walks = enumerate(dict.fromkeys(plan.assets))
+        return [Walk(clock.now(), plan.seed + n, asset, plan.seconds) for n, asset in walks]
+    recordings = open_recorded(plan.books).recordings
+    ended = [r for r in recordings if r.resolution is not None and r.resolution.payout is not None]
+    if not ended:
+        raise DataInvalid(f"no window in {plan.books} has an outcome.", next_step="Choose other --books.")
+    seconds = min(r.market.seconds for r in ended)
+    return [Recorded([r for r in ended if r.market.seconds == seconds])]
+
+
+def _must_trade() -> None:
+    missing = [name for name in ("aiohttp", "coincurve", "msgspec", "polymarket", "Crypto") if find_spec(name) is None]
+    if missing:
+        raise NotReady("What trades at the venue is not installed.", next_step="Run: pip install 'edgeclaw[live]'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,4 +490,149 @@ class World:
         unknown = sorted(desk.working)
         body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": desk.halted}
         await log.end(clock.now(), body)
+        return await self.store.run(run.id) or run
+
+
+@dataclass(slots=True)
+class LiveWorld:
+    """One account at one venue, and the run that goes on there."""
+
+    plan: LivePlan
+    hosts: Hosts
+    secret: bytes = field(repr=False)
+    clock: Clock
+    store: Store
+    bus: Bus
+    electricity: Electricity | None
+    stage: Callable[[str], None]
+    ticks: list[float] = field(default_factory=list)
+
+    async def run(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
+        """Until the slots are done. Stopped before, all orders are taken back and the next start goes on."""
+        from agent.live import open_account, patiently, self_test
+        from market.polymarket.feed import Watch, opened
+        from market.polymarket.rest import reader
+        from tools.polymarket.client import Trader as Account
+        from tools.polymarket.client import credentials_of
+        from tools.polymarket.signing import Signer
+
+        venue = self.plan.config.venue
+        account = Account.of(Signer(self.secret), venue.wallet)
+        credentials = await patiently(lambda: credentials_of(self.hosts, account.signer, self.clock))
+        run = await self._begin(account, credentials, engine)
+        log = self.store.log(run.id)
+        await log.go_on()
+        past = await recall(self.store, self._account(account.wallet), run.id)
+        watch = Watch(venue.watched(), venue.slugs)
+        self.stage("listening to the market")
+        async with opened(self.hosts, self.clock, watch, self._source(credentials)) as feed:
+            known = past.markets
+            for market in past.unsettled.values():
+                feed.remember(market)
+            lookup = lambda market_id: feed.market(market_id) or known.get(market_id)  # noqa: E731
+            async with open_account(self.hosts, account, self.secret, self.clock, past, credentials, lookup) as live:
+                self.stage("checking that all holds")
+                async with reader(self.hosts, self.clock) as asked:
+                    await patiently(lambda: self_test(asked, self.clock, live))
+                desk = self._desk(live, log, past)
+                self.stage("taking back what was left open")
+                await patiently(lambda: desk.withdraw_all(self.clock.now()))
+                self.stage("trading")
+                await self._trade(feed, desk, past, engine, log)
+                return await self._end(run, log, desk, live), self.ticks, log, desk.halted
+
+    def _source(self, credentials: Credentials) -> Source | None:
+        from market.polymarket.prices import source_of
+
+        named = self.plan.config.venue.reference
+        said = {"apiKey": credentials.key, "secret": credentials.secret, "passphrase": credentials.passphrase}
+        return None if named == "none" else source_of(named, self.hosts.price_stream, said)
+
+    def _account(self, wallet: str) -> str:
+        return f"{wallet.lower()} at {self.hosts.clob}"
+
+    async def _begin(self, account: Account, credentials: Credentials, engine: Engine) -> Run:
+        """The account's unfinished run of this code, configuration and model, or a new one."""
+        from agent.live import cash_of, patiently
+
+        name = self._account(account.wallet)
+        earlier = await runs_of(self.store, name)
+        if earlier:
+            cash = int(str(earlier[0].manifest["cash"]))
+        else:
+            cash = await patiently(lambda: cash_of(self.hosts, account, self.secret, credentials, self.clock))
+        scope: Json = {"config": self.plan.config.identity(), "series": list(self.plan.config.venue.series)}
+        manifest: dict[str, Json] = {
+            "data": f"polymarket at {self.hosts.clob}",
+            "notes": ["Live orders." if not self.hosts.pretend else "Live orders at a loopback venue: pretend money."],
+            "has_reference": self.plan.config.venue.reference != "none",
+            "config": scope,
+            "cash": cash,
+            "account": name,
+            "of": "",
+        }
+        label = "live:" + ",".join(self.plan.trade_with)
+        for number in count(1):
+            identity = RunIdentity(
+                f"live|{name}", digest(scope), code_identity(), digest(engine.identity), f"{label}/{number}"
+            )
+            run = await self.store.begin_run(identity, manifest, self.clock.now())
+            if not run.finished:
+                return run
+        raise AssertionError("unreachable")
+
+    def _desk(self, live: Live, log: RunLog, past: Past) -> Desk:
+        limited = RateLimited(live.orders, self.clock, self.plan.config.venue.orders_per_second)
+        before = past.exposure()
+        tool = RiskLimited(limited, self.plan.config.risk_limits(), before)
+        return Desk(tool, log, self.bus, working=dict(before.promised), paid=dict(before.paid))
+
+    async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog) -> None:
+        config = self.plan.config
+        source = digest([feed.info.fingerprint, config.trading.cadence, config.trading.offset])
+        memory = Memory(self.store, feed, feed, source, Experience(config.trading.shrink))
+        settings = config.settings(counted_in_tokens=False)
+        ports = Ports(self.clock, feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
+        schedule = Schedule(
+            self.clock.now(), None, timedelta(seconds=config.trading.cadence or 300),
+            timedelta(seconds=config.trading.offset), self.plan.cycles,
+        )  # fmt: skip
+        trader = Several([self._trader(name, ports) for name in self.plan.trade_with])
+        session = Session(self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told))
+        try:
+            await session.run()
+        except asyncio.CancelledError:
+            with suppress(VenueUnavailable, TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await desk.withdraw_all(self.clock.now())
+            raise
+
+    def _trader(self, name: str, ports: Ports) -> Trader:
+        if name == "agent":
+            trader = AgentTrader(ports)
+            self.ticks = trader.ticks
+            return trader
+        quoting = {s.name: s for s in QUOTERS}
+        if name in quoting:
+            return QuotingTrader(quoting[name], ports.desk, ports.old)
+        return StrategyTrader({s.name: s for s in BASELINES}[name], ports.desk, ports.old)
+
+    async def _end(self, run: Run, log: RunLog, desk: Desk, live: Live) -> Run:
+        """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
+        from agent.live import patiently
+
+        await patiently(lambda: desk.withdraw_all(self.clock.now()))
+        differs = "the venue was not asked"
+        for _ in range(_AUDITS):
+            await desk.reconcile(self.clock.now())
+            differs = await patiently(live.orders.audit)
+            if not differs and not live.orders.books.unpaid:
+                break
+            await self.clock.wait_until(self.clock.now() + _BETWEEN_AUDITS)
+        if differs:
+            raise LedgerMismatch(f"{differs}.", next_step="Keep the database and read `edgeclaw log verify`.")
+        account = await desk.account()
+        held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
+        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": [], "halted": desk.halted}
+        await log.end(self.clock.now(), body)
         return await self.store.run(run.id) or run

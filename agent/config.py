@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from agent.budget import Limits
 from agent.inputs import Settings
@@ -200,6 +200,31 @@ class Risk(Section):
     open_orders: int = Field(20, ge=0)
 
 
+class Venue(Section):
+    loopback: str = Field("", description="a loopback venue's address, as http://127.0.0.1:8808; empty is the real one")
+    wallet: str = Field("", description="the wallet that holds the money; empty is the key's deposit wallet")
+    key_file: str = Field("", description="a file with the private key and nothing else, readable by its owner alone")
+    series: tuple[str, ...] = Field(("btc-5m",), description="Up/Down windows to trade, as btc-5m or eth-15m")
+    slugs: tuple[str, ...] = Field((), description="single markets to trade, by their slugs")
+    reference: Literal["polybolt", "rtds", "spot", "none"] = Field(
+        "polybolt", description="where reference prices come from: the venue's stream, its older one, or a proxy"
+    )
+    orders_per_second: float = Field(5.0, gt=0, le=40, description="most orders and cancels sent in a second")
+
+    @field_validator("series")
+    @classmethod
+    def _known_series(cls, named: tuple[str, ...]) -> tuple[str, ...]:
+        for one in named:
+            if not re.fullmatch(r"[a-z]{2,8}-(5|15)m", one):
+                raise ValueError(f"{one!r} is not like btc-5m or eth-15m")
+        return named
+
+    def watched(self) -> tuple[tuple[str, int], ...]:
+        """(asset, seconds of a window) of each series."""
+        parts = (one.split("-") for one in self.series)
+        return tuple((asset, int(span.removesuffix("m")) * 60) for asset, span in parts)
+
+
 class Storage(Section):
     url: str = Field("", description="SQLAlchemy URL; empty is edgeclaw.db in the home folder")
 
@@ -208,6 +233,7 @@ class Config(Section):
     edge: Edge = Edge()
     trading: Trading = Trading()
     risk: Risk = Risk()
+    venue: Venue = Venue()
     storage: Storage = Storage()
 
     def settings(self, *, counted_in_tokens: bool) -> Settings:
@@ -251,11 +277,14 @@ class Config(Section):
         return timedelta(seconds=self.trading.taker_delay), timedelta(seconds=self.trading.network_delay)
 
     def identity(self) -> Json:
-        """What of the configuration makes a run another run: everything but where it is stored, how fast it is, how
-        its energy is measured and priced, and where its model or its server is: the identity of the model says that."""
+        """What of the configuration makes a run another run: everything but where it is stored and traded, how fast it
+        is, how its energy is measured and priced, and where its model or its server is, which the model's identity
+        says."""
         no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256", "remote", "mlc"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
-        body: Json = self.model_dump(mode="json", exclude={"storage": True, "edge": {**no_matter, "cost": cost}})
+        body: Json = self.model_dump(
+            mode="json", exclude={"storage": True, "venue": True, "edge": {**no_matter, "cost": cost}}
+        )
         return body
 
 
@@ -357,6 +386,12 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return found
 
 
+def _one_line(name: str, value: object) -> str:
+    """A key and its value as YAML."""
+    flow = None if isinstance(value, list) and value else False
+    return yaml.safe_dump({name: value}, width=10_000, default_flow_style=flow).rstrip()
+
+
 def annotated(section: BaseModel, indent: str = "") -> list[str]:
     """A configuration as lines of YAML, each key with its description."""
     lines: list[str] = []
@@ -364,7 +399,7 @@ def annotated(section: BaseModel, indent: str = "") -> list[str]:
     for name, info in type(section).model_fields.items():
         inner = getattr(section, name)
         nested = isinstance(inner, BaseModel)
-        shown = f"{name}:" if nested else yaml.safe_dump({name: values[name]}, width=10_000).rstrip()
+        shown = f"{name}:" if nested else _one_line(name, values[name])
         lines.append(f"{indent}{shown}" + (f"  # {info.description}" if info.description else ""))
         if nested:
             lines += annotated(inner, f"{indent}  ")

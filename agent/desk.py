@@ -6,6 +6,7 @@ The same for the agent and for baseline strategies. Decides nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,7 +27,8 @@ _OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECT
 class Desk:
     """Hands between decisions and a venue. `halted` is the reason trading stopped, or empty.
 
-    `working` are orders whose end is not known yet; `paid` is what each market's holdings have cost, in micro-dollars.
+    `working` are orders whose end is not known yet; `paid` is what each market's holdings have cost, in micro-dollars;
+    `ending` are resolved markets whose trades have not all settled.
     """
 
     orders: OrderTool
@@ -35,6 +37,7 @@ class Desk:
     halted: str = ""
     working: dict[str, Order] = field(default_factory=dict)
     paid: dict[str, Micro] = field(default_factory=dict)
+    ending: dict[str, Resolution] = field(default_factory=dict)
 
     async def act(self, wish: Wish, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
@@ -46,7 +49,9 @@ class Desk:
         if self.halted:
             return None
         key = f"{decision_id}/{number}"
-        order = Order(view.market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, view.at, key)
+        order = Order(
+            view.market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, view.at, key, wish.post_only
+        )
         signed = await self.orders.sign(order)
         await self.log.intent(decision_id, signed, view.at, view=StoredObject.of("view", view), why=wish.why)
         self.working[signed.id] = order
@@ -67,6 +72,20 @@ class Desk:
         if ack.status in _OVER:
             self.working.pop(ack.order_id, None)
 
+    async def withdraw(self, order_id: str, at: datetime) -> None:
+        """Take an order back if it is still open; one whose answer does not come is asked about in `reconcile`."""
+        try:
+            await self.orders.cancel(order_id)
+        except VenueUnavailable:
+            return
+        await self._ask(order_id, at)
+
+    async def withdraw_all(self, at: datetime) -> None:
+        """Take every order back, and find out how each ended. Raises VenueUnavailable."""
+        await self.orders.cancel_all()
+        await self.orders.sync()
+        await self.reconcile(at)
+
     def halt(self, reason: str, at: datetime) -> None:
         """Stop opening anything for the rest of the run."""
         self.halted = reason
@@ -84,7 +103,15 @@ class Desk:
             await self.log.fill(fill)
             self.paid[fill.market_id] = self.paid.get(fill.market_id, 0) - fill.cash
             self.bus.publish(OrderFilled(at=fill.at, fill=fill))
+        for resolution in list(self.ending.values()):
+            await self.settle(resolution)
         return fills
+
+    async def catch_up(self, at: datetime) -> None:
+        """Ask the venue for what may have been missed, and write it down; what it does not say now it says later."""
+        with suppress(VenueUnavailable):
+            await self.orders.sync()
+        await self.reconcile(at)
 
     async def _ask(self, order_id: str, at: datetime) -> None:
         """An order the venue never saw is over: the moment it was for has passed, so it is not sent again."""
@@ -98,8 +125,13 @@ class Desk:
             await self._note(word, at)
 
     async def settle(self, resolution: Resolution) -> None:
-        """Turn a resolved market's shares into dollars."""
-        for settlement in await self.orders.settle(resolution):
+        """Turn a resolved market's shares into dollars, as soon as nothing of it can change any more."""
+        settled = await self.orders.settle(resolution)
+        if settled is None:
+            self.ending[resolution.market_id] = resolution
+            return
+        self.ending.pop(resolution.market_id, None)
+        for settlement in settled:
             await self.log.settlement(settlement)
             self.paid.pop(resolution.market_id, None)
             self.bus.publish(PositionSettled(at=settlement.at, settlement=settlement))

@@ -20,6 +20,8 @@ from market.types import Book, Market, Resolution
 
 SETTLING = timedelta(minutes=10)
 """How long after the data ends outcomes may still become known."""
+PATIENCE, RETRY = timedelta(hours=1), timedelta(seconds=10)
+"""How long the last trades of a live run may take to settle, and how often they are asked about."""
 
 
 class Trader(Protocol):
@@ -91,6 +93,7 @@ class Session:
         done = 0
         for slot, following in self.schedule.slots():
             await self.clock.wait_until(slot)
+            await self.desk.catch_up(slot)
             await self._close_books(slot)
             markets = await self.feed.markets(slot)
             if not markets:
@@ -129,11 +132,12 @@ class Session:
             if market.closes_at > at:
                 continue
             resolution = await self.feed.resolution(market.id, at)
-            if resolution is None or self.told.get(market.id) == resolution:
+            if resolution is None:
                 continue
-            self.told[market.id] = resolution
             await self.desk.settle(resolution)
-            await self.memory.outcome(market, resolution, self.desk.log, at)
+            if not _same(self.told.get(market.id), resolution):
+                self.told[market.id] = resolution
+                await self.memory.outcome(market, resolution, self.desk.log, at)
             if resolution.payout is not None:
                 del self.open[market.id]
 
@@ -141,3 +145,11 @@ class Session:
         last = max((m.closes_at for m in self.open.values()), default=self.clock.now())
         await self.clock.wait_until(last + SETTLING)
         await self._close_books(self.clock.now())
+        while self.desk.ending and self.clock.now() < last + PATIENCE:
+            await self.clock.wait_until(self.clock.now() + RETRY)
+            await self.desk.catch_up(self.clock.now())
+
+
+def _same(told: Resolution | None, known: Resolution) -> bool:
+    """Whether an outcome has been written down; when it was heard of does not make it another."""
+    return told is not None and (told.payout, told.source) == (known.payout, known.source)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agent.cycle import Decided, Ports, run_cycle
 from agent.desk import Desk
 from agent.gate import book_fault
+from agent.session import Trader
 from market.clock import monotonic
 from market.types import Book, Market, OrderStatus
-from strategies.base import Strategy
+from strategies.base import Strategy, View, Wish
 from strategies.belief import Belief
 from strategies.edge import decide
 
@@ -72,27 +73,124 @@ class AgentTrader:
         self.ticks.append((monotonic() - begun) * 1e3)
 
 
+def never_old(_: Book) -> bool:
+    """Recorded books are as old as the clock says."""
+    return False
+
+
 @dataclass(slots=True)
 class StrategyTrader:
-    """A baseline: one pure strategy shown every book change of every open market; one order a market at most."""
+    """A baseline: one pure strategy shown every book change of every open market; one order a market at most. `old`
+    says of a book that it may not stand any more."""
 
     strategy: Strategy
     desk: Desk
+    old: Callable[[Book], bool] = never_old
     markets: dict[str, Market] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
-        self.markets = {m.id: m for m in markets}
+        self.markets = {} if blocked else {m.id: m for m in markets}
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(self.markets.keys() - self.used)
 
     async def on_book(self, book: Book) -> None:
         market = self.markets[book.market_id]
-        if market.id in self.used or book_fault(book) or not market.opens_at <= book.received_at < market.closes_at:
+        if (
+            market.id in self.used
+            or book_fault(book)
+            or self.old(book)
+            or not market.opens_at <= book.received_at < market.closes_at
+        ):
             return
         view = await self.desk.look(market, book, book.received_at)
         wish = self.strategy.decide(view)
         if wish is not None:
             self.used.add(market.id)
             await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Quote:
+    """An order that is meant to rest."""
+
+    order_id: str
+    wish: Wish
+    since: datetime
+
+
+@dataclass(slots=True)
+class QuotingTrader:
+    """A baseline that keeps one order resting in each open market: cancelled and replaced as its strategy wishes, at
+    most once in `pause`."""
+
+    strategy: Strategy
+    desk: Desk
+    old: Callable[[Book], bool] = never_old
+    pause: timedelta = timedelta(seconds=2)
+    markets: dict[str, Market] = field(default_factory=dict)
+    quotes: dict[str, _Quote] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+
+    async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        self.markets = {} if blocked else {m.id: m for m in markets}
+        for market_id in self.quotes.keys() - self.markets.keys():
+            await self._withdraw(market_id, slot)
+
+    def watching(self, at: datetime) -> Sequence[str]:
+        return sorted(self.markets)
+
+    async def on_book(self, book: Book) -> None:
+        market, at = self.markets.get(book.market_id), book.received_at
+        if market is None or self.old(book):
+            return
+        quote = self.quotes.get(market.id)
+        if quote is not None and quote.order_id not in self.desk.working:
+            quote = self.quotes.pop(market.id) and None
+        view = await self.desk.look(market, book, at)
+        wish = None if book_fault(book) else self.strategy.decide(view)
+        if quote is not None:
+            if _same(quote.wish, wish) or at - quote.since < self.pause:
+                return
+            await self._withdraw(market.id, at)
+        if wish is not None and market.id not in self.quotes:
+            await self._post(wish, view)
+
+    async def _post(self, wish: Wish, view: View) -> None:
+        market_id = view.market.id
+        number = self.sent[market_id] = self.sent.get(market_id, -1) + 1
+        before = set(self.desk.working)
+        await self.desk.act(wish, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
+        for order_id in self.desk.working.keys() - before:
+            self.quotes[market_id] = _Quote(order_id, wish, view.at)
+
+    async def _withdraw(self, market_id: str, at: datetime) -> None:
+        """An order whose end stays unknown keeps its place, so that no second one is put beside it."""
+        quote = self.quotes[market_id]
+        await self.desk.withdraw(quote.order_id, at)
+        if quote.order_id not in self.desk.working:
+            del self.quotes[market_id]
+
+
+def _same(a: Wish, b: Wish | None) -> bool:
+    return b is not None and (a.outcome, a.side, a.price) == (b.outcome, b.side, b.price)
+
+
+@dataclass(slots=True)
+class Several:
+    """Traders beside each other on one desk, in order."""
+
+    traders: Sequence[Trader]
+
+    async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for trader in self.traders:
+            await trader.cycle(slot, markets, blocked)
+
+    def watching(self, at: datetime) -> Sequence[str]:
+        return sorted({m for trader in self.traders for m in trader.watching(at)})
+
+    async def on_book(self, book: Book) -> None:
+        for trader in self.traders:
+            if book.market_id in trader.watching(book.received_at):
+                await trader.on_book(book)

@@ -53,6 +53,18 @@ class RunLog:
         self._seq = 0
         self._head = GENESIS
 
+    async def go_on(self) -> None:
+        """Stand behind the last record: a run on live data is not computed again, it goes on from where it stopped."""
+        await self._db.call(self._stand_at_end)
+
+    def _stand_at_end(self) -> None:
+        self._stored = self._seq = self._known()
+        if self._seq:
+            r = schema.records
+            last = select(r.c.hash).where(r.c.run_id == self.run_id, r.c.seq == self._seq - 1)
+            with self._db.reading() as connection:
+                self._head = str(connection.scalar(last))
+
     async def decision(self, d: DecisionRecord) -> Record:
         """Append a decision with its objects, token ledger and timings, all or nothing.
 

@@ -43,6 +43,7 @@ class Wish:
     size: Micro
     why: str
     tif: TimeInForce = TimeInForce.FAK
+    post_only: bool = False
 
 
 class Strategy(Protocol):

@@ -16,6 +16,7 @@ from agent.cli import evidence as evidence_verbs
 from agent.cli import log as log_verbs
 from agent.cli import run as run_verb
 from agent.cli import setup as setup_verbs
+from agent.cli import venue as venue_verbs
 from market.errors import EdgeclawError
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ app.command(
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
 app.add_typer(evidence_verbs.app, name="evidence")
+app.add_typer(venue_verbs.app, name="venue")
 
 
 def main() -> None:

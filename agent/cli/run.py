@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from agent.app import RunResult
     from agent.bus import LocalBus
+    from agent.config import Config
     from agent.summary import Summary
 
 _TREE_KEYS = {
@@ -23,8 +25,19 @@ _TREE_KEYS = {
 
 
 def run(
-    mode: Annotated[str, typer.Option(help="paper: pretend money on real books.")] = "paper",
+    mode: Annotated[
+        str, typer.Option(help="paper: pretend money on recorded books; live: orders at a venue.")
+    ] = "paper",
     feed: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
+    venue: Annotated[
+        str | None, typer.Option(help="Live: the address of a loopback venue, where money is pretend.")
+    ] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="Live: a file with the private key, for your eyes only.")
+    ] = None,
+    trade_with: Annotated[
+        list[str] | None, typer.Option(help="Live: agent, late_favourite or join_best; may be repeated.")
+    ] = None,
     speed: Annotated[str, typer.Option(help="max, or how many times the real pace.")] = "max",
     cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many cycles.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the feed.")] = None,
@@ -41,35 +54,66 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Also write every event as a JSON line to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Run the agent on recorded books and print the funnel, the money, the scores and the evidence ladder."""
+    """Run the agent and print the funnel, the money, the scores and the evidence ladder.
+
+    On paper it trades recorded books. Live it sends orders: to the loopback venue named by --venue, or to the real one.
+    """
     import asyncio
 
-    from agent.app import Plan, run_paper
     from agent.bus import LocalBus
     from agent.config import load, profile_for
     from agent.report import summarise
 
-    _only("--mode", mode, "paper", "Orders with real money are not part of this version.")
     _only("--inference", inference, "edge", "The model runs on this box.")
     asked = {
         "edge.model": model,
         "edge.runtime": engine,
         "edge.strategy": strategy,
         "edge.self_verify.enabled": self_verify,
+        "venue.loopback": venue,
+        "venue.key_file": None if key_file is None else str(key_file),
         **_tree(tree_search or []),
     }
-    settings = load(config, {k: v for k, v in asked.items() if v is not None}, profile=profile_for(feed))
-    plan = Plan(settings, feed, _speed(speed), cycles)
+    profile = profile_for(feed) if _mode(mode) == "paper" else ""
+    settings = load(config, {k: v for k, v in asked.items() if v is not None}, profile=profile)
+    work = _paper(settings, feed, speed, cycles) if mode == "paper" else _live(settings, trade_with, cycles)
     bus = LocalBus()
     with ExitStack() as stack:
         if output is not None:
             stack.enter_context(_event_log(bus, output))
-        stage = stack.enter_context(_screen(bus, plan.data, quiet=as_json))
-        outcome = asyncio.run(run_paper(plan, bus, stage))
-    summary = asyncio.run(summarise(plan.config, outcome))
+        stage = stack.enter_context(_screen(bus, feed if mode == "paper" else "live", quiet=as_json))
+        outcome = asyncio.run(work(bus, stage))
+    summary = asyncio.run(summarise(settings, outcome))
     _tell(summary, as_json)
     if summary.halted:
         raise typer.Exit(4)
+
+
+Work = Callable[["LocalBus", Callable[[str], None]], Coroutine[Any, Any, "RunResult"]]
+
+
+def _mode(named: str) -> str:
+    if named not in ("paper", "live"):
+        raise typer.BadParameter(f"--mode {named} is not possible: use paper or live")
+    return named
+
+
+def _paper(config: Config, feed: str, speed: str, cycles: int | None) -> Work:
+    from agent.app import Plan, run_paper
+
+    plan = Plan(config, feed, _speed(speed), cycles)
+    return lambda bus, stage: run_paper(plan, bus, stage)
+
+
+def _live(config: Config, trade_with: list[str] | None, cycles: int | None) -> Work:
+    from agent.app import TRADERS, LivePlan, run_live
+
+    named = tuple(dict.fromkeys(trade_with or ["agent"]))
+    for one in named:
+        if one not in TRADERS:
+            raise typer.BadParameter(f"--trade-with {one} is not one of {', '.join(TRADERS)}")
+    plan = LivePlan(config, named, cycles)
+    return lambda bus, stage: run_live(plan, bus, stage)
 
 
 def _only(flag: str, given: str, allowed: str, why: str) -> None:

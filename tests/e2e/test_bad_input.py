@@ -20,7 +20,12 @@ def one_sentence(ran: Ran, code: int, *words: str) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
-        (("run", "--mode", "live"), 2, ("real money",)),
+        (("run", "--mode", "live"), 3, ("No key", "--key-file")),
+        (("run", "--mode", "demo"), 2, ("paper or live",)),
+        (("run", "--mode", "live", "--venue", "http://192.0.2.1:80"), 2, ("not the address of a loopback venue",)),
+        (("run", "--mode", "live", "--venue", "http://127.0.0.1:9"), 5, ("edgeclaw venue serve",)),
+        (("run", "--mode", "live", "--trade-with", "hope"), 2, ("late_favourite",)),
+        (("venue", "serve", "--books", "/no/such/folder"), 2, ("/no/such/folder",)),
         (("run", "--inference", "cloud"), 2, ("--inference",)),
         (("run", "--speed", "fast"), 2, ("--speed",)),
         (("run", "--tree-search", "deep=3"), 2, ("depth=",)),

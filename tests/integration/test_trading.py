@@ -31,13 +31,13 @@ from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.errors import LimitExceeded, VenueUnavailable
 from market.events import DecisionMade, OrderFilled, TradingHalted
-from market.types import UNIT, Ack, Book, Fill, Market, OrderStatus, Outcome, Resolution, Settlement, Side, SignedOrder
+from market.types import UNIT, Ack, Book, Fill, Market, OrderStatus, Outcome, Settlement, Side, SignedOrder
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import View, Wish
 from tests.fakes import START, book, levels, market, recorded, replay
 from tools.limits import RiskLimited, RiskLimits
-from tools.orders import Account, OrderTool
+from tools.orders import Around, OrderTool
 
 WINDOWS, SECONDS = 70, 300
 CASH = 1_000 * UNIT
@@ -179,14 +179,12 @@ def test_losses_stop_trading_and_the_stop_is_remembered(tmp_path: Path) -> None:
     assert again.halted == made.halted and again.appended == 0
 
 
-class Wire:
+class Wire(Around):
     """An order tool whose connection fails on command, after or before the venue took the order."""
 
     def __init__(self, inner: OrderTool, plan: Sequence[str]) -> None:
-        self._inner, self._plan, self.sent = inner, list(plan), list[str]()
-
-    async def sign(self, order: Any) -> SignedOrder:
-        return await self._inner.sign(order)
+        super().__init__(inner)
+        self._plan, self.sent = list(plan), list[str]()
 
     async def send(self, signed: SignedOrder) -> Ack:
         fault = self._plan.pop(0) if self._plan else "fine"
@@ -197,21 +195,6 @@ class Wire:
         if fault == "dropped":
             raise VenueUnavailable("the connection broke after the order was sent")
         return ack
-
-    async def status(self, order_id: str) -> Ack | None:
-        return await self._inner.status(order_id)
-
-    async def cancel(self, order_id: str) -> bool:
-        return await self._inner.cancel(order_id)
-
-    async def fills(self) -> Sequence[Fill]:
-        return await self._inner.fills()
-
-    async def account(self) -> Account:
-        return await self._inner.account()
-
-    async def settle(self, resolution: Resolution) -> Sequence[Settlement]:
-        return await self._inner.settle(resolution)
 
 
 def desk_on(

@@ -1,0 +1,110 @@
+"""What a live account's earlier runs left, read back from the log: money, positions, orders whose end nobody saw.
+
+A run that was stopped, by whatever, goes on from here: starting is recovering. Knows no venue.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from market.types import Fill, Market, Micro, OrderStatus, Resolution, Settlement, SignedOrder
+from storage.projections import resolution_of, signed_order
+from storage.records import Record, RecordKind, Run
+from storage.store import Store
+from strategies.base import View
+from tools.limits import Exposure
+
+_VIEW: TypeAdapter[View] = TypeAdapter(View)
+_TAIL = timedelta(days=1)
+"""How long before the newest order one that is over may have ended for its trades still to be in doubt."""
+_OVER = frozenset({OrderStatus.MATCHED.value, OrderStatus.CANCELED.value, OrderStatus.REJECTED.value})
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """`cash` is what the account had when its first run began at `since`. `markets` are
+    those that orders were for; `unsettled` those of them whose shares have not become dollars; `ended` are their newest
+    orders that are over, whose trades may yet become known or fail; `told` are the outcomes already written to the run
+    that goes on."""
+
+    cash: Micro
+    since: datetime
+    fills: Sequence[Fill] = ()
+    settlements: Sequence[Settlement] = ()
+    working: Sequence[SignedOrder] = ()
+    ended: Sequence[SignedOrder] = ()
+    markets: Mapping[str, Market] = field(default_factory=dict)
+    told: Mapping[str, Resolution] = field(default_factory=dict)
+
+    @property
+    def unsettled(self) -> dict[str, Market]:
+        done = {s.market_id for s in self.settlements}
+        touched = {f.market_id for f in self.fills} | {s.order.market_id for s in (*self.working, *self.ended)}
+        return {m: self.markets[m] for m in sorted(touched - done) if m in self.markets}
+
+    def paid(self) -> dict[str, Micro]:
+        """What the holdings of each unsettled market have cost, in micro-dollars."""
+        costs: dict[str, Micro] = {}
+        for fill in self.fills:
+            if fill.market_id in self.unsettled:
+                costs[fill.market_id] = costs.get(fill.market_id, 0) - fill.cash
+        return costs
+
+    def exposure(self) -> Exposure:
+        """What limits have to count on from here."""
+        done = {s.market_id for s in self.settlements}
+        spent = -sum(f.cash for f in self.fills if f.market_id in done)
+        lost = spent - sum(s.cash for s in self.settlements)
+        return Exposure({s.id: s.order for s in self.working}, self.paid(), lost)
+
+
+async def runs_of(store: Store, account: str) -> list[Run]:
+    """Every run of an account, oldest first."""
+    return [r for r in await store.runs() if r.manifest.get("account") == account]
+
+
+async def recall(store: Store, account: str, present: str) -> Past:
+    """All that the account's runs left; `present` is the run that goes on."""
+    runs = await runs_of(store, account)
+    fills, settlements, intents, acks = [], [], list[Record](), list[Record]()
+    for run in runs:
+        fills += await store.fills(run.id)
+        settlements += await store.settlements(run.id)
+        intents += await store.records(run.id, RecordKind.INTENT)
+        acks += await store.records(run.id, RecordKind.ACK)
+    over = {str(a.body["order_id"]) for a in acks if a.body["status"] in _OVER}
+    signed = [signed_order(dict(i.body)) for i in intents]
+    settled = {s.market_id for s in settlements}
+    needed = {s.order.market_id: i for s, i in zip(signed, intents, strict=True) if s.order.market_id not in settled}
+    newest = max((s.order.placed_at for s in signed), default=runs[0].started_at)
+    told = await store.records(present, RecordKind.OUTCOME)
+    return Past(
+        cash=int(str(runs[0].manifest["cash"])),
+        since=runs[0].started_at,
+        fills=fills,
+        settlements=settlements,
+        working=[s for s in signed if s.id not in over],
+        ended=[
+            s for s in signed if s.id in over and s.order.market_id in needed and s.order.placed_at > newest - _TAIL
+        ],
+        markets=await _markets(store, needed),
+        told={(r := resolution_of(dict(o.body))).market_id: r for o in told},
+    )
+
+
+async def _markets(store: Store, intents: Mapping[str, Record]) -> dict[str, Market]:
+    """Each market as it was seen when an order for it was decided."""
+    hashes = {market_id: str(intent.body["view"]) for market_id, intent in intents.items()}
+    views = await store.objects(list(hashes.values()))
+    found: dict[str, Market] = {}
+    for market_id, name in hashes.items():
+        kept: Any = views.get(name)
+        if kept is not None:
+            found[market_id] = _VIEW.validate_python(json.loads(kept.text)).market
+    return found

@@ -1,0 +1,42 @@
+"""A rule that makes a market instead of taking from it: no fee, and the spread or the wrong side. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from market.rules import on_grid
+from market.types import UNIT, Micro, Outcome, Side, TimeInForce
+from strategies.base import View, Wish
+from strategies.sizing import shares_for
+
+
+@dataclass(frozen=True, slots=True)
+class JoinBest:
+    """Bids with the best of the outcome it holds less of, until `stop` seconds before the close; never takes.
+
+    Holding as much of both outcomes pays a dollar a pair, so what it seeks is to pay less than a dollar for two.
+    `stake` is micro-dollars of one bid, `most` the shares by which one outcome may be ahead of the other.
+    """
+
+    name: str = "join_best"
+    stop: int = 30
+    low: Decimal = Decimal("0.05")
+    high: Decimal = Decimal("0.90")
+    stake: Micro = 10 * UNIT
+    most: Micro = 100 * UNIT
+
+    def decide(self, view: View) -> Wish | None:
+        """The one order that should rest now; None for none."""
+        outcome = Outcome.YES if view.held_yes <= view.held_no else Outcome.NO
+        bid = view.book.of(outcome).best_bid
+        if view.seconds_left <= self.stop or view.book.crossed or bid is None:
+            return None
+        if not self.low <= bid <= self.high or not on_grid(bid, view.market.tick):
+            return None
+        if view.held(outcome) - view.held(outcome.other) >= self.most:
+            return None
+        size = shares_for(min(self.stake, view.cash), bid, available=self.most)
+        if size < view.market.min_size:
+            return None
+        return Wish(outcome, Side.BUY, bid, size, f"joins the bid at {bid}", TimeInForce.GTC, post_only=True)
