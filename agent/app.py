@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,10 +20,13 @@ from agent import energy, prompts
 from agent.arms import ARMS, ArmPlan, run_arm
 from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
-from agent.config import Config, Edge, Venue
+from agent.config import Config, Edge
+from agent.cost import InferenceToday
 from agent.cycle import Ports
 from agent.desk import Desk
+from agent.egress import confined, host_of
 from agent.experience import Experience
+from agent.halting import Obedience, obeying
 from agent.install import model_file, openvino_notes
 from agent.llm.engine import Engine, ModelIdentity, Usage
 from agent.llm.llamacpp.context import THREADS
@@ -34,6 +37,7 @@ from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Memory
 from agent.paths import home
+from agent.promotion import promotion
 from agent.recovery import Past, recall, runs_of
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
@@ -41,26 +45,25 @@ from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, ScaledClock, WallClock, monotonic
-from market.errors import DataInvalid, LedgerMismatch, NotReady, VenueUnavailable
+from market.errors import DataInvalid, Halt, LedgerMismatch, NotReady, StoreUnavailable, VenueUnavailable
 from market.feed import PricedFeed
 from market.fees import charged
-from market.types import UNIT, micro
+from market.types import UNIT, Market, Micro, micro
 from storage.canonical import Json, digest, plain
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
 from strategies.baselines import LateFavourite, MarketMid
 from strategies.quoting import JoinBest
-from tools.limits import RateLimited, RiskLimited
+from tools.halts import KillSwitch
+from tools.limits import CostLimited, RateLimited, RiskLimited, Switched
 
 if TYPE_CHECKING:
-    from agent.live import Live
+    from agent.live import Hands, LiveAccount
     from backtest.venue.tapes import Series
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
     from market.polymarket.prices import Source
-    from tools.polymarket.auth import Credentials
-    from tools.polymarket.client import Trader as Account
 
 PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
 BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
@@ -96,6 +99,11 @@ class RunResult:
     halted: str
     baselines: tuple[tuple[Strategy, Run], ...]
     energy: str = ""
+
+
+def own_hosts(config: Config) -> frozenset[str]:
+    """The hosts that belong to the owner: of the model server and of the database."""
+    return frozenset({host_of(config.edge.remote.url), host_of(config.storage.url)}) - {""}
 
 
 def database_url(config: Config) -> str:
@@ -222,7 +230,12 @@ def code_identity() -> str:
 async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
     """Trade a recording on paper: the agent, then the baselines and the arms of the ladder on the same decisions."""
     stage("reading the recording")
-    feed = await open_feed(plan.data)
+    with confined(own_hosts(plan.config)):
+        feed = await open_feed(plan.data)
+        return await _on_paper(plan, feed, bus, stage)
+
+
+async def _on_paper(plan: Plan, feed: PricedFeed, bus: Bus, stage: Callable[[str], None]) -> RunResult:
     async with open_store(database_url(plan.config)) as store:
         stage("loading the model")
         async with (
@@ -254,12 +267,18 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
 
 @dataclass(frozen=True, slots=True)
 class LivePlan:
-    """A live run: on which loopback venue, or the real one where it is empty; with which traders; how many slots
-    (None is until it is stopped)."""
+    """A run on the market as it is now: at a loopback venue, or the real one; with which traders; how many slots
+    (None is until it is stopped).
+
+    On `paper` nothing is sent: no key is read, and orders meet the books in this process. With real money a run has to
+    be promoted from paper, unless its owner accepts the risk.
+    """
 
     config: Config
     trade_with: tuple[str, ...] = ("agent",)
     cycles: int | None = None
+    paper: bool = False
+    accept_the_risk: bool = False
 
 
 QUOTERS: tuple[Strategy, ...] = (JoinBest(),)
@@ -267,14 +286,89 @@ TRADERS = ("agent", *(s.name for s in (*BASELINES, *QUOTERS)))
 
 
 async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
-    """Trade an account at the venue, until the slots are done or it is stopped; what earlier runs left is taken on."""
+    """Trade the market as it is now, until the slots are done or it is stopped; what earlier runs left is taken on."""
     _must_trade()
-    from agent.live import venue_clock
     from market.polymarket.hosts import Hosts
 
     venue = plan.config.venue
     hosts = Hosts.loopback(venue.loopback) if venue.loopback else Hosts()
-    secret = _secret(venue, hosts)
+    account = _account(plan, hosts)
+    with confined(own_hosts(plan.config) | hosts.names() | _price_hosts(plan, hosts)):
+        return await _at_venue(plan, hosts, account, bus, stage)
+
+
+def _account(plan: LivePlan, hosts: Hosts) -> LiveAccount:
+    """Whose money it is about: pretend money in this process, or a key's account at the venue."""
+    from agent.live import VenueAccount, secret_of
+    from tools.polymarket.client import Trader as Wallet
+    from tools.polymarket.signing import Signer
+
+    if plan.paper:
+        return PaperAccount(plan.config, hosts)
+    secret = secret_of(plan.config.venue.key_file, hosts, home())
+    return VenueAccount(hosts, Wallet.of(Signer(secret), plan.config.venue.wallet), secret)
+
+
+@dataclass(slots=True)
+class PaperAccount:
+    """Pretend money of this process, on the venue's market."""
+
+    config: Config
+    hosts: Hosts
+    said: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"paper at {self.hosts.clob}"
+
+    @property
+    def note(self) -> str:
+        return "Pretend money; orders met the venue's books in this process."
+
+    @property
+    def real(self) -> bool:
+        return False
+
+    async def begin(self, clock: Clock) -> None:
+        """Nobody has to be asked."""
+
+    async def cash(self, clock: Clock) -> Micro:
+        return micro(self.config.trading.cash)
+
+    @asynccontextmanager
+    async def opened(
+        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+    ) -> AsyncIterator[Hands]:
+        from agent.live import Hands
+
+        venue, network = self.config.delay()
+        exchange = PaperExchange(
+            feed,
+            clock,
+            cash=past.cash,
+            run=self.name,
+            venue_delay=venue,
+            network_delay=network,
+            markets=markets,
+            restored=past.fills,
+            settled=past.settlements,
+        )
+        yield Hands(exchange)
+
+
+def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
+    """The host of the reference prices, which may be another than the venue's."""
+    from market.polymarket.prices import source_of
+
+    named = plan.config.venue.reference_named(keyed=not plan.paper)
+    return frozenset() if named == "none" else frozenset({host_of(source_of(named, hosts.price_stream, {}).url)})
+
+
+async def _at_venue(
+    plan: LivePlan, hosts: Hosts, account: LiveAccount, bus: Bus, stage: Callable[[str], None]
+) -> RunResult:
+    from agent.live import venue_clock
+
     stage("asking the venue for its time")
     clock = await venue_clock(hosts)
     async with open_store(database_url(plan.config)) as store:
@@ -283,24 +377,13 @@ async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lamb
             open_engine(plan.config, slow_load(stage)) as engine,
             open_electricity(plan.config) as (electricity, measured),
         ):
-            world = LiveWorld(plan, hosts, secret, clock, store, bus, electricity, stage)
+            world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, stage)
             primed = engine.usage
             run, ticks, log, halted = await world.run(engine)
             return RunResult(
                 run, log.appended, log.compared, tuple(ticks), engine.identity, _since(engine, primed), halted, (),
                 measured.said,
             )  # fmt: skip
-
-
-def _secret(venue: Venue, hosts: Hosts) -> bytes:
-    """The key's bytes, from its file; for pretend money one is made. Raises NotReady, Misconfigured."""
-    from agent.live import key_of, play_key
-
-    if venue.key_file:
-        return key_of(Path(venue.key_file).expanduser())
-    if hosts.pretend:
-        return play_key(home() / "play.key")
-    raise NotReady("No key is configured.", next_step="Set venue.key_file, or name one with --key-file.")
 
 
 def _since(engine: Engine, primed: Usage) -> Usage:
@@ -495,11 +578,11 @@ class World:
 
 @dataclass(slots=True)
 class LiveWorld:
-    """One account at one venue, and the run that goes on there."""
+    """One account on the market as it is now, and the run that goes on there."""
 
     plan: LivePlan
     hosts: Hosts
-    secret: bytes = field(repr=False)
+    account: LiveAccount
     clock: Clock
     store: Store
     bus: Bus
@@ -508,64 +591,78 @@ class LiveWorld:
     ticks: list[float] = field(default_factory=list)
 
     async def run(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
-        """Until the slots are done. Stopped before, all orders are taken back and the next start goes on."""
-        from agent.live import open_account, patiently, self_test
-        from market.polymarket.feed import Watch, opened
-        from market.polymarket.rest import reader
-        from tools.polymarket.client import Trader as Account
-        from tools.polymarket.client import credentials_of
-        from tools.polymarket.signing import Signer
+        """Until the slots are done. Stopped before, all orders are taken back and the next start goes on. What must
+        not go on by itself throws the kill switch."""
+        switch = KillSwitch(home())
+        try:
+            return await self._run(engine, switch)
+        except Halt as stop:
+            with suppress(StoreUnavailable):
+                switch.throw(str(stop), "edgeclaw", self.clock.now())
+            raise
 
-        venue = self.plan.config.venue
-        account = Account.of(Signer(self.secret), venue.wallet)
-        credentials = await patiently(lambda: credentials_of(self.hosts, account.signer, self.clock))
-        run = await self._begin(account, credentials, engine)
+    async def _run(self, engine: Engine, switch: KillSwitch) -> tuple[Run, list[float], RunLog, str]:
+        from agent.live import patiently
+        from market.polymarket.feed import Watch, opened
+
+        venue, clock = self.plan.config.venue, self.clock
+        if self.account.real:
+            await self._must_be_promoted()
+        await patiently(lambda: self.account.begin(clock))
+        run = await self._begin(engine)
         log = self.store.log(run.id)
         await log.go_on()
-        past = await recall(self.store, self._account(account.wallet), run.id)
-        watch = Watch(venue.watched(), venue.slugs)
+        past = await recall(self.store, self.account.name, run.id)
         self.stage("listening to the market")
-        async with opened(self.hosts, self.clock, watch, self._source(credentials)) as feed:
+        async with opened(self.hosts, clock, Watch(venue.watched(), venue.slugs), self._source()) as feed:
             known = past.markets
             for market in past.unsettled.values():
                 feed.remember(market)
             lookup = lambda market_id: feed.market(market_id) or known.get(market_id)  # noqa: E731
-            async with open_account(self.hosts, account, self.secret, self.clock, past, credentials, lookup) as live:
+            async with self.account.opened(feed, clock, past, lookup) as hands:
                 self.stage("checking that all holds")
-                async with reader(self.hosts, self.clock) as asked:
-                    await patiently(lambda: self_test(asked, self.clock, live))
-                desk = self._desk(live, log, past)
+                await patiently(lambda: hands.ready(clock))
+                spent = await self._inference(engine)
+                desk, obedience = self._desk(hands, log, past, switch, spent)
                 self.stage("taking back what was left open")
-                await patiently(lambda: desk.withdraw_all(self.clock.now()))
+                await patiently(lambda: desk.withdraw_all(clock.now()))
                 self.stage("trading")
-                await self._trade(feed, desk, past, engine, log)
-                return await self._end(run, log, desk, live), self.ticks, log, desk.halted
+                async with obeying(obedience):
+                    await self._trade(feed, desk, past, engine, log)
+                return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
 
-    def _source(self, credentials: Credentials) -> Source | None:
+    async def _must_be_promoted(self) -> None:
+        verdict = await promotion(self.store, self.plan.config.promotion_rule())
+        if not verdict.passed and not self.plan.accept_the_risk:
+            raise NotReady(
+                f"Paper trading has not earned real money yet: {verdict.sentence}",
+                next_step="Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk.",
+            )
+
+    def _source(self) -> Source | None:
         from market.polymarket.prices import source_of
 
-        named = self.plan.config.venue.reference
-        said = {"apiKey": credentials.key, "secret": credentials.secret, "passphrase": credentials.passphrase}
-        return None if named == "none" else source_of(named, self.hosts.price_stream, said)
+        named = self._reference()
+        return None if named == "none" else source_of(named, self.hosts.price_stream, self.account.said)
 
-    def _account(self, wallet: str) -> str:
-        return f"{wallet.lower()} at {self.hosts.clob}"
+    def _reference(self) -> str:
+        return self.plan.config.venue.reference_named(keyed=not self.plan.paper)
 
-    async def _begin(self, account: Account, credentials: Credentials, engine: Engine) -> Run:
+    async def _begin(self, engine: Engine) -> Run:
         """The account's unfinished run of this code, configuration and model, or a new one."""
-        from agent.live import cash_of, patiently
+        from agent.live import patiently
 
-        name = self._account(account.wallet)
+        name = self.account.name
         earlier = await runs_of(self.store, name)
         if earlier:
             cash = int(str(earlier[0].manifest["cash"]))
         else:
-            cash = await patiently(lambda: cash_of(self.hosts, account, self.secret, credentials, self.clock))
+            cash = await patiently(lambda: self.account.cash(self.clock))
         scope: Json = {"config": self.plan.config.identity(), "series": list(self.plan.config.venue.series)}
         manifest: dict[str, Json] = {
             "data": f"polymarket at {self.hosts.clob}",
-            "notes": ["Live orders." if not self.hosts.pretend else "Live orders at a loopback venue: pretend money."],
-            "has_reference": self.plan.config.venue.reference != "none",
+            "notes": [self.account.note],
+            "has_reference": self._reference() != "none",
             "config": scope,
             "cash": cash,
             "account": name,
@@ -581,11 +678,23 @@ class LiveWorld:
                 return run
         raise AssertionError("unreachable")
 
-    def _desk(self, live: Live, log: RunLog, past: Past) -> Desk:
-        limited = RateLimited(live.orders, self.clock, self.plan.config.venue.orders_per_second)
-        before = past.exposure()
-        tool = RiskLimited(limited, self.plan.config.risk_limits(), before)
-        return Desk(tool, log, self.bus, working=dict(before.promised), paid=dict(before.paid))
+    async def _inference(self, engine: Engine) -> InferenceToday:
+        """What inference has cost today, from the log and from here on."""
+        today = self.clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        before = round(await self.store.micro_usd_since(today))
+        tokens = lambda: engine.usage.prompt + engine.usage.generated  # noqa: E731
+        return InferenceToday(self.clock, self.plan.config.edge.cost.token_price, tokens, before)
+
+    def _desk(
+        self, hands: Hands, log: RunLog, past: Past, switch: KillSwitch, spent: InferenceToday
+    ) -> tuple[Desk, Obedience]:
+        """The desk behind every limit, and what makes it obey the switch."""
+        config, before = self.plan.config, past.exposure(switch.resumed_at())
+        limited = RateLimited(hands.orders, self.clock, config.venue.orders_per_second)
+        risk = RiskLimited(limited, config.risk_limits(), before)
+        tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
+        desk = Desk(tool, log, self.bus, working=dict(before.promised), paid=dict(before.paid))
+        return desk, Obedience(switch, desk, tool, self.clock, risk.forget_results)
 
     async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog) -> None:
         config = self.plan.config
@@ -617,7 +726,7 @@ class LiveWorld:
             return QuotingTrader(quoting[name], ports.desk, ports.old)
         return StrategyTrader({s.name: s for s in BASELINES}[name], ports.desk, ports.old)
 
-    async def _end(self, run: Run, log: RunLog, desk: Desk, live: Live) -> Run:
+    async def _end(self, run: Run, log: RunLog, desk: Desk, hands: Hands) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
         from agent.live import patiently
 
@@ -625,14 +734,24 @@ class LiveWorld:
         differs = "the venue was not asked"
         for _ in range(_AUDITS):
             await desk.reconcile(self.clock.now())
-            differs = await patiently(live.orders.audit)
-            if not differs and not live.orders.books.unpaid:
+            differs = await patiently(hands.audit)
+            if not differs and not hands.unpaid():
                 break
             await self.clock.wait_until(self.clock.now() + _BETWEEN_AUDITS)
+        account = await desk.account()
+        if not differs and account.cash != (expected := await self._remembered_cash()):
+            differs = f"the account holds {account.cash} micro-dollars where the records say {expected}"
         if differs:
             raise LedgerMismatch(f"{differs}.", next_step="Keep the database and read `edgeclaw log verify`.")
-        account = await desk.account()
         held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
         body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": [], "halted": desk.halted}
         await log.end(self.clock.now(), body)
         return await self.store.run(run.id) or run
+
+    async def _remembered_cash(self) -> Micro:
+        """What the account must hold by every run's records."""
+        runs = await runs_of(self.store, self.account.name)
+        cash = int(str(runs[0].manifest["cash"]))
+        for run in runs:
+            cash = balance(cash, await self.store.fills(run.id), await self.store.settlements(run.id))
+        return cash

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from agent.budget import Limits
 from agent.inputs import Settings
+from agent.promotion import PromotionRule
 from agent.search.tree import Policy
 from market.errors import Misconfigured
 from market.types import micro
@@ -198,6 +199,14 @@ class Risk(Section):
     market: Dollars = Field(Decimal(100), description="cost of holdings and open orders in one market")
     loss: Dollars = Field(Decimal(250), description="settled loss at which trading stops")
     open_orders: int = Field(20, ge=0)
+    together: Dollars = Field(
+        Decimal(250), description="cost of holdings and open orders in all markets, which move together"
+    )
+    day: Dollars = Field(Decimal(150), description="settled loss of one UTC day at which trading stops")
+    drawdown: Dollars = Field(Decimal(250), description="fall from the best settled result at which trading stops")
+    inference: Dollars = Field(
+        Decimal(5), description="dollars of inference on a UTC day, after which no order is sent"
+    )
 
 
 class Venue(Section):
@@ -206,8 +215,10 @@ class Venue(Section):
     key_file: str = Field("", description="a file with the private key and nothing else, readable by its owner alone")
     series: tuple[str, ...] = Field(("btc-5m",), description="Up/Down windows to trade, as btc-5m or eth-15m")
     slugs: tuple[str, ...] = Field((), description="single markets to trade, by their slugs")
-    reference: Literal["polybolt", "rtds", "spot", "none"] = Field(
-        "polybolt", description="where reference prices come from: the venue's stream, its older one, or a proxy"
+    reference: Literal["auto", "polybolt", "rtds", "spot", "none"] = Field(
+        "auto",
+        description="where reference prices come from: the venue's stream, its older one, a proxy, or nowhere; auto "
+        "takes the venue's with a key and the proxy without",
     )
     orders_per_second: float = Field(5.0, gt=0, le=40, description="most orders and cancels sent in a second")
 
@@ -219,10 +230,21 @@ class Venue(Section):
                 raise ValueError(f"{one!r} is not like btc-5m or eth-15m")
         return named
 
+    def reference_named(self, *, keyed: bool) -> str:
+        """Which source is meant, with or without credentials for the venue's own."""
+        if self.reference != "auto":
+            return self.reference
+        return "polybolt" if keyed else "none" if self.loopback else "spot"
+
     def watched(self) -> tuple[tuple[str, int], ...]:
         """(asset, seconds of a window) of each series."""
         parts = (one.split("-") for one in self.series)
         return tuple((asset, int(span.removesuffix("m")) * 60) for asset, span in parts)
+
+
+class Promotion(Section):
+    days: int = Field(14, ge=1, description="days with a settled paper trade before real money is traded")
+    level: float = Field(0.95, gt=0, lt=1, description="how sure the profit of a paper day must be above zero")
 
 
 class Storage(Section):
@@ -234,6 +256,7 @@ class Config(Section):
     trading: Trading = Trading()
     risk: Risk = Risk()
     venue: Venue = Venue()
+    promotion: Promotion = Promotion()
     storage: Storage = Storage()
 
     def settings(self, *, counted_in_tokens: bool) -> Settings:
@@ -270,7 +293,13 @@ class Config(Section):
 
     def risk_limits(self) -> RiskLimits:
         r = self.risk
-        return RiskLimits(micro(r.order), micro(r.market), micro(r.loss), r.open_orders)
+        return RiskLimits(
+            micro(r.order), micro(r.market), micro(r.loss), r.open_orders, micro(r.together), micro(r.day),
+            micro(r.drawdown),
+        )  # fmt: skip
+
+    def promotion_rule(self) -> PromotionRule:
+        return PromotionRule(self.promotion.days, self.promotion.level)
 
     def delay(self) -> tuple[timedelta, timedelta]:
         """(venue, network)."""
@@ -283,7 +312,8 @@ class Config(Section):
         no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256", "remote", "mlc"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
         body: Json = self.model_dump(
-            mode="json", exclude={"storage": True, "venue": True, "edge": {**no_matter, "cost": cost}}
+            mode="json",
+            exclude={"storage": True, "venue": True, "promotion": True, "edge": {**no_matter, "cost": cost}},
         )
         return body
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from agent.bus import Bus
 from market.errors import Halt, VenueUnavailable
-from market.events import OrderFilled, OrderPlaced, PositionSettled, TradingHalted
+from market.events import OrderFilled, OrderPlaced, PositionSettled, TradingHalted, TradingResumed
 from market.fees import charged
 from market.types import Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
 from storage.records import StoredObject
@@ -87,9 +87,14 @@ class Desk:
         await self.reconcile(at)
 
     def halt(self, reason: str, at: datetime) -> None:
-        """Stop opening anything for the rest of the run."""
+        """Stop opening anything, until a person says otherwise."""
         self.halted = reason
         self.bus.publish(TradingHalted(at=at, reason=reason))
+
+    def resume(self, at: datetime) -> None:
+        """A person said otherwise."""
+        self.halted = ""
+        self.bus.publish(TradingResumed(at=at))
 
     async def reconcile(self, at: datetime) -> Sequence[Fill]:
         """Write down how the working orders ended, and what has filled since the last time.

@@ -8,12 +8,13 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -21,13 +22,15 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from agent.recovery import Past
 from market.clock import Clock, ScaledClock, WallClock
 from market.errors import Misconfigured, NotReady, VenueUnavailable
+from market.polymarket.feed import LiveFeed
 from market.polymarket.hosts import Hosts
-from market.polymarket.rest import VenueReader
+from market.polymarket.rest import VenueReader, reader
 from market.polymarket.wire import Habits, Wire
-from market.types import Market
+from market.types import Market, Micro
+from tools.orders import OrderTool
 from tools.polymarket.auth import Credentials
 from tools.polymarket.books import AccountBooks, Remembered
-from tools.polymarket.client import Trader, opened
+from tools.polymarket.client import Trader, credentials_of, opened
 from tools.polymarket.orders import PolymarketOrders
 
 SKEW = timedelta(seconds=2)
@@ -103,50 +106,129 @@ def play_key(file: Path) -> bytes:
     return key_of(file)
 
 
-async def cash_of(hosts: Hosts, trader: Trader, secret: bytes, credentials: Credentials, clock: Clock) -> int:
-    """Micro-dollars of an account, as the venue has them. Raises VenueUnavailable."""
-    async with opened(hosts, trader, secret, credentials, clock) as client:
-        try:
-            return int((await client.get_balance_allowance(asset_type="COLLATERAL")).balance)
-        except Exception as error:
-            raise VenueUnavailable(f"The venue does not say what the account has ({type(error).__name__}).") from None
+def secret_of(key_file: str, hosts: Hosts, home: Path) -> bytes:
+    """The key's bytes, from its file; for pretend money one is made. Raises NotReady, Misconfigured."""
+    if key_file:
+        return key_of(Path(key_file).expanduser())
+    if hosts.pretend:
+        return play_key(home / "play.key")
+    raise NotReady("No key is configured.", next_step="Set venue.key_file, or name one with --key-file.")
+
+
+async def _holds(_: Clock) -> None:
+    """Nothing outside has to hold."""
+
+
+async def _agrees() -> str:
+    """There is no second account that could differ."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """An account that is open: its orders, and what its user channel and heartbeats run on."""
+class Hands:
+    """An account that is open. `ready` raises NotReady or VenueUnavailable where orders must not be sent; `audit` says
+    in words how the venue's account differs from ours, or nothing; `unpaid` whether winnings are still to come."""
 
-    orders: PolymarketOrders
-    user: Wire
+    orders: OrderTool
+    ready: Callable[[Clock], Awaitable[None]] = _holds
+    audit: Callable[[], Awaitable[str]] = _agrees
+    unpaid: Callable[[], bool] = bool
 
 
-@asynccontextmanager
-async def open_account(
-    hosts: Hosts,
-    trader: Trader,
-    secret: bytes,
-    clock: Clock,
-    past: Past,
-    credentials: Credentials,
-    markets: Callable[[str], Market | None],
-) -> AsyncIterator[Live]:
-    """Orders of one account, with the user channel, heartbeats and reconciliation running until the block ends.
+class LiveAccount(Protocol):
+    """Whose money a live run is about. `said` are credentials for the venue's streams, once it has begun; `real`
+    whether the money is."""
 
-    Raises VenueUnavailable, NotReady.
-    """
-    async with opened(hosts, trader, secret, credentials, clock) as client:
-        remembered = Remembered(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
-        books = AccountBooks(markets, remembered)
-        orders = PolymarketOrders(client, trader, clock, markets, books)
-        user = Wire(hosts.user_stream, Habits("PING"), lambda: [_hello(credentials)], orders.hear, orders.lost)
-        async with aiohttp.ClientSession(trust_env=False) as session:
-            tasks = [asyncio.create_task(t) for t in (user.run(session), orders.beat(), _keep_up(orders, clock))]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def note(self) -> str: ...
+
+    @property
+    def real(self) -> bool: ...
+
+    @property
+    def said(self) -> Mapping[str, str] | None: ...
+
+    async def begin(self, clock: Clock) -> None:
+        """Introduce itself. Raises VenueUnavailable."""
+        ...
+
+    async def cash(self, clock: Clock) -> Micro:
+        """What it has before its first order. Raises VenueUnavailable."""
+        ...
+
+    def opened(
+        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+    ) -> AbstractAsyncContextManager[Hands]:
+        """Its orders, until the block ends. Raises VenueUnavailable, NotReady."""
+        ...
+
+
+@dataclass(slots=True)
+class VenueAccount:
+    """The account of a key at the venue."""
+
+    hosts: Hosts
+    trader: Trader
+    secret: bytes = field(repr=False)
+    _credentials: Credentials | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.trader.wallet.lower()} at {self.hosts.clob}"
+
+    @property
+    def note(self) -> str:
+        return "Live orders at a loopback venue: pretend money." if self.hosts.pretend else "Live orders."
+
+    @property
+    def real(self) -> bool:
+        return not self.hosts.pretend
+
+    @property
+    def credentials(self) -> Credentials:
+        if self._credentials is None:
+            raise NotReady("The venue does not know this account yet.", next_step="Begin with it first.")
+        return self._credentials
+
+    @property
+    def said(self) -> Mapping[str, str] | None:
+        known = self.credentials
+        return {"apiKey": known.key, "secret": known.secret, "passphrase": known.passphrase}
+
+    async def begin(self, clock: Clock) -> None:
+        self._credentials = await credentials_of(self.hosts, self.trader.signer, clock)
+
+    async def cash(self, clock: Clock) -> Micro:
+        async with opened(self.hosts, self.trader, self.secret, self.credentials, clock) as client:
             try:
-                yield Live(orders, user)
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                return int((await client.get_balance_allowance(asset_type="COLLATERAL")).balance)
+            except Exception as error:
+                raise VenueUnavailable(
+                    f"The venue does not say what the account has ({type(error).__name__})."
+                ) from None
+
+    @asynccontextmanager
+    async def opened(
+        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+    ) -> AsyncIterator[Hands]:
+        """With the user channel, heartbeats and reconciliation running."""
+        async with opened(self.hosts, self.trader, self.secret, self.credentials, clock) as client:
+            remembered = Remembered(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
+            books = AccountBooks(markets, remembered)
+            orders = PolymarketOrders(client, self.trader, clock, markets, books)
+            hello = partial(_hello, self.credentials)
+            user = Wire(self.hosts.user_stream, Habits("PING"), lambda: [hello()], orders.hear, orders.lost)
+            async with aiohttp.ClientSession(trust_env=False) as session, reader(self.hosts, clock) as asked:
+                tasks = [asyncio.create_task(t) for t in (user.run(session), orders.beat(), _keep_up(orders, clock))]
+                try:
+                    yield Hands(orders, partial(self_test, asked, orders), orders.audit, lambda: bool(books.unpaid))
+                finally:
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _hello(credentials: Credentials) -> str:
@@ -163,7 +245,7 @@ async def _keep_up(orders: PolymarketOrders, clock: Clock) -> None:
                 await orders.sync()
 
 
-async def self_test(reader: VenueReader, clock: Clock, live: Live) -> None:
+async def self_test(reader: VenueReader, orders: PolymarketOrders, clock: Clock) -> None:
     """Everything that must hold before the first order. Raises NotReady or VenueUnavailable: nothing is traded then."""
     place = await reader.place()
     if place.blocked:
@@ -184,4 +266,4 @@ async def self_test(reader: VenueReader, clock: Clock, live: Live) -> None:
             f"This machine's clock is {abs((clock.now() - said).total_seconds()):.0f} s away from the venue's.",
             next_step="Set it: timedatectl set-ntp true",
         )
-    await live.orders.must_trade()
+    await orders.must_trade()

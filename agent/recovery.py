@@ -56,12 +56,19 @@ class Past:
                 costs[fill.market_id] = costs.get(fill.market_id, 0) - fill.cash
         return costs
 
-    def exposure(self) -> Exposure:
-        """What limits have to count on from here."""
-        done = {s.market_id for s in self.settlements}
-        spent = -sum(f.cash for f in self.fills if f.market_id in done)
-        lost = spent - sum(s.cash for s in self.settlements)
-        return Exposure({s.id: s.order for s in self.working}, self.paid(), lost)
+    def exposure(self, looked_at: datetime) -> Exposure:
+        """What limits have to count on from here; results from before a person `looked_at` them count no more."""
+        ends: dict[str, datetime] = {}
+        earned: dict[str, Micro] = {}
+        for settlement in self.settlements:
+            ends[settlement.market_id] = max(settlement.at, ends.get(settlement.market_id, settlement.at))
+            earned[settlement.market_id] = earned.get(settlement.market_id, 0) + settlement.cash
+        for fill in self.fills:
+            if fill.market_id in earned:
+                earned[fill.market_id] += fill.cash
+        order = sorted((at, market) for market, at in ends.items() if at > looked_at)
+        results = [(at, earned[market]) for at, market in order]
+        return Exposure({s.id: s.order for s in self.working}, self.paid(), results)
 
 
 async def runs_of(store: Store, account: str) -> list[Run]:

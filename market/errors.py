@@ -15,6 +15,7 @@ Every error edgeclaw raises on purpose, grouped by what the caller does next.
     + Misconfigured
     + DataInvalid
     + NotReady
+    + EgressRefused
   - Drift                a recomputation differs from what was recorded
 
 A message is one plain sentence; `next_step`, where given, says what to do about it.
@@ -108,6 +109,10 @@ class NotReady(Refused):
     """Something that has to be installed or set up first is missing."""
 
     exit_code = 3
+
+
+class EgressRefused(Refused):
+    """A connection to a host that is not on the allow-list."""
 
 
 class Drift(EdgeclawError):

@@ -68,3 +68,8 @@ class PositionSettled(Event):
 class TradingHalted(Event):
     topic: ClassVar[str] = "halt/raised"
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradingResumed(Event):
+    topic: ClassVar[str] = "halt/lifted"

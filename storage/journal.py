@@ -137,6 +137,10 @@ class Journal:
                 total[row.phase] = _sum(total[row.phase], row) if row.phase in total else row
         return {phase: total[phase] for phase in Phase if phase in total}
 
+    async def micro_usd_since(self, at: datetime) -> float:
+        """Micro-dollars of inference of every decision, of whatever run, made at `at` or later."""
+        return await self._db.read(lambda c: _micro_usd_since(c, to_us(at)))
+
     async def timings(self, run_id: str) -> dict[str, dict[str, float]]:
         """Milliseconds by name for each decision, in the order of the decisions."""
         return await self._db.read(lambda c: _timings(c, run_id))
@@ -238,6 +242,14 @@ def _ledger(connection: Connection, run_id: str, decision_id: str | None = None)
     for row in connection.execute(query):
         found.setdefault(row.decision_id, []).append(row)
     return {k: tuple(_ledger_row(r) for r in sorted(v, key=lambda r: _PHASES[r.phase])) for k, v in found.items()}
+
+
+def _micro_usd_since(connection: Connection, at: int) -> float:
+    t, d = schema.token_ledger, schema.decisions
+    spent = select(func.coalesce(func.sum(t.c.micro_usd), 0.0)).join(
+        d, (d.c.run_id == t.c.run_id) & (d.c.id == t.c.decision_id)
+    )
+    return float(connection.execute(spent.where(d.c.at >= at)).scalar_one())
 
 
 def _ledger_row(row: Row[Any]) -> LedgerRow:

@@ -5,33 +5,69 @@ An order that is too large for its own caps is refused by itself; a loss that is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date, datetime
 
 from market.clock import Clock
-from market.errors import LimitExceeded
+from market.errors import Halt, LimitExceeded, StoreUnavailable
 from market.types import Ack, Fill, Micro, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, units
+from tools.halts import KillSwitch
 from tools.orders import Around, OrderTool
 
 
 @dataclass(frozen=True, slots=True)
 class RiskLimits:
-    """Micro-dollars of cost for one order, for the orders of one market, and of cash lost since the start."""
+    """Micro-dollars of cost for one order, for the orders of one market, and of all markets together, which move
+    together; and of settled results: lost in all, lost on one UTC day, and fallen from the best there was."""
 
     order: Micro = 50_000_000
     market: Micro = 100_000_000
     loss: Micro = 250_000_000
     open_orders: int = 20
+    together: Micro = 250_000_000
+    day: Micro = 150_000_000
+    drawdown: Micro = 250_000_000
+
+
+@dataclass(slots=True)
+class Results:
+    """Micro-dollars that settled markets have earned since a person last looked: in all, at best, on one UTC day."""
+
+    total: Micro = 0
+    best: Micro = 0
+    day: date = date.min
+    today: Micro = 0
+
+    def add(self, at: datetime, earned: Micro) -> None:
+        """One market's result, in the order of their settlement."""
+        if at.date() != self.day:
+            self.day, self.today = at.date(), 0
+        self.today += earned
+        self.total += earned
+        self.best = max(self.best, self.total)
+
+    def breach(self, limits: RiskLimits) -> str:
+        """Which limit of losses is reached, in words, or empty."""
+        for what, lost, most in (
+            ("settled losses", -self.total, limits.loss),
+            (f"settled losses of {self.day}", -self.today, limits.day),
+            ("the fall from the best result", self.best - self.total, limits.drawdown),
+        ):
+            if lost >= most:
+                return f"{what} of ${units(lost)} reached the limit of ${units(most)}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
     """What earlier runs of an account left to be counted: orders whose end is not known, what each market's holdings
-    have cost, and settled losses, in micro-dollars."""
+    have cost, and what settled markets earned, as (when, micro-dollars) in that order."""
 
     promised: Mapping[str, Order] = field(default_factory=dict)
     paid: Mapping[str, Micro] = field(default_factory=dict)
-    lost: Micro = 0
+    earned: Sequence[tuple[datetime, Micro]] = ()
 
 
 class RiskLimited(Around):
@@ -50,7 +86,9 @@ class RiskLimited(Around):
         self._unknown: set[str] = set(before.promised)
         self._paid: dict[str, Micro] = dict(before.paid)
         self._fresh: list[Fill] = []
-        self._lost: Micro = before.lost
+        self._results = Results()
+        for at, earned in before.earned:
+            self._results.add(at, earned)
 
     async def send(self, signed: SignedOrder) -> Ack:
         self._stop_at_loss()
@@ -78,7 +116,8 @@ class RiskLimited(Around):
         await self._pull()
         settled = await self._inner.settle(resolution)
         if settled:
-            self._lost += self._paid.pop(resolution.market_id, 0) - sum(s.cash for s in settled)
+            earned = sum(s.cash for s in settled) - self._paid.pop(resolution.market_id, 0)
+            self._results.add(settled[-1].at, earned)
         return settled
 
     async def _pull(self) -> None:
@@ -88,12 +127,13 @@ class RiskLimited(Around):
             self._unknown.discard(fill.order_id)
             self._fresh.append(fill)
 
+    def forget_results(self) -> None:
+        """A person has looked at the losses so far: they count no more."""
+        self._results = Results()
+
     def _stop_at_loss(self) -> None:
-        if self._lost >= self._limits.loss:
-            raise LimitExceeded(
-                f"settled losses of ${units(self._lost)} reached the limit of ${units(self._limits.loss)}.",
-                next_step="Read the decisions that lost, then start again with a limit you accept.",
-            )
+        if breach := self._results.breach(self._limits):
+            raise LimitExceeded(f"{breach}.", next_step="Read the decisions that lost: edgeclaw log list")
 
     async def _refusal(self, order: Order) -> str:
         if order.side is Side.SELL:
@@ -106,6 +146,9 @@ class RiskLimited(Around):
         promised = sum(o.cost for o in self._promised.values() if o.market_id == order.market_id)
         if self._paid.get(order.market_id, 0) + promised + order.cost > self._limits.market:
             return f"limit: this market would hold more than ${units(self._limits.market)}"
+        held = sum(max(0, cost) for cost in self._paid.values())
+        if held + sum(o.cost for o in self._promised.values()) + order.cost > self._limits.together:
+            return f"limit: all markets together would hold more than ${units(self._limits.together)}"
         if len(working) >= self._limits.open_orders:
             return f"limit: {self._limits.open_orders} orders are open already"
         return ""
@@ -139,3 +182,37 @@ class RateLimited(Around):
 
     async def cancel(self, order_id: str) -> bool:
         return self._take() and await self._inner.cancel(order_id)
+
+
+class CostLimited(Around):
+    """Any `OrderTool`, refusing orders once inference has cost too much on a UTC day. `spent` gives today's
+    micro-dollars so far."""
+
+    def __init__(self, inner: OrderTool, most: Micro, spent: Callable[[], Micro]) -> None:
+        super().__init__(inner)
+        self._most, self._spent = most, spent
+
+    async def send(self, signed: SignedOrder) -> Ack:
+        if self._spent() >= self._most:
+            return Ack(signed.id, OrderStatus.REJECTED, f"limit: inference has cost ${units(self._most)} today")
+        return await self._inner.send(signed)
+
+
+class Switched(Around):
+    """Any `OrderTool` behind the kill switch: the outermost of all. It raises `Halt` for every order while the switch
+    is thrown, and a limit that stops trading throws it, so that the stop outlives this process. Taking orders back is
+    always possible."""
+
+    def __init__(self, inner: OrderTool, switch: KillSwitch, clock: Clock) -> None:
+        super().__init__(inner)
+        self._switch, self._clock = switch, clock
+
+    async def send(self, signed: SignedOrder) -> Ack:
+        if (halted := self._switch.read()) is not None:
+            raise Halt(halted.sentence(), next_step="Look, then: edgeclaw resume --reason TEXT")
+        try:
+            return await self._inner.send(signed)
+        except Halt as stop:
+            with suppress(StoreUnavailable):  # then this process stops by itself, as the desk hears of it too
+                self._switch.throw(str(stop), "a limit", self._clock.now())
+            raise

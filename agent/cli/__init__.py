@@ -13,6 +13,7 @@ import typer
 
 from agent.cli import config as config_verbs
 from agent.cli import evidence as evidence_verbs
+from agent.cli import halt as halt_verbs
 from agent.cli import log as log_verbs
 from agent.cli import run as run_verb
 from agent.cli import setup as setup_verbs
@@ -34,9 +35,16 @@ app.command("doctor", short_help="Check what a run needs.", epilog="Example: edg
 )
 app.command(
     "run",
-    short_help="Trade recorded books on paper.",
+    short_help="Trade, on paper or live.",
     epilog="Example: edgeclaw run --feed sample --speed max --cycles 6",
 )(run_verb.run)
+app.command("halt", short_help="Stop trading now.", epilog='Example: edgeclaw halt --reason "going on holiday"')(
+    halt_verbs.halt
+)
+app.command(
+    "resume", short_help="Allow trading again.", epilog='Example: edgeclaw resume --reason "read the ten losers"'
+)(halt_verbs.resume)
+app.command("status", short_help="How things stand.", epilog="Example: edgeclaw status --json")(halt_verbs.status)
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
 app.add_typer(evidence_verbs.app, name="evidence")

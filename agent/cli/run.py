@@ -25,10 +25,10 @@ _TREE_KEYS = {
 
 
 def run(
-    mode: Annotated[
-        str, typer.Option(help="paper: pretend money on recorded books; live: orders at a venue.")
-    ] = "paper",
-    feed: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
+    mode: Annotated[str, typer.Option(help="paper: pretend money; live: orders at the venue.")] = "paper",
+    feed: Annotated[
+        str, typer.Option(help="Paper: sample, a folder or file of recorded books, or live, the market as it is now.")
+    ] = "sample",
     venue: Annotated[
         str | None, typer.Option(help="Live: the address of a loopback venue, where money is pretend.")
     ] = None,
@@ -38,6 +38,9 @@ def run(
     trade_with: Annotated[
         list[str] | None, typer.Option(help="Live: agent, late_favourite or join_best; may be repeated.")
     ] = None,
+    i_accept_the_risk: Annotated[
+        bool, typer.Option("--i-accept-the-risk", help="Live: trade real money without the days on paper.")
+    ] = False,
     speed: Annotated[str, typer.Option(help="max, or how many times the real pace.")] = "max",
     cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many cycles.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the feed.")] = None,
@@ -56,7 +59,8 @@ def run(
 ) -> None:
     """Run the agent and print the funnel, the money, the scores and the evidence ladder.
 
-    On paper it trades recorded books. Live it sends orders: to the loopback venue named by --venue, or to the real one.
+    On paper nothing is sent: orders meet recorded books, or with --feed live those of the venue as it is now. Live it
+    sends orders: to the loopback venue named by --venue, or to the real one.
     """
     import asyncio
 
@@ -74,15 +78,17 @@ def run(
         "venue.key_file": None if key_file is None else str(key_file),
         **_tree(tree_search or []),
     }
-    profile = profile_for(feed) if _mode(mode) == "paper" else ""
+    recorded = _mode(mode) == "paper" and feed != "live"
+    profile = profile_for(feed) if recorded else ""
     settings = load(config, {k: v for k, v in asked.items() if v is not None}, profile=profile)
-    work = _paper(settings, feed, speed, cycles) if mode == "paper" else _live(settings, trade_with, cycles)
+    risk = i_accept_the_risk
+    work = _paper(settings, feed, speed, cycles) if recorded else _live(settings, trade_with, cycles, mode, risk)
     bus = LocalBus()
     with ExitStack() as stack:
         if output is not None:
             stack.enter_context(_event_log(bus, output))
-        stage = stack.enter_context(_screen(bus, feed if mode == "paper" else "live", quiet=as_json))
-        outcome = asyncio.run(work(bus, stage))
+        stage = stack.enter_context(_screen(bus, feed if recorded else "live", quiet=as_json))
+        outcome = asyncio.run(_until_told(work(bus, stage)))
     summary = asyncio.run(summarise(settings, outcome))
     _tell(summary, as_json)
     if summary.halted:
@@ -105,14 +111,29 @@ def _paper(config: Config, feed: str, speed: str, cycles: int | None) -> Work:
     return lambda bus, stage: run_paper(plan, bus, stage)
 
 
-def _live(config: Config, trade_with: list[str] | None, cycles: int | None) -> Work:
+async def _until_told(work: Coroutine[Any, Any, RunResult]) -> RunResult:
+    """A polite request to end is as good as Ctrl-C: orders are taken back first."""
+    import asyncio
+    import signal
+
+    loop, task = asyncio.get_running_loop(), asyncio.create_task(work)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+def _live(config: Config, trade_with: list[str] | None, cycles: int | None, mode: str, risk: bool) -> Work:
     from agent.app import TRADERS, LivePlan, run_live
 
     named = tuple(dict.fromkeys(trade_with or ["agent"]))
     for one in named:
         if one not in TRADERS:
             raise typer.BadParameter(f"--trade-with {one} is not one of {', '.join(TRADERS)}")
-    plan = LivePlan(config, named, cycles)
+    plan = LivePlan(config, named, cycles, paper=mode == "paper", accept_the_risk=risk)
     return lambda bus, stage: run_live(plan, bus, stage)
 
 

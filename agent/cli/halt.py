@@ -1,0 +1,119 @@
+"""`edgeclaw halt|resume|status`: stop trading from outside, allow it again, and see how things stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.status import AccountStatus, Status
+    from tools.halts import KillSwitch
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Reason = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
+_BY = "the command line"
+
+
+def _switch() -> KillSwitch:
+    from agent.paths import home
+    from tools.halts import KillSwitch
+
+    return KillSwitch(home())
+
+
+def halt(reason: Reason = "asked to by a person", as_json: AsJson = False) -> None:
+    """Stop trading now, and keep it stopped across restarts. A running agent takes its orders back within a second;
+    positions are kept, and settle as they do."""
+    from agent.cli import show
+    from market.clock import WallClock
+
+    switch = _switch()
+    standing = switch.read()
+    halted = switch.throw(reason, _BY, WallClock().now())
+    if as_json:
+        show.as_json({"halted": halted, "file": str(switch.file), "was_halted": standing is not None})
+        return
+    show.console().print(f"{halted.sentence()}", markup=False, soft_wrap=True)
+    show.console().print("Allow it again: edgeclaw resume --reason TEXT", style=show.MUTED, markup=False)
+
+
+def resume(
+    reason: Annotated[str, typer.Option(help="What was looked at, and why trading may go on.")],
+    as_json: AsJson = False,
+) -> None:
+    """Allow trading again. Losses so far count no more towards the limits. Exit 1 where nothing was halted."""
+    from agent.cli import show
+    from market.clock import WallClock
+
+    if not reason.strip():
+        raise typer.BadParameter("--reason must say something")
+    stood = _switch().release(reason.strip(), _BY, WallClock().now())
+    if as_json:
+        show.as_json({"was": stood})
+    elif stood is None:
+        show.console().print("Nothing was halted.", markup=False)
+    else:
+        show.console().print(f"Trading may go on. It was halted because: {stood.reason}", markup=False, soft_wrap=True)
+    if stood is None:
+        raise typer.Exit(1)
+
+
+def status(
+    config: Annotated[Path | None, typer.Option(help="A YAML file that names the database.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell whether trading is halted, and how each account stands by the log. Exit 4 while halted."""
+    from agent.cli import show
+    from agent.cli.log import with_store
+    from agent.status import Status
+    from agent.status import status as read
+    from market.errors import NotReady
+
+    switch = _switch()
+    try:
+        found: Status = with_store(config, lambda store: read(store, switch.read(), switch.resumed_at()))
+    except NotReady:  # nothing has been recorded yet
+        found = Status(switch.read(), ())
+    if as_json:
+        show.as_json(found)
+    else:
+        _print(found)
+    if found.halted is not None:
+        raise typer.Exit(4)
+
+
+def _print(found: Status) -> None:
+    from agent.cli import show
+
+    screen = show.console()
+    if found.halted is None:
+        screen.print(f"[{show.GOOD}]Trading is allowed.[/]")
+    else:
+        screen.print(found.halted.sentence(), style=f"bold {show.BAD}", markup=False, soft_wrap=True)
+        screen.print("Allow it again: edgeclaw resume --reason TEXT", style=show.MUTED, markup=False)
+    for account in found.accounts:
+        screen.print()
+        _print_account(account)
+    if not found.accounts:
+        screen.print("No account has traded live or on a live market yet.", style=show.MUTED)
+
+
+def _print_account(account: AccountStatus) -> None:
+    from agent.cli import show
+
+    screen = show.console()
+    rows = show.table(account.account, "", "", right=("",))
+    rows.show_header = False
+    state = "open: it goes on at the next start" if account.running else "ended"
+    rows.add_row("run", f"{account.run} ({state})")
+    rows.add_row("cash", show.dollars(account.cash))
+    rows.add_row("at risk", show.dollars(account.at_risk))
+    rows.add_row("settled results", show.tinted(account.earned))
+    rows.add_row("of the last day", show.tinted(account.today))
+    rows.add_row("fills", f"{account.fills} ({account.settled_markets} markets settled)")
+    rows.add_row("orders without an end", str(account.working))
+    for held in account.positions:
+        rows.add_row("holds", f"{held.size / 1e6:g} {held.outcome} of {held.market}")
+    screen.print(rows)

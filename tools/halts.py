@@ -1,0 +1,120 @@
+"""The kill switch: one file. While it is there no order is sent, in this run or the next; a person takes it away.
+
+Anybody who can write the file can stop trading: a person's `touch`, a verb, a signal, the program itself once a limit
+is reached. What it says is for people; that it exists is what counts. Knows no orders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from market.clock import EPOCH
+from market.errors import StoreUnavailable
+
+_SWITCH, _HISTORY = "halted", "halts.jsonl"
+_LONGEST = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """Why nothing is traded, who said so and when. A file that says nothing of its own has neither."""
+
+    reason: str
+    by: str = ""
+    at: str = ""
+
+    def sentence(self) -> str:
+        told = f" by {self.by}" if self.by else ""
+        return f"Trading is halted{told}{f' since {self.at}' if self.at else ''}: {self.reason}"
+
+
+class KillSwitch:
+    """The switch of one home folder."""
+
+    def __init__(self, home: Path) -> None:
+        self.file = home / _SWITCH
+        self._history = home / _HISTORY
+
+    def read(self) -> Halted | None:
+        """None while trading is allowed. A switch that cannot be read counts as thrown."""
+        try:
+            text = self.file.read_bytes()[:_LONGEST].decode("utf-8", "replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            return Halted(f"{self.file} cannot be read ({error.strerror})")
+        try:
+            said = json.loads(text)
+            return Halted(str(said["reason"]), str(said["by"]), str(said["at"]))
+        except (ValueError, KeyError, TypeError):
+            return Halted(" ".join(text.split()) or f"somebody made {self.file}")
+
+    def throw(self, reason: str, by: str, at: datetime) -> Halted:
+        """Halt; a halt that stands keeps its reason. Raises StoreUnavailable where it cannot be written: the caller
+        must then stop by itself."""
+        standing = self.read()
+        if standing is not None:
+            return standing
+        made = Halted(reason, by, at.isoformat(timespec="seconds"))
+        draft = self.file.with_name(f".{_SWITCH}.{os.getpid()}")
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            _durably(draft, json.dumps(asdict(made)) + "\n", "w")
+            draft.replace(self.file)
+            self._remember("halt", reason, by, at)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"The halt cannot be written to {self.file} ({error.strerror}).", next_step="Stop the service by hand."
+            ) from None
+        return made
+
+    def release(self, reason: str, by: str, at: datetime) -> Halted | None:
+        """Allow trading again; what stood in its way, or None where nothing did. Raises StoreUnavailable."""
+        standing = self.read()
+        if standing is None:
+            return None
+        try:
+            self._remember("resume", reason, by, at)
+            self.file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"The halt at {self.file} cannot be taken away ({error.strerror}).", next_step="Check who owns it."
+            ) from None
+        return standing
+
+    def resumed_at(self) -> datetime:
+        """When a person last allowed trading again; the beginning of time where nobody had to. Losses before it have
+        been looked at, and count no more."""
+        times = [datetime.fromisoformat(str(e["at"])) for e in self.history() if e.get("what") == "resume"]
+        return max(times, default=EPOCH)
+
+    def history(self) -> list[dict[str, str]]:
+        """Every halt and resume by this program, oldest first; damaged lines are left out."""
+        try:
+            lines = self._history.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        found = []
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                datetime.fromisoformat(str(entry["at"]))
+            except (ValueError, KeyError, TypeError):
+                continue
+            found.append(entry)
+        return found
+
+    def _remember(self, what: str, reason: str, by: str, at: datetime) -> None:
+        entry = {"what": what, "reason": reason, "by": by, "at": at.isoformat(timespec="seconds")}
+        _durably(self._history, json.dumps(entry) + "\n", "a")
+
+
+def _durably(path: Path, text: str, mode: str) -> None:
+    with path.open(mode, encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
