@@ -108,8 +108,8 @@ def _print_account(account: AccountStatus) -> None:
     rows.show_header = False
     state = "open: it goes on at the next start" if account.running else "ended"
     rows.add_row("run", f"{account.run} ({state})")
-    rows.add_row("cash", show.dollars(account.cash))
-    rows.add_row("at risk", show.dollars(account.at_risk))
+    rows.add_row("cash", f"${account.cash / 1e6:,.2f}")
+    rows.add_row("at risk", f"${account.at_risk / 1e6:,.2f}")
     rows.add_row("settled results", show.tinted(account.earned))
     rows.add_row("of the last day", show.tinted(account.today))
     rows.add_row("fills", f"{account.fills} ({account.settled_markets} markets settled)")

@@ -1,0 +1,265 @@
+"""The kill switch: a file that anybody may make, that outlives the process, and that only a person takes away."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.bus import LocalBus
+from agent.desk import Desk
+from agent.halting import Obedience, obeying
+from market.clock import EPOCH, ManualClock
+from market.errors import Halt, LimitExceeded, StoreUnavailable, VenueUnavailable
+from market.types import UNIT, Ack, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
+from tools.halts import Halted, KillSwitch
+from tools.limits import CostLimited, RateLimited, Results, RiskLimits, Switched
+from tools.orders import OrderTool
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+class Hands:
+    """Counts what reaches the venue; refuses or is deaf as often as told."""
+
+    def __init__(self, stop: str = "", deaf: int = 0) -> None:
+        self.sent, self.cancels, self.stop, self.deaf = 0, 0, stop, deaf
+
+    async def send(self, signed: SignedOrder) -> Ack:
+        if self.stop:
+            raise LimitExceeded(self.stop)
+        self.sent += 1
+        return Ack(signed.id, OrderStatus.LIVE)
+
+    async def cancel_all(self) -> int:
+        if self.deaf:
+            self.deaf -= 1
+            raise VenueUnavailable("gone")
+        self.cancels += 1
+        return 1
+
+
+def tool(hands: Hands) -> OrderTool:
+    return cast(OrderTool, hands)
+
+
+def signed(number: int = 0) -> SignedOrder:
+    order = Order(
+        "m", Outcome.YES, Side.BUY, Decimal("0.5"), 10 * UNIT, TimeInForce.GTC, NOW, f"d/{number}", post_only=True
+    )
+    return SignedOrder(f"0x{number}", order)
+
+
+# -- the file
+
+
+def test_a_halt_is_read_by_whoever_comes_later_and_keeps_its_reason(tmp_path: Path) -> None:
+    KillSwitch(tmp_path).throw("too hot", "a person", NOW)
+    again = KillSwitch(tmp_path)
+    assert again.throw("another", "somebody else", NOW).reason == "too hot"
+    assert again.read() == Halted("too hot", "a person", "2026-11-01T12:00:00+00:00")
+    assert again.release("cooled down", "a person", NOW + timedelta(hours=1)) is not None
+    assert again.read() is None
+    assert again.resumed_at() == NOW + timedelta(hours=1)
+    assert [e["what"] for e in again.history()] == ["halt", "resume"]
+
+
+@pytest.mark.parametrize("text", ["", "lunch", "{}", "\xff\x00", "[1,2]", "{" * 5000])
+def test_whatever_is_in_the_file_it_halts(tmp_path: Path, text: str) -> None:
+    switch = KillSwitch(tmp_path)
+    switch.file.write_bytes(text.encode("latin-1"))
+    halted = switch.read()
+    assert halted is not None
+    assert halted.reason
+
+
+def test_a_switch_that_cannot_be_read_counts_as_thrown(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path)
+    switch.file.mkdir()
+    assert switch.read() is not None
+
+
+def test_a_halt_that_cannot_be_written_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnavailable, match="cannot be written"):
+        KillSwitch(tmp_path / "file").throw("x", "a person", NOW)
+
+
+def test_a_torn_history_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path)
+    switch.throw("x", "a person", NOW)
+    switch.release("y", "a person", NOW)
+    with (tmp_path / "halts.jsonl").open("a") as out:
+        out.write('{"what": "resume", "at": "20')
+    assert len(switch.history()) == 2
+    assert switch.resumed_at() == NOW
+    assert KillSwitch(tmp_path / "nowhere").resumed_at() == EPOCH
+
+
+# -- orders
+
+
+@given(st.lists(st.sampled_from(["send", "halt", "resume"]), max_size=12))
+def test_no_order_is_sent_while_the_switch_is_thrown(tmp_path_factory: pytest.TempPathFactory, acts: list[str]) -> None:
+    switch, hands = KillSwitch(tmp_path_factory.mktemp("home")), Hands()
+    behind = Switched(tool(hands), switch, ManualClock(NOW))
+    allowed, halted = 0, False
+
+    async def play() -> None:
+        nonlocal allowed, halted
+        for number, act in enumerate(acts):
+            if act == "halt":
+                KillSwitch(switch.file.parent).throw("stop", "a person", NOW)
+                halted = True
+            elif act == "resume":
+                switch.release("go", "a person", NOW)
+                halted = False
+            elif halted:
+                with pytest.raises(Halt, match="halted by a person"):
+                    await behind.send(signed(number))
+            else:
+                await behind.send(signed(number))
+                allowed += 1
+
+    asyncio.run(play())
+    assert hands.sent == allowed
+
+
+def test_a_limit_that_stops_trading_throws_the_switch(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path)
+    behind = Switched(tool(Hands(stop="lost too much")), switch, ManualClock(NOW))
+    with pytest.raises(LimitExceeded):
+        asyncio.run(behind.send(signed()))
+    halted = KillSwitch(tmp_path).read()
+    assert halted is not None
+    assert (halted.reason, halted.by) == ("lost too much", "a limit")
+
+
+def test_inference_that_cost_too_much_refuses_orders_and_nothing_else() -> None:
+    hands, spent = Hands(), [0]
+    behind = CostLimited(tool(hands), 1000, lambda: spent[0])
+    assert asyncio.run(behind.send(signed())).status is OrderStatus.LIVE
+    spent[0] = 1000
+    refused = asyncio.run(behind.send(signed(1)))
+    assert refused.status is OrderStatus.REJECTED
+    assert "inference" in refused.reason
+    assert asyncio.run(behind.cancel_all()) == 1
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=40), st.integers(1, 8))
+def test_no_window_of_a_second_sees_more_than_twice_the_rate(gaps: list[int], rate: int) -> None:
+    clock, hands = ManualClock(NOW), Hands()
+    behind, taken = RateLimited(tool(hands), clock, rate), list[datetime]()
+
+    async def play() -> None:
+        for number, gap in enumerate(gaps):
+            await clock.wait_until(clock.now() + timedelta(milliseconds=gap))
+            if (await behind.send(signed(number))).status is OrderStatus.LIVE:
+                taken.append(clock.now())
+
+    asyncio.run(play())
+    for at in taken:
+        assert sum(1 for t in taken if at <= t < at + timedelta(seconds=1)) <= 2 * rate
+
+
+# -- limits of losses
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-100, 100)), max_size=30))
+def test_results_are_the_sums_they_say(earned: list[tuple[int, int]]) -> None:
+    results, total, best = Results(), 0, 0
+    earned.sort(key=lambda e: e[0])
+    for day, amount in earned:
+        results.add(NOW + timedelta(days=day), amount)
+        total += amount
+        best = max(best, total)
+    assert (results.total, results.best) == (total, best)
+    if earned:
+        last = earned[-1][0]
+        assert results.today == sum(a for d, a in earned if d == last)
+        assert results.day == (NOW + timedelta(days=last)).date()
+    else:
+        assert results.day == date.min
+
+
+@pytest.mark.parametrize(
+    ("earned", "said"),
+    [
+        ([(0, -60), (1, -50)], "settled losses of \\$110"),
+        ([(0, 100), (1, -80)], "of 2026-11-02 of \\$80"),
+        ([(0, 300), (1, -70), (2, -60)], "fall from the best"),
+        ([(0, -70), (1, 60), (2, -70)], ""),
+    ],
+)
+def test_each_limit_of_losses_is_told_apart(earned: list[tuple[int, int]], said: str) -> None:
+    limits = RiskLimits(loss=100 * UNIT, day=80 * UNIT, drawdown=120 * UNIT)
+    results = Results()
+    for day, dollars in earned:
+        results.add(NOW + timedelta(days=day), dollars * UNIT)
+    breach = results.breach(limits)
+    assert bool(breach) == bool(said)
+    if said:
+        with pytest.raises(AssertionError, match=said):
+            raise AssertionError(breach)
+
+
+# -- a run obeys
+
+
+def obedient(home: Path, hands: Hands) -> tuple[Obedience, Desk, list[str]]:
+    forgot: list[str] = []
+    desk = Desk(tool(hands), cast(Any, None), LocalBus())
+    return Obedience(
+        KillSwitch(home), desk, tool(hands), ManualClock(NOW), lambda: forgot.append("losses")
+    ), desk, forgot  # fmt: skip
+
+
+def test_a_run_takes_its_orders_back_stays_halted_and_goes_on_when_told(tmp_path: Path) -> None:
+    hands = Hands(deaf=2)
+    obedience, desk, forgot = obedient(tmp_path, hands)
+
+    async def play() -> None:
+        await obedience.look()
+        assert (desk.halted, hands.cancels) == ("", 0)
+        KillSwitch(tmp_path).throw("hot", "a person", NOW)
+        for _ in range(5):
+            await obedience.look()
+        assert (desk.halted, hands.cancels) == ("hot", 1)
+        KillSwitch(tmp_path).release("cool", "a person", NOW)
+        await obedience.look()
+        assert (desk.halted, forgot) == ("", ["losses"])
+
+    asyncio.run(play())
+
+
+def test_a_desk_that_halted_for_another_reason_is_not_set_going_by_a_switch_nobody_threw(tmp_path: Path) -> None:
+    obedience, desk, _ = obedient(tmp_path, Hands())
+    desk.halt("the disk is full", NOW)
+    asyncio.run(obedience.look())
+    assert desk.halted == "the disk is full"
+
+
+def test_a_signal_throws_it(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    hands = Hands()
+    obedience, desk, _ = obedient(tmp_path, hands)
+
+    async def play() -> None:
+        async with obeying(obedience):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            for _ in range(100):
+                await asyncio.sleep(0.02)
+                if hands.cancels:
+                    return
+
+    asyncio.run(play())
+    assert desk.halted == "asked to by a signal"
+    assert hands.cancels == 1
