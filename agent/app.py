@@ -299,14 +299,14 @@ async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lamb
 
 def _account(plan: LivePlan, hosts: Hosts) -> LiveAccount:
     """Whose money it is about: pretend money in this process, or a key's account at the venue."""
-    from agent.live import VenueAccount, secret_of
+    from agent.keys import key_of
+    from agent.live import VenueAccount
     from tools.polymarket.client import Trader as Wallet
-    from tools.polymarket.signing import Signer
 
     if plan.paper:
         return PaperAccount(plan.config, hosts)
-    secret = secret_of(plan.config.venue.key_file, hosts, home())
-    return VenueAccount(hosts, Wallet.of(Signer(secret), plan.config.venue.wallet), secret)
+    key = key_of(plan.config.venue, home())
+    return VenueAccount(hosts, Wallet.of(key.signer(), plan.config.venue.wallet), key)
 
 
 @dataclass(slots=True)

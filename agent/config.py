@@ -212,7 +212,13 @@ class Risk(Section):
 class Venue(Section):
     loopback: str = Field("", description="a loopback venue's address, as http://127.0.0.1:8808; empty is the real one")
     wallet: str = Field("", description="the wallet that holds the money; empty is the key's deposit wallet")
-    key_file: str = Field("", description="a file with the private key and nothing else, readable by its owner alone")
+    key_file: str = Field(
+        "", description="the private key, encrypted or as 64 hexadecimal digits, readable by its owner alone"
+    )
+    key_credential: str = Field("", description="the systemd credential that holds the key instead of a file")
+    passphrase_credential: str = Field(
+        "", description="the systemd credential with the key file's passphrase; empty asks at the terminal"
+    )
     series: tuple[str, ...] = Field(("btc-5m",), description="Up/Down windows to trade, as btc-5m or eth-15m")
     slugs: tuple[str, ...] = Field((), description="single markets to trade, by their slugs")
     reference: Literal["auto", "polybolt", "rtds", "spot", "none"] = Field(

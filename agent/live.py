@@ -5,15 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import secrets
-import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import aiohttp
@@ -21,12 +17,13 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from agent.recovery import Past
 from market.clock import Clock, ScaledClock, WallClock
-from market.errors import Misconfigured, NotReady, VenueUnavailable
+from market.errors import NotReady, VenueUnavailable
 from market.polymarket.feed import LiveFeed
 from market.polymarket.hosts import Hosts
 from market.polymarket.rest import VenueReader, reader
 from market.polymarket.wire import Habits, Wire
 from market.types import Market, Micro
+from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.auth import Credentials
 from tools.polymarket.books import AccountBooks, Remembered
@@ -74,45 +71,6 @@ async def _state(session: aiohttp.ClientSession, hosts: Hosts) -> dict[str, str]
     async with session.get(f"{hosts.clob}/venue/state") as answer:
         said: dict[str, str] = await answer.json()
         return said
-
-
-def key_of(file: Path) -> bytes:
-    """The 32 bytes of a key file of hexadecimal digits. Raises Misconfigured, NotReady; repeats nothing of it."""
-    try:
-        mode = file.stat().st_mode
-        text = file.read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        raise NotReady(f"There is no key file {file}.", next_step="Name it with --key-file.") from None
-    except (OSError, UnicodeDecodeError):
-        raise Misconfigured(f"The key file {file} cannot be read.", next_step="Check who may read it.") from None
-    if stat.S_IMODE(mode) & 0o077:
-        raise Misconfigured(f"Others can read the key file {file}.", next_step=f"Run: chmod 600 {file}")
-    try:
-        raw = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        raw = b""
-    if len(raw) != 32:
-        raise Misconfigured(f"The key file {file} does not hold 64 hexadecimal digits.", next_step="Check the file.")
-    return raw
-
-
-def play_key(file: Path) -> bytes:
-    """A key for pretend money, made on first use."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as made:
-            made.write(secrets.token_hex(32))
-    return key_of(file)
-
-
-def secret_of(key_file: str, hosts: Hosts, home: Path) -> bytes:
-    """The key's bytes, from its file; for pretend money one is made. Raises NotReady, Misconfigured."""
-    if key_file:
-        return key_of(Path(key_file).expanduser())
-    if hosts.pretend:
-        return play_key(home / "play.key")
-    raise NotReady("No key is configured.", next_step="Set venue.key_file, or name one with --key-file.")
 
 
 async def _holds(_: Clock) -> None:
@@ -172,7 +130,7 @@ class VenueAccount:
 
     hosts: Hosts
     trader: Trader
-    secret: bytes = field(repr=False)
+    key: SecretKey
     _credentials: Credentials | None = field(default=None, repr=False)
 
     @property
@@ -202,7 +160,7 @@ class VenueAccount:
         self._credentials = await credentials_of(self.hosts, self.trader.signer, clock)
 
     async def cash(self, clock: Clock) -> Micro:
-        async with opened(self.hosts, self.trader, self.secret, self.credentials, clock) as client:
+        async with opened(self.hosts, self.trader, self.key.reveal(), self.credentials, clock) as client:
             try:
                 return int((await client.get_balance_allowance(asset_type="COLLATERAL")).balance)
             except Exception as error:
@@ -215,7 +173,7 @@ class VenueAccount:
         self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[Hands]:
         """With the user channel, heartbeats and reconciliation running."""
-        async with opened(self.hosts, self.trader, self.secret, self.credentials, clock) as client:
+        async with opened(self.hosts, self.trader, self.key.reveal(), self.credentials, clock) as client:
             remembered = Remembered(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
             books = AccountBooks(markets, remembered)
             orders = PolymarketOrders(client, self.trader, clock, markets, books)

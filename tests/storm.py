@@ -30,13 +30,12 @@ from typing import Any
 from agent.app import LivePlan, run_live
 from agent.bus import LocalBus
 from agent.config import load
-from agent.live import play_key
+from agent.keys import play_key
 from backtest.venue.faults import MODES, Fault
 from market.errors import EdgeclawError
 from storage.records import RecordKind
 from storage.store import open_store
 from tools.polymarket.client import Trader
-from tools.polymarket.signing import Signer
 
 TRADERS = ("late_favourite", "join_best")
 
@@ -89,7 +88,10 @@ class Storm:
         return 0
 
     def live(self, seconds: float) -> None:
-        """One agent's life: trade among faults, then die."""
+        """One agent's life: trade among faults, then die. Every second one begins in calm weather, so that it comes to
+        trade before it dies."""
+        if self.chance.random() < 0.5:
+            ask(f"{self.url}/venue/faults", "DELETE")
         pid, ends = self.agent(None), time.monotonic() + seconds
         while time.monotonic() < ends:
             time.sleep(min(self.chance.expovariate(self.rate), max(ends - time.monotonic(), 0.0)))
@@ -131,7 +133,7 @@ def ask(url: str, method: str = "GET", body: object = None) -> Any:
 
 async def compared(storm: Storm) -> dict[str, object]:
     """What the agent's log and the venue say of the same orders and money."""
-    wallet = Trader.of(Signer(play_key(storm.place / "play.key"))).wallet
+    wallet = Trader.of(play_key(storm.place / "play.key").signer()).wallet
     placed = ask(f"{storm.url}/venue/orders/{wallet}")
     ledger = ask(f"{storm.url}/venue/ledger/{wallet}")
     async with open_store(storm.database, read_only=True) as store:
@@ -174,7 +176,7 @@ def weather(kills: int, seed: int, speed: float, place: Path) -> dict[str, objec
             storm = Storm(json.loads(venue.stdout.readline())["url"], place, random.Random(seed))
             play_key(place / "play.key")
             while storm.exits[-signal.SIGKILL] < kills and storm.exits.total() < 3 * kills:
-                storm.live(storm.chance.uniform(0.3, 4.0))
+                storm.live(storm.chance.uniform(0.3, 5.0))
             code = storm.last(2, 180)
             found = asyncio.run(compared(storm))
             state = ask(f"{storm.url}/venue/state")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -107,6 +107,15 @@ def create(path: Path, key: SecretKey, passphrase: str, *, work: int = WORK) -> 
 
 def _unwritten(path: Path, error: OSError) -> DataInvalid:
     return DataInvalid(f"{path} cannot be written ({error.strerror}).", next_step="Check the folder and its disk.")
+
+
+def read(path: Path, passphrase: Callable[[], str]) -> SecretKey:
+    """The key in a file: an encrypted one, whose `passphrase` is asked for, or 64 hexadecimal digits by themselves.
+    Raises as `open_key` does."""
+    text = _private(path, _OTHERS, f"Run: chmod 600 {path}")
+    if text.lstrip().startswith(b"{"):
+        return open_key(path, passphrase())
+    return SecretKey.of_hex(text.decode("ascii", "replace"))
 
 
 def open_key(path: Path, passphrase: str) -> SecretKey:
