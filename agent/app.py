@@ -287,7 +287,7 @@ TRADERS = ("agent", *(s.name for s in (*BASELINES, *QUOTERS)))
 
 async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
     """Trade the market as it is now, until the slots are done or it is stopped; what earlier runs left is taken on."""
-    _must_trade()
+    must_trade()
     from market.polymarket.hosts import Hosts
 
     venue = plan.config.venue
@@ -435,7 +435,7 @@ _PAID_AFTER = timedelta(seconds=30)
 @asynccontextmanager
 async def open_venue(plan: VenuePlan) -> AsyncIterator[str]:
     """A loopback venue that runs until the block ends; gives its address."""
-    _must_trade()
+    must_trade()
     from backtest.venue.exchange import Pace
     from backtest.venue.server import VenueServer, served
     from backtest.venue.state import VenueState
@@ -463,7 +463,8 @@ def _series(plan: VenuePlan, clock: Clock) -> Sequence[Series]:
     return [Recorded([r for r in ended if r.market.seconds == seconds])]
 
 
-def _must_trade() -> None:
+def must_trade() -> None:
+    """Raises NotReady where the libraries of live trading are not installed."""
     missing = [name for name in ("aiohttp", "coincurve", "msgspec", "polymarket", "Crypto") if find_spec(name) is None]
     if missing:
         raise NotReady("What trades at the venue is not installed.", next_step="Run: pip install 'edgeclaw[live]'")

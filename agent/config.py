@@ -219,6 +219,8 @@ class Venue(Section):
     passphrase_credential: str = Field(
         "", description="the systemd credential with the key file's passphrase; empty asks at the terminal"
     )
+    relayer_key_file: str = Field("", description="the venue's relayer key, for wallets that do not pay for gas")
+    rpc_file: str = Field("", description="a file with the address of your own Polygon node; empty is a public one")
     series: tuple[str, ...] = Field(("btc-5m",), description="Up/Down windows to trade, as btc-5m or eth-15m")
     slugs: tuple[str, ...] = Field((), description="single markets to trade, by their slugs")
     reference: Literal["auto", "polybolt", "rtds", "spot", "none"] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import secrets
 import sys
@@ -10,8 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent.config import Venue
-from market.errors import NotReady
-from tools.keystore import SecretKey, from_credentials, passphrase_from, read
+from market.errors import DataInvalid, NotReady
+from tools.keystore import SecretKey, from_credentials, passphrase_from, read, secret_text
+from tools.polymarket.relayer import RelayerKey
 
 Ask = Callable[[str], str]
 
@@ -53,3 +55,21 @@ def play_key(file: Path) -> SecretKey:
         with os.fdopen(descriptor, "w", encoding="ascii") as made:
             made.write(secrets.token_hex(32))
     return read(file, lambda: "")
+
+
+def relayer_key(venue: Venue) -> RelayerKey:
+    """The relayer's key from its file, JSON of {"address": ..., "key": ...}. Raises NotReady, Misconfigured and
+    DataInvalid; repeats nothing of it."""
+    if not venue.relayer_key_file:
+        raise NotReady(
+            "This kind of wallet sends through the venue's relayer, which asks for a key of its own.",
+            next_step="Make one in the venue's settings and name its file: venue.relayer_key_file.",
+        )
+    file = Path(venue.relayer_key_file).expanduser()
+    try:
+        said = json.loads(secret_text(file))
+        return RelayerKey(str(said["address"]), str(said["key"]))
+    except (ValueError, KeyError, TypeError):
+        raise DataInvalid(
+            f"{file} is not a relayer key.", next_step='Write it as {"address": "0x...", "key": "..."}.'
+        ) from None

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -156,11 +156,15 @@ class VenueAccount:
         known = self.credentials
         return {"apiKey": known.key, "secret": known.secret, "passphrase": known.passphrase}
 
+    def client(self, clock: Clock) -> AbstractAsyncContextManager[Any]:
+        """The official client of this account."""
+        return opened(self.hosts, self.trader, self.key.reveal(), self.credentials, clock)
+
     async def begin(self, clock: Clock) -> None:
         self._credentials = await credentials_of(self.hosts, self.trader.signer, clock)
 
     async def cash(self, clock: Clock) -> Micro:
-        async with opened(self.hosts, self.trader, self.key.reveal(), self.credentials, clock) as client:
+        async with self.client(clock) as client:
             try:
                 return int((await client.get_balance_allowance(asset_type="COLLATERAL")).balance)
             except Exception as error:
@@ -170,10 +174,10 @@ class VenueAccount:
 
     @asynccontextmanager
     async def opened(
-        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+        self, feed: LiveFeed | None, clock: Clock, past: Past, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[Hands]:
         """With the user channel, heartbeats and reconciliation running."""
-        async with opened(self.hosts, self.trader, self.key.reveal(), self.credentials, clock) as client:
+        async with self.client(clock) as client:
             remembered = Remembered(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
             books = AccountBooks(markets, remembered)
             orders = PolymarketOrders(client, self.trader, clock, markets, books)

@@ -89,7 +89,9 @@ class Session:
     told: dict[str, Resolution] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Every slot in order, then the settlement of what is left."""
+        """What an earlier run left first, then every slot in order, then the settlement of what is left."""
+        await self.desk.catch_up(self.clock.now())
+        await self._close_books(self.clock.now())
         done = 0
         for slot, following in self.schedule.slots():
             await self.clock.wait_until(slot)

@@ -35,9 +35,12 @@ from backtest.venue.faults import MODES, Fault
 from market.errors import EdgeclawError
 from storage.records import RecordKind
 from storage.store import open_store
+from tools.halts import KillSwitch
 from tools.polymarket.client import Trader
 
 TRADERS = ("late_favourite", "join_best")
+_NO_LIMITS = ("risk.market", "risk.together", "risk.loss", "risk.day", "risk.drawdown")
+"""A storm is not there to show that limits stop trading."""
 
 
 @dataclass
@@ -76,6 +79,7 @@ class Storm:
             "venue.loopback": self.url,
             "venue.key_file": str(self.place / "play.key"),
             "storage.url": self.database,
+            **dict.fromkeys(_NO_LIMITS, "1000000"),
         }
         try:
             asyncio.run(run_live(LivePlan(load(None, asked), TRADERS, cycles), LocalBus()))
@@ -170,6 +174,7 @@ def weather(kills: int, seed: int, speed: float, place: Path) -> dict[str, objec
     """The whole storm. Times are of the machine."""
     serve = [sys.executable, "-m", "agent", "venue", "serve", "--port", "0", "--speed", str(speed), "--json"]
     began = time.monotonic()
+    os.environ["EDGECLAW_HOME"] = str(place)
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as venue:
         try:
             assert venue.stdout is not None
@@ -188,6 +193,7 @@ def weather(kills: int, seed: int, speed: float, place: Path) -> dict[str, objec
         "kills": storm.exits.get(-signal.SIGKILL, 0),
         "gave_up": {str(c): n for c, n in sorted(storm.exits.items()) if c != -signal.SIGKILL},
         "last_exit": code,
+        "halted": str(KillSwitch(place).read() or ""),
         "seconds": round(time.monotonic() - began, 1),
         "speed": speed,
         "seed": seed,

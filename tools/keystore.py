@@ -118,6 +118,12 @@ def read(path: Path, passphrase: Callable[[], str]) -> SecretKey:
     return SecretKey.of_hex(text.decode("ascii", "replace"))
 
 
+def secret_text(path: Path) -> str:
+    """One line of a file that nobody else may read: an address with a password in it, an API key. Raises NotReady,
+    Misconfigured."""
+    return _private(path, _OTHERS, f"Run: chmod 600 {path}").decode("utf-8", "replace").strip()
+
+
 def open_key(path: Path, passphrase: str) -> SecretKey:
     """The key in an encrypted file. Raises NotReady where there is none, Misconfigured where others can read it or the
     passphrase is not its own, and DataInvalid where it is no keystore."""

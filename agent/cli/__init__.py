@@ -18,6 +18,7 @@ from agent.cli import log as log_verbs
 from agent.cli import run as run_verb
 from agent.cli import setup as setup_verbs
 from agent.cli import venue as venue_verbs
+from agent.cli import wallet as wallet_verbs
 from market.errors import EdgeclawError
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
 app.add_typer(evidence_verbs.app, name="evidence")
 app.add_typer(venue_verbs.app, name="venue")
+app.add_typer(wallet_verbs.app, name="wallet")
 
 
 def main() -> None:

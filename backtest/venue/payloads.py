@@ -352,21 +352,33 @@ def average_tick(symbol: str, mean: Decimal, at: datetime, window: int) -> Paylo
     }
 
 
+_NOT_KEPT = (
+    "avg_price", "entry_cost_usdc", "entry_fees_usdc", "total_cost_usdc", "realized_pnl", "unrealized_pnl", "total_pnl",
+    "percent_pnl", "percent_realized_pnl",
+)  # fmt: skip
+"""What the real venue tells of a position beside and this one does not keep."""
+
+
 def position(market: Market, outcome: Outcome, size: Micro, worth: Decimal | None, owner: str) -> Mapping[str, Any]:
     """A row of /v2/positions; `worth` is dollars per share once the market is resolved."""
     redeemable = worth is not None
+    price = Decimal("0.5") if worth is None else worth
     status = "OPEN" if worth is None else "REDEEMABLE" if worth else "REDEEMABLE_LOST"
     return {
         "proxy_wallet": owner,
         "token_id": market.token(outcome),
         "condition_id": market.id,
         "current_size": float(units(size)),
-        "avg_price": 0.0,
-        "current_price": float(worth) if worth is not None else 0.5,
+        "total_size": float(units(size)),
+        "current_price": float(price),
+        "current_value": float(units(size) * price),
+        **dict.fromkeys(_NOT_KEPT, 0.0),
         "status": status,
         "redeemable": redeemable,
         "mergeable": False,
-        "negative_risk": False,
+        "negative_risk": market.neg_risk,
+        "archived": False,
+        "verified": True,
         "title": market.question,
         "slug": market.slug,
         "event_slug": market.slug,

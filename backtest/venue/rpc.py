@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -84,6 +85,16 @@ class _Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class _Relayed:
+    """Calls that the relayer sends for an owner."""
+
+    hash: str
+    owner: str
+    calls: tuple[tuple[str, bytes], ...]
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Mined:
     hash: str
     block: int
@@ -102,6 +113,7 @@ class Chain:
         self._counts: dict[str, int] = {}
         self._spent: dict[str, int] = {}
         self._waiting: list[_Sent] = []
+        self._relayed: list[_Relayed] = []
         self._mined: dict[str, _Mined] = {}
         self._views = _functions(
             _Function(_COLLATERAL, "balanceOf(address)", self._dollars),
@@ -282,6 +294,7 @@ class Chain:
     def _carry_out(self, now: datetime) -> None:
         """Make the blocks that are due."""
         number = seconds(now) // _SECONDS
+        self._carry_out_relayed(number)
         due = [s for s in self._waiting if s.block <= number]
         self._waiting = [s for s in self._waiting if s.block > number]
         for sent in due:
@@ -289,6 +302,34 @@ class Chain:
             self._counts[sent.sender] = sent.nonce + 1
             self._spent[sent.sender] = self._spent.get(sent.sender, 0) + gas * min(sent.fee, _BASE_FEE + _PRIORITY)
             self._mined[sent.hash] = _Mined(sent.hash, sent.block, ok, gas, sent.sender, sent.to)
+
+    # -- what the relayer has carried out
+
+    def relay(self, owner: str, calls: Sequence[tuple[str, bytes]]) -> str:
+        """Have calls of an owner carried out in the next block, all or none; the transaction's hash."""
+        known_as = f"0x{secrets.token_hex(32)}"
+        self._relayed.append(_Relayed(known_as, owner, tuple(calls), self._number() + 1))
+        return known_as
+
+    def outcome(self, known_as: str) -> bool | None:
+        """Whether a transaction did what it was for; None while it is in no block."""
+        self._carry_out(self._state.now())
+        mined = self._mined.get(known_as)
+        return None if mined is None else mined.ok
+
+    def _carry_out_relayed(self, number: int) -> None:
+        due = [r for r in self._relayed if r.block <= number]
+        self._relayed = [r for r in self._relayed if r.block > number]
+        for batch in due:
+            ok, gas = True, 0
+            try:
+                effects = [self._effect(batch.owner, target, data) for target, data in batch.calls]
+                gas = sum(needed for needed, _ in effects)
+                for _, act in effects:
+                    act()
+            except (_Reverted, ValueError):
+                ok = False
+            self._mined[batch.hash] = _Mined(batch.hash, batch.block, ok, gas, HOUSE, batch.owner)
 
     def _done(self, sent: _Sent) -> tuple[bool, int]:
         """Whether a transaction did what it was for, and the gas it used: all it had where it ran out."""

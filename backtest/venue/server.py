@@ -19,6 +19,7 @@ from backtest.venue.door import Door
 from backtest.venue.faults import Fault
 from backtest.venue.market_data import MarketData
 from backtest.venue.payloads import open_order
+from backtest.venue.relayer import Relayer
 from backtest.venue.rpc import Chain
 from backtest.venue.state import VenueState
 from backtest.venue.streams import Streams
@@ -48,7 +49,7 @@ class VenueServer:
         self.door = Door(secret, state.purse, strict_wallets=strict_wallets)
         self.streams = Streams(state, self.door)
         self.chain = Chain(state)
-        self._handlers = (MarketData(state), Trading(state, self.door), self.streams)
+        self._handlers = (MarketData(state), Trading(state, self.door), self.streams, Relayer(state, self.chain))
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])

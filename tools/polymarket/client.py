@@ -1,5 +1,5 @@
 """The venue's official client, opened on addresses and a clock of ours. The one place that names its private parts;
-`tests/unit/test_client_guard.py` says in one sentence which of them a new version has moved.
+`tests/unit/test_order_signing.py` says in one sentence which of them a new version has moved.
 
 Version 0.14 takes its addresses from an environment that only a private function makes, and stamps requests with the
 machine's clock. Ours are stamped with the clock given, so that a loopback venue may run at any speed.
@@ -76,11 +76,17 @@ def environment(hosts: Hosts) -> Any:
 
 @asynccontextmanager
 async def opened(
-    hosts: Hosts, trader: Trader, secret: bytes, credentials: Credentials, clock: Clock
+    hosts: Hosts,
+    trader: Trader,
+    secret: bytes,
+    credentials: Credentials,
+    clock: Clock,
+    relayer: tuple[str, str] | None = None,
 ) -> AsyncIterator[Any]:
-    """The client (`polymarket.AsyncSecureClient`) of one trader; `secret` is the key's 32 bytes. Nothing is sent until
-    it is used. Raises NotReady where the installed version is not the one this was written for."""
-    from polymarket import AsyncSecureClient
+    """The client (`polymarket.AsyncSecureClient`) of one trader; `secret` is the key's 32 bytes, `relayer` a relayer
+    key and the address it is for. Nothing is sent until it is used. Raises NotReady where the installed version is not
+    the one this was written for."""
+    from polymarket import AsyncSecureClient, RelayerApiKey
     from polymarket.models.clob import ApiKeyCreds
 
     creds = ApiKeyCreds(key=credentials.key, secret=credentials.secret, passphrase=credentials.passphrase)
@@ -90,6 +96,7 @@ async def opened(
             wallet=trader.wallet,
             environment=environment(hosts),
             credentials=creds,
+            api_key=None if relayer is None else RelayerApiKey(key=relayer[0], address=relayer[1]),
             validate_credentials=False,
         )
         _on_clock(client, trader, credentials, clock)

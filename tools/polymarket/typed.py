@@ -6,6 +6,7 @@ Knows no keys and no network.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +26,8 @@ _WRAP_TYPE = (
     b"TypedDataSign(Order contents,string name,string version,uint256 chainId,address verifyingContract,bytes32 salt)"
     + ORDER_TYPE
 )
+_CALL_TYPE = b"Call(address target,uint256 value,bytes data)"
+_BATCH_TYPE = b"Batch(address wallet,uint256 nonce,uint256 deadline,Call[] calls)" + _CALL_TYPE
 _NONE = bytes(32)
 EOA, PROXY, SAFE, DEPOSIT = range(4)
 """Signature types: whose word an order is."""
@@ -52,6 +55,7 @@ WRAP_TYPEHASH = keccak(_WRAP_TYPE)
 _DOMAIN_TYPEHASH = keccak(_DOMAIN_TYPE)
 _NAME = keccak(b"Polymarket CTF Exchange")
 _CHAIN = _word(CHAIN_ID)
+_CALL_TYPEHASH, _BATCH_TYPEHASH = keccak(_CALL_TYPE), keccak(_BATCH_TYPE)
 _WALLET_DOMAIN = keccak(b"DepositWallet") + keccak(b"1") + _CHAIN
 _AUTH_DOMAIN = keccak(keccak(_AUTH_DOMAIN_TYPE) + keccak(b"ClobAuthDomain") + keccak(b"1") + _CHAIN)
 _AUTH_TYPEHASH, _AUTH_SAID = keccak(_AUTH_TYPE), keccak(_AUTH_MESSAGE)
@@ -130,3 +134,20 @@ def auth_digest(address: str, timestamp: str, nonce: int) -> bytes:
     """What proves that a caller holds a key, when API credentials are asked for."""
     said = _AUTH_TYPEHASH + address_word(address) + keccak(timestamp.encode()) + _word(nonce) + _AUTH_SAID
     return keccak(b"\x19\x01" + _AUTH_DOMAIN + keccak(said))
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCall:
+    """One call of a batch that a deposit wallet's key signs for the relayer."""
+
+    target: str
+    value: int
+    data: bytes
+
+
+def batch_digest(wallet: str, nonce: int, deadline: int, calls: Sequence[BatchCall]) -> bytes:
+    """What the key behind a deposit wallet signs, so that the relayer may carry out these calls until the deadline."""
+    hashes = b"".join(keccak(_CALL_TYPEHASH + address_word(c.target) + _word(c.value) + keccak(c.data)) for c in calls)
+    batch = keccak(_BATCH_TYPEHASH + address_word(wallet) + _word(nonce) + _word(deadline) + keccak(hashes))
+    domain = keccak(_DOMAIN_TYPEHASH + _WALLET_DOMAIN + address_word(wallet))
+    return keccak(b"\x19\x01" + domain + batch)

@@ -1,0 +1,92 @@
+"""The venue's relayer: it carries out the calls of wallets that do not pay for gas, for holders of a relayer key.
+
+The official client signs the batch and polls what became of it; nothing is sent again by us.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from market.clock import Clock
+from market.errors import NotReady, VenueUnavailable
+from market.polymarket.hosts import Hosts
+from tools.polymarket.auth import Credentials
+from tools.polymarket.client import Trader, opened
+
+if TYPE_CHECKING:
+    from tools.polymarket.chain import Call
+
+
+class Key(Protocol):
+    """What signs."""
+
+    def reveal(self) -> bytes: ...
+
+
+class Account(Protocol):
+    """Whose wallet it is."""
+
+    @property
+    def trader(self) -> Trader: ...
+
+    @property
+    def key(self) -> Key: ...
+
+    @property
+    def credentials(self) -> Credentials: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RelayerKey:
+    """A key that the venue gives out in its settings, and the address it is for."""
+
+    address: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Relayer:
+    """Sends calls of one account."""
+
+    hosts: Hosts
+    account: Account
+    key: RelayerKey
+    clock: Clock
+
+    async def send(self, call: Call) -> str:
+        """Have a call carried out; the hash of the transaction it was in, which is in a block by then. Raises NotReady
+        where the relayer refuses or the call failed, and VenueUnavailable where it is not known what became of it."""
+        from polymarket import errors
+
+        made = self._open()
+        async with made as client:
+            try:
+                handle = await client.execute_transaction(calls=[_call(call)], metadata=call.says[:500])
+                outcome = await handle.wait()
+            except (errors.RequestRejectedError, errors.TransactionFailedError) as error:
+                raise NotReady(f"The relayer did not do this: {_said(error)}.", next_step=call.says) from None
+            except Exception as error:
+                raise VenueUnavailable(
+                    f"It is not known whether the relayer did this ({type(error).__name__}): {call.says}",
+                    next_step="See edgeclaw wallet status before anything is sent again.",
+                ) from None
+        return str(outcome.transaction_hash)
+
+    def _open(self) -> Any:
+        account = self.account
+        return opened(
+            self.hosts, account.trader, account.key.reveal(), account.credentials, self.clock,
+            relayer=(self.key.key, self.key.address),
+        )  # fmt: skip
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".")
+
+
+def _call(call: Call) -> Any:
+    from polymarket import TransactionCall
+    from polymarket.types import EvmAddress, HexString
+
+    return TransactionCall(to=EvmAddress(call.target), data=HexString("0x" + call.data.hex()), value=0)
