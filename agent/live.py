@@ -183,8 +183,8 @@ class VenueAccount:
             orders = PolymarketOrders(client, self.trader, clock, markets, books)
             hello = partial(_hello, self.credentials)
             user = Wire(self.hosts.user_stream, Habits("PING"), lambda: [hello()], orders.hear, orders.lost)
-            async with aiohttp.ClientSession(trust_env=False) as session, reader(self.hosts, clock) as asked:
-                tasks = [asyncio.create_task(t) for t in (user.run(session), orders.beat(), _keep_up(orders, clock))]
+            async with reader(self.hosts, clock) as asked:
+                tasks = [asyncio.create_task(t) for t in (user.run(), orders.beat(), _keep_up(orders, clock))]
                 try:
                     yield Hands(orders, partial(self_test, asked, orders), orders.audit, lambda: bool(books.unpaid))
                 finally:

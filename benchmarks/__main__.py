@@ -7,7 +7,9 @@ from benchmarks import (
     cost,
     history,
     hot_path,
+    ingest,
     loop_lag,
+    order_latency,
     signing,
     token_count,
     tree_search,
@@ -18,7 +20,7 @@ from benchmarks import (
 
 def main() -> None:
     """In order of how long they take."""
-    fast = (signing, book_feed, hot_path, loop_lag, token_count, cost)
+    fast = (signing, ingest, order_latency, book_feed, hot_path, loop_lag, token_count, cost)
     for bench in (*fast, verdict, verdict_openvino, history, tree_search):
         bench.main()
 

@@ -22,24 +22,41 @@ _RECENT = 512
 class _Side:
     """Totals by price, and the stamp of each, levels that are gone included. At most 10,001 of either."""
 
-    __slots__ = ("best", "stamps", "totals", "up")
+    __slots__ = ("_levels", "_shown", "best", "stamps", "totals", "up")
 
     def __init__(self, up: bool) -> None:
         self.up = up
         self.totals: dict[int, Micro] = {}
         self.stamps: dict[int, int] = {}
         self.best = 0 if up else PRICES
+        self._levels: dict[int, Level] = {}
+        self._shown: tuple[int | None, tuple[Level, ...]] | None = None
 
     def put(self, ticks: int, total: Micro, ms: int) -> None:
         if self.stamps.get(ticks, 0) > ms:
             return
         self.stamps[ticks] = ms
+        self._shown = None
         if total:
             self.totals[ticks] = total
             if (ticks > self.best) is self.up:
                 self.best = ticks
         elif self.totals.pop(ticks, None) is not None and ticks == self.best:
             self.best = max(self.totals, default=0) if self.up else min(self.totals, default=PRICES)
+
+    def shown(self, depth: int | None) -> tuple[Level, ...]:
+        """Its levels as values, best first, cut to `depth`; what has not changed is not made again."""
+        if self._shown is not None and self._shown[0] == depth:
+            return self._shown[1]
+        levels, totals = self._levels, self.totals
+        made = []
+        for ticks in sorted(totals, reverse=self.up)[:depth]:
+            level = levels.get(ticks)
+            if level is None or level.size != totals[ticks]:
+                level = levels[ticks] = Level(price_at(ticks), totals[ticks])
+            made.append(level)
+        self._shown = depth, tuple(made)
+        return self._shown[1]
 
     def take(self, told: dict[int, Micro], ms: int, known: bool) -> None:
         """A whole side as of `ms`. What is newer stays; what is of the same instant too, where the state is `known`,
@@ -117,16 +134,7 @@ class Depth:
         self, market_id: str, at: datetime, received_at: datetime, outcome: Outcome, depth: int | None = None
     ) -> Book:
         """As a value, best first, cut to `depth` levels a side."""
-        bids = sorted(self._bids.totals.items(), reverse=True)[:depth]
-        asks = sorted(self._asks.totals.items())[:depth]
-        return Book(
-            market_id,
-            at,
-            received_at,
-            tuple(Level(price_at(t), s) for t, s in bids),
-            tuple(Level(price_at(t), s) for t, s in asks),
-            outcome,
-        )
+        return Book(market_id, at, received_at, self._bids.shown(depth), self._asks.shown(depth), outcome)
 
 
 def _levels(told: list[PriceLevel]) -> dict[int, Micro]:

@@ -31,7 +31,6 @@ from market.polymarket.frames import (
     TickChange,
     Unknown,
     read,
-    ticks_of,
 )
 from market.polymarket.hosts import Hosts
 from market.polymarket.prices import PriceStream, Source
@@ -146,6 +145,8 @@ class LiveFeed:
         self._slugs: dict[str, str] = {}
         self._former: dict[str, Market] = {}
         self._listeners: list[_Listener] = []
+        self._unseen: dict[str, _Watched] = {}
+        self._showing = False
         self._failure: BaseException | None = None
 
     @property
@@ -258,12 +259,13 @@ class LiveFeed:
             listed = await self._reader.market(slug)
             if listed is not None and not listed.closed:
                 self._slugs[slug] = listed.market.id
-                await self._follow(listed.market)
+                self.follow(listed.market)
 
-    async def _follow(self, market: Market) -> None:
+    def follow(self, market: Market) -> None:
+        """Keep the book of a market from now on."""
         watched = _Watched(market, Depth(market.yes_token))
         self._watched[market.id] = self._tokens[market.yes_token] = watched
-        await self.wire.say(json.dumps({"operation": "subscribe", "assets_ids": [market.yes_token]}))
+        self.wire.say(json.dumps({"operation": "subscribe", "assets_ids": [market.yes_token]}))
 
     async def _look_after(self, watched: _Watched, now: datetime) -> None:
         market = watched.market
@@ -276,7 +278,7 @@ class LiveFeed:
                 self._former.pop(next(iter(self._former)))
             self._tokens.pop(market.yes_token)
             self._slugs.pop(market.slug, None)
-            await self.wire.say(json.dumps({"operation": "unsubscribe", "assets_ids": [market.yes_token]}))
+            self.wire.say(json.dumps({"operation": "unsubscribe", "assets_ids": [market.yes_token]}))
 
     async def _learn_price(self, watched: _Watched) -> None:
         """From the stream of settlement averages at the instant of opening, else as discovery has it."""
@@ -304,17 +306,16 @@ class LiveFeed:
             return
         self.health.frames += 1
         try:
-            messages = read(raw)
+            messages = read(raw, self._tokens)
         except FrameRefused as error:
             self.health.refused, self.health.why_refused = self.health.refused + 1, str(error)
             return
-        changed: dict[str, _Watched] = {}
         for message in messages:
             match message:
-                case Snapshot():
-                    self._whole(message, changed)
                 case PriceChanges():
-                    self._changed(message, changed)
+                    self._changed(message, self._unseen)
+                case Snapshot():
+                    self._whole(message, self._unseen)
                 case TickChange():
                     self._ticked(message)
                 case MarketResolved():
@@ -323,8 +324,17 @@ class LiveFeed:
                     self.health.unknown += 1
                 case _:
                     pass  # trades are not needed, and the best prices are in every change already
-        now = self._clock.now()
-        for watched in changed.values():
+        if self._unseen and not self._showing:
+            self._showing = True
+            asyncio.get_running_loop().call_soon(self._show_all)
+
+    def _show_all(self) -> None:
+        """Show what a burst of frames came to, once: what stood between two frames that were read together could not
+        be acted on."""
+        self._showing = False
+        now, unseen = self._clock.now(), list(self._unseen.values())
+        self._unseen.clear()
+        for watched in unseen:
             self._show(watched, now)
 
     def _whole(self, snapshot: Snapshot, changed: dict[str, _Watched]) -> None:
@@ -341,22 +351,23 @@ class LiveFeed:
         changed[watched.market.id] = watched
 
     def _changed(self, message: PriceChanges, changed: dict[str, _Watched]) -> None:
-        last: dict[str, Change] = {}
+        ms, last, checked = message.ms, None, None
         for change in message.price_changes:
-            watched = self._tokens.get(change.asset_id)
-            if watched is None or not watched.whole:
+            watched = self._tokens[change.asset_id]
+            if not watched.whole:
                 continue
-            watched.depth.apply_change(change, message.ms)
-            changed[watched.market.id], last[watched.market.id] = watched, change
-        for market_id, change in last.items():
-            if message.ms >= self._watched[market_id].depth.newest:
-                self._check(self._watched[market_id], change)
+            watched.depth.apply_change(change, ms)
+            changed[watched.market.id] = last = watched
+            checked = change
+        # The best prices named are those after the whole frame, which is of one market.
+        if last is not None and checked is not None and ms >= last.depth.newest:
+            self._check(last, checked)
 
     def _check(self, watched: _Watched, change: Change) -> None:
         """What the venue says is best must be best here too. Once it may be a late frame; again, one is lost."""
-        if not change.best_bid or not change.best_ask:
+        if change.bid_ticks < 0 or change.ask_ticks < 0:
             return
-        here, there = watched.depth.best_ticks, (ticks_of(change.best_bid), ticks_of(change.best_ask))
+        here, there = watched.depth.best_ticks, (change.bid_ticks, change.ask_ticks)
         watched.doubts = watched.doubts + 1 if here != there else 0
         if watched.doubts > 1:
             watched.whole = False
@@ -426,8 +437,8 @@ async def opened(hosts: Hosts, clock: Clock, watch: Watch, source: Source | None
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
         feed = LiveFeed(VenueReader(hosts, session, clock), clock, watch, prices)
-        running = [feed.discover(), feed.mend(), feed.wire.run(session)]
-        running += [prices.wire.run(session)] if prices is not None else []
+        running = [feed.discover(), feed.mend(), feed.wire.run()]
+        running += [prices.wire.run()] if prices is not None else []
         tasks = [asyncio.create_task(one) for one in running]
         for task in tasks:
             task.add_done_callback(feed.failed)

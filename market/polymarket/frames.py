@@ -7,7 +7,7 @@ dollar, sizes millionths of a share, instants milliseconds since 1970.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -23,6 +23,7 @@ PRICES = 10_000
 """Steps of a dollar: the finest grid the venue has."""
 _MOST_SHARES = 15
 _FINEST = 6
+_SCALES: tuple[int, ...] = tuple(10 ** (_FINEST - places) for places in range(_FINEST + 1))
 _TICKS: dict[str, int] = {}
 _LAST_INSTANT = 4_102_444_800_000
 
@@ -33,7 +34,8 @@ class FrameRefused(DataInvalid):
 
 class Change(msgspec.Struct, gc=False):
     """The new total at one price of one token's book. After reading, `ticks` is the price in ten-thousandths and
-    `total` the shares in millionths, 0 where none are left. `hash` names the state of the whole book."""
+    `total` the shares in millionths, 0 where none are left; `bid_ticks` and `ask_ticks` are the best prices the venue
+    says, -1 where it says none. `hash` names the state of the whole book."""
 
     asset_id: str
     price: str
@@ -44,6 +46,8 @@ class Change(msgspec.Struct, gc=False):
     best_ask: str | None = None
     ticks: int = 0
     total: Micro = 0
+    bid_ticks: int = -1
+    ask_ticks: int = -1
 
 
 class PriceChanges(msgspec.Struct, tag="price_change", tag_field="event_type"):
@@ -131,20 +135,21 @@ _RAW = msgspec.json.Decoder(list[msgspec.Raw])
 _KIND = msgspec.json.Decoder(_Kind)
 
 
-def read(raw: bytes) -> Sequence[Message]:
-    """The events of a frame. Raises FrameRefused, and nothing else."""
+def read(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Message]:
+    """The events of a frame. Of price changes only those of the `wanted` tokens, where given: those of the others say
+    the same of the other outcome, and are neither read nor checked. Raises FrameRefused, and nothing else."""
     if len(raw) > LONGEST:
         raise FrameRefused(f"a frame has {len(raw)} bytes.")
     try:
         messages = _MANY.decode(raw) if raw[:1] == b"[" else (_ONE.decode(raw),)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return _among_others(raw, error)
+        return _among_others(raw, wanted, error)
     for message in messages:
-        _check(message)
+        _check(message, wanted)
     return messages
 
 
-def _among_others(raw: bytes, why: Exception) -> Sequence[Message]:
+def _among_others(raw: bytes, wanted: Container[str] | None, why: Exception) -> Sequence[Message]:
     """A frame that holds events of kinds not known here, or that is wrong."""
     try:
         parts = [bytes(p) for p in _RAW.decode(raw)] if raw[:1] == b"[" else [raw]
@@ -152,7 +157,7 @@ def _among_others(raw: bytes, why: Exception) -> Sequence[Message]:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise FrameRefused(f"a frame cannot be read: {why}.") from None
     for message in found:
-        _check(message)
+        _check(message, wanted)
     return found
 
 
@@ -164,15 +169,14 @@ def _other(part: bytes) -> Message:
     return message
 
 
-def _check(message: Message) -> None:
+def _check(message: Message, wanted: Container[str] | None = None) -> None:
     """Prices and sizes become numbers here, once. Raises FrameRefused."""
     match message:
         case PriceChanges():
+            if wanted is not None:
+                message.price_changes = [c for c in message.price_changes if c.asset_id in wanted]
             for change in message.price_changes:
-                change.ticks, change.total = ticks_of(change.price), micro_of(change.size)
-                if change.side not in ("BUY", "SELL"):
-                    raise FrameRefused(f"a change is on the side {change.side[:16]!r}.")
-                _check_best(change)
+                _check_change(change)
             message.ms = instant(message.timestamp)
         case Snapshot():
             for level in (*message.bids, *message.asks):
@@ -191,10 +195,14 @@ def _check(message: Message) -> None:
             pass
 
 
-def _check_best(change: Change) -> None:
-    for best in (change.best_bid, change.best_ask):
-        if best:
-            ticks_of(best)
+def _check_change(change: Change) -> None:
+    change.ticks, change.total = ticks_of(change.price), micro_of(change.size)
+    if change.side != "BUY" and change.side != "SELL":
+        raise FrameRefused(f"a change is on the side {change.side[:16]!r}.")
+    if change.best_bid:
+        change.bid_ticks = ticks_of(change.best_bid)
+    if change.best_ask:
+        change.ask_ticks = ticks_of(change.best_ask)
 
 
 def ticks_of(text: str) -> int:
@@ -214,7 +222,7 @@ def micro_of(text: str) -> Micro:
     """Shares in millionths. Raises FrameRefused for what is finer, negative, or more than there can be."""
     whole, _, part = text.partition(".")
     if len(whole) <= _MOST_SHARES and len(part) <= _FINEST and (digits := whole + part).isdigit() and digits.isascii():
-        return int(whole or "0") * 1_000_000 + int(part.ljust(_FINEST, "0"))
+        return int(digits) * _SCALES[len(part)]
     number = _decimal(text, 32) * 1_000_000
     if number != number.to_integral_value() or not 0 <= number < 10 ** (_MOST_SHARES + 6):
         raise FrameRefused(f"{text[:24]!r} is no number of shares.")

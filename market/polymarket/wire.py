@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import aiohttp
+from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from market.clock import monotonic
 
 _MOST_BYTES = 16 * 1024 * 1024
+_AT_ONCE = 256 * 1024
+"""Bytes read in one go: what has piled up meanwhile is taken in as one burst."""
 _CONNECT = 10.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 30.0
 
@@ -28,10 +30,61 @@ class Habits:
     stale: float = 30.0
 
 
+class _Connection(WSListener):
+    """One connection, to its end: `over` is why it ended, or what `hear` raised."""
+
+    def __init__(self, hear: Callable[[bytes], None], hello: Callable[[], Sequence[str]]) -> None:
+        self._hear, self._hello = hear, hello
+        self._parts: list[bytes] = []
+        self._code = 0
+        self.transport: WSTransport | None = None
+        self.heard = monotonic()
+        self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self.transport = transport
+        for text in self._hello():
+            transport.send(WSMsgType.TEXT, text.encode())
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        self.heard = monotonic()
+        kind = frame.msg_type
+        if kind in (WSMsgType.TEXT, WSMsgType.BINARY) and frame.fin:
+            self._deliver(transport, frame.get_payload_as_bytes())
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self._part(transport, frame)
+        elif kind == WSMsgType.CLOSE:
+            self._code = frame.get_close_code().value
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+
+    def _part(self, transport: WSTransport, frame: WSFrame) -> None:
+        """A message in several frames."""
+        self._parts.append(frame.get_payload_as_bytes())
+        if sum(map(len, self._parts)) > _MOST_BYTES:
+            transport.disconnect()
+        elif frame.fin:
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            self._deliver(transport, whole)
+
+    def _deliver(self, transport: WSTransport, message: bytes) -> None:
+        try:
+            self._hear(message)
+        except Exception as error:  # a fault of ours: whoever runs the wire has to know
+            if not self.over.done():
+                self.over.set_exception(error)
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        if not self.over.done():
+            self.over.set_result(f"the connection ended (code {self._code})")
+
+
 @dataclass(slots=True)
 class Wire:
-    """`hello` gives the first frames of a connection; `hear` gets each text frame; `lost` is told why a connection
-    ended, before the next one is tried. `opened` and `losses` count."""
+    """`hello` gives the first frames of a connection; `hear` gets each message; `lost` is told why a connection ended,
+    before the next one is tried. `opened` and `losses` count."""
 
     url: str
     habits: Habits
@@ -40,78 +93,63 @@ class Wire:
     lost: Callable[[str], None] = lambda _: None
     opened: int = 0
     losses: int = 0
-    _socket: aiohttp.ClientWebSocketResponse | None = None
-    _heard: float = 0.0
+    _now: _Connection | None = None
     _chance: random.Random = field(default_factory=random.Random)
 
     @property
     def open(self) -> bool:
-        return self._socket is not None and not self._socket.closed
+        return self._now is not None and not self._now.over.done()
 
-    async def say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Send a frame if there is a connection; a new one begins with `hello`, so nothing needs to be kept."""
-        if self._socket is not None:
-            with suppress(ConnectionError, aiohttp.ClientError):
-                await self._socket.send_str(text)
+        if self.open and self._now is not None and self._now.transport is not None:
+            with suppress(ConnectionError, WSError):
+                self._now.transport.send(WSMsgType.TEXT, text.encode())
 
-    async def hang_up(self) -> None:
-        """End the present connection, so that a new one begins."""
-        if self._socket is not None:
-            await self._socket.close()
-
-    async def run(self, session: aiohttp.ClientSession) -> None:
-        """Until cancelled."""
+    async def run(self) -> None:
+        """Until cancelled. Raises what `hear` raises."""
         tries = 0
         while True:
             try:
-                why = await self._once(session)
+                why = await self._once()
                 tries = 0
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (WSError, TimeoutError, OSError) as error:
                 why = str(error) or type(error).__name__
-            self._socket = None
+            self._now = None
             self.losses += 1
             self.lost(why)
             delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(tries, 16))
             tries += 1
             await asyncio.sleep(delay * (0.5 + self._chance.random()))
 
-    async def _once(self, session: aiohttp.ClientSession) -> str:
+    async def _once(self) -> str:
         """One connection, to its end; says why it ended."""
-        timeout = aiohttp.ClientWSTimeout(ws_close=1.0)
-        connecting = session.ws_connect(self.url, timeout=timeout, max_msg_size=_MOST_BYTES, autoping=True)
-        async with asyncio.timeout(_CONNECT):
-            socket = await connecting
-        async with socket:
-            self._socket, self._heard = socket, monotonic()
-            self.opened += 1
-            for text in self.hello():
-                await socket.send_str(text)
-            keeper = asyncio.create_task(self._keep(socket))
-            try:
-                return await self._listen(socket)
-            finally:
-                keeper.cancel()
-                with suppress(asyncio.CancelledError):
-                    await keeper
+        transport, made = await ws_connect(
+            lambda: _Connection(self.hear, self.hello),
+            self.url,
+            websocket_handshake_timeout=_CONNECT,
+            max_frame_size=_MOST_BYTES,
+            max_redirects=0,
+            read_buffer_init_size=_AT_ONCE,
+        )
+        assert isinstance(made, _Connection)  # noqa: S101 - what the factory made
+        self._now = made
+        self.opened += 1
+        keeper = asyncio.create_task(self._keep(transport, made))
+        try:
+            return await made.over
+        finally:
+            keeper.cancel()
+            transport.disconnect()
+            with suppress(asyncio.CancelledError):
+                await keeper
 
-    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> str:
-        async for message in socket:
-            self._heard = monotonic()
-            if message.type is aiohttp.WSMsgType.TEXT:
-                self.hear(message.data.encode())
-            elif message.type is aiohttp.WSMsgType.BINARY:
-                self.hear(message.data)
-            else:
-                break
-        return f"the connection ended (code {socket.close_code})"
-
-    async def _keep(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _keep(self, transport: WSTransport, made: _Connection) -> None:
         """Ping at intervals, and give the connection up when nothing comes back."""
         while True:
             await asyncio.sleep(self.habits.every)
-            if monotonic() - self._heard > self.habits.stale:
-                await socket.close()
+            if monotonic() - made.heard > self.habits.stale:
+                transport.disconnect()
                 return
             if self.habits.ping:
-                with suppress(ConnectionError):
-                    await socket.send_str(self.habits.ping)
+                self.say(self.habits.ping)
