@@ -28,8 +28,8 @@ _OVER = frozenset({OrderStatus.MATCHED.value, OrderStatus.CANCELED.value, OrderS
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """`cash` is what the account had when its first run began at `since`. `markets` are
-    those that orders were for; `unsettled` those of them whose shares have not become dollars; `ended` are their newest
+    """`cash` is what the account had when its first run began at `since`. `markets` are those that orders were for, the
+    ones settled long ago left out; `unsettled` those whose shares have not become dollars; `ended` are their newest
     orders that are over, whose trades may yet become known or fail; `told` are the outcomes already written to the run
     that goes on."""
 
@@ -88,7 +88,10 @@ async def recall(store: Store, account: str, present: str) -> Past:
     over = {str(a.body["order_id"]) for a in acks if a.body["status"] in _OVER}
     signed = [signed_order(dict(i.body)) for i in intents]
     settled = {s.market_id for s in settlements}
-    needed = {s.order.market_id: i for s, i in zip(signed, intents, strict=True) if s.order.market_id not in settled}
+    seen_in = {s.order.market_id: i for s, i in zip(signed, intents, strict=True)}
+    needed = {m: i for m, i in seen_in.items() if m not in settled}
+    last = max((s.at for s in settlements), default=runs[0].started_at)
+    perhaps_unpaid = {s.market_id for s in settlements if s.cash and s.at > last - _TAIL}
     newest = max((s.order.placed_at for s in signed), default=runs[0].started_at)
     told = await store.records(present, RecordKind.OUTCOME)
     return Past(
@@ -100,7 +103,7 @@ async def recall(store: Store, account: str, present: str) -> Past:
         ended=[
             s for s in signed if s.id in over and s.order.market_id in needed and s.order.placed_at > newest - _TAIL
         ],
-        markets=await _markets(store, needed),
+        markets=await _markets(store, {m: i for m, i in seen_in.items() if m in needed or m in perhaps_unpaid}),
         told={(r := resolution_of(dict(o.body))).market_id: r for o in told},
     )
 

@@ -2,7 +2,9 @@
 to, through the live path (feed, limits, intent on disk, official client) and a venue in another process; and how much
 longer the first order of a market takes than its later ones.
 
-Every order rests (post-only, below the best offer) and is taken back before the next one; that is not timed.
+Every order rests (post-only, below the best offer) and is taken back before the next one; that is not timed, nor is
+writing the venue's answer down. A market is left alone for its first seconds, in which the venue, in one process, makes
+the books of the windows to come.
 """
 
 from __future__ import annotations
@@ -28,17 +30,30 @@ from agent.summary import latency
 from market.clock import Clock, monotonic
 from market.polymarket.feed import LiveFeed, Watch, opened
 from market.polymarket.hosts import Hosts
-from market.types import UNIT, Book, Market, OrderStatus, Outcome, Side, TimeInForce
+from market.types import UNIT, Ack, Book, Market, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
 from storage.records import RunIdentity
 from storage.store import open_store
 from strategies.base import Wish
 from tools.halts import KillSwitch
 from tools.limits import CostLimited, RateLimited, RiskLimited, RiskLimits, Switched
+from tools.orders import Around
 from tools.polymarket.client import Trader
 
 SPEED, SECONDS = 20.0, 90.0
 """The venue's clock runs fast, so that many markets open; times are of this machine."""
 ASSETS = ("btc", "eth")
+_FIRST_SECONDS = timedelta(seconds=1.5 * SPEED)
+
+
+class Timed(Around):
+    """Notes when the venue's answer to an order is there."""
+
+    answered = 0.0
+
+    async def send(self, signed: SignedOrder) -> Ack:
+        ack = await super().send(signed)
+        self.answered = monotonic()
+        return ack
 
 
 @dataclass(slots=True)
@@ -46,6 +61,7 @@ class Bench:
     """Orders on whatever changes. `times` are milliseconds by market, in the order of the orders."""
 
     desk: Desk
+    tool: Timed
     feed: LiveFeed
     clock: Clock
     times: dict[str, list[float]] = field(default_factory=dict)
@@ -62,8 +78,10 @@ class Bench:
                 continue
             async for book in self.feed.changes(list(open_now), now, until):
                 age = (self.clock.now() - book.received_at).total_seconds() / SPEED
-                if age < 0.001 and book.bids and monotonic() < ends:  # not one that waited for the last cancel
-                    await self._order(open_now[book.market_id], book)
+                market = open_now[book.market_id]
+                early = book.received_at - market.opens_at < _FIRST_SECONDS
+                if age < 0.001 and book.bids and not early and monotonic() < ends:  # none that waited for a cancel
+                    await self._order(market, book)
 
     async def _order(self, market: Market, book: Book) -> None:
         wish = Wish(
@@ -74,7 +92,7 @@ class Bench:
         view = await self.desk.look(market, book, book.received_at)
         times = self.times.setdefault(market.id, [])
         ack = await self.desk.act(wish, view, f"{market.id}/{len(times)}/{self.refused}", 0)
-        taken = (seen + monotonic() - begun) * 1e3
+        taken = (seen + self.tool.answered - begun) * 1e3
         if ack is None or ack.status is not OrderStatus.LIVE:
             self.refused += 1
             return
@@ -110,8 +128,8 @@ async def measure(folder: Path, url: str, seconds: float) -> dict[str, object]:
         ):
             await patiently(lambda: hands.ready(clock))
             risk = RiskLimited(RateLimited(hands.orders, clock, 1e6), RiskLimits(10**15, 10**15, 10**15, 10**6))
-            tool = Switched(CostLimited(risk, UNIT, lambda: 0), KillSwitch(folder), clock)
-            bench = Bench(Desk(tool, store.log(run.id), LocalBus()), feed, clock)
+            tool = Timed(Switched(CostLimited(risk, UNIT, lambda: 0), KillSwitch(folder), clock))
+            bench = Bench(Desk(tool, store.log(run.id), LocalBus()), tool, feed, clock)
             await bench.run(seconds)
     orders = [t for times in bench.times.values() for t in times]
     line = latency("order", orders)

@@ -22,6 +22,7 @@ from market.types import (
     Outcome,
     PayoutSource,
     Resolution,
+    Settlement,
     Side,
     SignedOrder,
     TimeInForce,
@@ -251,3 +252,18 @@ def test_nothing_is_settled_before_the_venue_said_that_remembered_trades_stand()
     assert again.settle(won, START) is None
     again.learn(trade(one, 10, TradeStatus.FAILED, name="t"))
     assert again.settle(won, START) == [] and again.account().cash == CASH
+
+
+def test_winnings_of_an_earlier_run_are_expected_while_their_market_can_be_asked_about() -> None:
+    """One that is known may not be paid yet; one that is forgotten was paid long ago."""
+    one = signed(1)
+    first = books()
+    first.adopt(one)
+    first.learn(trade(one, 10, TradeStatus.CONFIRMED, name="t"))
+    fills = first.take_fresh()
+    won = [Settlement(market(0).id, Outcome.YES, 10 * UNIT, Decimal(1), PayoutSource.OFFICIAL, START)]
+    cash = CASH + fills[0].cash + 10 * UNIT
+    known = AccountBooks(MARKETS.get, Remembered(CASH, START, fills, won))
+    assert next(iter(known.expected())).amount == cash - 10 * UNIT
+    forgotten = AccountBooks(lambda _: None, Remembered(CASH, START, fills, won))
+    assert next(iter(forgotten.expected())).amount == cash == forgotten.account().cash

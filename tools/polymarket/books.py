@@ -125,7 +125,10 @@ class AccountBooks:
         self._kept: dict[str, Kept] = {}
         self._trades: dict[str, _Trade] = {}
         self._unheard = _by_trade(remembered.fills)
-        self._unpaid = {(s.market_id, s.outcome): s for s in remembered.settlements if s.cash}
+        # Winnings of a market that is not known any more were paid long ago: nobody can be asked about them.
+        self._unpaid = {
+            (s.market_id, s.outcome): s for s in remembered.settlements if s.cash and markets(s.market_id) is not None
+        }
         self._settled = {s.market_id for s in remembered.settlements}
         self._fresh: list[Fill] = []
         self.since = remembered.since
