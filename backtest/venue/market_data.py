@@ -246,7 +246,7 @@ class MarketData:
 
     async def positions(self, request: web.Request) -> web.Response:
         self._state.now()
-        owner, rows = query(request, "user"), []
+        owner, wanted, rows = query(request, "user"), query(request, "status"), []
         purse = self._state.exchange.purses.get(owner.lower())
         for window in self._state.windows.values() if purse else ():
             hall = self._state.hall(window.market)
@@ -255,8 +255,9 @@ class MarketData:
                 worth = (
                     (hall.tape.payout if outcome is Outcome.YES else 1 - hall.tape.payout) if hall.resolved else None
                 )
-                if size:
-                    rows.append(payloads.position(window.market, outcome, size, worth, owner))
+                row = payloads.position(window.market, outcome, size, worth, owner)
+                if size and wanted in ("", row["status"]):
+                    rows.append(row)
         return _envelope(rows)
 
     async def trades(self, request: web.Request) -> web.Response:

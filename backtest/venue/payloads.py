@@ -385,5 +385,5 @@ def position(market: Market, outcome: Outcome, size: Micro, worth: Decimal | Non
         "outcome": market.label(outcome),
         "outcome_index": 0 if outcome is Outcome.YES else 1,
         "opposite_token_id": market.token(outcome.other),
-        "end_date": iso(market.closes_at),
+        "end_date": market.closes_at.date().isoformat(),
     }
