@@ -29,8 +29,6 @@ from tools.polymarket.contracts import EXCHANGE
 from tools.polymarket.typed import DEPOSIT, EOA
 from tools.polymarket.wallets import wallets_of
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def key_file(home: Path) -> Path:
     path = home / "key"

@@ -8,13 +8,12 @@ other kinds of wallet do not pay for gas: their calls go through the venue's rel
 from __future__ import annotations
 
 import asyncio
-import logging
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from market.clock import EPOCH, Clock
@@ -26,6 +25,9 @@ from tools.polymarket.signing import Signer
 from tools.polymarket.typed import EOA, address_word, keccak
 from tools.polymarket.wallets import checksummed, wallets_of
 from tools.wallet import KINDS, Receipt, WalletStatus, pol
+
+if TYPE_CHECKING:
+    import aiohttp
 
 AUTO_REDEEM = "0xa1200000d0002264C9a1698e001292D00E1b00af"
 """Pays winnings by itself where it may take shares; as the official client 0.14.0 has it."""
@@ -55,7 +57,9 @@ _PRIORITY = 25 * 10**9
 """Wei per gas for whoever makes the block; Polygon takes no transaction for less."""
 _DYNAMIC = b"\x02"
 """The type of a transaction with a base fee (EIP-1559)."""
-_CHATTY = ("web3.providers.AsyncHTTPProvider", "web3._utils.http_session_manager.HTTPSessionManager")
+_JSON = {"Content-Type": "application/json"}
+_MOST_BYTES = 8 * 1024 * 1024
+"""Of an answer: what is cut off there cannot be read, and is refused."""
 
 
 # -- calls
@@ -208,7 +212,7 @@ class ChainWallet:
                 self._all(OPERATORS, contracts.CONDITIONAL_TOKENS, "isApprovedForAll(address,address)"),
             )
             made = EPOCH + timedelta(seconds=int(block["timestamp"]))
-            number = int(block["number"])
+            number, owned = int(block["number"]), int(gas)
         approved = {name: bool(said) for name, said in approvals.items()}
         needed = ((_ALLOWANCE_MISSING, allowances["exchange"]), (_APPROVAL_MISSING, approved["exchange"]))
         return WalletStatus(
@@ -217,7 +221,7 @@ class ChainWallet:
             kind=KINDS[self._kind],
             signature_type=self._kind,
             balance=balance,
-            gas=int(gas),
+            gas=owned,
             allowances=allowances,
             approvals=approved,
             missing=tuple(name for name, there in needed if not there),
@@ -364,39 +368,39 @@ async def opened(
     host = _host(rpc_url)
     limit = aiohttp.ClientTimeout(total=timeout)
     async with aiohttp.ClientSession(timeout=limit, trust_env=False, raise_for_status=True) as session:
-        web3 = _web3(rpc_url, limit)
-        await web3.provider.cache_async_session(session)
-        try:
-            with _plainly(host):
-                found = int(await web3.eth.chain_id)
-            if found != chain_id:
-                raise Misconfigured(
-                    f"The node at {host} is of chain {found}, not of {chain_id}.",
-                    next_step="Give the address of a node of Polygon."
-                    if chain_id == CHAIN_ID
-                    else "Give another node.",
-                )
-            yield ChainWallet(web3, host, owner, wallet or wallets_of(owner).deposit, clock, chain_id)
-        finally:
-            await web3.provider.disconnect()
+        web3 = _web3(rpc_url, session)
+        with _plainly(host):
+            found = int(await web3.eth.chain_id)
+        if found != chain_id:
+            raise Misconfigured(
+                f"The node at {host} is of chain {found}, not of {chain_id}.",
+                next_step="Give the address of a node of Polygon." if chain_id == CHAIN_ID else "Give another node.",
+            )
+        yield ChainWallet(web3, host, owner, wallet or wallets_of(owner).deposit, clock, chain_id)
 
 
-def _web3(rpc_url: str, limit: Any) -> Any:
+def _web3(rpc_url: str, session: aiohttp.ClientSession) -> Any:
+    """The library over a session of ours: its own provider keeps sessions by address, repeats requests, and logs
+    addresses, which may hold a password."""
     with warnings.catch_warnings():  # web3 7.16 imports a part of websockets that is on its way out
         warnings.simplefilter("ignore", DeprecationWarning)
-        from web3 import AsyncHTTPProvider, AsyncWeb3
+        from web3 import AsyncWeb3
         from web3.middleware import ExtraDataToPOAMiddleware
+        from web3.providers.async_base import AsyncJSONBaseProvider
 
-    for name in _CHATTY:  # what these say holds the node's address, which may hold a password
-        logging.getLogger(name).addFilter(_hushed)
-    provider = AsyncHTTPProvider(rpc_url, request_kwargs={"timeout": limit}, exception_retry_configuration=None)
-    web3 = AsyncWeb3(provider)
+    class Node(AsyncJSONBaseProvider):
+        async def make_request(self, method: Any, params: Any) -> Any:
+            body = self.encode_rpc_request(method, params)
+            async with session.post(rpc_url, data=body, headers=_JSON) as answer:
+                raw = await answer.content.read(_MOST_BYTES)
+            said = self.decode_rpc_response(raw)
+            if not isinstance(said, dict) or ("result" not in said and "error" not in said):
+                raise ValueError("not an answer of JSON-RPC")
+            return said
+
+    web3 = AsyncWeb3(Node())
     web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3
-
-
-def _hushed(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.WARNING
 
 
 def _host(rpc_url: str) -> str:
@@ -425,7 +429,7 @@ def _plainly(host: str) -> Iterator[None]:
         raise NotReady(f"The contract would refuse this: {reason}.", next_step="See: edgeclaw wallet status") from None
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise VenueUnavailable(f"The node at {host} did not answer ({type(error).__name__}).") from None
-    except (Web3Exception, DecodingError, ValueError, KeyError, TypeError) as error:
+    except (Web3Exception, DecodingError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise VenueUnavailable(
             f"The node at {host} gave an answer that cannot be used ({type(error).__name__})."
         ) from None
