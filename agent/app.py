@@ -291,7 +291,7 @@ async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lamb
     from market.polymarket.hosts import Hosts
 
     venue = plan.config.venue
-    hosts = Hosts.loopback(venue.loopback) if venue.loopback else Hosts()
+    hosts = Hosts.named(venue.loopback)
     account = _account(plan, hosts)
     with confined(own_hosts(plan.config) | hosts.names() | _price_hosts(plan, hosts)):
         return await _at_venue(plan, hosts, account, bus, stage)

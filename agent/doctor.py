@@ -7,14 +7,17 @@ import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 from agent.app import database_url, open_electricity, open_engine, open_feed
 from agent.config import Config
 from agent.energy import BOX, Sources
 from agent.paths import home
+from agent.promotion import promotion
 from market.clock import WallClock, monotonic
 from market.errors import EdgeclawError, NotReady
 from storage.store import open_store
+from tools.halts import KillSwitch
 
 NEEDED_BYTES = 500_000_000
 
@@ -36,7 +39,43 @@ async def examine(config: Config) -> list[Check]:
         await _tried("engine", lambda: _engine(config)),
         await _tried("sample", _sample),
         await energy_check(config),
+        _halt(),
+        *await _account(config),
     ]
+
+
+def _halt() -> Check:
+    halted = KillSwitch(home()).read()
+    if halted is None:
+        return Check("trading", True, "allowed")
+    return Check("trading", False, halted.sentence(), "Look, then run: edgeclaw resume --reason TEXT")
+
+
+async def _account(config: Config) -> list[Check]:
+    """The venue and the wallet, where a live run is configured; paper needs neither."""
+    venue = config.venue
+    if not (venue.loopback or venue.key_file or venue.key_credential):
+        return [Check("venue", True, "not configured: paper trading needs no account")]
+    if find_spec("polymarket") is None or find_spec("web3") is None:
+        return [Check("venue", False, "the extra `live` is not installed", "Run: pip install 'edgeclaw[live]'")]
+    from agent import account
+    from market.polymarket.hosts import Hosts
+
+    return [
+        Check("hosts", True, "may be reached: " + ", ".join(sorted(Hosts.named(venue.loopback).names()))),
+        await _tried("venue", lambda: account.venue(config)),
+        await _tried("wallet", lambda: account.wallet(config, home())),
+        await _promotion(config),
+    ]
+
+
+async def _promotion(config: Config) -> Check:
+    async with open_store(database_url(config)) as store:
+        verdict = await promotion(store, config.promotion_rule())
+    if config.venue.loopback:
+        return Check("promotion", True, f"not needed for pretend money ({verdict.sentence.rstrip('.')})")
+    step = "" if verdict.passed else "Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk."
+    return Check("promotion", verdict.passed, verdict.sentence, step)
 
 
 async def _tried(name: str, check: Callable[[], Awaitable[str]]) -> Check:

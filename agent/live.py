@@ -38,11 +38,11 @@ _PATIENCE = 60.0
 T = TypeVar("T")
 
 
-async def patiently(action: Callable[[], Awaitable[T]]) -> T:
+async def patiently(action: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
     """A start-up step that may be done again: tried for a minute before the venue counts as unavailable."""
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(VenueUnavailable),
-        stop=stop_after_delay(_PATIENCE),
+        stop=stop_after_delay(_PATIENCE if seconds is None else seconds),
         wait=wait_random_exponential(multiplier=0.1, max=5.0),
         reraise=True,
     )
@@ -209,6 +209,12 @@ async def _keep_up(orders: PolymarketOrders, clock: Clock) -> None:
 
 async def self_test(reader: VenueReader, orders: PolymarketOrders, clock: Clock) -> None:
     """Everything that must hold before the first order. Raises NotReady or VenueUnavailable: nothing is traded then."""
+    await must_hold(reader, clock)
+    await orders.must_trade()
+
+
+async def must_hold(reader: VenueReader, clock: Clock) -> None:
+    """What must hold of the venue, whoever trades. Raises NotReady or VenueUnavailable."""
     place = await reader.place()
     if place.blocked:
         raise NotReady(
@@ -228,4 +234,3 @@ async def self_test(reader: VenueReader, orders: PolymarketOrders, clock: Clock)
             f"This machine's clock is {abs((clock.now() - said).total_seconds()):.0f} s away from the venue's.",
             next_step="Set it: timedatectl set-ntp true",
         )
-    await orders.must_trade()

@@ -30,6 +30,7 @@ from tools.orders import OrderTool
 from tools.polymarket import chain
 from tools.polymarket.chain import AUTO_REDEEM, Call, ChainWallet
 from tools.polymarket.client import Trader
+from tools.polymarket.complaints import advice_on
 from tools.polymarket.contracts import COLLATERAL_ADAPTER, EXCHANGE
 from tools.polymarket.relayer import Relayer
 from tools.polymarket.typed import EOA
@@ -174,13 +175,14 @@ class OpenWallet:
     async def livetest(self, told: Callable[[Step], None]) -> None:
         """Send one small order so deep that it rests, see it, take it back, and see the money whole again.
         Raises NotReady where a step does not do what it should, VenueUnavailable."""
-        market = await self._some_market()
+        market = await self.some_market()
         now = self.clock.now()
         past = Past(await self.account.cash(self.clock), now)
         async with self.account.opened(None, self.clock, past, {market.id: market}.get) as hands:
             await _Livetest(hands.orders, self.clock, market, told).run(hands.ready)
 
-    async def _some_market(self) -> Market:
+    async def some_market(self) -> Market:
+        """One of the configured markets that stays open for a while. Raises NotReady, VenueUnavailable."""
         now = self.clock.now()
         venue = self.config.venue
         for slug in Watch(venue.watched(), venue.slugs).wanted(now):
@@ -213,7 +215,8 @@ class _Livetest:
         self._say("signed", f"order {signed.id[:12]} for {units(order.size)} shares of {self.market.slug} at ${price}")
         ack = await self.orders.send(signed)
         if ack.status is not OrderStatus.LIVE:
-            raise NotReady(f"The venue did not let the order rest: {ack.status.value} {ack.reason}".strip())
+            said = f"{ack.status.value} {ack.reason}".strip().rstrip(".")
+            raise NotReady(f"The venue did not let the order rest: {said}.", next_step=advice_on(ack.reason))
         self._say("sent", "the venue lets it rest")
         await self._must_rest(signed.id)
         if not await self.orders.cancel(signed.id):
@@ -240,7 +243,7 @@ class _Livetest:
 @asynccontextmanager
 async def opened(config: Config, home: Path, ask: Ask | None = None) -> AsyncIterator[OpenWallet]:
     """The account a configuration names. Raises NotReady, Misconfigured, DataInvalid, VenueUnavailable."""
-    hosts = Hosts.loopback(config.venue.loopback) if config.venue.loopback else Hosts()
+    hosts = Hosts.named(config.venue.loopback)
     key = key_of(config.venue, home, ask)
     trader = Trader.of(key.signer(), config.venue.wallet)
     rpc = node_of(config, hosts)

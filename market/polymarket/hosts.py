@@ -45,6 +45,11 @@ class Hosts:
             price_stream=f"{sockets}/ws",
         )
 
+    @classmethod
+    def named(cls, loopback: str) -> Hosts:
+        """The loopback venue of that address, or the real one where there is none. Raises Misconfigured."""
+        return cls.loopback(loopback) if loopback else cls()
+
     @property
     def pretend(self) -> bool:
         """Whether orders go to a server on this machine, where no money is real."""

@@ -1,0 +1,236 @@
+"""The live run as its owner starts it, against a loopback venue in a process of its own: money, restarts, the kill
+switch, and that the key shows nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("polymarket", reason="the extra `live` is not installed")
+
+from agent.keys import play_key
+from market.polymarket.hosts import Hosts
+from tests.storm import Storm, ask, compared, weather
+from tools.polymarket.client import Trader, credentials_of
+
+SPEED = 60
+EDGECLAW = [sys.executable, "-m", "agent"]
+TRADERS = ["--trade-with", "join_best", "--trade-with", "late_favourite"]
+
+
+@pytest.fixture(scope="module")
+def venue() -> Iterator[str]:
+    """The address of a venue whose clock runs fast."""
+    serve = [*EDGECLAW, "venue", "serve", "--port", "0", "--speed", str(SPEED), "--json"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["url"]
+        process.terminate()
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "EDGECLAW_HOME": str(home)}
+
+
+def live(venue: str, *more: str) -> list[str]:
+    return [*EDGECLAW, "run", "--mode", "live", "--venue", venue, "--engine", "scripted", *TRADERS, *more]
+
+
+def edgeclaw(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*EDGECLAW, *words], env=environment(home), capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@contextmanager
+def running(venue: str, home: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """A live run that goes on until it is told to end."""
+    with (
+        (home / "out").open("w") as out,
+        subprocess.Popen(live(venue, *more), env=environment(home), stdout=out, stderr=out, text=True) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
+    ends = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < ends, f"it never came to that {what}"
+        time.sleep(0.05)
+
+
+def orders(venue: str, home: Path) -> list[dict[str, Any]]:
+    wallet = Trader.of(play_key(home / "play.key").signer()).wallet
+    placed: list[dict[str, Any]] = ask(f"{venue}/venue/orders/{wallet}")
+    return placed
+
+
+def resting(venue: str, home: Path) -> int:
+    return sum(1 for o in orders(venue, home) if o["status"] in ("LIVE", "DELAYED"))
+
+
+def sums(venue: str, home: Path) -> dict[str, Any]:
+    return dict(asyncio.run(compared(Storm(venue, home, random.Random(0)))))
+
+
+NOTHING_LOST = {
+    "orders_unknown_to_the_log": 0,
+    "intents_without_an_end": 0,
+    "keys_used_twice": 0,
+    "bound_at_venue": {},
+    "damage_in_the_log": [],
+}
+
+
+def agree(found: dict[str, Any]) -> None:
+    assert {name: found[name] for name in NOTHING_LOST} == NOTHING_LOST
+    assert found["cash_here"] == found["cash_at_venue"]
+
+
+def test_a_run_ends_with_equal_books_and_the_next_goes_on_from_there(venue: str, tmp_path: Path) -> None:
+    for number in (1, 2):
+        done = subprocess.run(
+            live(venue, "--cycles", "2", "--json"),
+            env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=180,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = sums(venue, tmp_path)
+        agree(found)
+        assert found["runs"] == number
+        assert found["orders_at_venue"] > 0
+    told = json.loads(edgeclaw(tmp_path, "status", "--json").stdout)
+    (account,) = told["accounts"]
+    assert account["cash"] == found["cash_here"]
+    assert account["working"] == 0
+    assert told["halted"] is None
+
+
+def test_halting_takes_every_order_back_and_outlives_the_process(venue: str, tmp_path: Path) -> None:
+    play_key(tmp_path / "play.key")
+    with running(venue, tmp_path) as process:
+        until("an order rests", lambda: resting(venue, tmp_path) > 0)
+        halted = edgeclaw(tmp_path, "halt", "--reason", "a look at the books", "--json")
+        assert halted.returncode == 0, halted.stderr
+        until("nothing rests", lambda: resting(venue, tmp_path) == 0, 10)
+        before = len(orders(venue, tmp_path))
+        time.sleep(2)
+        assert len(orders(venue, tmp_path)) == before, "it went on ordering"
+        assert process.poll() is None, "it goes on settling"
+        assert edgeclaw(tmp_path, "status").returncode == 4
+        process.kill()
+    with running(venue, tmp_path) as process:
+        time.sleep(6)
+        assert process.poll() is None, (tmp_path / "out").read_text()
+        assert len(orders(venue, tmp_path)) == before, "it ordered after the restart"
+        assert edgeclaw(tmp_path, "resume", "--reason", "looked").returncode == 0
+        until("it orders again", lambda: len(orders(venue, tmp_path)) > before)
+        process.send_signal(signal.SIGUSR1)
+        until("nothing rests", lambda: resting(venue, tmp_path) == 0, 10)
+        assert edgeclaw(tmp_path, "resume", "--reason", "looked again").returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 130
+    assert resting(venue, tmp_path) == 0
+
+
+def spellings(raw: bytes) -> list[bytes]:
+    """What a secret may look like in a file."""
+    text = raw.hex()
+    return [raw, text.encode(), text.upper().encode(), base64.b64encode(raw), str(int.from_bytes(raw, "big")).encode()]
+
+
+def test_the_key_and_what_is_made_of_it_show_nowhere(venue: str, tmp_path: Path) -> None:
+    """Logs, database, events, screens, configuration, command line and environment of the process."""
+    canary = bytes.fromhex("c0ffee5eed" * 6 + "0badcafe"[:4])
+    file = tmp_path / "elsewhere" / "key"
+    file.parent.mkdir()
+    file.write_text(canary.hex())
+    file.chmod(0o600)
+    config = tmp_path / "config.yaml"
+    config.write_text(f"venue:\n  key_file: {file}\n  loopback: {venue}\n")
+    home = tmp_path / "home"
+    home.mkdir()
+    events = home / "events.jsonl"
+    more = ["--key-file", str(file), "--output", str(events), "--config", str(config)]
+    seen: list[bytes] = []
+    with running(venue, home, *more) as process:
+        until("an order was answered", lambda: events.is_file() and b"order/placed" in events.read_bytes())
+        place = Path(f"/proc/{process.pid}")
+        seen += [(place / "environ").read_bytes(), (place / "cmdline").read_bytes()]
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+    for words in (
+        ("config", "show", "--config", str(config)),
+        ("config", "show", "--config", str(config), "--json"),
+        ("wallet", "status", "--config", str(config)),
+        ("wallet", "livetest", "--config", str(config)),
+        ("status", "--json"),
+        ("log", "list", "--runs", "--json"),
+        ("doctor", "--config", str(config)),
+    ):
+        told = edgeclaw(home, *words)
+        seen.append((told.stdout + told.stderr).encode())
+    seen += [path.read_bytes() for path in home.rglob("*") if path.is_file()]
+    assert sum(map(len, seen)) > 100_000
+    hosts, secret = Hosts.loopback(venue), play_key(file)
+    from agent.live import venue_clock
+
+    async def credentials() -> list[bytes]:
+        known = await credentials_of(hosts, secret.signer(), await venue_clock(hosts))
+        return [known.secret.encode(), known.passphrase.encode()]
+
+    for form in [*spellings(canary), *asyncio.run(credentials())]:
+        assert not [n for n, text in enumerate(seen) if form in text]
+
+
+def test_a_key_that_is_wrong_is_not_repeated(tmp_path: Path) -> None:
+    wrong = "c0ffee5eed" * 6
+    file = tmp_path / "key"
+    for text in (wrong, wrong + "zzzz", "0" * 64, "f" * 64):
+        file.write_text(text)
+        file.chmod(0o600)
+        done = edgeclaw(tmp_path, "run", "--mode", "live", "--venue", "http://127.0.0.1:9", "--key-file", str(file))
+        assert done.returncode == 2, done.stderr
+        assert text[:10] not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_real_money_is_not_traded_before_paper_has_earned_it(tmp_path: Path) -> None:
+    """And nothing is asked of the venue before that."""
+    file = tmp_path / "key"
+    file.write_text("11" * 32)
+    file.chmod(0o600)
+    done = edgeclaw(tmp_path, "run", "--mode", "live", "--engine", "scripted", "--key-file", str(file))
+    assert done.returncode == 3
+    assert "no paper day of the 14" in done.stderr
+    assert "--i-accept-the-risk" in done.stderr
+
+
+def test_a_short_storm_loses_nothing(tmp_path: Path) -> None:
+    found: dict[str, Any] = weather(5, 11, SPEED, tmp_path)
+    assert (found["kills"], found["last_exit"], found["halted"]) == (5, 0, "")
+    agree(found)
+
+
+@pytest.mark.soak
+def test_a_long_storm_loses_nothing(tmp_path: Path) -> None:
+    found: dict[str, Any] = weather(200, 7, SPEED, tmp_path)
+    sys.stdout.write(json.dumps(found) + "\n")
+    assert (found["kills"], found["last_exit"], found["halted"]) == (200, 0, "")
+    assert found["orders_at_venue"] > 100
+    agree(found)
