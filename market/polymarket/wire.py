@@ -124,15 +124,16 @@ class Wire:
 
     async def _once(self) -> str:
         """One connection, to its end; says why it ended."""
-        transport, made = await ws_connect(
-            lambda: _Connection(self.hear, self.hello),
+        made = _Connection(self.hear, self.hello)
+        # The listener that comes back is none where the connection is gone again already: ours knows why.
+        transport, _ = await ws_connect(
+            lambda: made,
             self.url,
             websocket_handshake_timeout=_CONNECT,
             max_frame_size=_MOST_BYTES,
             max_redirects=0,
             read_buffer_init_size=_AT_ONCE,
         )
-        assert isinstance(made, _Connection)  # noqa: S101 - what the factory made
         self._now = made
         self.opened += 1
         keeper = asyncio.create_task(self._keep(transport, made))

@@ -234,3 +234,26 @@ def test_a_long_storm_loses_nothing(tmp_path: Path) -> None:
     assert (found["kills"], found["last_exit"], found["halted"]) == (200, 0, "")
     assert found["orders_at_venue"] > 100
     agree(found)
+
+
+@pytest.mark.soak
+def test_a_hundred_windows_at_a_hundred_times_the_pace_balance_to_the_micro_unit(tmp_path: Path) -> None:
+    serve = [*EDGECLAW, "venue", "serve", "--port", "0", "--speed", "100", "--json"]
+    limits = dict.fromkeys(("market", "together", "loss", "day", "drawdown"), "1000000")
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"risk": limits}))
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["url"]
+        try:
+            done = subprocess.run(
+                live(address, "--cycles", "100", "--json", "--config", str(config)),
+                env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=900,
+            )  # fmt: skip
+            found = sums(address, tmp_path)
+        finally:
+            process.terminate()
+    sys.stdout.write(json.dumps(found) + "\n")
+    assert done.returncode == 0, done.stderr[-2000:]
+    agree(found)
+    assert min(found[n] for n in ("orders_at_venue", "filled_in_part", "cancelled", "fills", "settlements")) > 0

@@ -133,7 +133,8 @@ async def credentials_of(hosts: Hosts, signer: Signer, clock: Clock) -> Credenti
     import aiohttp
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10.0), trust_env=False) as session:
-        for method, path in (("POST", "/auth/api-key"), ("GET", "/auth/derive-api-key")):
+        # Once more, so that a request that was only slow, and therefore stamped too long ago, is not taken for a lie.
+        for method, path in 2 * (("POST", "/auth/api-key"), ("GET", "/auth/derive-api-key")):
             headers = auth.first_headers(signer, to_ms(clock.now()) // 1000)
             try:
                 async with session.request(method, hosts.clob + path, headers=headers) as answer:
@@ -143,13 +144,13 @@ async def credentials_of(hosts: Hosts, signer: Signer, clock: Clock) -> Credenti
                 raise VenueUnavailable(f"{hosts.clob} gave no API credentials ({type(error).__name__}).") from None
             if status == 200:
                 return _credentials(said)
-            if status == 401:
-                raise Misconfigured(
-                    "The venue does not accept the key's signature.",
-                    next_step="Compare this machine's clock with the venue's: edgeclaw doctor",
-                )
             if status >= 500 or status in (425, 429):
                 raise VenueUnavailable(f"{hosts.clob} gave no API credentials (it said {status}).")
+    if status == 401:
+        raise Misconfigured(
+            "The venue does not accept the key's signature.",
+            next_step="Compare this machine's clock with the venue's: edgeclaw doctor",
+        )
     raise VenueUnavailable(f"{hosts.clob} gave no API credentials (it said {status}).")
 
 

@@ -1,0 +1,127 @@
+"""Reads what `edgeclaw data record` has written, as recordings to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+
+from backtest.columns import FINEST_TICK, HUNDREDTH, Ladder, Recording
+from backtest.reference import ReferenceSeries
+from backtest.tables import read_parquet
+from market.clock import from_ms
+from market.errors import DataInvalid
+from market.feed import ReferenceTick
+from market.types import Market, Resolution
+from storage.schema import from_us
+from storage.ticks import MARKETS_FILE, SCHEMAS, parts, read_lines
+
+BOOKS, MARKETS = "day=*/book-*.parquet", MARKETS_FILE
+_MARKET, _RESOLUTION = TypeAdapter(Market), TypeAdapter(Resolution)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """From `at_us` on (microseconds since 1970) something of a channel may be missing."""
+
+    channel: str
+    at_us: int
+    why: str
+
+
+def read_recorded(folder: Path) -> tuple[list[Recording], list[str]]:
+    """The recordings in an archive, and notes on what they cannot show."""
+    markets, outcomes = _markets(folder)
+    table = _table(folder, "book")
+    if not len(table):
+        raise DataInvalid(f"{folder} holds no books yet.", next_step="Let edgeclaw data record run for longer.")
+    prices = _reference(folder)
+    found = []
+    ids = np.array(table["market_id"].to_pylist(), object)
+    for market in sorted(markets.values(), key=lambda m: (m.opens_at, m.id)):
+        rows = np.flatnonzero(ids == market.id)
+        if len(rows):
+            one = _recording(market, table.take(pa.array(rows)), outcomes.get(market.id))
+            found.append(replace(one, reference=prices.get(_asset(market))))
+    told = gaps(folder)
+    notes = [f"Recorded live: {len(found)} markets, every change of their books as it was received."]
+    if told:
+        notes.append(f"The recording has {len(told)} gaps; `edgeclaw data quality` names them.")
+    if not prices:
+        notes.append("There is no reference price.")
+    return found, notes
+
+
+def gaps(folder: Path) -> list[Gap]:
+    """Where something may be missing, in order."""
+    rows = _table(folder, "gap").to_pylist()
+    return [Gap(r["channel"], r["received_us"], r["why"]) for r in sorted(rows, key=lambda r: r["received_us"])]
+
+
+def _table(folder: Path, kind: str) -> pa.Table:
+    tables = [read_parquet(file, SCHEMAS[kind].names).cast(SCHEMAS[kind]) for file in parts(folder, kind)]
+    return pa.concat_tables(tables).combine_chunks() if tables else SCHEMAS[kind].empty_table()
+
+
+def _markets(folder: Path) -> tuple[dict[str, Market], dict[str, Resolution]]:
+    markets: dict[str, Market] = {}
+    outcomes: dict[str, Resolution] = {}
+    for number, line in enumerate(read_lines(folder), 1):
+        body = {name: value for name, value in line.items() if name != "kind"}
+        try:
+            if line.get("kind") == "market":
+                market = _MARKET.validate_python(body)
+                markets[market.id] = market
+            else:
+                outcome = _RESOLUTION.validate_python(body)
+                outcomes[outcome.market_id] = outcome
+        except ValidationError:
+            raise DataInvalid(
+                f"line {number} of {folder / MARKETS_FILE} is no market and no outcome.", next_step="Take it out."
+            ) from None
+    return markets, outcomes
+
+
+def _recording(market: Market, table: pa.Table, outcome: Resolution | None) -> Recording:
+    received = table["received_us"].to_numpy() // 1000
+    order = np.argsort(received, kind="stable")
+    bids, asks = (_ladder(table, side) for side in ("bid", "ask"))
+    at = table["at_ms"].to_numpy()
+    return Recording(market, received[order], at[order], bids.rows(order), asks.rows(order), outcome)
+
+
+def _ladder(table: pa.Table, side: str) -> Ladder:
+    prices, sizes = (table[f"{side}_{what}"].to_pylist() for what in ("price", "size"))
+    width = max(map(len, prices), default=0)
+    price = np.zeros((len(prices), width), np.int32)
+    size = np.zeros((len(prices), width), np.int64)
+    for row, (p, s) in enumerate(zip(prices, sizes, strict=True)):
+        price[row, : len(p)], size[row, : len(s)] = p, s
+    # The archive keeps what was said; a replay trades in the venue's steps, and offers no more than there was.
+    if np.any(price % FINEST_TICK):
+        raise DataInvalid("a recorded price is between the venue's steps.", next_step="See edgeclaw data quality.")
+    return Ladder(price, size // HUNDREDTH * HUNDREDTH, np.array([len(p) for p in prices], np.int32))
+
+
+def _reference(folder: Path) -> Mapping[str, ReferenceSeries]:
+    ticks: dict[str, list[ReferenceTick]] = {}
+    for row in _table(folder, "price").to_pylist():
+        try:
+            price = Decimal(row["price"])
+        except InvalidOperation:
+            raise DataInvalid("a recorded reference price is no number.", next_step="Take the file out.") from None
+        ticks.setdefault(row["asset"], []).append(
+            ReferenceTick(from_ms(row["at_ms"]), from_us(row["received_us"]), price)
+        )
+    return {
+        asset: ReferenceSeries.of(sorted(found, key=lambda t: t.received_at)) for asset, found in ticks.items()
+    }  # fmt: skip
+
+
+def _asset(market: Market) -> str:
+    return market.slug.partition("-")[0]
