@@ -43,6 +43,8 @@ from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
 from backtest.exchange import PaperExchange
+from backtest.quality import Quality, quality
+from backtest.recorded import gaps
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, ScaledClock, WallClock, monotonic
 from market.errors import DataInvalid, Halt, LedgerMismatch, NotReady, StoreUnavailable, VenueUnavailable
@@ -214,6 +216,16 @@ async def open_electricity(
 async def open_feed(where: str) -> PricedFeed:
     """A recording by name, folder or file; read off the event loop."""
     return await asyncio.to_thread(open_recorded, where)
+
+
+async def look_through(where: str) -> Quality:
+    """How good a recording is; read off the event loop."""
+
+    def look() -> Quality:
+        place = Path(where).expanduser()
+        return quality(open_recorded(where).recordings, gaps(place) if place.is_dir() else ())
+
+    return await asyncio.to_thread(look)
 
 
 @lru_cache(maxsize=1)

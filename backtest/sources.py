@@ -15,6 +15,9 @@ from backtest.btc5m import read_btc5m
 from backtest.btc5m_ladder import FILES as LADDERS
 from backtest.btc5m_ladder import read_ladder
 from backtest.columns import Recording
+from backtest.recorded import BOOKS as RECORDED_BOOKS
+from backtest.recorded import MARKETS as RECORDED_MARKETS
+from backtest.recorded import read_recorded
 from backtest.replay import ReplayFeed
 from backtest.snapshots import BOOKS, MARKETS, read_snapshots
 from market.errors import DataInvalid, NotReady
@@ -22,7 +25,9 @@ from market.errors import DataInvalid, NotReady
 SAMPLE = "sample"
 _PACKAGE = "resolvedkit"
 _FILES = f"A file to name is one called {LADDERS}."
-_LAYOUTS = f"A folder holds either {BOOKS} with {MARKETS}, or {BTC5M_BOOKS} with {BTC5M_MARKETS}."
+_LAYOUTS = (
+    f"A folder holds {BOOKS} with {MARKETS}, {BTC5M_BOOKS} with {BTC5M_MARKETS}, or what `edgeclaw data record` wrote."
+)
 
 Reader = Callable[[Path], tuple[list[Recording], list[str]]]
 
@@ -79,3 +84,4 @@ def _reader(folder: Path) -> Reader:
 def _known() -> Iterator[tuple[tuple[str, str], Reader]]:
     yield (BOOKS, MARKETS), read_snapshots
     yield (BTC5M_BOOKS, BTC5M_MARKETS), read_btc5m
+    yield (RECORDED_BOOKS, RECORDED_MARKETS), read_recorded

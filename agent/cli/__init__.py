@@ -12,6 +12,7 @@ import sys
 import typer
 
 from agent.cli import config as config_verbs
+from agent.cli import data as data_verbs
 from agent.cli import evidence as evidence_verbs
 from agent.cli import halt as halt_verbs
 from agent.cli import log as log_verbs
@@ -49,6 +50,7 @@ app.command("status", short_help="How things stand.", epilog="Example: edgeclaw 
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
 app.add_typer(evidence_verbs.app, name="evidence")
+app.add_typer(data_verbs.app, name="data")
 app.add_typer(venue_verbs.app, name="venue")
 app.add_typer(wallet_verbs.app, name="wallet")
 

@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Protocol
 
 import aiohttp
 
@@ -26,6 +27,7 @@ from market.polymarket.frames import (
     Change,
     FrameRefused,
     MarketResolved,
+    Message,
     PriceChanges,
     Snapshot,
     TickChange,
@@ -38,6 +40,8 @@ from market.polymarket.rest import TIMEOUT, VenueReader
 from market.polymarket.wire import Habits, Wire
 from market.types import UNIT, Book, Market, Micro, Outcome, PayoutSource, Resolution
 
+CHANNEL = "market"
+"""What the market channel is called in a recording."""
 KEPT = 1024
 """Books kept of a market, for questions about a moment ago."""
 DEPTH = 20
@@ -133,11 +137,32 @@ class _Listener:
         return not full
 
 
+class Tap(Protocol):
+    """Somebody who keeps all that a feed hears and makes of it."""
+
+    def frame(self, channel: str, raw: bytes, at: datetime) -> None: ...
+
+    def gap(self, channel: str, why: str, at: datetime) -> None: ...
+
+    def book(self, book: Book) -> None: ...
+
+    def price(self, asset: str, tick: ReferenceTick) -> None: ...
+
+    def market(self, market: Market) -> None: ...
+
+
 class LiveFeed:
     """Implements `market.feed.PricedFeed` over the venue. Open it with `opened`."""
 
-    def __init__(self, reader: VenueReader, clock: Clock, watch: Watch, prices: PriceStream | None) -> None:
-        self._reader, self._clock, self._watch, self.prices = reader, clock, watch, prices
+    def __init__(
+        self,
+        reader: VenueReader,
+        clock: Clock,
+        watch: Watch,
+        prices: PriceStream | None,
+        tap: Tap | None = None,
+    ) -> None:
+        self._reader, self._clock, self._watch, self.prices, self._tap = reader, clock, watch, prices, tap
         self.wire = Wire(reader.hosts.market_stream, Habits("PING"), self._hello, self._hear, self._lost)
         self.health = Health()
         self._watched: dict[str, _Watched] = {}
@@ -265,6 +290,8 @@ class LiveFeed:
         """Keep the book of a market from now on."""
         watched = _Watched(market, Depth(market.yes_token))
         self._watched[market.id] = self._tokens[market.yes_token] = watched
+        if self._tap is not None:
+            self._tap.market(market)
         self.wire.say(json.dumps({"operation": "subscribe", "assets_ids": [market.yes_token]}))
 
     async def _look_after(self, watched: _Watched, now: datetime) -> None:
@@ -290,6 +317,8 @@ class LiveFeed:
                 beat = listed.market.price_to_beat if listed is not None else None
         if beat is not None:
             watched.market = replace(market, price_to_beat=beat)
+            if self._tap is not None:
+                self._tap.market(watched.market)
 
     # -- the market channel
 
@@ -298,6 +327,8 @@ class LiveFeed:
 
     def _lost(self, why: str) -> None:
         self.health.losses += 1
+        if self._tap is not None:
+            self._tap.gap(CHANNEL, why, self._clock.now())
         for watched in self._watched.values():
             watched.whole = False
 
@@ -305,28 +336,33 @@ class LiveFeed:
         if raw == b"PONG":
             return
         self.health.frames += 1
+        if self._tap is not None:
+            self._tap.frame(CHANNEL, raw, self._clock.now())
         try:
             messages = read(raw, self._tokens)
         except FrameRefused as error:
             self.health.refused, self.health.why_refused = self.health.refused + 1, str(error)
             return
         for message in messages:
-            match message:
-                case PriceChanges():
-                    self._changed(message, self._unseen)
-                case Snapshot():
-                    self._whole(message, self._unseen)
-                case TickChange():
-                    self._ticked(message)
-                case MarketResolved():
-                    self._ended(message)
-                case Unknown():
-                    self.health.unknown += 1
-                case _:
-                    pass  # trades are not needed, and the best prices are in every change already
+            self._take(message)
         if self._unseen and not self._showing:
             self._showing = True
             asyncio.get_running_loop().call_soon(self._show_all)
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case PriceChanges():
+                self._changed(message, self._unseen)
+            case Snapshot():
+                self._whole(message, self._unseen)
+            case TickChange():
+                self._ticked(message)
+            case MarketResolved():
+                self._ended(message)
+            case Unknown():
+                self.health.unknown += 1
+            case _:
+                pass  # trades are not needed, and the best prices are in every change already
 
     def _show_all(self) -> None:
         """Show what a burst of frames came to, once: what stood between two frames that were read together could not
@@ -391,6 +427,8 @@ class LiveFeed:
         at = from_ms(watched.depth.newest)
         book = watched.depth.book(watched.market.id, at, now, Outcome.YES, DEPTH)
         watched.books.append(book)
+        if self._tap is not None:
+            self._tap.book(book)
         bid_depth, ask_depth = book.depth(_BEST)
         watched.rows.append(_Row(now, _micro(book.best_bid), _micro(book.best_ask), bid_depth, ask_depth))
         for listener in self._listeners:
@@ -430,13 +468,15 @@ class LiveFeed:
 
 
 @asynccontextmanager
-async def opened(hosts: Hosts, clock: Clock, watch: Watch, source: Source | None = None) -> AsyncIterator[LiveFeed]:
+async def opened(
+    hosts: Hosts, clock: Clock, watch: Watch, source: Source | None = None, tap: Tap | None = None
+) -> AsyncIterator[LiveFeed]:
     """A feed that listens until the block ends; the first windows have been looked for when it begins."""
     assets = dict.fromkeys(asset for asset, _ in watch.series)
-    prices = PriceStream(source, assets, clock) if source is not None and assets else None
+    prices = PriceStream(source, assets, clock, tap) if source is not None and assets else None
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
-        feed = LiveFeed(VenueReader(hosts, session, clock), clock, watch, prices)
+        feed = LiveFeed(VenueReader(hosts, session, clock), clock, watch, prices, tap)
         running = [feed.discover(), feed.mend(), feed.wire.run()]
         running += [prices.wire.run()] if prices is not None else []
         tasks = [asyncio.create_task(one) for one in running]

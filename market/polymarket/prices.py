@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -227,12 +227,22 @@ class _Kept:
         return [t for t in self.ticks if after < t.received_at <= until]
 
 
+class PriceTap(Protocol):
+    """Somebody who keeps all that a price stream says."""
+
+    def frame(self, channel: str, raw: bytes, at: datetime) -> None: ...
+
+    def gap(self, channel: str, why: str, at: datetime) -> None: ...
+
+    def price(self, asset: str, tick: ReferenceTick) -> None: ...
+
+
 class PriceStream:
     """Prices of `assets` from one source, kept as they come. `refused` counts frames that were not understood."""
 
-    def __init__(self, source: Source, assets: Iterable[str], clock: Clock) -> None:
-        self.source, self._assets, self._clock = source, tuple(assets), clock
-        self.wire = Wire(source.url, source.habits, lambda: source.hello(self._assets), self._hear)
+    def __init__(self, source: Source, assets: Iterable[str], clock: Clock, tap: PriceTap | None = None) -> None:
+        self.source, self._assets, self._clock, self._tap = source, tuple(assets), clock, tap
+        self.wire = Wire(source.url, source.habits, lambda: source.hello(self._assets), self._hear, self._lost)
         self._prices: dict[str, _Kept] = {a: _Kept() for a in self._assets}
         self._means: dict[str, _Kept] = {a: _Kept() for a in self._assets}
         self.refused = 0
@@ -248,9 +258,15 @@ class PriceStream:
         kept = self._means.get(asset)
         return next((t.price for t in reversed(kept.ticks) if t.at == at), None) if kept is not None else None
 
+    def _lost(self, why: str) -> None:
+        if self._tap is not None:
+            self._tap.gap(self.source.name, why, self._clock.now())
+
     def _hear(self, raw: bytes) -> None:
         if raw in (b"PONG", b"pong"):
             return
+        if self._tap is not None:
+            self._tap.frame(self.source.name, raw, self._clock.now())
         try:
             said = self.source.read(raw)
         except (DataInvalid, OverflowError, ValueError) as error:
@@ -259,5 +275,8 @@ class PriceStream:
         now = self._clock.now()
         for one in said:
             kept: Any = (self._means if one.average else self._prices).get(one.asset)
-            if kept is not None:
-                kept.add(ReferenceTick(one.at, max(now, one.at), one.price))
+            if kept is None:
+                continue
+            tick = ReferenceTick(one.at, max(now, one.at), one.price)
+            if kept.add(tick) and self._tap is not None and not one.average:
+                self._tap.price(one.asset, tick)

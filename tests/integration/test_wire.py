@@ -83,7 +83,7 @@ def test_a_message_in_parts_is_heard_whole_and_pings_are_answered() -> None:
             size = len(payload)
             length = bytes([size]) if size < 126 else bytes([126]) + size.to_bytes(2, "big") if size < 65_536 else b""
             head = bytes([first]) + (length or bytes([127]) + size.to_bytes(8, "big"))
-            request.transport.write(head + payload)  # type: ignore[attr-defined]
+            request.transport.write(head + payload)
         await socket.ping(b"alive?")
         assert (await socket.receive()).data == "said"
         await socket.send_bytes(b"\x00binary")

@@ -1,0 +1,153 @@
+"""`edgeclaw data record|history|quality`: keep the market as it was, and see how well it was kept."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from agent.recorder import Filled, Progress
+    from backtest.quality import Quality
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Record the market, and see how good a recording is."
+)
+File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
+Venue = Annotated[str | None, typer.Option("--venue", help="A loopback venue's address instead of the real one.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("record", epilog="Example: edgeclaw data record ~/ticks --series btc-5m --minutes 60")
+def record(
+    folder: Annotated[Path, typer.Argument(help="Where to write; an earlier recording there goes on.")],
+    series: Annotated[
+        list[str] | None, typer.Option(help="As btc-5m; may be repeated. Else those of the configuration.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="How long; until it is stopped where not given.")
+    ] = None,
+    config: File = None,
+    venue: Venue = None,
+    as_json: AsJson = False,
+) -> None:
+    """Keep every frame, book and reference price of the market as it is now, in Parquet partitions by day.
+
+    Replay it: edgeclaw run --feed FOLDER. Needs no key. Stop it with Ctrl-C: what was heard is on disk then.
+    """
+    from agent.app import must_trade
+    from agent.cli import show
+    from agent.config import load
+
+    must_trade()
+    from agent.recorder import record as keep
+
+    asked = {"venue.loopback": venue, "venue.series": series or None}
+    settings = load(config, {k: v for k, v in asked.items() if v is not None})
+    screen = show.console()
+
+    def told(progress: Progress) -> None:
+        if not as_json:
+            screen.print(_line(progress), end="\r" if screen.is_terminal else "\n", highlight=False)
+
+    done = asyncio.run(keep(settings, folder, None if minutes is None else minutes * 60, told))
+    if as_json:
+        show.as_json({"folder": str(folder), **{n: getattr(done, n) for n in done.__slots__}})
+    else:
+        screen.print(_line(done), highlight=False)
+        screen.print(f"Replay it: edgeclaw run --feed {folder}", style=show.MUTED, markup=False)
+
+
+def _line(progress: Progress) -> str:
+    return (
+        f"{progress.frames:,} frames, {progress.books:,} books, {progress.prices:,} reference prices, "
+        f"{progress.markets} markets, {progress.outcomes} outcomes, {progress.gaps} gaps"
+    )
+
+
+@app.command("history", epilog="Example: edgeclaw data history btc-updown-5m-1795748100 --since 2026-11-27")
+def history(
+    slug: Annotated[list[str], typer.Argument(help="Slugs of markets.")],
+    since: Annotated[datetime, typer.Option(help="From this instant (UTC).")],
+    until: Annotated[datetime | None, typer.Option(help="Up to this instant (UTC); now where not given.")] = None,
+    config: File = None,
+    venue: Venue = None,
+    as_json: AsJson = False,
+) -> None:
+    """Back-fill the venue's price history of markets into the database, as bars of a minute."""
+    from agent.app import database_url, must_trade
+    from agent.cli import show
+    from agent.config import load
+
+    must_trade()
+    from agent.recorder import history as fill
+    from market.clock import WallClock
+    from storage.store import open_store
+
+    settings = load(config, {} if venue is None else {"venue.loopback": venue})
+    begins, ends = since.replace(tzinfo=UTC), WallClock().now() if until is None else until.replace(tzinfo=UTC)
+    screen = show.console()
+
+    def told(filled: Filled) -> None:
+        if not as_json:
+            screen.print(f"{filled.slug}: {filled.bars} bars, outcome {filled.outcome}", markup=False)
+
+    async def scope() -> list[Filled]:
+        async with open_store(database_url(settings)) as store:
+            return await fill(settings, store, slug, begins, ends, told)
+
+    done = asyncio.run(scope())
+    if as_json:
+        show.as_json(done)
+
+
+@app.command("quality", epilog="Example: edgeclaw data quality ~/ticks")
+def quality(
+    where: Annotated[str, typer.Argument(help="sample, or a folder or file of recorded books.")],
+    as_json: AsJson = False,
+) -> None:
+    """Report gaps, repetitions, crossed books, clock skew and coverage of a recording. Exit 1 with findings."""
+    from agent.app import look_through
+    from agent.cli import show
+
+    found = asyncio.run(look_through(where))
+    findings = found.findings()
+    if as_json:
+        show.as_json({"findings": findings, "covered": found.covered, "markets": found.markets, "gaps": found.gaps})
+    else:
+        _print_quality(where, found, findings)
+    if findings:
+        raise typer.Exit(1)
+
+
+_NUMBERS = ("covered", "gap", "books", "repeated", "crossed", "one-sided")
+
+
+def _print_quality(where: str, found: Quality, findings: tuple[str, ...]) -> None:
+    from agent.cli import show
+
+    title = f"{where}: {len(found.markets)} markets, {found.rows:,} books"
+    rows = show.table(title, "market", *_NUMBERS, right=_NUMBERS)
+    worst = sorted(found.markets, key=lambda m: (m.covered, m.slug))[:40]
+    for m in worst:
+        counts = (m.rows, m.repeated, m.crossed, m.one_sided)
+        rows.add_row(m.slug, f"{m.covered:.0%}", f"{m.longest_gap:.1f} s", *(f"{n:,}" for n in counts))
+    screen = show.console()
+    screen.print(rows)
+    if len(found.markets) > len(worst):
+        screen.print(f"and {len(found.markets) - len(worst)} that are covered better", style=show.MUTED)
+    if found.markets:
+        median, slow = (sorted(values)[len(values) // 2] for values in _skews(found))
+        screen.print(f"received after the venue's time by {median:.0f} ms, p99 {slow:.0f} ms", style=show.MUTED)
+    for line in findings:
+        screen.print(f"· {line}", style=show.WARN, markup=False, soft_wrap=True)
+    if not findings:
+        screen.print("Nothing is amiss.", style=show.GOOD)
+
+
+def _skews(found: Quality) -> tuple[list[float], list[float]]:
+    """Medians and 99th percentiles of the markets."""
+    return [m.skew_p50 for m in found.markets], [m.skew_p99 for m in found.markets]
