@@ -94,15 +94,12 @@ class Depth:
         known = snapshot.hash in self._states
         self._bids.take(_levels(snapshot.bids), snapshot.ms, known)
         self._asks.take(_levels(snapshot.asks), snapshot.ms, known)
-        self._heard(snapshot.hash, snapshot.ms)
+        self._states.append(snapshot.hash)
+        self.newest = max(self.newest, snapshot.ms)
 
     def apply_change(self, change: Change, ms: int) -> None:
-        side = self._bids if change.side == "BUY" else self._asks
-        side.put(change.ticks, change.total, ms)
-        self._heard(change.hash, ms)
-
-    def _heard(self, state: str, ms: int) -> None:
-        self._states.append(state)
+        (self._bids if change.side == "BUY" else self._asks).put(change.ticks, change.total, ms)
+        self._states.append(change.hash)
         if ms > self.newest:
             self.newest = ms
 

@@ -344,15 +344,16 @@ class LiveFeed:
             self.health.refused, self.health.why_refused = self.health.refused + 1, str(error)
             return
         for message in messages:
-            self._take(message)
+            if type(message) is PriceChanges:
+                self._changed(message, self._unseen)
+            else:
+                self._take(message)
         if self._unseen and not self._showing:
             self._showing = True
             asyncio.get_running_loop().call_soon(self._show_all)
 
     def _take(self, message: Message) -> None:
         match message:
-            case PriceChanges():
-                self._changed(message, self._unseen)
             case Snapshot():
                 self._whole(message, self._unseen)
             case TickChange():

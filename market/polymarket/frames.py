@@ -25,6 +25,10 @@ _MOST_SHARES = 15
 _FINEST = 6
 _SCALES: tuple[int, ...] = tuple(10 ** (_FINEST - places) for places in range(_FINEST + 1))
 _TICKS: dict[str, int] = {}
+_SIZES: dict[str, Micro] = {}
+"""What texts came to: most prices and many sizes come again and again."""
+_MOST_SIZES = 1 << 16
+_SIDES = frozenset({"BUY", "SELL"})
 _LAST_INSTANT = 4_102_444_800_000
 
 
@@ -145,7 +149,10 @@ def read(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Message]:
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         return _among_others(raw, wanted, error)
     for message in messages:
-        _check(message, wanted)
+        if type(message) is PriceChanges:
+            _check_changes(message, wanted)
+        else:
+            _check(message)
     return messages
 
 
@@ -157,7 +164,10 @@ def _among_others(raw: bytes, wanted: Container[str] | None, why: Exception) -> 
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise FrameRefused(f"a frame cannot be read: {why}.") from None
     for message in found:
-        _check(message, wanted)
+        if type(message) is PriceChanges:
+            _check_changes(message, wanted)
+        else:
+            _check(message)
     return found
 
 
@@ -169,15 +179,31 @@ def _other(part: bytes) -> Message:
     return message
 
 
-def _check(message: Message, wanted: Container[str] | None = None) -> None:
+def _check_changes(message: PriceChanges, wanted: Container[str] | None) -> None:
+    """The frames that come by the thousand. Raises FrameRefused."""
+    known, sizes, kept = _TICKS.get, _SIZES.get, []
+    for change in message.price_changes:
+        if wanted is not None and change.asset_id not in wanted:
+            continue
+        ticks, total = known(change.price), sizes(change.size)
+        change.ticks = ticks_of(change.price) if ticks is None else ticks
+        change.total = micro_of(change.size) if total is None else total
+        if change.side not in _SIDES:
+            raise FrameRefused(f"a change is on the side {change.side[:16]!r}.")
+        if bid := change.best_bid:
+            ticks = known(bid)
+            change.bid_ticks = ticks_of(bid) if ticks is None else ticks
+        if ask := change.best_ask:
+            ticks = known(ask)
+            change.ask_ticks = ticks_of(ask) if ticks is None else ticks
+        kept.append(change)
+    message.price_changes = kept
+    message.ms = instant(message.timestamp)
+
+
+def _check(message: Message) -> None:
     """Prices and sizes become numbers here, once. Raises FrameRefused."""
     match message:
-        case PriceChanges():
-            if wanted is not None:
-                message.price_changes = [c for c in message.price_changes if c.asset_id in wanted]
-            for change in message.price_changes:
-                _check_change(change)
-            message.ms = instant(message.timestamp)
         case Snapshot():
             for level in (*message.bids, *message.asks):
                 level.ticks, level.total = ticks_of(level.price), micro_of(level.size)
@@ -193,16 +219,6 @@ def _check(message: Message, wanted: Container[str] | None = None) -> None:
             raise FrameRefused("a market is won by none of its tokens.")
         case _:
             pass
-
-
-def _check_change(change: Change) -> None:
-    change.ticks, change.total = ticks_of(change.price), micro_of(change.size)
-    if change.side != "BUY" and change.side != "SELL":
-        raise FrameRefused(f"a change is on the side {change.side[:16]!r}.")
-    if change.best_bid:
-        change.bid_ticks = ticks_of(change.best_bid)
-    if change.best_ask:
-        change.ask_ticks = ticks_of(change.best_ask)
 
 
 def ticks_of(text: str) -> int:
@@ -222,7 +238,10 @@ def micro_of(text: str) -> Micro:
     """Shares in millionths. Raises FrameRefused for what is finer, negative, or more than there can be."""
     whole, _, part = text.partition(".")
     if len(whole) <= _MOST_SHARES and len(part) <= _FINEST and (digits := whole + part).isdigit() and digits.isascii():
-        return int(digits) * _SCALES[len(part)]
+        if len(_SIZES) >= _MOST_SIZES:
+            _SIZES.clear()
+        total = _SIZES[text] = int(digits) * _SCALES[len(part)]
+        return total
     number = _decimal(text, 32) * 1_000_000
     if number != number.to_integral_value() or not 0 <= number < 10 ** (_MOST_SHARES + 6):
         raise FrameRefused(f"{text[:24]!r} is no number of shares.")
