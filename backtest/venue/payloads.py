@@ -340,6 +340,17 @@ def clob_market(market: Market, accepting: bool) -> Payload:
     }
 
 
+def price_tick(symbol: str, exact: Decimal, at: datetime) -> Payload:
+    """A price of the moment as the price stream tells it."""
+    return {
+        "symbol": symbol,
+        "value": float(exact),
+        "full_accuracy_value": price(exact),
+        "timestamp": to_ms(at),
+        "source": "pyth",
+    }
+
+
 def average_tick(symbol: str, mean: Decimal, at: datetime, window: int) -> Payload:
     """An averaged settlement price as the price stream tells it."""
     return {

@@ -37,7 +37,9 @@ _MOST_WAITING = 8192
 _MOST_ASSETS = 500
 _HISTORY = timedelta(seconds=120)
 _WINDOW = 60
-_CHANNEL = "price.crypto.twap"
+_PRICE, _MEAN = "price.crypto", "price.crypto.twap"
+_CHANNELS = (_PRICE, _MEAN)
+"""The price itself, and the average that windows settle on."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +52,7 @@ class _Line:
     every_kind: bool = False
     owner: str = ""
     conditions: set[str] = field(default_factory=set)
-    symbols: set[str] = field(default_factory=set)
+    priced: set[tuple[str, str]] = field(default_factory=set)
     authenticated: bool = False
     held_back: str = ""
 
@@ -82,7 +84,7 @@ class Streams:
         self._user: list[_Line] = []
         self._price: list[_Line] = []
         self._best: dict[str, tuple[Decimal | None, Decimal | None]] = {}
-        self._priced: dict[str, datetime] = {}
+        self._priced: dict[tuple[str, str], datetime] = {}
         self._sequence = 0
         state.listeners.append(self.hear)
 
@@ -221,18 +223,21 @@ class Streams:
     def _subscribe(self, line: _Line, op: str, rid: Any, channel: str, wanted: dict[str, Any]) -> None:
         """Answer one subscription; a price that is begun starts with its last two minutes."""
         symbol = str(wanted.get("symbol", "")).lower()
-        if channel != _CHANNEL or symbol.removesuffix("usd") not in {w.asset for w in self._state.windows.values()}:
+        if channel not in _CHANNELS or symbol.removesuffix("usd") not in {
+            w.asset for w in self._state.windows.values()
+        }:
             line.put(_text({"op": "error", "rid": rid, "channel": channel, "code": "invalid_filter"}))
             return
         line.put(_text({"op": f"{op}d", "rid": rid, "channel": channel}))
         if op == "unsubscribe":
-            line.symbols.discard(symbol)
+            line.priced.discard((channel, symbol))
             return
         now = self._state.now()
-        line.symbols.add(symbol)
-        points = list(self._averages(symbol, now - _HISTORY, now))
-        whole = {"symbol": symbol, "source": "chainlink", "window_seconds": _WINDOW, "data": points}
-        self._send(line, self._enveloped(whole, now) | {"snapshot": True})
+        line.priced.add((channel, symbol))
+        points = list(self._points(channel, symbol, now - _HISTORY, now))
+        about = {"source": "pyth"} if channel == _PRICE else {"source": "chainlink", "window_seconds": _WINDOW}
+        whole: payloads.Payload = {"symbol": symbol, "data": points, **about}
+        self._send(line, self._enveloped(channel, whole, now) | {"snapshot": True})
 
     # -- what happens
 
@@ -296,15 +301,22 @@ class Streams:
     # -- the settlement price
 
     def say_prices(self) -> None:
-        """Tell the averages that have become known since the last time."""
+        """Tell the prices and averages that have become known since the last time."""
         now = self._state.now()
-        for symbol in sorted({s for line in self._price for s in line.symbols}):
-            since = self._priced.get(symbol, now - timedelta(seconds=1))
-            self._priced[symbol] = now
-            for payload in self._averages(symbol, since, now):
+        for key in sorted({p for line in self._price for p in line.priced}):
+            channel, symbol = key
+            since = self._priced.get(key, now - timedelta(seconds=1))
+            self._priced[key] = now
+            for payload in self._points(channel, symbol, since, now):
                 for line in self._price:
-                    if symbol in line.symbols:
-                        self._send(line, self._enveloped(payload, now))
+                    if key in line.priced:
+                        self._send(line, self._enveloped(channel, payload, now))
+
+    def _points(self, channel: str, symbol: str, after: datetime, until: datetime) -> Iterable[payloads.Payload]:
+        if channel == _MEAN:
+            return self._averages(symbol, after, until)
+        ticks = self._state.ticks(symbol.removesuffix("usd"), after, until)
+        return (payloads.price_tick(symbol, tick.price, tick.at) for tick in ticks if tick.received_at > after)
 
     def _averages(self, symbol: str, after: datetime, until: datetime) -> Iterable[payloads.Payload]:
         asset = symbol.removesuffix("usd")
@@ -314,7 +326,7 @@ class Streams:
                 mean = average(ticks[max(0, n - 2 * _WINDOW) : n], tick.at, _WINDOW)
                 yield payloads.average_tick(symbol, mean, tick.at, _WINDOW)
 
-    def _enveloped(self, payload: payloads.Payload, now: datetime) -> payloads.Payload:
+    def _enveloped(self, channel: str, payload: payloads.Payload, now: datetime) -> payloads.Payload:
         self._sequence += 1
         ts = to_ms(now)
-        return {"v": 1, "channel": _CHANNEL, "seq": self._sequence, "ts": ts, "payload": payload}
+        return {"v": 1, "channel": channel, "seq": self._sequence, "ts": ts, "payload": payload}

@@ -20,7 +20,7 @@ from polymarket.errors import (  # noqa: E402
     RequestRejectedError,
     TransportError,
 )
-from polymarket.streams import CryptoTwapPriceSpec, MarketSpec, UserSpec  # noqa: E402
+from polymarket.streams import CryptoPriceSpec, CryptoTwapPriceSpec, MarketSpec, UserSpec  # noqa: E402
 
 from backtest.venue.exchange import Pace  # noqa: E402
 from backtest.venue.faults import Fault  # noqa: E402
@@ -314,9 +314,12 @@ def test_a_window_ends_is_resolved_and_pays_its_winners() -> None:
     play(scenario, pace=Pace(resolving=timedelta(seconds=8), paying=timedelta(seconds=1)), series=[Flat(seconds=20)])
 
 
-def test_the_settlement_price_is_streamed_to_whoever_has_a_key() -> None:
+@pytest.mark.parametrize("spec", [CryptoTwapPriceSpec, CryptoPriceSpec])
+def test_prices_are_streamed_to_whoever_has_a_key(spec: Any) -> None:
+    """The average that windows settle on, and the price of the moment."""
+
     async def scenario(server: VenueServer, base: str, client: Any, market: Market) -> None:
-        stream = await client.subscribe(CryptoTwapPriceSpec(symbols=("btcusd",)))
+        stream = await client.subscribe(spec(symbols=("btcusd",)))
         events: list[Any] = []
         listening = asyncio.create_task(_listen(stream, events))
         await until(lambda: len(events) >= 2)
