@@ -50,8 +50,9 @@ class Desk:
             return None
         key = f"{decision_id}/{number}"
         order = Order(
-            view.market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, view.at, key, wish.post_only
-        )
+            view.market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, view.at, key, wish.post_only,
+            wish.good_until,
+        )  # fmt: skip
         signed = await self.orders.sign(order)
         await self.log.intent(decision_id, signed, view.at, view=StoredObject.of("view", view), why=wish.why)
         self.working[signed.id] = order

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from backtest.admission import Applicant, refusal, worst_fee
 from backtest.pit import Execution, Pit, Working
@@ -41,7 +41,7 @@ from tools.orders import Account
 VENUE_DELAY = timedelta(milliseconds=50)
 NETWORK_DELAY = timedelta(milliseconds=100)
 _INSTANT = timedelta(microseconds=1)
-_CLOSED = "the market closed"
+_CLOSED, _EXPIRED = "the market closed", "its time was over"
 
 
 @dataclass(slots=True)
@@ -51,6 +51,17 @@ class _Place:
     market: Market
     seen: datetime
     pit: Pit
+
+
+def _ends(entry: Working) -> datetime:
+    """When an order ends by itself: not before it has arrived."""
+    return max(entry.order.good_until or datetime.max.replace(tzinfo=UTC), entry.arrives)
+
+
+def _first_to_end(pit: Pit, until: datetime) -> Working | None:
+    """The next order whose time is over by then."""
+    found = min((e for e in (*pit.coming, *pit.resting) if not e.done), key=lambda e: (_ends(e), e.turn), default=None)
+    return found if found is not None and _ends(found) <= until else None
 
 
 class PaperExchange:
@@ -206,13 +217,22 @@ class PaperExchange:
 
     async def _advance_in(self, place: _Place, now: datetime) -> None:
         pit, last = place.pit, min(now, place.market.closes_at - _INSTANT)
+        while (entry := _first_to_end(pit, last)) is not None:
+            await self._meet(place, _ends(entry))
+            if not entry.done:  # it may have filled on the way
+                pit.cancel(entry, _EXPIRED)
+        await self._meet(place, last)
+        if now >= place.market.closes_at:
+            pit.close(_CLOSED)
+
+    async def _meet(self, place: _Place, last: datetime) -> None:
+        """Let orders arrive, and books pass, up to an instant."""
+        pit = place.pit
         while pit.coming and pit.coming[0].arrives <= last:
             entry = pit.coming[0]
             await self._walk(place, entry.arrives)
             pit.arrive(entry, await self._feed.book(place.market.id, entry.arrives))
         await self._walk(place, last)
-        if now >= place.market.closes_at:
-            pit.close(_CLOSED)
 
     async def _walk(self, place: _Place, until: datetime) -> None:
         """Show the pit the books received in (seen, until], if anything in it depends on them."""

@@ -222,7 +222,8 @@ class Resolution:
 class Order:
     """What we want; nothing here says that it was accepted.
 
-    `key` tells apart two orders that are otherwise equal: it names the decision and the action under it.
+    `key` tells apart two orders that are otherwise equal: it names the decision and the action under it. One that rests
+    may end by itself at `good_until`.
     """
 
     market_id: str
@@ -234,6 +235,7 @@ class Order:
     placed_at: datetime
     key: str
     post_only: bool = False
+    good_until: datetime | None = None
 
     @property
     def cost(self) -> Micro:

@@ -141,6 +141,7 @@ def signed_order(body: Mapping[str, Any]) -> SignedOrder:
         placed_at=datetime.fromisoformat(o["placed_at"]),
         key=o["key"],
         post_only=o["post_only"],
+        good_until=None if (ends := o.get("good_until")) is None else datetime.fromisoformat(ends),
     )
     return SignedOrder(signed["id"], order, signed["body"])
 

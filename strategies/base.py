@@ -44,6 +44,7 @@ class Wish:
     why: str
     tif: TimeInForce = TimeInForce.FAK
     post_only: bool = False
+    good_until: datetime | None = None
 
 
 class Strategy(Protocol):

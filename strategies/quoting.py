@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 
 from market.rules import on_grid
@@ -39,4 +40,7 @@ class JoinBest:
         size = shares_for(min(self.stake, view.cash), bid, available=self.most)
         if size < view.market.min_size:
             return None
-        return Wish(outcome, Side.BUY, bid, size, f"joins the bid at {bid}", TimeInForce.GTC, post_only=True)
+        ends = view.market.closes_at - timedelta(seconds=self.stop)
+        return Wish(
+            outcome, Side.BUY, bid, size, f"joins the bid at {bid}", TimeInForce.GTC, post_only=True, good_until=ends
+        )

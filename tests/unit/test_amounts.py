@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from market.errors import DataInvalid
 from market.types import UNIT, Order, Outcome, Side, TimeInForce
 from tests.fakes import START, market
-from tools.polymarket.amounts import amounts, salt_of, venue_order
+from tools.polymarket.amounts import amounts, expiration, salt_of, venue_order
 
 BUY = Order(market().id, Outcome.YES, Side.BUY, Decimal("0.51"), 1234 * 10_000, TimeInForce.GTC, START, "d/0")
 TICKS = st.sampled_from(["0.1", "0.01", "0.005", "0.0025", "0.001", "0.0001"])
@@ -55,3 +56,13 @@ def test_the_same_order_is_always_the_same_order_and_another_is_another() -> Non
     assert first is None or first == venue_order(BUY, market(), "0xm", "0xs", 3)
     assert salt_of(BUY) == salt_of(replace(BUY)) != salt_of(replace(BUY, key="d/1"))
     assert 0 <= salt_of(BUY) < 2**53 and salt_of(replace(BUY, size=BUY.size + UNIT)) != salt_of(BUY)
+
+
+@given(seconds=st.integers(0, 100_000))
+def test_an_end_is_named_a_minute_late_because_the_venue_ends_it_a_minute_early(seconds: int) -> None:
+    named = expiration(replace(BUY, good_until=START + timedelta(seconds=seconds)))
+    if seconds < 120:
+        assert named == 0, "the venue would refuse it"
+    else:
+        assert named == int(START.timestamp()) + seconds + 60
+    assert expiration(BUY) == 0

@@ -395,3 +395,35 @@ def test_two_markets_share_one_purse_and_report_fills_in_order() -> None:
         assert [(f.market_id, f.at) for f in fills] == [(ID, START + DELAY), ("0xzz", after(3))]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("falls_at", "filled"), [(20, True), (40, False)])
+def test_an_order_with_an_end_fills_before_it_and_not_after(falls_at: int, filled: bool) -> None:
+    low = {"bids": levels(("0.40", 50)), "asks": levels(("0.44", 50))}
+    books = [book(), book(after(falls_at), **low), book(after(50), **low)]
+    fills, words = play(books, replace(BID, good_until=after(30)))
+    assert bool(fills) is filled
+    assert words == ([(OrderStatus.MATCHED, "")] if filled else [(OrderStatus.CANCELED, "its time was over")])
+
+
+def test_what_had_ended_promises_nothing_whenever_anybody_asks() -> None:
+    """Asked every second or only once, the order is gone at the same instant."""
+
+    async def run(steps: Sequence[float]) -> tuple[Micro, int]:
+        venue, clock = exchange(book(), book(after(25)), book(after(45)))
+        await send(venue, replace(BID, good_until=after(30)))
+        for at in steps:
+            clock.advance_to(after(at))
+            await venue.fills()
+        account = await venue.account()
+        return account.reserved, len(account.open_orders)
+
+    assert asyncio.run(run([29.9])) == (BID.cost, 1)
+    assert asyncio.run(run([30.1])) == (0, 0)
+    assert asyncio.run(run([float(n) for n in range(1, 32)])) == (0, 0)
+
+
+def test_an_order_whose_end_is_before_its_arrival_never_fills() -> None:
+    fills, words = play([book()], replace(BID, price=Decimal("0.55"), good_until=after(0.01)))
+    assert words[0][0] in (OrderStatus.MATCHED, OrderStatus.CANCELED)
+    assert all(f.at == START + DELAY for f in fills), "it may meet the book it arrives at, and nothing later"

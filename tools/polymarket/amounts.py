@@ -7,6 +7,7 @@ buy, in cents and ten-thousandths of a share, as the venue demands (docs.polymar
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 from decimal import Decimal
 
 from market.clock import to_ms
@@ -17,6 +18,8 @@ from tools.polymarket.typed import VenueOrder
 
 _CENT, _FINEST = 10_000, 100
 _SALT_BITS = 53
+_EARLY, _LEAST_LIFE = timedelta(seconds=60), timedelta(seconds=120)
+"""The venue ends an order a minute before the instant it names, and takes none that names one too near."""
 
 
 def amounts(order: Order) -> tuple[Micro, Micro]:
@@ -34,6 +37,14 @@ def amounts(order: Order) -> tuple[Micro, Micro]:
     if given <= 0 or taken <= 0 or exact != exact.to_integral_value():
         raise DataInvalid(f"an order of {order.size} at {order.price} cannot be written in millionths.")
     return given, taken
+
+
+def expiration(order: Order) -> int:
+    """The second an order names for its end at the venue; 0 where it has none, or one so near that the venue would
+    refuse it: then it is taken back by hand, or by the venue once our heartbeats stop."""
+    if order.good_until is None or order.good_until - order.placed_at < _LEAST_LIFE:
+        return 0
+    return to_ms(order.good_until + _EARLY) // 1000
 
 
 def salt_of(order: Order) -> int:

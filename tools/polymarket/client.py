@@ -23,6 +23,8 @@ from tools.polymarket.typed import DEPOSIT
 from tools.polymarket.wallets import Wallets, wallets_of
 
 PINNED = "0.14"
+_DISABLED = "trading is currently disabled"
+"""A refusal, though it comes with the status of a fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def refusal_of(error: Exception) -> EdgeclawError | str:
     if isinstance(error, errors.RequestRejectedError):
         if error.restriction is not None:
             return f"the venue is {error.restriction.replace('_', '-')}"
-        if error.status < 500:
+        if error.status < 500 or _DISABLED in str(error).lower():
             return str(error)
     if isinstance(error, errors.UserInputError):
         return str(error)

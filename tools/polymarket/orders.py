@@ -18,7 +18,7 @@ from market.types import Ack, Fill, Market, Order, OrderStatus, Resolution, Sett
 from tools.orders import Account
 from tools.polymarket import account as said_by
 from tools.polymarket.account import OrderSaid, TradeSaid
-from tools.polymarket.amounts import venue_order
+from tools.polymarket.amounts import expiration, venue_order
 from tools.polymarket.books import AccountBooks, Kept
 from tools.polymarket.client import Trader, refusal_of
 from tools.polymarket.contracts import EXCHANGE
@@ -59,13 +59,14 @@ class PolymarketOrders:
         trader = self._trader
         wanted = venue_order(order, market, trader.wallet, trader.signs_as, trader.signature_type)
         made = trader.signer.order(wanted, neg_risk=market.neg_risk)
+        ends = expiration(order)
         body = {
             "builder": _NONE,
-            "expiration": 0,
+            "expiration": ends,
             "maker": wanted.maker,
             "maker_amount": wanted.maker_amount,
             "metadata": _NONE,
-            "order_type": order.tif.upper(),
+            "order_type": "GTD" if ends else order.tif.upper(),
             "salt": wanted.salt,
             "side": order.side.upper(),
             "signature": f"0x{made.signature.hex()}",
