@@ -399,8 +399,8 @@ def test_two_markets_share_one_purse_and_report_fills_in_order() -> None:
 
 @pytest.mark.parametrize(("falls_at", "filled"), [(20, True), (40, False)])
 def test_an_order_with_an_end_fills_before_it_and_not_after(falls_at: int, filled: bool) -> None:
-    low = {"bids": levels(("0.40", 50)), "asks": levels(("0.44", 50))}
-    books = [book(), book(after(falls_at), **low), book(after(50), **low)]
+    bids, asks = levels(("0.40", 50)), levels(("0.44", 50))
+    books = [book(), book(after(falls_at), bids=bids, asks=asks), book(after(50), bids=bids, asks=asks)]
     fills, words = play(books, replace(BID, good_until=after(30)))
     assert bool(fills) is filled
     assert words == ([(OrderStatus.MATCHED, "")] if filled else [(OrderStatus.CANCELED, "its time was over")])
