@@ -8,6 +8,7 @@ from agent.app import RunResult, database_url
 from agent.config import Config
 from agent.cost import Cost, Prices, Rhythm, cost
 from agent.evidence import PER_DAY, climb
+from agent.resting import resting
 from agent.summary import Summary, TraderLine, funnel, latency, money, tokens
 from market.types import Resolution
 from storage.records import LedgerRow, Record, RecordKind, Run
@@ -25,7 +26,7 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
         rows = [r for per in ledger.values() for r in per]
         timings = await store.timings(run.id)
         climbed = await climb(store, [run])
-        lines = [await _trader(store, "agent", run, "")]
+        lines = [await _trader(store, _who(run), run, "")]
         lines += [await _trader(store, s.name, r, _note(s.name)) for s, r in outcome.baselines]
         return Summary(
             run_id=run.id,
@@ -46,6 +47,7 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
             ),
             ladder=tuple(climbed),
             halted=outcome.halted,
+            resting=await resting(store, run.id),
         )
 
 
@@ -84,6 +86,12 @@ async def _trader(store: Store, name: str, run: Run, note: str) -> TraderLine:
         money=by_evidence,
         note=note,
     )
+
+
+def _who(run: Run) -> str:
+    """Who traded: the agent, or whoever a live run's label names."""
+    label = run.identity.label
+    return label.removeprefix("live:").rpartition("/")[0] if label.startswith("live:") else "agent"
 
 
 def _note(name: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.cost import Cost
 from agent.ladder import LadderRung
+from agent.resting import Resting
 from market.types import Evidence, Fill, Micro, Resolution, Settlement, Side, notional
 from storage.records import LedgerRow, Record
 
@@ -88,6 +89,7 @@ class Summary:
     latencies: tuple[Latency, ...]
     ladder: tuple[LadderRung, ...]
     halted: str = ""
+    resting: Resting | None = None
 
 
 def funnel(decisions: Sequence[Record], ordered: Collection[str], filled: Iterable[str]) -> Funnel:

@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from agent.cli.ladder import print_ladder
 from agent.cli.show import ACCENT, BAD, GOOD, MUTED, bar, number, table, tinted
+from agent.resting import Resting
 from agent.summary import Summary
 
 _LABELS = {
@@ -26,11 +27,16 @@ def print_summary(summary: Summary, screen: Console) -> None:
     screen.print()
     screen.rule(f"[bold]run {summary.run_id}[/] · {escape(summary.data)} · {escape(summary.model)}", style=ACCENT)
     _provenance(summary, screen)
-    for section in (_funnel, _reasons, _traders, _tokens, _month, _latency):
+    thought = summary.funnel.cycles > 0  # a run of plain strategies has nothing to say of decisions
+    for section in (_funnel, _reasons, _traders, _tokens, _month, _latency) if thought else (_traders,):
         section(summary, screen)
         screen.print()
-    print_ladder(summary.ladder, screen)
-    screen.print()
+    if summary.resting is not None:
+        _resting(summary.resting, screen)
+        screen.print()
+    if thought:
+        print_ladder(summary.ladder, screen)
+        screen.print()
     for note in summary.notes:
         screen.print(f"[{MUTED}]· {escape(note)}[/]")
     if summary.halted:
@@ -78,6 +84,23 @@ def _traders(summary: Summary, screen: Console) -> None:
     screen.print(rows)
     if unresolved := sum(m.open for t in summary.traders for m in t.money):
         screen.print(f"[{MUTED}]{unresolved} fills in markets that never resolved are left out of PnL.[/]")
+
+
+def _resting(found: Resting, screen: Console) -> None:
+    rows = table("Orders that waited", "", "", right=("",))
+    rows.show_header = False
+    rows.add_row("wanted", f"{found.orders:,}")
+    rows.add_row("filled, at least in part", f"{found.filled:,}")
+    if found.waited is not None:
+        rows.add_row("seconds to the first fill, median", f"{found.waited:.1f}")
+    if found.ahead is not None:
+        rows.add_row("shares there before, median", f"{found.ahead / 1e6:,.0f}")
+    if found.markout is not None:
+        cents = [100 * x for x in (found.markout.mean, found.markout.low, found.markout.high)]
+        colour = GOOD if cents[1] > 0 else BAD if cents[2] < 0 else MUTED
+        interval = escape(f"[{cents[1]:+.2f}, {cents[2]:+.2f}]")
+        rows.add_row(f"cents a share 10 s later ({found.looked_at} fills)", f"[{colour}]{cents[0]:+.2f}[/] {interval}")
+    screen.print(rows)
 
 
 def _tokens(summary: Summary, screen: Console) -> None:
