@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import importlib.metadata
 import inspect
 import pickle
 import random
 import traceback
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -121,6 +124,32 @@ def test_the_pinned_client_still_has_the_private_names_that_are_relied_on() -> N
     missing = [n for n in ("PRODUCTION_CONFIG", "create_environment") if not hasattr(environment, n)]
     assert not missing, f"polymarket-client {version} no longer has {missing}: it cannot be pointed at another host."
     assert set(inspect.signature(environment.create_environment).parameters) == {"name", "config"}
+    fields = {f.name for f in dataclasses.fields(environment.PRODUCTION_CONFIG)}
+    needed = {"clob_url", "gamma_url", "data_url", "relayer_url", "rpc_url", "clob_market_ws_url", "clob_user_ws_url"}
+    assert needed <= fields, f"polymarket-client {version} no longer takes the addresses {sorted(needed - fields)}."
+    from polymarket import AsyncSecureClient
+
+    made = inspect.signature(AsyncSecureClient._create).parameters
+    asked = {"private_key", "wallet", "environment", "credentials", "api_key", "validate_credentials"}
+    assert asked <= set(made), f"polymarket-client {version} is no longer made with {sorted(asked - set(made))}."
+
+
+def test_requests_of_the_pinned_client_can_be_stamped_with_our_clock() -> None:
+    """One sentence where the place for it has moved, and none of the requests is stamped by the machine."""
+    from market.clock import ManualClock
+    from market.polymarket.hosts import Hosts
+    from tools.polymarket.auth import Credentials
+    from tools.polymarket.client import Trader, opened
+
+    async def scenario() -> str:
+        known = Credentials("key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "phrase")
+        clock = ManualClock(datetime(2001, 1, 1, tzinfo=UTC))
+        trader = Trader.of(Signer.of_hex("0x" + "11" * 32))
+        async with opened(Hosts(), trader, b"\x11" * 32, known, clock) as client:
+            headers = await client._ctx.secure_clob._header_resolver("GET", "/data/orders", None)
+        return str(headers["POLY_TIMESTAMP"])
+
+    assert asyncio.run(scenario()) == "978307200", "polymarket-client stamps requests somewhere else now"
 
 
 def test_ten_thousand_random_orders_are_signed_as_the_official_client_signs_them() -> None:
