@@ -42,7 +42,8 @@ class Obedience:
         if not self.thrown:
             self.thrown = True
             self.desk.halt(halted.reason, self.clock.now())
-        if not self.all_back:
+        # Again where one was on its way while the others were taken back.
+        if not self.all_back or (await self.orders.account()).open_orders:
             with suppress(VenueUnavailable):
                 await self.orders.cancel_all()
                 self.all_back = True

@@ -42,6 +42,8 @@ from market.types import UNIT, Book, Market, Micro, Outcome, PayoutSource, Resol
 
 CHANNEL = "market"
 """What the market channel is called in a recording."""
+QUIET = timedelta(seconds=5)
+"""How long a market may say nothing before its book is asked for by the other way."""
 KEPT = 1024
 """Books kept of a market, for questions about a moment ago."""
 DEPTH = 20
@@ -114,6 +116,7 @@ class _Watched:
     rows: list[_Row] = field(default_factory=list)
     resolution: Resolution | None = None
     asked_at: datetime = EPOCH
+    witnessed: datetime = EPOCH
 
     def standing(self, at: datetime) -> Book | None:
         return next((b for b in reversed(self.books) if b.received_at <= at), None)
@@ -439,12 +442,23 @@ class LiveFeed:
     # -- a second witness
 
     async def mend(self) -> None:
-        """Ask for a whole book wherever what came does not add up; until cancelled."""
+        """Ask for a whole book wherever what came does not add up, or nothing came for a while; until cancelled."""
         while True:
             for watched in list(self._watched.values()):
-                if not watched.whole and self.wire.open and self._clock.now() < watched.market.closes_at:
+                now = self._clock.now()
+                if self.wire.open and now < watched.market.closes_at and self._in_doubt(watched, now):
                     await self._witness(watched)
             await asyncio.sleep(0.05)
+
+    def _in_doubt(self, watched: _Watched, now: datetime) -> bool:
+        """Whether a book has to be asked for: it is not whole, or it may stand unchanged, or we may be deaf."""
+        if not watched.whole:
+            return True
+        last = watched.books[-1].received_at if watched.books else EPOCH
+        if now - max(last, watched.witnessed) < QUIET:
+            return False
+        watched.witnessed = now
+        return True
 
     async def _witness(self, watched: _Watched) -> None:
         """The venue's book by another way: it puts ours right, and shows that it still stands."""

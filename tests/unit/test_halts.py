@@ -20,7 +20,7 @@ from market.errors import Halt, LimitExceeded, StoreUnavailable, VenueUnavailabl
 from market.types import UNIT, Ack, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
 from tools.halts import Halted, KillSwitch
 from tools.limits import CostLimited, RateLimited, Results, RiskLimits, Switched
-from tools.orders import OrderTool
+from tools.orders import Account, OrderTool
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -28,14 +28,17 @@ NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 class Hands:
     """Counts what reaches the venue; refuses or is deaf as often as told."""
 
-    def __init__(self, stop: str = "", deaf: int = 0) -> None:
-        self.sent, self.cancels, self.stop, self.deaf = 0, 0, stop, deaf
+    def __init__(self, stop: str = "", deaf: int = 0, late: bool = False) -> None:
+        self.sent, self.cancels, self.stop, self.deaf, self.late = 0, 0, stop, deaf, late
 
     async def send(self, signed: SignedOrder) -> Ack:
         if self.stop:
             raise LimitExceeded(self.stop)
         self.sent += 1
         return Ack(signed.id, OrderStatus.LIVE)
+
+    async def account(self) -> Account:
+        return Account(0, open_orders=(signed(),) if self.late and self.cancels < 2 else ())
 
     async def cancel_all(self) -> int:
         if self.deaf:
@@ -236,6 +239,19 @@ def test_a_run_takes_its_orders_back_stays_halted_and_goes_on_when_told(tmp_path
         assert (desk.halted, forgot) == ("", ["losses"])
 
     asyncio.run(play())
+
+
+def test_an_order_that_arrives_while_the_others_are_taken_back_is_taken_back_too(tmp_path: Path) -> None:
+    hands = Hands(late=True)
+    obedience, _, _ = obedient(tmp_path, hands)
+
+    async def play() -> None:
+        KillSwitch(tmp_path).throw("hot", "a person", NOW)
+        for _ in range(5):
+            await obedience.look()
+
+    asyncio.run(play())
+    assert hands.cancels == 2
 
 
 def test_a_desk_that_halted_for_another_reason_is_not_set_going_by_a_switch_nobody_threw(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The live feed on the loopback venue: quiet books are witnessed, lost frames are made good, and paper trades on it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+pytest.importorskip("polymarket", reason="the extra `live` is not installed")
+
+from backtest.venue.faults import Fault
+from backtest.venue.tapes import Walk
+from market.clock import ScaledClock, WallClock
+from market.polymarket.feed import QUIET, Watch, opened
+from market.polymarket.hosts import Hosts
+from tests.servers import until
+from tests.venue import QUICK, Flat, command, loopback, open_market
+
+
+def test_a_book_in_which_nothing_moves_is_asked_for_and_stays_fresh() -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(WallClock().now(), 10)
+        async with loopback(series=[Flat(seconds=3600)], clock=clock, pace=QUICK) as (server, base):
+            market = open_market(server)
+            async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
+                await until(lambda: feed.market(market.id) is not None, 10)
+                await clock.wait_until(clock.now() + 6 * QUIET)
+                book = await feed.book(market.id, clock.now())
+                assert book is not None
+                assert clock.now() - book.received_at < 3 * QUIET
+                assert feed.health.losses == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fault", [Fault.MISSED_FRAME, Fault.SWAPPED_FRAMES, Fault.REPEATED_FRAME, Fault.DISCONNECT])
+def test_after_any_trouble_with_frames_the_book_is_the_venues_again(fault: Fault) -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(WallClock().now(), 20)
+        async with loopback(series=[Walk(clock.now(), 7, "btc", 3600)], clock=clock, pace=QUICK) as (server, base):
+            market = open_market(server)
+            async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
+                await until(lambda: feed.health.frames > 5, 10)
+                for _ in range(3):
+                    await command(base, fault, count=3)
+                    await asyncio.sleep(0.3)
+                await asyncio.sleep(1.0)
+                for _ in range(200):  # until both were looked at between two changes
+                    await asyncio.sleep(0.02)
+                    here = await feed.book(market.id, clock.now())
+                    there = server.state.hall(market).standing()
+                    if here is not None and there is not None and here.bids[:5] == there.bids[:5]:
+                        break
+                assert here is not None
+                assert there is not None
+                assert (here.bids[:5], here.asks[:5]) == (there.bids[:5], there.asks[:5])
+                assert feed.health.refused == 0
+
+    asyncio.run(scenario())
+
+
+def test_an_unknown_market_has_no_book() -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(WallClock().now(), 10)
+        async with (
+            loopback(series=[Flat(seconds=3600)], clock=clock, pace=QUICK) as (_, base),
+            opened(Hosts.loopback(base), clock, Watch(slugs=("nothing",))) as feed,
+        ):
+            assert await feed.markets(clock.now()) == []
+            assert await feed.book("0x1", clock.now() + timedelta(seconds=1)) is None
+
+    asyncio.run(scenario())
