@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache
@@ -73,7 +73,7 @@ PLACEBO_SEED = 20_260_928
 Progress = Callable[[float], None] | None
 _LAST_WORDS = 5.0
 """Seconds in which orders are taken back when a live run is stopped."""
-_AUDITS, _BETWEEN_AUDITS = 30, timedelta(seconds=10)
+_AUDITS, _AUDITS_UNTIL_PAID, _BETWEEN_AUDITS = 30, 120, timedelta(seconds=10)
 MOMENT = 2.0
 """Seconds of loading before anything is said about how far it is."""
 
@@ -640,9 +640,18 @@ class LiveWorld:
                 self.stage("taking back what was left open")
                 await patiently(lambda: desk.withdraw_all(clock.now()))
                 self.stage("trading")
-                async with obeying(obedience):
-                    await self._trade(feed, desk, past, engine, log)
-                return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
+                async with self._redeeming(hands):
+                    async with obeying(obedience):
+                        await self._trade(feed, desk, past, engine, log)
+                    return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
+
+    def _redeeming(self, hands: Hands) -> AbstractAsyncContextManager[None]:
+        """Only an account at the venue has winnings that can be late."""
+        if self.plan.paper:
+            return nullcontext()
+        from agent.redeeming import redeeming
+
+        return redeeming(self.plan.config, home(), hands, self.clock)
 
     async def _must_be_promoted(self) -> None:
         verdict = await promotion(self.store, self.plan.config.promotion_rule())
@@ -745,10 +754,11 @@ class LiveWorld:
 
         await patiently(lambda: desk.withdraw_all(self.clock.now()))
         differs = "the venue was not asked"
-        for _ in range(_AUDITS):
+        for number in count(1):
             await desk.reconcile(self.clock.now())
             differs = await patiently(hands.audit)
-            if not differs and not hands.unpaid():
+            enough = number >= (_AUDITS if differs else _AUDITS_UNTIL_PAID)
+            if enough or not (differs or hands.unpaid()):
                 break
             await self.clock.wait_until(self.clock.now() + _BETWEEN_AUDITS)
         account = await desk.account()

@@ -22,7 +22,7 @@ from market.polymarket.feed import LiveFeed
 from market.polymarket.hosts import Hosts
 from market.polymarket.rest import VenueReader, reader
 from market.polymarket.wire import Habits, Wire
-from market.types import Market, Micro
+from market.types import Market, Micro, Outcome, Settlement
 from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.auth import Credentials
@@ -77,6 +77,10 @@ async def _holds(_: Clock) -> None:
     """Nothing outside has to hold."""
 
 
+async def _nothing_to_see() -> None:
+    """Pretend money of this process is paid at once."""
+
+
 async def _agrees() -> str:
     """There is no second account that could differ."""
     return ""
@@ -85,12 +89,14 @@ async def _agrees() -> str:
 @dataclass(frozen=True, slots=True)
 class Hands:
     """An account that is open. `ready` raises NotReady or VenueUnavailable where orders must not be sent; `audit` says
-    in words how the venue's account differs from ours, or nothing; `unpaid` whether winnings are still to come."""
+    in words how the venue's account differs from ours, or nothing; `unpaid` are winnings that are still to come, and
+    `see_payments` asks whether they came."""
 
     orders: OrderTool
     ready: Callable[[Clock], Awaitable[None]] = _holds
     audit: Callable[[], Awaitable[str]] = _agrees
-    unpaid: Callable[[], bool] = bool
+    unpaid: Callable[[], Mapping[tuple[str, Outcome], Settlement]] = dict
+    see_payments: Callable[[], Awaitable[None]] = _nothing_to_see
 
 
 class LiveAccount(Protocol):
@@ -186,7 +192,8 @@ class VenueAccount:
             async with reader(self.hosts, clock) as asked:
                 tasks = [asyncio.create_task(t) for t in (user.run(), orders.beat(), _keep_up(orders, clock))]
                 try:
-                    yield Hands(orders, partial(self_test, asked, orders), orders.audit, lambda: bool(books.unpaid))
+                    ready = partial(self_test, asked, orders)
+                    yield Hands(orders, ready, orders.audit, lambda: dict(books.unpaid), orders.see_payments)
                 finally:
                     for task in tasks:
                         task.cancel()

@@ -51,12 +51,13 @@ class Holding:
     outcome: str
     size: Micro
     worth: Micro
+    neg_risk: bool = False
 
 
 def _holding(said: Any) -> Holding:
     """From a position as the official client gives it."""
     size, worth = micro(said.current_size), micro(said.current_value.quantize(_UNIT))
-    return Holding(str(said.condition_id), str(said.title), str(said.outcome), size, worth)
+    return Holding(str(said.condition_id), str(said.title), str(said.outcome), size, worth, bool(said.negative_risk))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +151,12 @@ class OpenWallet:
 
     async def redemptions(self, market_ids: Sequence[str] = ()) -> tuple[Call, ...]:
         """The calls that turn resolved shares into dollars: of the markets named, or of all."""
-        there = {h.market_id for h in await self.redeemable()}
+        there = {h.market_id: h.neg_risk for h in await self.redeemable()}
         if strange := [m for m in market_ids if m not in there]:
             raise Misconfigured(
                 f"Nothing of the market {strange[0]} can be redeemed.", next_step="See: edgeclaw wallet status"
             )
-        return tuple(chain.redeem(m) for m in sorted(market_ids or there))
+        return tuple(chain.redeem(m, neg_risk=there[m]) for m in sorted(market_ids or there))
 
     async def carry_out(self, calls: Sequence[Call]) -> tuple[Done, ...]:
         """Send calls one after the other, each once, and wait for what became of it. A plain account pays the gas

@@ -148,6 +148,30 @@ def test_halting_takes_every_order_back_and_outlives_the_process(venue: str, tmp
     assert resting(venue, tmp_path) == 0
 
 
+def test_winnings_that_the_venue_does_not_pay_are_redeemed(tmp_path: Path) -> None:
+    serve = [*EDGECLAW, "venue", "serve", "--port", "0", "--speed", "100", "--no-auto-redeem", "--json"]
+    key = play_key(tmp_path / "play.key")
+    relayer = tmp_path / "relayer.json"
+    relayer.write_text(json.dumps({"address": key.address, "key": "a-relayer-key"}))
+    relayer.chmod(0o600)
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"venue": {"relayer_key_file": str(relayer)}}))
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = json.loads(process.stdout.readline())["url"]
+        try:
+            done = subprocess.run(
+                live(address, "--cycles", "3", "--json", "--config", str(config)),
+                env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=120,
+            )  # fmt: skip
+            found = sums(address, tmp_path)
+        finally:
+            process.terminate()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert found["settlements"] > 0
+    agree(found)
+
+
 def spellings(raw: bytes) -> list[bytes]:
     """What a secret may look like in a file."""
     text = raw.hex()

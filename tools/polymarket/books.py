@@ -279,8 +279,8 @@ class AccountBooks:
         return self._unpaid
 
     def paid(self, key: tuple[str, Outcome]) -> None:
-        """Winnings were seen on our account."""
-        del self._unpaid[key]
+        """Winnings were seen on our account; who sees them second sees nothing new."""
+        self._unpaid.pop(key, None)
 
     def expected(self) -> Iterable[Expected]:
         """What the chain must show: trades that are not mined are not in it yet, nor winnings that are not paid."""

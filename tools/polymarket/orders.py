@@ -291,7 +291,7 @@ class PolymarketOrders:
     async def audit(self) -> str:
         """Compare our books with the venue's; the sentence says what differs, empty where nothing does."""
         await self.sync()
-        await self._see_payments()
+        await self.see_payments()
         differences = []
         for one in list(self.books.expected()):
             found = await self._balance(one.token)
@@ -301,8 +301,8 @@ class PolymarketOrders:
             differences.append(f"{len(self.books.foreign)} trades of this account are not of the agent's orders")
         return "; ".join(differences)
 
-    async def _see_payments(self) -> None:
-        """Winnings are paid when the shares that won are gone."""
+    async def see_payments(self) -> None:
+        """Winnings are paid when the shares that won are gone. Raises VenueUnavailable."""
         for key in list(self.books.unpaid):
             market = self._markets(key[0])
             if market is not None and await self._balance(market.token(key[1])) == 0:
