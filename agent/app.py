@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from importlib.util import find_spec
 from itertools import count
@@ -351,7 +351,8 @@ class PaperAccount:
     async def opened(
         self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[Hands]:
-        from agent.live import Hands
+        from agent.live import Hands, clocks_must_agree
+        from market.polymarket.rest import reader
 
         venue, network = self.config.delay()
         exchange = PaperExchange(
@@ -365,7 +366,8 @@ class PaperAccount:
             restored=past.fills,
             settled=past.settlements,
         )
-        yield Hands(exchange)
+        async with reader(self.hosts, clock) as asked:
+            yield Hands(exchange, partial(clocks_must_agree, asked))
 
 
 def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:

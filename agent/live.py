@@ -234,6 +234,11 @@ async def must_hold(reader: VenueReader, clock: Clock) -> None:
             f"The venue takes orders of version {version}, and this is written for {_VERSION}.",
             next_step="Update edgeclaw.",
         )
+    await clocks_must_agree(reader, clock)
+
+
+async def clocks_must_agree(reader: VenueReader, clock: Clock) -> None:
+    """What even paper needs: a venue that answers, at our time. Raises NotReady or VenueUnavailable."""
     before = clock.now()
     said = await reader.time()
     if not before - SKEW - timedelta(seconds=1) <= said <= clock.now() + SKEW:

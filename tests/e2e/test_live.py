@@ -121,6 +121,25 @@ def test_a_run_ends_with_equal_books_and_the_next_goes_on_from_there(venue: str,
     assert told["halted"] is None
 
 
+def test_paper_at_the_market_as_it_is_now_fills_on_evidence_and_sends_nothing(venue: str, tmp_path: Path) -> None:
+    before = ask(f"{venue}/venue/state")["orders"]
+    paper = [*EDGECLAW, "run", "--feed", "live", "--venue", venue, "--engine", "scripted", *TRADERS]
+    for number in (1, 2):
+        done = subprocess.run(
+            [*paper, "--cycles", "2", "--json"],
+            env=environment(tmp_path), capture_output=True, text=True, check=False, timeout=180,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        (line,) = json.loads(done.stdout)["traders"]
+        assert line["orders"] > 0, number
+        assert all(m["evidence"] in ("book_cross", "trade_through") for m in line["money"])
+    assert ask(f"{venue}/venue/state")["orders"] == before
+    assert not (tmp_path / "play.key").exists(), "paper needs no key"
+    (account,) = json.loads(edgeclaw(tmp_path, "status", "--json").stdout)["accounts"]
+    assert account["account"].startswith("paper at ")
+    assert account["working"] == 0
+
+
 def test_halting_takes_every_order_back_and_outlives_the_process(venue: str, tmp_path: Path) -> None:
     play_key(tmp_path / "play.key")
     with running(venue, tmp_path) as process:
