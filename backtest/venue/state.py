@@ -17,6 +17,8 @@ from market.clock import Clock
 from market.feed import ReferenceTick
 from market.types import Market, Micro, Outcome
 
+_KEPT = timedelta(hours=6)
+"""How long the books of a window are kept after its close."""
 _NAP = timedelta(seconds=1)
 """How long the venue sleeps at most, in its own time."""
 
@@ -82,6 +84,15 @@ class VenueState:
                 if (key := (one.asset, one.seconds, opens_at)) not in self._listed:
                     self._listed.add(key)
                     self._list(one.asset, await asyncio.to_thread(one.tape, opens_at))
+        self._forget(now - _KEPT)
+
+    def _forget(self, before: datetime) -> None:
+        """Let go of the books of windows that closed before; who won stays known."""
+        for market_id, window in list(self.windows.items()):
+            hall = self.exchange.halls[market_id]
+            if window.market.closes_at < before and hall.resolved and window.tape.books:
+                hall.tape = replace(window.tape, books=[], ticks=[])
+                self.windows[market_id] = self.slugs[window.market.slug] = replace(window, tape=hall.tape)
 
     def _list(self, asset: str, tape: Tape) -> None:
         market = tape.market

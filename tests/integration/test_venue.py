@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from backtest.venue.exchange import Pace  # noqa: E402
 from backtest.venue.faults import Fault  # noqa: E402
 from backtest.venue.purse import CASH  # noqa: E402
 from backtest.venue.server import VenueServer  # noqa: E402
+from market.clock import ScaledClock  # noqa: E402
 from market.types import Market  # noqa: E402
 from tests.servers import until  # noqa: E402
 from tests.venue import KEY, OTHER_KEY, PLAY, QUICK, Flat, address_of, command, loopback, official, open_market  # noqa: E402
@@ -329,3 +330,16 @@ def test_prices_are_streamed_to_whoever_has_a_key(spec: Any) -> None:
         assert [p.value for p in snapshot.payload.data] and {u.payload.value for u in updates} == {100_000}
 
     play(scenario)
+
+
+def test_books_of_windows_long_over_are_let_go_and_who_won_stays_known() -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(datetime.now(UTC), 5_000)
+        async with loopback(series=[Flat(seconds=900)], clock=clock, pace=QUICK) as (server, _):
+            market = open_market(server)
+            await until(lambda: not server.state.windows[market.id].tape.books, 30)
+            assert server.state.hall(market).resolved
+            assert server.state.hall(market).tape.payout == 1
+            assert any(w.tape.books for w in server.state.windows.values())
+
+    asyncio.run(scenario())
