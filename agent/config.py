@@ -170,6 +170,11 @@ class Edge(Section):
 class Trading(Section):
     cash: Dollars = Field(Decimal(1000), description="play money of the paper exchange")
     buffer: Dollars = Field(Decimal("0.01"), description="dollars a share kept for what the cost model leaves out")
+    post: Dollars | None = Field(
+        None,
+        description="dollars a share that an order which waits at the bid has to earn besides, for being filled when "
+        "the price goes against it; null never lets one wait",
+    )
     min_support: int = Field(50, ge=1, description="past windows a claim needs")
     analogs: int = Field(400, ge=50, description="past windows weighed for a claim at most, those most like now first")
     embargo: Seconds | None = Field(
@@ -284,7 +289,7 @@ class Config(Section):
             policy=policy,
             frugal=e.strategy == "compute-optimal",
             limits=Limits(e.budget.tokens if search.enabled else 0, seconds, e.cost_limit, e.cost.token_price),
-            rule=EdgeRule(e.self_verify.threshold, t.buffer, t.min_support),
+            rule=EdgeRule(e.self_verify.threshold, t.buffer, t.min_support, t.post),
             sizing=Sizing(t.kelly_fraction, micro(t.max_order), micro(t.max_market)),
             shrink=t.shrink,
             max_shift=t.max_shift,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agent.inputs import Inputs
 from market.types import Book
-from strategies.edge import plausible_edge, taking_cost
+from strategies.edge import least_cost, plausible_edge
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def gate(inputs: Inputs) -> Gate:
     if stale(inputs):
         return Gate("stale_book")
     plausible = plausible_edge(float(view.book.mid), inputs.settings.max_shift)
-    cost = taking_cost(view, inputs.settings.rule)
+    cost = least_cost(view, inputs.settings.rule)
     if inputs.windows < inputs.settings.rule.min_support:
         return Gate("thin_history", plausible, cost)
     if plausible <= cost:

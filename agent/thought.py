@@ -46,7 +46,9 @@ class Thought:
 
     @property
     def action(self) -> str:
-        return "take" if self.wish is not None else "abstain"
+        if self.wish is None:
+            return "abstain"
+        return "post" if self.wish.post_only else "take"
 
     @property
     def belief(self) -> Belief | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from agent.cycle import Decided, Ports, run_cycle
@@ -11,10 +11,21 @@ from agent.desk import Desk
 from agent.gate import book_fault
 from agent.session import Trader
 from market.clock import monotonic
-from market.types import Book, Market, OrderStatus
+from market.types import Ack, Book, Market, OrderStatus
 from strategies.base import Strategy, View, Wish
 from strategies.belief import Belief
 from strategies.edge import decide
+
+_WAITING = frozenset({OrderStatus.LIVE, OrderStatus.DELAYED})
+
+
+@dataclass(frozen=True, slots=True)
+class _Quote:
+    """An order that is meant to rest."""
+
+    order_id: str
+    wish: Wish
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +41,23 @@ class Standing:
 class AgentTrader:
     """Cycles at each slot; between slots every book change re-decides on the standing belief, without the model.
 
-    At most one order per decision comes from the hot path. `ticks` are its milliseconds from book to signed order.
+    At most one order per decision that takes comes from the hot path. One that waits is kept while the belief still
+    wants it there, else taken back and perhaps replaced, at most once in `pause` and `most` times a decision. `ticks`
+    are milliseconds from book to signed order.
     """
 
     ports: Ports
+    pause: timedelta = timedelta(seconds=2)
+    most: int = 8
     standing: dict[str, Standing] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    quotes: dict[str, _Quote] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
     ticks: list[float] = field(default_factory=list)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for market_id in list(self.quotes):
+            await self._withdraw(market_id, slot)
         for market in markets:
             decided = await run_cycle(self.ports, market, slot, blocked)
             self.ports.memory.experience.decided(market.id, decided.thought)
@@ -52,7 +71,16 @@ class AgentTrader:
         self.standing[market.id] = Standing(market, belief, decided.id)
         refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
         if decided.acted and not refused:
-            self.used.add(decided.id)  # an order of unknown outcome counts: it may be live
+            self._acted(market.id, decided.id, decided.thought.wish, decided.ack, decided.thought.inputs.as_of)
+
+    def _acted(self, market_id: str, decision_id: str, wish: Wish | None, ack: Ack | None, at: datetime) -> None:
+        """An order that waits may be followed by others; any other uses its decision up, and so does one of unknown
+        outcome: it may be live."""
+        waits = wish is not None and wish.post_only and ack is not None and ack.status in _WAITING
+        if waits and wish is not None and ack is not None:
+            self.quotes[market_id] = _Quote(ack.order_id, wish, at)
+        else:
+            self.used.add(decision_id)
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(m for m, s in self.standing.items() if s.belief.alive(at) and s.decision_id not in self.used)
@@ -63,14 +91,43 @@ class AgentTrader:
         standing = self.standing.get(book.market_id)
         if standing is None or standing.decision_id in self.used or book_fault(book) or self.ports.old(book):
             return
-        desk, settings = self.ports.desk, self.ports.settings
-        view = await desk.look(standing.market, book, book.received_at)
+        at, desk, settings = book.received_at, self.ports.desk, self.ports.settings
+        quote = self._standing_quote(standing)
+        if standing.decision_id in self.used or (quote is not None and at - quote.since < self.pause):
+            return
+        view = await desk.look(standing.market, book, at)
+        if quote is not None:  # as if it were not there: it is to be kept, not to make room for itself
+            promised = desk.working[quote.order_id].cost
+            view = replace(view, cash=view.cash + promised, at_risk=view.at_risk - promised)
         wish, _ = decide(view, standing.belief, settings.rule, settings.sizing)
+        if quote is not None:
+            if _same(quote.wish, wish):
+                return
+            await self._withdraw(book.market_id, at)
+            return  # what it promised is free at the next book, which decides again
         if wish is None:
             return
-        self.used.add(standing.decision_id)
-        await desk.act(wish, view, standing.decision_id, 1)
+        number = self.sent[standing.decision_id] = self.sent.get(standing.decision_id, 0) + 1
+        ack = await desk.act(wish, view, standing.decision_id, number)
         self.ticks.append((monotonic() - begun) * 1e3)
+        self._acted(book.market_id, standing.decision_id, wish, ack, at)
+        if number >= self.most:
+            self.used.add(standing.decision_id)
+
+    def _standing_quote(self, standing: Standing) -> _Quote | None:
+        """The order that waits on a belief; one that has ended by filling has used its decision up."""
+        quote = self.quotes.get(standing.market.id)
+        if quote is not None and quote.order_id not in self.ports.desk.working:
+            del self.quotes[standing.market.id]
+            self.used.add(standing.decision_id)
+        return self.quotes.get(standing.market.id)
+
+    async def _withdraw(self, market_id: str, at: datetime) -> None:
+        """An order whose end stays unknown keeps its place, so that no second one is put beside it."""
+        quote = self.quotes[market_id]
+        await self.ports.desk.withdraw(quote.order_id, at)
+        if quote.order_id not in self.ports.desk.working:
+            del self.quotes[market_id]
 
 
 def never_old(_: Book) -> bool:
@@ -109,15 +166,6 @@ class StrategyTrader:
         if wish is not None:
             self.used.add(market.id)
             await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Quote:
-    """An order that is meant to rest."""
-
-    order_id: str
-    wish: Wish
-    since: datetime
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Take or abstain: what a belief is worth against the book after fees. Pure, and the whole of the hot path.
+"""Take, post or abstain: what a belief is worth against the book after fees. Pure, and the whole of the hot path.
 
 Every book change inside a window comes through `decide`. Nothing here calls a model, a clock or a store.
 """
@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from statistics import NormalDist
 
 from market.rules import on_grid, size_allowed
-from market.types import UNIT, Book, Micro, Outcome, Side, notional
+from market.types import UNIT, Book, Micro, Outcome, Side, TimeInForce, notional
 from strategies.base import View, Wish
 from strategies.belief import Belief
 from strategies.sizing import Sizing, kelly_stake, shares_for
@@ -23,11 +24,14 @@ _NORMAL = NormalDist()
 @dataclass(frozen=True, slots=True)
 class EdgeRule:
     """When an edge is good enough. `threshold` applies to P(net edge > 0) and to the verified share of claims, never
-    to the probability of the outcome. `buffer` is dollars a share kept for what the model of costs leaves out."""
+    to the probability of the outcome. `buffer` is dollars a share kept for what the model of costs leaves out. `post`
+    is what an order that rests has to earn a share besides, for being filled when the price goes against it; None never
+    lets one rest."""
 
     threshold: float = 0.8
     buffer: Decimal = Decimal("0.01")
     min_support: int = 50
+    post: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,15 @@ def taking_cost(view: View, rule: EdgeRule) -> float:
     return float(view.fees.per_share(mid) + spread / 2 + rule.buffer)
 
 
+def least_cost(view: View, rule: EdgeRule) -> float:
+    """Dollars a share between the mid and the break-even of the cheaper way in: taking, or waiting at the bid where
+    `rule` lets orders rest."""
+    spread, taking = view.book.spread, taking_cost(view, rule)
+    if rule.post is None or spread is None:
+        return taking
+    return min(taking, max(0.0, float(rule.buffer + rule.post - spread / 2)))
+
+
 def best_edge(view: View, belief: Belief, rule: EdgeRule) -> Edge | None:
     """The side worth more than it costs, or the one that comes nearest; None on a book without both sides."""
     return max(_edges(view, belief, rule), key=lambda e: e.net, default=None)
@@ -76,7 +89,47 @@ def _edges(view: View, belief: Belief, rule: EdgeRule) -> Iterator[Edge]:
 
 
 def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[Wish | None, str]:
-    """An order for the better side, or None with the reason for abstaining."""
+    """An order that takes what is offered, or one that waits at the best bid where taking costs too much and `rule`
+    lets orders rest; or None with the reason for abstaining."""
+    wish, reason = _taken(view, belief, rule, sizing)
+    if wish is None and rule.post is not None and reason in _TOO_DEAR:
+        return _posted(view, belief, rule, sizing) or (None, reason)
+    return wish, reason
+
+
+_TOO_DEAR = frozenset({"edge_below_costs", "edge_uncertain"})
+_LAST = timedelta(seconds=30)
+"""Before the close nobody waits any more: whoever sells then knows better."""
+
+
+def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[Wish, str] | None:
+    """The better bid to join, without a fee; None where none is worth it."""
+    mid, ends = view.book.mid, min(view.market.closes_at - _LAST, belief.expires_at)
+    if mid is None or rule.post is None or ends <= view.at:
+        return None
+    p_yes, sd = belief.probability(float(mid)), belief.spread_at(float(mid))
+    best: tuple[float, Outcome, Decimal, float] | None = None
+    for outcome, p in ((Outcome.YES, p_yes), (Outcome.NO, 1 - p_yes)):
+        bid = view.book.of(outcome).best_bid
+        if bid is None or not 0 < bid < 1 or not on_grid(bid, view.market.tick):
+            continue
+        net = p - float(bid + rule.buffer + rule.post)
+        if net > 0 and (best is None or net > best[0]):
+            best = net, outcome, bid, p
+    if best is None:
+        return None
+    net, outcome, bid, p = best
+    if (_NORMAL.cdf(net / sd) if sd > 0 else 1.0) < rule.threshold:
+        return None
+    stake = kelly_stake(p, bid, view.cash, view.at_risk, sizing)
+    size = shares_for(stake, bid, available=stake * UNIT)
+    if not size_allowed(size, view.market.min_size):
+        return None
+    why = f"joins the bid at {bid}, edge {net:.4f}"
+    return Wish(outcome, Side.BUY, bid, size, why, TimeInForce.GTC, post_only=True, good_until=ends), "post"
+
+
+def _taken(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[Wish | None, str]:
     if not belief.alive(view.at):
         return None, "belief_expired"
     if belief.shift == 0 or belief.support < rule.min_support:

@@ -140,7 +140,7 @@ def _decisions(seen: Seen) -> Table:
 
 def _row(event: DecisionMade) -> list[str]:
     lean = None if event.mid is None or event.probability is None else event.probability - event.mid
-    colour = GOOD if event.action == "take" else MUTED
+    colour = GOOD if event.action != "abstain" else MUTED
     left = int((event.closes_at - event.at).total_seconds())
     return [
         f"{event.at:%H:%M}",

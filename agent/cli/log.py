@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 class Action(StrEnum):
     TAKE = "take"
+    POST = "post"
     ABSTAIN = "abstain"
 
 
@@ -34,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def list_(
     run: RunId = None,
     reason: Annotated[str | None, typer.Option(help="Only decisions that ended for this reason.")] = None,
-    action: Annotated[Action | None, typer.Option(help="Only decisions that took, or that abstained.")] = None,
+    action: Annotated[Action | None, typer.Option(help="Only decisions that took, posted, or abstained.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 10_000,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
     config: File = None,

@@ -42,7 +42,7 @@ def print_runs(runs: Sequence[Run], screen: Console) -> None:
 def print_decisions(decisions: Sequence[DecisionSummary], screen: Console) -> None:
     rows = table("Decisions", "id", "UTC", "market", "decision", "tokens", right=("tokens",))
     for d in decisions:
-        made = f"[bold {GOOD}]take[/]" if d.action == "take" else d.reason
+        made = f"[bold {GOOD}]{d.action}[/]" if d.action != "abstain" else d.reason
         rows.add_row(d.id, f"{d.at:%m-%d %H:%M}", escape(d.slug), made, str(d.tokens))
     screen.print(rows)
     screen.print(f"[{MUTED}]{len(decisions)} decisions. Open one: edgeclaw log show ID[/]")
@@ -59,7 +59,7 @@ def print_explanation(e: Explanation, screen: Console) -> None:
 
 def _verdict(e: Explanation, screen: Console) -> None:
     thought = e.thought
-    colour = GOOD if thought["action"] == "take" else WARN
+    colour = GOOD if thought["action"] != "abstain" else WARN
     screen.print(f"\n[bold {colour}]{thought['action']}[/]: {thought['reason']}", highlight=False)
     gate = thought["gate"]
     if gate["cost"]:

@@ -31,7 +31,7 @@ from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.errors import LimitExceeded, VenueUnavailable
 from market.events import DecisionMade, OrderFilled, TradingHalted
-from market.types import UNIT, Ack, Book, Fill, Market, OrderStatus, Outcome, Settlement, Side, SignedOrder
+from market.types import UNIT, Ack, Book, Evidence, Fill, Market, OrderStatus, Outcome, Settlement, Side, SignedOrder
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import View, Wish
@@ -50,10 +50,11 @@ def up(text: str, labels: tuple[str, ...]) -> list[float]:
     return [9.0 if t in now or label == " up" else 1.0 for t, label in zip(told, labels, strict=True)]
 
 
-@lru_cache(maxsize=3)
-def planted(late: bool = False, turns_at: int = WINDOWS) -> ReplayFeed:
-    """Windows whose books stand still. Where `late`, the ask is dear at the open and fair half a minute later; from
-    window `turns_at` on, Up always loses."""
+@lru_cache(maxsize=4)
+def planted(late: bool = False, turns_at: int = WINDOWS, dips: bool = False) -> ReplayFeed:
+    """Windows whose books stand still. Where `late`, the ask is dear at the open and fair half a minute later; where it
+    `dips`, it stays dear but for an instant in which the market trades through the bid; from window `turns_at` on, Up
+    always loses."""
     windows = []
     for number in range(WINDOWS):
         m = market(number, seconds=SECONDS)
@@ -62,13 +63,19 @@ def planted(late: bool = False, turns_at: int = WINDOWS) -> ReplayFeed:
             book(
                 m.opens_at + timedelta(seconds=s),
                 market_id=m.id,
-                bids=levels(("0.49", 300), ("0.48", 300)),
-                asks=levels(("0.61" if late and s <= 20 else "0.51", 90), ("0.63", 60)),
+                bids=levels(*([("0.46", 300)] if dips and s == 20 else [("0.49", 300), ("0.48", 300)])),
+                asks=levels((_ask(s, late=late, dips=dips), 90), ("0.63", 60)),
             )
             for s in steps
         ]
         windows.append(recorded(*books, number=number, seconds=SECONDS, payout=_pays(number, turns_at)))
     return replay(*windows)
+
+
+def _ask(second: int, *, late: bool, dips: bool) -> str:
+    if dips:
+        return "0.48" if second == 20 else "0.61"
+    return "0.61" if late and second <= 20 else "0.51"
 
 
 def _pays(number: int, turns_at: int) -> str:
@@ -154,6 +161,29 @@ def test_the_hot_path_acts_on_a_standing_belief_when_the_price_comes(tmp_path: P
     assert all(20 < (f.at - START).total_seconds() % SECONDS < 61 for f in made.fills), "while its evidence holds"
     assert max(f.price for f in made.fills) == Decimal("0.51")
     assert made.replayed and all(r.differences == () for r in made.replayed), "orders of the hot path replay too"
+
+
+def test_an_order_waits_where_taking_is_too_dear_and_fills_without_a_fee(tmp_path: Path) -> None:
+    made = play(tmp_path / "dips.db", planted(dips=True), **{"trading.post": "0"})
+    actions = {d.body["summary"]["action"] for d in made.decisions}
+    assert actions == {"abstain", "post"}
+    assert made.fills
+    assert {(f.price, f.fee, f.maker, f.evidence) for f in made.fills} == {
+        (Decimal("0.49"), 0, True, Evidence.TRADE_THROUGH)
+    }
+    assert made.end["cash"] == balance(CASH, made.fills, made.settlements)
+    assert made.end["unknown"] == []
+    assert made.replayed and all(r.differences == () for r in made.replayed)
+
+
+def test_an_order_that_waits_makes_room_for_one_that_takes(tmp_path: Path) -> None:
+    made = play(tmp_path / "late.db", planted(late=True), **{"trading.post": "0"})
+    posted = [d for d in made.decisions if d.body["summary"]["action"] == "post"]
+    assert posted
+    assert made.fills and not any(f.maker for f in made.fills)
+    assert {f.price for f in made.fills} == {Decimal("0.51")}
+    assert made.end["cash"] == balance(CASH, made.fills, made.settlements)
+    assert all(r.differences == () for r in made.replayed)
 
 
 def test_a_belief_is_not_traded_on_after_its_evidence_stops_to_apply(tmp_path: Path) -> None:

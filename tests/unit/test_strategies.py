@@ -145,3 +145,38 @@ def test_a_crossed_or_one_sided_book_has_no_edge() -> None:
     crossed = book(bids=levels(("0.52", 10)), asks=levels(("0.51", 10)))
     assert best_edge(replace(view(49, 50), book=crossed), belief(0.5), RULE) is None
     assert best_edge(replace(view(49, 50), book=book(asks=())), belief(0.5), RULE) is None
+
+
+POSTING = replace(RULE, post=Decimal("0.005"))
+
+
+@given(bid=cents, gap=st.integers(1, 20), shift=shifts, cash=st.integers(0, 5000), left=st.integers(0, 900))
+def test_an_order_that_waits_pays_less_than_it_is_worth_and_never_crosses(
+    bid: int, gap: int, shift: float, cash: int, left: int
+) -> None:
+    seen = view(bid, min(bid + gap, 99), cash=cash * UNIT, left=left)
+    before, why = decide(seen, belief(shift), RULE, SIZING)
+    wish, reason = decide(seen, belief(shift), POSTING, SIZING)
+    if before is not None or wish is None:
+        assert (wish, reason) == (before, why), "posting never stands in the way of taking, nor hides why not"
+        return
+    p = belief(shift).probability(float(seen.book.mid or 0))
+    p = p if wish.outcome is Outcome.YES else 1 - p
+    side = seen.book.of(wish.outcome)
+    assert wish.post_only
+    assert wish.price == side.best_bid
+    assert side.best_ask is not None
+    assert wish.price < side.best_ask
+    assert p > float(wish.price + RULE.buffer) + 0.005
+    assert size_allowed(wish.size, seen.market.min_size)
+    assert notional(wish.price, wish.size) <= min(cash * UNIT, SIZING.max_order)
+    assert wish.good_until is not None
+    assert seen.at < wish.good_until <= seen.market.closes_at - timedelta(seconds=30)
+    assert reason == "post"
+
+
+def test_without_leave_to_wait_nothing_changes() -> None:
+    assert decide(view(49, 60), belief(0.2), RULE, SIZING) == (None, "edge_below_costs")
+    wish, reason = decide(view(49, 60), belief(0.2), POSTING, SIZING)
+    assert wish is not None
+    assert (reason, wish.price, wish.post_only) == ("post", Decimal("0.49"), True)
