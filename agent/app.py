@@ -305,20 +305,29 @@ async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lamb
     venue = plan.config.venue
     hosts = Hosts.named(venue.loopback)
     account = _account(plan, hosts)
-    with confined(own_hosts(plan.config) | hosts.names() | _price_hosts(plan, hosts)):
+    with confined(own_hosts(plan.config) | hosts.names() | _price_hosts(plan, hosts) | _node_hosts(plan, hosts)):
         return await _at_venue(plan, hosts, account, bus, stage)
+
+
+def _node_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
+    """The host of the chain's node, which winnings that are late are asked of."""
+    if plan.paper:
+        return frozenset()
+    from agent.wallet import node_of
+
+    return frozenset({host_of(node_of(plan.config, hosts))})
 
 
 def _account(plan: LivePlan, hosts: Hosts) -> LiveAccount:
     """Whose money it is about: pretend money in this process, or a key's account at the venue."""
     from agent.keys import key_of
     from agent.live import VenueAccount
-    from tools.polymarket.client import Trader as Wallet
+    from tools.polymarket.client import Trader as VenueTrader
 
     if plan.paper:
         return PaperAccount(plan.config, hosts)
     key = key_of(plan.config.venue, home())
-    return VenueAccount(hosts, Wallet.of(key.signer(), plan.config.venue.wallet), key)
+    return VenueAccount(hosts, VenueTrader.of(key.signer(), plan.config.venue.wallet), key)
 
 
 @dataclass(slots=True)

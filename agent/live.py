@@ -73,10 +73,6 @@ async def _state(session: aiohttp.ClientSession, hosts: Hosts) -> dict[str, str]
         return said
 
 
-async def _holds(_: Clock) -> None:
-    """Nothing outside has to hold."""
-
-
 async def _nothing_to_see() -> None:
     """Pretend money of this process is paid at once."""
 
@@ -93,7 +89,7 @@ class Hands:
     `see_payments` asks whether they came."""
 
     orders: OrderTool
-    ready: Callable[[Clock], Awaitable[None]] = _holds
+    ready: Callable[[Clock], Awaitable[None]]
     audit: Callable[[], Awaitable[str]] = _agrees
     unpaid: Callable[[], Mapping[tuple[str, Outcome], Settlement]] = dict
     see_payments: Callable[[], Awaitable[None]] = _nothing_to_see
@@ -191,6 +187,8 @@ class VenueAccount:
             user = Wire(self.hosts.user_stream, Habits("PING"), lambda: [hello()], orders.hear, orders.lost)
             async with reader(self.hosts, clock) as asked:
                 tasks = [asyncio.create_task(t) for t in (user.run(), orders.beat(), _keep_up(orders, clock))]
+                for task in tasks:
+                    task.add_done_callback(orders.failed)
                 try:
                     ready = partial(self_test, asked, orders)
                     yield Hands(orders, ready, orders.audit, lambda: dict(books.unpaid), orders.see_payments)

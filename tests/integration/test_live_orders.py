@@ -18,7 +18,7 @@ from agent.recovery import Past
 from backtest.venue.faults import Fault
 from backtest.venue.server import VenueServer
 from market.clock import EPOCH, Clock, ScaledClock, WallClock
-from market.errors import NotReady
+from market.errors import Halt, NotReady
 from market.polymarket.hosts import Hosts
 from market.types import UNIT, Market, Order, OrderStatus, Outcome, Side, TimeInForce
 from tests.servers import until
@@ -153,5 +153,27 @@ def test_a_venue_of_another_version_or_place_is_not_traded_at() -> None:
                 wrong = ScaledClock(t.clock.now() + timedelta(seconds=30), 1.0)
                 with pytest.raises(NotReady, match="away from the venue's"):
                     await must_hold(asked, wrong)
+
+    asyncio.run(scenario())
+
+
+def test_a_fault_of_ours_in_the_background_stops_trading_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object, raw: bytes) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("tools.polymarket.orders.PolymarketOrders.hear", broken)
+
+    async def scenario() -> None:
+        async with table() as t:
+            await t.sent(t.order("0.45"))
+
+            async def stopped() -> None:
+                while True:
+                    await t.orders.account()
+                    await asyncio.sleep(0.02)
+
+            with pytest.raises(Halt, match="a fault"):
+                async with asyncio.timeout(10):
+                    await stopped()
 
     asyncio.run(scenario())

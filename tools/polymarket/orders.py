@@ -6,6 +6,7 @@ its id. The user channel says early what REST says surely; both are read into th
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 from market.clock import Clock
-from market.errors import DataInvalid, EdgeclawError, NotReady, VenueUnavailable
+from market.errors import DataInvalid, EdgeclawError, Halt, NotReady, VenueUnavailable
 from market.types import Ack, Fill, Market, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, micro
 from tools.orders import Account
 from tools.polymarket import account as said_by
@@ -49,6 +50,7 @@ class PolymarketOrders:
         self._markets, self.books = markets, books
         self._since = books.since
         self.heard, self.refused, self.stale = 0, 0, True
+        self._failure: BaseException | None = None
 
     # -- the port
 
@@ -128,7 +130,18 @@ class PolymarketOrders:
         return self.books.take_fresh()
 
     async def account(self) -> Account:
+        """Raises Halt where what keeps it up to date has failed: then nothing here can be trusted any more."""
+        if self._failure is not None:
+            raise Halt(
+                f"What keeps the account up to date has failed ({type(self._failure).__name__}: {self._failure}).",
+                next_step="Start again, and report it where it comes back.",
+            ) from self._failure
         return self.books.account()
+
+    def failed(self, task: asyncio.Task[None]) -> None:
+        """A task that keeps the account up to date has ended; none of them does by itself."""
+        if not task.cancelled():
+            self._failure = task.exception()
 
     async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
         """None also while a trade of it may have been missed."""
