@@ -28,6 +28,15 @@ class _Quote:
     since: datetime
 
 
+async def _withdraw(desk: Desk, quotes: dict[str, _Quote], market_id: str, at: datetime) -> None:
+    """Take back the order that rests in a market. One whose end stays unknown keeps its place, so that no second one is
+    put beside it."""
+    quote = quotes[market_id]
+    await desk.withdraw(quote.order_id, at)
+    if quote.order_id not in desk.working:
+        del quotes[market_id]
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A belief that may be acted on until its market closes, and the decision it belongs to."""
@@ -57,7 +66,7 @@ class AgentTrader:
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         for market_id in list(self.quotes):
-            await self._withdraw(market_id, slot)
+            await _withdraw(self.ports.desk, self.quotes, market_id, slot)
         for market in markets:
             decided = await run_cycle(self.ports, market, slot, blocked)
             self.ports.memory.experience.decided(market.id, decided.thought)
@@ -103,7 +112,7 @@ class AgentTrader:
         if quote is not None:
             if _same(quote.wish, wish):
                 return
-            await self._withdraw(book.market_id, at)
+            await _withdraw(desk, self.quotes, book.market_id, at)
             return  # what it promised is free at the next book, which decides again
         if wish is None:
             return
@@ -121,13 +130,6 @@ class AgentTrader:
             del self.quotes[standing.market.id]
             self.used.add(standing.decision_id)
         return self.quotes.get(standing.market.id)
-
-    async def _withdraw(self, market_id: str, at: datetime) -> None:
-        """An order whose end stays unknown keeps its place, so that no second one is put beside it."""
-        quote = self.quotes[market_id]
-        await self.ports.desk.withdraw(quote.order_id, at)
-        if quote.order_id not in self.ports.desk.working:
-            del self.quotes[market_id]
 
 
 def never_old(_: Book) -> bool:
@@ -184,7 +186,7 @@ class QuotingTrader:
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         self.markets = {} if blocked else {m.id: m for m in markets}
         for market_id in self.quotes.keys() - self.markets.keys():
-            await self._withdraw(market_id, slot)
+            await _withdraw(self.desk, self.quotes, market_id, slot)
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(self.markets)
@@ -201,7 +203,7 @@ class QuotingTrader:
         if quote is not None:
             if _same(quote.wish, wish) or at - quote.since < self.pause:
                 return
-            await self._withdraw(market.id, at)
+            await _withdraw(self.desk, self.quotes, market.id, at)
         if wish is not None and market.id not in self.quotes:
             await self._post(wish, view)
 
@@ -212,13 +214,6 @@ class QuotingTrader:
         await self.desk.act(wish, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
         for order_id in self.desk.working.keys() - before:
             self.quotes[market_id] = _Quote(order_id, wish, view.at)
-
-    async def _withdraw(self, market_id: str, at: datetime) -> None:
-        """An order whose end stays unknown keeps its place, so that no second one is put beside it."""
-        quote = self.quotes[market_id]
-        await self.desk.withdraw(quote.order_id, at)
-        if quote.order_id not in self.desk.working:
-            del self.quotes[market_id]
 
 
 def _same(a: Wish, b: Wish | None) -> bool:
