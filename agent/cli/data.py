@@ -21,7 +21,11 @@ Venue = Annotated[str | None, typer.Option("--venue", help="A loopback venue's a
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command("record", epilog="Example: edgeclaw data record ~/ticks --series btc-5m --minutes 60")
+@app.command(
+    "record",
+    short_help="Keep the market as it is now.",
+    epilog="Example: edgeclaw data record ~/ticks --series btc-5m --minutes 60",
+)
 def record(
     folder: Annotated[Path, typer.Argument(help="Where to write; an earlier recording there goes on.")],
     series: Annotated[
@@ -68,7 +72,11 @@ def _line(progress: Progress) -> str:
     )
 
 
-@app.command("history", epilog="Example: edgeclaw data history btc-updown-5m-1795748100 --since 2026-11-27")
+@app.command(
+    "history",
+    short_help="Back-fill price histories.",
+    epilog="Example: edgeclaw data history btc-updown-5m-1795748100 --since 2026-11-27",
+)
 def history(
     slug: Annotated[list[str], typer.Argument(help="Slugs of markets.")],
     since: Annotated[datetime, typer.Option(help="From this instant (UTC).")],
@@ -104,7 +112,7 @@ def history(
         show.as_json(done)
 
 
-@app.command("quality", epilog="Example: edgeclaw data quality ~/ticks")
+@app.command("quality", short_help="How good a recording is.", epilog="Example: edgeclaw data quality ~/ticks")
 def quality(
     where: Annotated[str, typer.Argument(help="sample, or a folder or file of recorded books.")],
     as_json: AsJson = False,

@@ -36,7 +36,7 @@ def run(
         Path | None, typer.Option(help="Live: a file with the private key, for your eyes only.")
     ] = None,
     trade_with: Annotated[
-        list[str] | None, typer.Option(help="Live: agent, late_favourite or join_best; may be repeated.")
+        list[str] | None, typer.Option(help="Live market: agent, late_favourite, join_best; may be repeated.")
     ] = None,
     i_accept_the_risk: Annotated[
         bool, typer.Option("--i-accept-the-risk", help="Live: trade real money without the days on paper.")

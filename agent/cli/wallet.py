@@ -26,7 +26,11 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command("status", epilog="Example: edgeclaw wallet status --key-file ~/key.json")
+@app.command(
+    "status",
+    short_help="What chain and venue say, and what to do.",
+    epilog="Example: edgeclaw wallet status --key-file ~/key.json",
+)
 def status(config: File = None, venue: Venue = None, key_file: KeyFile = None, as_json: AsJson = False) -> None:
     """Show what the chain and the venue say of the account, and what to do next. Exit 1 where something is to do."""
     from agent.cli import show
@@ -43,7 +47,11 @@ def status(config: File = None, venue: Venue = None, key_file: KeyFile = None, a
         raise typer.Exit(1)
 
 
-@app.command("setup", epilog="Example: edgeclaw wallet setup --amount 500 --dry-run")
+@app.command(
+    "setup",
+    short_help="Give the approvals that trading needs.",
+    epilog="Example: edgeclaw wallet setup --amount 500 --dry-run",
+)
 def setup(
     amount: Annotated[str, typer.Option(help="Dollars that the exchange may take in all, or unlimited.")] = "1000",
     auto_redeem: Annotated[bool, typer.Option("--auto-redeem", help="Let the venue pay winnings by itself.")] = False,
@@ -64,7 +72,9 @@ def setup(
     _with_wallet(_settings(config, venue, key_file), act)
 
 
-@app.command("redeem", epilog="Example: edgeclaw wallet redeem --dry-run")
+@app.command(
+    "redeem", short_help="Turn winning shares into dollars.", epilog="Example: edgeclaw wallet redeem --dry-run"
+)
 def redeem(
     market: Annotated[list[str] | None, typer.Argument(help="Market ids; all that are resolved where none.")] = None,
     dry_run: DryRun = False,
@@ -83,7 +93,11 @@ def redeem(
     _with_wallet(_settings(config, venue, key_file), act)
 
 
-@app.command("livetest", epilog="Example: edgeclaw wallet livetest --venue http://127.0.0.1:8808")
+@app.command(
+    "livetest",
+    short_help="One order that cannot fill, there and back.",
+    epilog="Example: edgeclaw wallet livetest --venue http://127.0.0.1:8808",
+)
 def livetest(
     yes: Yes = False,
     config: File = None,
@@ -115,7 +129,11 @@ def livetest(
         screen.print("The path of an order works, from key to cancel.")
 
 
-@app.command("keystore", epilog="Example: edgeclaw wallet keystore ~/edgeclaw-key.json --new")
+@app.command(
+    "keystore",
+    short_help="Keep a key in an encrypted file.",
+    epilog="Example: edgeclaw wallet keystore ~/edgeclaw-key.json --new",
+)
 def keystore(
     file: Annotated[Path, typer.Argument(help="The encrypted file to write; never overwritten.")],
     new: Annotated[bool, typer.Option("--new", help="Make a new key instead of asking for yours.")] = False,
