@@ -247,3 +247,21 @@ def test_importing_the_library_tells_nobody(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert not (tmp_path / "intel").exists()
+
+
+@needs_openvino
+def test_a_signal_after_two_networks_were_let_go_reaches_its_handler(tmp_path: Path) -> None:
+    """In a process of its own, which the library would take down: see `runtime.core`."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from agent.llm.openvino.network import Precision, loaded\n"
+        "for precision in Precision:\n"
+        "    network = loaded(Path(sys.argv[1]), precision, 1)\n"
+        "del network\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    path = model_file(tmp_path / "tiny.gguf")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (7, "")

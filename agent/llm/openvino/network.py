@@ -65,7 +65,7 @@ class Network:
 
     def __init__(self, openvino: Any, model: Any, *, precision: Precision, threads: int) -> None:
         self._openvino = openvino
-        core = openvino.Core()
+        core = runtime.core()
         try:
             compiled = core.compile_model(model, "CPU", properties(precision, threads))
             self._request = compiled.create_infer_request()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -44,3 +45,14 @@ def load() -> Any:
         return importlib.import_module(PACKAGE)
     except (ImportError, OSError) as error:
         raise NotReady(f"OpenVINO cannot be loaded: {error}.", next_step=INSTALL) from error
+
+
+@cache
+def core() -> Any:
+    """The one `openvino.Core` of this process, kept until it ends. Raises NotReady.
+
+    The CPU plugin of a core gives the thread that makes it a stack of its own for signals, and takes that stack's
+    memory away with the core, even where the thread still stands on it: with two cores let go in turn, the next signal
+    ends the process (seen in 2026.4.1).
+    """
+    return load().Core()
