@@ -55,7 +55,7 @@ from storage.canonical import Json, digest, plain
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
-from strategies.baselines import LateFavourite, MarketMid
+from strategies.baselines import LateFavourite, MarketMid, Threshold
 from strategies.quoting import JoinBest
 from tools.halts import KillSwitch
 from tools.limits import CostLimited, RateLimited, RiskLimited, Switched
@@ -69,6 +69,8 @@ if TYPE_CHECKING:
 
 PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
 BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
+STRATEGIES: tuple[Strategy, ...] = (*BASELINES, Threshold())
+"""What a backtest knows by name, besides the agent."""
 PLACEBO_SEED = 20_260_928
 Progress = Callable[[float], None] | None
 _LAST_WORDS = 5.0

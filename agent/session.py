@@ -15,7 +15,7 @@ from agent.desk import Desk
 from agent.memory import Memory
 from market.clock import EPOCH, Clock
 from market.events import CycleStarted
-from market.feed import Feed
+from market.feed import Feed, Worth
 from market.types import Book, Market, Resolution
 
 SETTLING = timedelta(minutes=10)
@@ -33,6 +33,11 @@ class Trader(Protocol):
 
     def watching(self, at: datetime) -> Sequence[str]:
         """Markets whose every book change matters until the next slot."""
+        ...
+
+    @property
+    def worth(self) -> Worth | None:
+        """Which books of those markets it has to be shown; None where it is all of them."""
         ...
 
     async def on_book(self, book: Book) -> None: ...
@@ -117,10 +122,10 @@ class Session:
         return "clock_stepped_back" if now < slot else ""
 
     async def _watch(self, after: datetime, until: datetime) -> None:
-        """Show the trader each book change, fills first. Nothing is read where nobody watches."""
+        """Show the trader each book change it may act on, fills first. Nothing is read where nobody watches."""
         watched = self.trader.watching(after)
         if watched:
-            async for book in self.feed.changes(watched, after, until):
+            async for book in self.feed.changes(watched, after, until, self.trader.worth):
                 await self.clock.wait_until(book.received_at)
                 await self.desk.reconcile(book.received_at)
                 await self.trader.on_book(book)

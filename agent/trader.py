@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from agent.cycle import Decided, Ports, run_cycle
 from agent.desk import Desk
 from agent.gate import book_fault
 from agent.session import Trader
 from market.clock import monotonic
-from market.types import Ack, Book, Market, OrderStatus
-from strategies.base import Strategy, View, Wish
+from market.feed import Worth
+from market.types import Ack, Book, Market, Micro, OrderStatus
+from strategies.base import Scanning, Strategy, View, Wish
 from strategies.belief import Belief
 from strategies.edge import decide
+
+if TYPE_CHECKING:
+    from market.columns import Columns, Mask
 
 _WAITING = frozenset({OrderStatus.LIVE, OrderStatus.DELAYED})
 
@@ -94,6 +101,10 @@ class AgentTrader:
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(m for m, s in self.standing.items() if s.belief.alive(at) and s.decision_id not in self.used)
 
+    @property
+    def worth(self) -> Worth | None:
+        return None
+
     async def on_book(self, book: Book) -> None:
         """The hot path: a new book, a pure decision, an order."""
         begun = monotonic()
@@ -139,20 +150,36 @@ def never_old(_: Book) -> bool:
 
 @dataclass(slots=True)
 class StrategyTrader:
-    """A baseline: one pure strategy shown every book change of every open market; one order a market at most. `old`
-    says of a book that it may not stand any more."""
+    """A baseline: one pure strategy shown the book changes of every open market; one order a market at most, or where
+    the strategy goes on trading, one at a time. `old` says of a book that it may not stand any more."""
 
     strategy: Strategy
     desk: Desk
     old: Callable[[Book], bool] = never_old
     markets: dict[str, Market] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    held: dict[str, tuple[Micro, Micro]] = field(default_factory=dict)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         self.markets = {} if blocked else {m.id: m for m in markets}
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(self.markets.keys() - self.used)
+
+    @property
+    def worth(self) -> Worth | None:
+        return self._worth if isinstance(self.strategy, Scanning) else None
+
+    def _worth(self, market: Market, books: Columns) -> Mask:
+        """While an order works every book counts: it may have ended, and what is held have changed."""
+        if market.id in self.used:
+            return np.zeros(len(books), np.bool_)
+        if self._works(market) or not isinstance(self.strategy, Scanning):
+            return np.ones(len(books), np.bool_)
+        return self.strategy.worth(market, books, *self.held.get(market.id, (0, 0)))
+
+    def _works(self, market: Market) -> bool:
+        return any(o.market_id == market.id for o in self.desk.working.values())
 
     async def on_book(self, book: Book) -> None:
         market = self.markets[book.market_id]
@@ -161,13 +188,18 @@ class StrategyTrader:
             or book_fault(book)
             or self.old(book)
             or not market.opens_at <= book.received_at < market.closes_at
+            or self._works(market)
         ):
             return
         view = await self.desk.look(market, book, book.received_at)
+        self.held[market.id] = view.held_yes, view.held_no
         wish = self.strategy.decide(view)
-        if wish is not None:
+        if wish is None:
+            return
+        if self.strategy.once:
             self.used.add(market.id)
-            await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}", 0)
+        when = "" if self.strategy.once else f":{view.at.isoformat()}"
+        await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}{when}", 0)
 
 
 @dataclass(slots=True)
@@ -190,6 +222,10 @@ class QuotingTrader:
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(self.markets)
+
+    @property
+    def worth(self) -> Worth | None:
+        return None
 
     async def on_book(self, book: Book) -> None:
         market, at = self.markets.get(book.market_id), book.received_at
@@ -229,6 +265,10 @@ class Several:
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         for trader in self.traders:
             await trader.cycle(slot, markets, blocked)
+
+    @property
+    def worth(self) -> Worth | None:
+        return None
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted({m for trader in self.traders for m in trader.watching(at)})

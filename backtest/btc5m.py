@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backtest.columns import Int64, Ladder, Recording
+from backtest.columns import Recording
 from backtest.damage import Findings, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv, read_parquet
+from market.columns import Int64, Ladder
 from market.errors import DataInvalid
 from market.types import Market, Outcome, PayoutSource, Resolution
 

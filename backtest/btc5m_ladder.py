@@ -21,12 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from backtest.columns import Int64, Recording
+from backtest.columns import Recording
 from backtest.damage import Findings, Flags, Floats, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.reference import SCALE, ReferenceSeries
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv
 from market.clock import from_ms, to_ms
+from market.columns import Int64
 from market.errors import DataInvalid
 from market.feed import ReferenceTick
 from market.types import Market, PayoutSource, Resolution

@@ -1,4 +1,4 @@
-"""Recorded books as arrays: one row per snapshot, a Book value only where somebody looks.
+"""Recorded markets as arrays: a Book value is made only where somebody looks.
 
 Knows nothing of files, feeds or clocks.
 """
@@ -12,64 +12,16 @@ from decimal import Decimal
 from itertools import repeat
 
 import numpy as np
-import numpy.typing as npt
 
 from backtest.reference import ReferenceSeries
 from market.clock import from_ms, to_ms
-from market.types import Book, Level, Market, Resolution, micro
-
-Int64 = npt.NDArray[np.int64]
-Int32 = npt.NDArray[np.int32]
-
-HUNDREDTH = 10_000
-"""Micro-shares in a hundredth of a share, the venue's smallest step."""
-
-FINEST_TICK = 100
-"""Micro-dollars in the venue's smallest price step."""
+from market.columns import FINEST_TICK, HUNDREDTH, Columns, Int64, Ladder
+from market.types import Book, Level, Market, Resolution
 
 _CHUNK = 512
 _SIZE_BITS = 48
 _PRICES = np.array([Decimal(step) / 10_000 for step in range(10_001)], object)
 """The one Decimal of every price there is, by steps of the finest tick."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ladder:
-    """One side of n books, best level first, padded with zeros to k levels.
-
-    `price` is (n, k) micro-dollars in whole steps of the finest tick, `size` is (n, k) micro-shares in whole
-    hundredths of a share, `count` is (n,) levels present.
-    """
-
-    price: Int32
-    size: Int64
-    count: Int32
-
-    @property
-    def present(self) -> npt.NDArray[np.bool_]:
-        """(n, k): which cells are levels and which are padding."""
-        return np.arange(self.price.shape[1]) < self.count[:, None]
-
-    def mirrored(self) -> Ladder:
-        """The same orders as the other token's traders see them."""
-        price = np.where(self.present, 1_000_000 - self.price, 0).astype(np.int32)
-        return Ladder(price, self.size, self.count)
-
-    def rows(self, keep: slice | npt.NDArray[np.intp]) -> Ladder:
-        return Ladder(self.price[keep], self.size[keep], self.count[keep])
-
-    @classmethod
-    def of(cls, sides: Sequence[tuple[Level, ...]]) -> Ladder:
-        """From levels as values, on the venue's grid; others raise ValueError."""
-        width = max((len(s) for s in sides), default=0)
-        price = np.zeros((len(sides), width), np.int32)
-        size = np.zeros((len(sides), width), np.int64)
-        for row, levels in enumerate(sides):
-            for column, level in enumerate(levels):
-                price[row, column], size[row, column] = micro(level.price), level.size
-        if np.any(price % FINEST_TICK) or np.any(size % HUNDREDTH):
-            raise ValueError("a level is off the grid of prices or of hundredths of a share")
-        return cls(price, size, np.array([len(s) for s in sides], np.int32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +40,16 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.received)
+
+    def columns(self, first: int, last: int) -> Columns:
+        """Rows first..last-1, without a copy."""
+        rows = slice(first, last)
+        return Columns(self.received[rows], self.bids.rows(rows), self.asks.rows(rows))
+
+    def book(self, row: int) -> Book:
+        """One row as a value."""
+        at, received = from_ms(int(self.at[row])), from_ms(int(self.received[row]))
+        return Book(self.market.id, at, received, _levels(self.bids, row), _levels(self.asks, row))
 
     def until(self, milliseconds: int) -> Recording:
         """The same recording as it stood at that instant: nothing received or known later."""
@@ -126,6 +88,12 @@ class Recording:
         )
 
 
+def _levels(side: Ladder, row: int) -> tuple[Level, ...]:
+    count = int(side.count[row])
+    prices = _PRICES[side.price[row, :count] // FINEST_TICK].tolist()
+    return tuple(map(Level, prices, side.size[row, :count].tolist()))
+
+
 class _Side:
     """One side of a recording: each distinct level is made once and shared by all rows that show it."""
 
@@ -142,9 +110,6 @@ class _Side:
         sizes = ((distinct & ((1 << _SIZE_BITS) - 1)) * HUNDREDTH).tolist()
         self._levels = np.fromiter(map(Level, prices, sizes), object, len(sizes))
 
-    def row(self, row: int) -> tuple[Level, ...]:
-        return tuple(self._levels[self._codes[row, : self._count[row]]].tolist())
-
     def rows(self, first: int, last: int) -> list[tuple[Level, ...]]:
         """A side that did not change is the same object again."""
         counts, same = self._count[first:last].tolist(), self._same[first:last].tolist()
@@ -159,19 +124,11 @@ class _Side:
 
 
 class Bookshelf:
-    """Hands out rows of one recording as Book values."""
+    """Hands out many rows of one recording as Book values."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._bids, self._asks = _Side(recording.bids), _Side(recording.asks)
-        self._last: tuple[int, Book] | None = None
-
-    def book(self, row: int) -> Book:
-        if self._last is None or self._last[0] != row:
-            one = self._recording
-            at, received = from_ms(int(one.at[row])), from_ms(int(one.received[row]))
-            self._last = row, Book(one.market.id, at, received, self._bids.row(row), self._asks.row(row))
-        return self._last[1]
 
     def books(self, first: int, last: int) -> Iterator[Book]:
         """Rows first..last-1, in order."""

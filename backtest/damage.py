@@ -11,7 +11,7 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
-from backtest.columns import HUNDREDTH, Int64, Ladder
+from market.columns import HUNDREDTH, Int64, Ladder
 from market.errors import DataInvalid
 from market.types import Market
 

@@ -239,7 +239,7 @@ class PaperExchange:
         if until <= place.seen:
             return
         if not place.pit.idle:
-            async for book in self._feed.changes((place.market.id,), place.seen, until):
+            async for book in self._feed.changes((place.market.id,), place.seen, until, place.pit.worth):
                 place.pit.show(book)
                 place.seen = book.received_at
         place.seen = until

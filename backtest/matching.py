@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from market.types import Book, Level, Micro, Order, Outcome, Side, complement
+import numpy as np
+
+from market.columns import NOBODY, Columns, Mask
+from market.types import Book, Level, Micro, Order, Outcome, Side, complement, micro
 
 
 def reaches(order: Order, price: Decimal) -> bool:
@@ -45,6 +48,13 @@ class Taken:
         shown = {(asks, p): size for asks, side in ((True, book.asks), (False, book.bids)) for p, size in side}
         self.used = {key: min(n, shown[key]) for key, n in self.used.items() if key in shown}
 
+    def shrunk(self, books: Columns) -> Mask:
+        """(n,): where `observe` would find less displayed of a level than is used up of it."""
+        less = np.zeros(len(books), np.bool_)
+        for (asks, price), used in self.used.items():
+            less |= (books.asks if asks else books.bids).at(micro(price)) < used
+        return less
+
     def offered(self, order: Order, book: Book) -> Sequence[Level]:
         """Levels of a YES book that the order's limit reaches, best first, priced in the order's own token, less what
         is used up."""
@@ -78,6 +88,17 @@ def crosses(order: Order, book: Book) -> bool:
     own = book.of(order.outcome)
     best = own.best_ask if order.side is Side.BUY else own.best_bid
     return best is not None and reaches(order, best)
+
+
+def passes(order: Order, books: Columns) -> Mask:
+    """(n,): where the market trades through the order: the best opposite price of a YES book is past its limit."""
+    limit = micro(order.price if order.outcome is Outcome.YES else complement(order.price))
+    if _lifts_offers(order):
+        best = books.asks.best
+        below: Mask = (best < limit) & (best != NOBODY)
+        return below
+    above: Mask = books.bids.best > limit
+    return above
 
 
 def split(levels: Sequence[Level], size: Micro) -> list[tuple[Level, Micro]]:

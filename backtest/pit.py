@@ -19,11 +19,15 @@ from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from backtest.admission import too_little
-from backtest.matching import Taken, crosses, reaches, split, urgency
+from backtest.matching import Taken, crosses, passes, reaches, split, urgency
+from market.columns import Columns, Mask
 from market.types import (
     Book,
     Level,
+    Market,
     Micro,
     Order,
     OrderStatus,
@@ -130,6 +134,14 @@ class Pit:
     def idle(self) -> bool:
         """Whether nothing here depends on the next book."""
         return not self.resting and not self.taken.used
+
+    def worth(self, _: Market, books: Columns) -> Mask:
+        """Which books of this market change anything here: those that trade through a resting order, and those that
+        show less of a level than we have used up of it."""
+        wanted = self.taken.shrunk(books)
+        for entry in self.resting:
+            wanted |= np.ones(len(books), np.bool_) if not entry.met else passes(entry.order, books)
+        return wanted
 
     def admit(self, entry: Working) -> None:
         """Let an order be on its way."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backtest.columns import Int64, Recording
+from backtest.columns import Recording
 from backtest.recorded import Gap
 from market.clock import to_ms
+from market.columns import Int64
 
 FRESH_MS = 15_000
 """A book that stands longer than this without a word counts as not covered."""

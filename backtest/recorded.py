@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from backtest.columns import FINEST_TICK, HUNDREDTH, Ladder, Recording
+from backtest.columns import Recording
 from backtest.reference import ReferenceSeries
 from backtest.tables import read_parquet
 from market.clock import from_ms
+from market.columns import FINEST_TICK, HUNDREDTH, Ladder
 from market.errors import DataInvalid
 from market.feed import ReferenceTick
 from market.types import Market, Resolution

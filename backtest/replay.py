@@ -10,20 +10,25 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from heapq import merge
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from backtest.columns import Bookshelf, Int64, Ladder, Recording
+from backtest.columns import Bookshelf, Recording
 from backtest.reference import ReferenceSeries
 from market.clock import from_ms, to_ms
-from market.feed import Bar, FeedInfo, ReferenceTick
+from market.columns import Int64, Ladder
+from market.feed import Bar, FeedInfo, ReferenceTick, Worth
 from market.types import Book, Market, Resolution
 from storage.canonical import canonical
 
 _SHELVES = 48
 """Recordings whose levels are kept as values at any one time; bounds memory, not answers."""
 _BAR_LEVELS = 5
+_NEAR, _FAR = 256, 16_384
+"""Rows asked about at once: few after a look, more the longer nothing was worth one."""
 
 
 def _feed_bytes(digest: hashlib._Hash, values: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> None:
@@ -132,10 +137,13 @@ class ReplayFeed:
         if one is None:
             return None
         row = int(one.received.searchsorted(to_ms(at), "right")) - 1
-        return self._shelf(one).book(row) if row >= 0 else None
+        return one.book(row) if row >= 0 else None
 
-    async def changes(self, market_ids: Sequence[str], after: datetime, until: datetime) -> AsyncIterator[Book]:
-        for book in self._merged(market_ids, to_ms(after), to_ms(until)):
+    async def changes(
+        self, market_ids: Sequence[str], after: datetime, until: datetime, worth: Worth | None = None
+    ) -> AsyncIterator[Book]:
+        span = self._within(market_ids, to_ms(after), to_ms(until))
+        for book in self._merged(span) if worth is None else _worthwhile(span, worth):
             yield book
 
     async def bars(self, market_id: str, after: datetime, until: datetime, step: int) -> Sequence[Bar]:
@@ -176,23 +184,65 @@ class ReplayFeed:
         # Opened at the first book, so that a merge over many markets holds no levels before their time.
         yield from self._shelf(one).books(first, last)
 
-    def _merged(self, market_ids: Sequence[str], after: int, until: int) -> Iterator[Book]:
-        """Books received in (after, until] of all these markets, by receipt, then market id."""
-        times: list[Int64] = []
-        streams: list[Iterator[Book]] = []
+    def _within(self, market_ids: Sequence[str], after: int, until: int) -> list[_Rows]:
+        """What was received in (after, until] of these markets, by market id."""
+        found = []
         for market_id in sorted(set(market_ids) & self._recordings.keys()):
             one = self._recordings[market_id]
             first, last = one.received.searchsorted((after, until), "right").tolist()
             if first < last:
-                times.append(one.received[first:last])
-                streams.append(self._stream(one, first, last))
+                found.append(_Rows(one, first, last))
+        return found
+
+    def _merged(self, span: Sequence[_Rows]) -> Iterator[Book]:
+        """All these books, by receipt, then market id."""
+        streams = [self._stream(one, first, last) for one, first, last in span]
         if len(streams) < 2:
             yield from streams[0] if streams else ()
             return
         # One stable sort of all instants says whose turn it is at every step; no heap is touched per book.
+        times = [one.received[first:last] for one, first, last in span]
         owner = np.repeat(np.arange(len(times)), [len(t) for t in times])
         for turn in owner[np.argsort(np.concatenate(times), kind="stable")].tolist():
             yield next(streams[turn])
+
+
+class _Rows(NamedTuple):
+    """Rows first..last-1 of a recording."""
+
+    one: Recording
+    first: int
+    last: int
+
+
+def _worthwhile(span: Sequence[_Rows], worth: Worth) -> Iterator[Book]:
+    """The books that are worth a look, by receipt, then market id."""
+    if len(span) == 1:
+        yield from map(span[0].one.book, _worth(span[0], worth))
+        return
+    turns = [_turns(number, rows, worth) for number, rows in enumerate(span)]
+    for _, number, row in merge(*turns):
+        yield span[number].one.book(row)
+
+
+def _turns(number: int, rows: _Rows, worth: Worth) -> Iterator[tuple[int, int, int]]:
+    for row in _worth(rows, worth):
+        yield int(rows.one.received[row]), number, row
+
+
+def _worth(rows: _Rows, worth: Worth) -> Iterator[int]:
+    """Rows that are worth a look; each is sought only when the one before it has been looked at."""
+    one, row, last = rows
+    reach = _NEAR
+    while row < last:
+        stop = min(row + reach, last)
+        wanted = worth(one.market, one.columns(row, stop))
+        found = int(wanted.argmax())
+        if wanted[found]:
+            yield row + found
+            row, reach = row + found + 1, _NEAR
+        else:
+            row, reach = stop, min(2 * reach, _FAR)
 
 
 def _best(side: Ladder, rows: npt.NDArray[np.intp]) -> list[int | None]:

@@ -15,10 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backtest.columns import Int64, Recording
+from backtest.columns import Recording
 from backtest.damage import Findings, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.tables import read_parquet
 from market.clock import from_ms
+from market.columns import Int64
 from market.errors import DataInvalid
 from market.types import Market, PayoutSource, Resolution
 

@@ -6,13 +6,20 @@ feed answers as of then. It holds no clock.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from market.types import Book, Market, Micro, Resolution
+
+if TYPE_CHECKING:
+    from market.columns import Columns, Mask
+
+Worth: TypeAlias = "Callable[[Market, Columns], Mask]"
+"""Which of many books somebody wants to see: (n,) true where it is worth the look. Asked again whenever a book was
+looked at, so the answer may depend on what came of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,13 @@ class Feed(Protocol):
         """The YES book standing at `at`: the newest one received at or before it; None before the first."""
         ...
 
-    def changes(self, market_ids: Sequence[str], after: datetime, until: datetime) -> AsyncIterator[Book]:
-        """YES books received in (after, until], in order of receipt. A live feed waits for them."""
+    def changes(
+        self, market_ids: Sequence[str], after: datetime, until: datetime, worth: Worth | None = None
+    ) -> AsyncIterator[Book]:
+        """YES books received in (after, until], in order of receipt, then market id. A live feed waits for them.
+
+        A feed may leave out books that `worth` says no to, and need not: with arrays at hand that is much faster.
+        """
         ...
 
     async def bars(self, market_id: str, after: datetime, until: datetime, step: int) -> Sequence[Bar]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from market.fees import FeeSchedule
 from market.types import Book, Market, Micro, Outcome, Side, TimeInForce
+
+if TYPE_CHECKING:
+    from market.columns import Columns, Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,21 @@ class Wish:
 
 
 class Strategy(Protocol):
-    """Looks at one market at one instant."""
+    """Looks at one market at one instant. `once` says that a market is over for it with its first order there."""
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def once(self) -> bool: ...
+
     def decide(self, view: View) -> Wish | None: ...
+
+
+@runtime_checkable
+class Scanning(Protocol):
+    """A strategy that can tell from arrays which books it need not be shown: what makes a replay fast."""
+
+    def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
+        """(n,): false where `decide` would wish for nothing whatever the cash, with these shares held."""
+        ...

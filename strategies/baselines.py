@@ -10,9 +10,12 @@ from decimal import Decimal
 from itertools import pairwise
 from statistics import NormalDist
 
+import numpy as np
+
+from market.columns import NOBODY, Columns, Mask
 from market.feed import ReferenceTick
 from market.rules import on_grid, resolution_rule
-from market.types import UNIT, Book, Market, Outcome, Side
+from market.types import UNIT, Book, Market, Micro, Outcome, Side, micro
 from strategies.base import View, Wish
 from strategies.edge import offered
 from strategies.sizing import shares_for
@@ -131,9 +134,13 @@ class MarketMid:
     """Believes the mid, so it never finds an edge: the strategy that has no costs and no gains."""
 
     name: str = "market_mid"
+    once: bool = True
 
     def decide(self, view: View) -> Wish | None:
         return None
+
+    def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
+        return np.zeros(len(books), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +148,7 @@ class LateFavourite:
     """Buys the favourite once in the last `seconds` of a window, where its ask lies in [low, high], and holds it."""
 
     name: str = "late_favourite"
+    once: bool = True
     seconds: int = 120
     low: Decimal = Decimal("0.60")
     high: Decimal = Decimal("0.90")
@@ -159,3 +167,41 @@ class LateFavourite:
             if size >= view.market.min_size:
                 return Wish(outcome, Side.BUY, ask, size, f"favourite at {ask} with {view.seconds_left:.0f} s left")
         return None
+
+    def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
+        if held_yes or held_no:
+            return np.zeros(len(books), np.bool_)
+        left = books.before(market.closes_at)
+        low, high = micro(self.low), micro(self.high)
+        yes, no = books.asks.best, UNIT - books.bids.best
+        favoured = ((yes >= low) & (yes <= high)) | ((no >= low) & (no <= high))
+        late: Mask = (left > 0) & (left <= self.seconds * 1000)
+        return late & favoured
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Buys `size` YES shares at or below `low` and sells them at or above `high`, again and again: no forecast at all,
+    and the rule by which replays are compared."""
+
+    name: str = "threshold"
+    once: bool = False
+    low: Decimal = Decimal("0.47")
+    high: Decimal = Decimal("0.53")
+    size: Micro = 10 * UNIT
+
+    def decide(self, view: View) -> Wish | None:
+        ask, bid, tick = view.book.best_ask, view.book.best_bid, view.market.tick
+        if view.held_yes and bid is not None and bid >= self.high and on_grid(bid, tick):
+            return Wish(Outcome.YES, Side.SELL, bid, view.held_yes, f"bid at {bid}")
+        if view.held_yes or ask is None or ask > self.low or not on_grid(ask, tick):
+            return None
+        if view.cash < (ask + view.fees.per_share(ask)) * self.size:
+            return None
+        return Wish(Outcome.YES, Side.BUY, ask, self.size, f"ask at {ask}")
+
+    def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
+        bid, ask = books.bids.best, books.asks.best
+        high: Mask = bid >= micro(self.high)
+        low: Mask = (ask <= micro(self.low)) & (ask != NOBODY)
+        return high if held_yes else low

@@ -21,6 +21,7 @@ class JoinBest:
     """
 
     name: str = "join_best"
+    once: bool = False
     stop: int = 30
     low: Decimal = Decimal("0.05")
     high: Decimal = Decimal("0.90")

@@ -21,7 +21,7 @@ import aiohttp
 
 from market.clock import EPOCH, Clock, from_ms, to_ms
 from market.errors import DataInvalid, VenueUnavailable
-from market.feed import Bar, FeedInfo, ReferenceTick
+from market.feed import Bar, FeedInfo, ReferenceTick, Worth
 from market.polymarket.depth import Depth
 from market.polymarket.frames import (
     Change,
@@ -216,7 +216,9 @@ class LiveFeed:
             await self._witness(watched)
         return watched.standing(max(at, now) if now - at < _PATIENCE else at) if watched.whole else None
 
-    async def changes(self, market_ids: Sequence[str], after: datetime, until: datetime) -> AsyncIterator[Book]:
+    async def changes(
+        self, market_ids: Sequence[str], after: datetime, until: datetime, worth: Worth | None = None
+    ) -> AsyncIterator[Book]:
         wanted = frozenset(market_ids)
         listener = _Listener(wanted)
         known = (b for m in wanted if m in self._watched for b in self._watched[m].books)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest.exchange import PaperExchange
+from backtest.replay import ReplayFeed
 from market.clock import ManualClock
+from market.feed import Worth
 from market.fees import schedule
 from market.types import UNIT, Book, Evidence, Fill, Level, Micro, Order, Outcome, Side, TimeInForce, complement
 from tests.fakes import START, after, market, recorded, replay
@@ -81,10 +84,19 @@ class Played:
     holdings: dict[tuple[str, Outcome], Micro]
 
 
-async def _play(world: World, ask_every: float | None) -> Played:
+class ShowsAll(ReplayFeed):
+    """A recorded feed that leaves out nothing, as a live one may."""
+
+    def changes(
+        self, market_ids: Sequence[str], after: datetime, until: datetime, worth: Worth | None = None
+    ) -> AsyncIterator[Book]:
+        return super().changes(market_ids, after, until)
+
+
+async def _play(world: World, ask_every: float | None, feed: type[ReplayFeed] = ReplayFeed) -> Played:
     """The world to its end, asking for fills now and then, and checking the account whenever it asks."""
     clock = ManualClock(START)
-    venue = PaperExchange(replay(recorded(*world.books)), clock, cash=world.cash, run="w")
+    venue = PaperExchange(feed("test", [recorded(*world.books)]), clock, cash=world.cash, run="w")
     fills: list[Fill] = []
     sent: dict[str, Order] = {}
     asks = [after(n * ask_every) for n in range(int(12 / ask_every))] if ask_every else []
@@ -164,6 +176,26 @@ def test_fills_stay_within_limit_size_and_displayed_depth(world: World) -> None:
 @given(worlds(), st.sampled_from([0.1, 0.3, 1.1]))
 def test_what_happens_does_not_depend_on_how_often_anyone_asks(world: World, ask_every: float) -> None:
     assert asyncio.run(_play(world, ask_every)) == asyncio.run(_play(world, ask_every=None))
+
+
+@settings(max_examples=300, deadline=None)
+@given(worlds(), st.sampled_from([None, 0.3]))
+def test_books_that_are_left_out_change_nothing(world: World, ask_every: float | None) -> None:
+    assert asyncio.run(_play(world, ask_every)) == asyncio.run(_play(world, ask_every, ShowsAll))
+
+
+def test_a_level_that_went_and_came_back_while_nobody_looked_is_a_new_one() -> None:
+    offer, gone = (Level(Decimal("0.4"), 10 * UNIT),), (Level(Decimal("0.6"), 10 * UNIT),)
+    shown = [(0.0, offer), (2.0, gone), (3.0, offer)]
+    orders = [
+        Order(ID, Outcome.YES, Side.BUY, Decimal("0.4"), 10 * UNIT, TimeInForce.FAK, after(s), str(s)) for s in (1, 5)
+    ]
+    world = World(
+        tuple(Book(ID, after(t), after(t), (), asks) for t, asks in shown), tuple(orders), 60 * UNIT, frozenset()
+    )
+    played = asyncio.run(_play(world, ask_every=None))
+    assert [f.size for f in played.fills] == [10 * UNIT, 10 * UNIT]
+    assert played == asyncio.run(_play(world, None, ShowsAll))
 
 
 @settings(max_examples=60, deadline=None)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest.columns import Ladder, Recording
+from backtest.columns import Recording
 from backtest.replay import ReplayFeed, fingerprint
 from market.clock import from_ms, to_ms
+from market.columns import Ladder
 from market.types import UNIT, Book, Level
 from tests.fakes import START, after, book, levels, market, prices, recorded, replay
 

@@ -4,15 +4,19 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.app import STRATEGIES
+from market.clock import to_ms
+from market.columns import Columns, Ladder
 from market.fees import schedule
 from market.rules import on_grid, size_allowed
 from market.types import UNIT, Book, Level, Outcome, Side, notional
-from strategies.base import View
-from strategies.baselines import LateFavourite, MarketMid, diffusion, market_mid
+from strategies.base import Scanning, Strategy, View
+from strategies.baselines import LateFavourite, MarketMid, Threshold, diffusion, market_mid
 from strategies.belief import Belief
 from strategies.edge import EdgeRule, best_edge, decide, plausible_edge
 from strategies.logit import logit, sigmoid
@@ -180,3 +184,39 @@ def test_without_leave_to_wait_nothing_changes() -> None:
     wish, reason = decide(view(49, 60), belief(0.2), POSTING, SIZING)
     assert wish is not None
     assert (reason, wish.price, wish.post_only) == ("post", Decimal("0.49"), True)
+
+
+@st.composite
+def sides(draw: st.DrawFn) -> Book:
+    """Any two sides around the middle, an empty or a crossed one now and then."""
+    bids = sorted(draw(st.sets(st.integers(5, 70), max_size=2)), reverse=True)
+    asks = sorted(draw(st.sets(st.integers(30, 95), max_size=2)))
+    at = market().closes_at - timedelta(milliseconds=draw(st.integers(-2_000, 300_000)))
+    shown = [tuple(Level(Decimal(p) / 100, 50 * UNIT) for p in side) for side in (bids, asks)]
+    return Book(market().id, at, at, shown[0], shown[1])
+
+
+@pytest.mark.parametrize("strategy", [s for s in STRATEGIES if isinstance(s, Scanning)], ids=lambda s: s.name)
+@given(seen=sides(), yes=st.sampled_from([0, 7 * UNIT]), no=st.sampled_from([0, 7 * UNIT]))
+def test_a_book_that_is_not_worth_a_look_holds_nothing_to_wish_for(
+    strategy: Strategy, seen: Book, yes: int, no: int
+) -> None:
+    assert isinstance(strategy, Scanning)
+    m, received = market(), np.array([to_ms(seen.received_at)], np.int64)
+    columns = Columns(received, Ladder.of([seen.bids]), Ladder.of([seen.asks]))
+    looks = View(m, seen, schedule("crypto", seen.at), seen.received_at, 10**12, held_yes=yes, held_no=no)
+    if strategy.decide(looks) is not None:
+        assert strategy.worth(m, columns, yes, no).tolist() == [True]
+
+
+def test_a_threshold_buys_low_sells_high_and_never_on_credit() -> None:
+    rule, cheap, dear = Threshold(), view(45, 47), view(53, 55)
+    wish = rule.decide(cheap)
+    assert wish is not None
+    assert (wish.side, wish.price, wish.size) == (Side.BUY, Decimal("0.47"), 10 * UNIT)
+    assert rule.decide(replace(cheap, cash=4 * UNIT)) is None
+    assert rule.decide(replace(cheap, held_yes=UNIT)) is None
+    sale = rule.decide(replace(dear, held_yes=3 * UNIT))
+    assert sale is not None
+    assert (sale.side, sale.price, sale.size) == (Side.SELL, Decimal("0.53"), 3 * UNIT)
+    assert rule.decide(dear) is None
