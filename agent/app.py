@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import lru_cache, partial
 from importlib import resources
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -42,12 +43,22 @@ from agent.recovery import Past, recall, runs_of
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
+from backtest.columns import Recording
 from backtest.exchange import PaperExchange
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, ScaledClock, WallClock, monotonic
-from market.errors import DataInvalid, Halt, LedgerMismatch, NotReady, StoreUnavailable, VenueUnavailable
+from market.errors import (
+    DataInvalid,
+    Halt,
+    LedgerMismatch,
+    Misconfigured,
+    NotReady,
+    StoreUnavailable,
+    StrategyFailed,
+    VenueUnavailable,
+)
 from market.feed import PricedFeed
 from market.fees import charged
 from market.types import UNIT, Market, Micro, micro
@@ -71,6 +82,7 @@ PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
 BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
 STRATEGIES: tuple[Strategy, ...] = (*BASELINES, Threshold())
 """What a backtest knows by name, besides the agent."""
+STRATEGY_GROUP = "edgeclaw.strategies"
 PLACEBO_SEED = 20_260_928
 Progress = Callable[[float], None] | None
 _LAST_WORDS = 5.0
@@ -277,6 +289,76 @@ async def _on_paper(plan: Plan, feed: PricedFeed, bus: Bus, stage: Callable[[str
         tuple(baselines),
         measured.said,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestPlan:
+    """Which strategies to try on a recording, the agent among them or not."""
+
+    config: Config
+    data: str
+    strategies: tuple[str, ...]
+    cycles: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backtested:
+    """`runs` by strategy, and of those that broke off why."""
+
+    feed: PricedFeed
+    recordings: Sequence[Recording]
+    runs: Mapping[str, Run]
+    failed: Mapping[str, str]
+
+
+def strategies() -> dict[str, Strategy]:
+    """Every strategy by name: the product's own, and those that installed packages offer as `edgeclaw.strategies`."""
+    known = {s.name: s for s in STRATEGIES}
+    for offer in entry_points(group=STRATEGY_GROUP):
+        try:
+            made = offer.load()
+            strategy: Strategy = made() if callable(made) else made
+            named, _, _ = strategy.name, strategy.once, strategy.decide
+        except Exception as error:
+            raise Misconfigured(
+                f"the strategy {offer.name} of an installed package cannot be used: {type(error).__name__}: {error}.",
+                next_step=f"Correct it or uninstall {offer.dist.name if offer.dist else 'its package'}.",
+            ) from error
+        if named in known or named == "agent":
+            raise Misconfigured(
+                f"there are two strategies with the name {named}.", next_step="Rename one of them or uninstall it."
+            )
+        known[named] = strategy
+    return known
+
+
+async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> Backtested:
+    """Each strategy over the whole recording, through an exchange of its own. One that raises breaks off alone."""
+    known, runs, failed = strategies(), {}, {}
+    stage("reading the recording")
+    with confined(own_hosts(plan.config)):
+        feed = await asyncio.to_thread(open_recorded, plan.data)
+        async with open_store(database_url(plan.config)) as store:
+            world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, bus)
+            for name in plan.strategies:
+                stage(f"trading: {name}")
+                try:
+                    runs[name] = await (_agent(world, stage) if name == "agent" else world.baseline(known[name]))
+                except StrategyFailed as error:
+                    failed[name] = error.sentence()
+    return Backtested(feed, feed.recordings, runs, failed)
+
+
+async def _agent(world: World, stage: Callable[[str], None]) -> Run:
+    """The agent's run, with the arms of its ladder."""
+    config = world.plan.config
+    async with open_engine(config, slow_load(stage)) as engine, open_electricity(config) as (electricity, _):
+        world = replace(world, electricity=electricity)
+        run, *_ = await world.agent(engine)
+        for arm in ARMS:
+            stage(f"climbing the evidence ladder: {arm.name}")
+            await world.arm(arm, run, engine)
+    return run
 
 
 @dataclass(frozen=True, slots=True)

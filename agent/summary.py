@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from agent.cost import Cost
 from agent.ladder import LadderRung
 from agent.resting import Resting
-from market.types import Evidence, Fill, Micro, Resolution, Settlement, Side, notional
+from backtest.judgement import earned
+from market.types import Evidence, Fill, Micro, Resolution, Settlement
 from storage.records import LedgerRow, Record
 
 
@@ -123,27 +123,17 @@ def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple
         own = [f for f in fills if f.evidence is kind]
         if not own:
             continue
-        ended = [(f, p) for f in own if (p := _payout(f, resolutions)) is not None]
+        ended = [pnl for f in own if (pnl := earned(f, resolutions.get(f.market_id))) is not None]
         rows.append(
             Money(
                 evidence=kind.value,
                 fills=len(own),
                 fees=sum(f.fee for f in own),
-                pnl=sum(f.cash + _worth(f, payout) for f, payout in ended),
+                pnl=sum(ended),
                 open=len(own) - len(ended),
             )
         )
     return tuple(rows)
-
-
-def _payout(fill: Fill, resolutions: Mapping[str, Resolution]) -> Decimal | None:
-    resolution = resolutions.get(fill.market_id)
-    return resolution.pays(fill.outcome) if resolution else None
-
-
-def _worth(fill: Fill, payout: Decimal) -> Micro:
-    paid = notional(payout, fill.size)
-    return paid if fill.side is Side.BUY else -paid
 
 
 def balance(cash: Micro, fills: Sequence[Fill], settlements: Sequence[Settlement]) -> Micro:

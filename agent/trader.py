@@ -14,6 +14,7 @@ from agent.desk import Desk
 from agent.gate import book_fault
 from agent.session import Trader
 from market.clock import monotonic
+from market.errors import StrategyFailed
 from market.feed import Worth
 from market.types import Ack, Book, Market, Micro, OrderStatus
 from strategies.base import Scanning, Strategy, View, Wish
@@ -148,6 +149,18 @@ def never_old(_: Book) -> bool:
     return False
 
 
+def answer(strategy: Strategy, view: View) -> Wish | None:
+    """What a strategy wishes. Raises StrategyFailed, naming the market and the instant, where it raises."""
+    try:
+        return strategy.decide(view)
+    except Exception as error:
+        raise StrategyFailed(
+            f"The strategy {strategy.name} raised {type(error).__name__} on {view.market.slug} at "
+            f"{view.at.isoformat()}: {error}.",
+            next_step="Correct it and run again; what it traded until then is in the log.",
+        ) from error
+
+
 @dataclass(slots=True)
 class StrategyTrader:
     """A baseline: one pure strategy shown the book changes of every open market; one order a market at most, or where
@@ -193,7 +206,7 @@ class StrategyTrader:
             return
         view = await self.desk.look(market, book, book.received_at)
         self.held[market.id] = view.held_yes, view.held_no
-        wish = self.strategy.decide(view)
+        wish = answer(self.strategy, view)
         if wish is None:
             return
         if self.strategy.once:
@@ -235,7 +248,7 @@ class QuotingTrader:
         if quote is not None and quote.order_id not in self.desk.working:
             quote = self.quotes.pop(market.id) and None
         view = await self.desk.look(market, book, at)
-        wish = None if book_fault(book) else self.strategy.decide(view)
+        wish = None if book_fault(book) else answer(self.strategy, view)
         if quote is not None:
             if _same(quote.wish, wish) or at - quote.since < self.pause:
                 return

@@ -16,6 +16,7 @@ Every error edgeclaw raises on purpose, grouped by what the caller does next.
     + DataInvalid
     + NotReady
     + EgressRefused
+  - StrategyFailed       this strategy ends; others go on
   - Drift                a recomputation differs from what was recorded
 
 A message is one plain sentence; `next_step`, where given, says what to do about it.
@@ -113,6 +114,10 @@ class NotReady(Refused):
 
 class EgressRefused(Refused):
     """A connection to a host that is not on the allow-list."""
+
+
+class StrategyFailed(EdgeclawError):
+    """A strategy raised where it had to answer."""
 
 
 class Drift(EdgeclawError):

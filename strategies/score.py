@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _FLOOR = 1e-4
+_NORMAL = NormalDist()
+_EULER = 0.5772156649015329
 
 
 def brier(p: Sequence[float], y: Sequence[float]) -> Floats:
@@ -108,3 +111,40 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     n = wins + losses
     tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
     return min(1.0, float(2 * tail / 2**n))
+
+
+def sharpe(values: Floats) -> float | None:
+    """Mean over standard deviation; None for fewer than two values or where nothing varies."""
+    if len(values) < 2:
+        return None
+    sd = float(values.std(ddof=1))
+    return float(values.mean()) / sd if sd > 0 else None
+
+
+def deflated_sharpe(values: Floats, trials: Sequence[float]) -> float | None:
+    """Probability that the true Sharpe ratio of `values` beats the best of so many worthless trials; None where
+    nothing varies.
+
+    `trials` are the Sharpe ratios of everything that was tried on these data, this one included. Their spread gives
+    what the best would show by luck; skewness and kurtosis of `values` widen the error of the one observed (Bailey and
+    Lopez de Prado, 2014). With a single trial it is the probability that the true ratio is positive.
+    """
+    observed, n = sharpe(values), len(values)
+    if observed is None or n < 3:
+        return None
+    z = (values - values.mean()) / values.std()
+    skew, kurtosis = float((z**3).mean()), float((z**4).mean())
+    wide = 1 - skew * observed + (kurtosis - 1) / 4 * observed**2
+    if wide <= 0:
+        return None
+    return float(_NORMAL.cdf((observed - _luck(trials)) * math.sqrt((n - 1) / wide)))
+
+
+def _luck(trials: Sequence[float]) -> float:
+    """The best Sharpe ratio to be expected of so many worthless trials."""
+    count = len(trials)
+    if count < 2:
+        return 0.0
+    spread = float(np.std(trials, ddof=1))
+    high, higher = _NORMAL.inv_cdf(1 - 1 / count), _NORMAL.inv_cdf(1 - 1 / (count * math.e))
+    return spread * ((1 - _EULER) * high + _EULER * higher)

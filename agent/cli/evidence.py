@@ -63,8 +63,8 @@ def reasoning(
     import asyncio
 
     from agent.cli import show
+    from agent.drawing import drawable
     from agent.reasoning import experiment, record
-    from agent.reasoning.figures import drawable
     from agent.reasoning.suite import BUDGET, BUDGETS
 
     setup = _setup(task, seed or [3, 4], min(questions, 3) if quick else questions, text and not quick)
@@ -172,7 +172,7 @@ def _tell(
     screen: Console, made: Sequence[TaskResult], facts: Sequence[str], kept: Sequence[Path], *, larger: bool
 ) -> None:
     from agent.cli import show
-    from agent.reasoning.figures import drawable
+    from agent.drawing import drawable
 
     for result in made:
         _tell_task(screen, result)

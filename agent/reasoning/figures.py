@@ -3,67 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from agent.drawing import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, RULE, SKY, bare, house_style, saved
 from agent.reasoning.results import MAIN, Curve, Line, Spot, TaskResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK, _QUIET, _RULE = "#1f2430", "#6b7280", "#e3e6eb"
 _STYLES: dict[str, tuple[str, str]] = {
-    "best-first": ("#0072b2", "-"),
-    "beam": ("#56b4e9", "-"),
-    "dvts": ("#009e73", "-"),
-    "best-of-n": ("#d55e00", "--"),
-    "self-consistency": ("#e69f00", "--"),
+    "best-first": (BLUE, "-"),
+    "beam": (SKY, "-"),
+    "dvts": (GREEN, "-"),
+    "best-of-n": (RED, "--"),
+    "self-consistency": (AMBER, "--"),
     "greedy": ("#6b7280", ":"),
-    "larger, greedy": ("#cc79a7", "-."),
+    "larger, greedy": (PINK, "-."),
 }
-"""Colours that people who see few colours tell apart (Okabe and Ito), and a line style for each kind."""
+"""A colour for each arm, and a line style for each kind."""
 _GAP = 0.055
 """Of the axis between two names."""
-_ROLES = {"search": "#0072b2", "baseline": "#e69f00", "placebo": "#9aa1ab", "larger": "#cc79a7"}
-
-
-def drawable() -> bool:
-    """Whether matplotlib is there."""
-    return find_spec("matplotlib") is not None
+_ROLES = {"search": BLUE, "baseline": AMBER, "placebo": "#9aa1ab", "larger": PINK}
 
 
 def draw(results: Sequence[TaskResult], folder: Path) -> list[Path]:
     """Write the figures as PNG and SVG; the paths of the SVGs."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    settings: Any = {
-        "font.size": 9.5,
-        "font.family": "DejaVu Sans",
-        "svg.hashsalt": "edgeclaw",
-        "text.color": _INK,
-        "axes.edgecolor": _QUIET,
-        "axes.labelcolor": _QUIET,
-        "xtick.color": _QUIET,
-        "ytick.color": _QUIET,
-    }
-    with mpl.rc_context(settings):
+    with house_style():
         return [
-            _saved(_curves(results, "tokens"), folder / "accuracy_by_tokens"),
-            _saved(_curves(results, "flops"), folder / "accuracy_by_flops"),
-            _saved(_bars(results), folder / "arms"),
+            saved(_curves(results, "tokens"), folder / "accuracy_by_tokens"),
+            saved(_curves(results, "flops"), folder / "accuracy_by_flops"),
+            saved(_bars(results), folder / "arms"),
         ]
-
-
-def _saved(figure: Figure, stem: Path) -> Path:
-    from matplotlib import pyplot as plt
-
-    figure.savefig(stem.with_suffix(".png"), dpi=160)
-    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
-    plt.close(figure)
-    return stem.with_suffix(".svg")
 
 
 def _curves(results: Sequence[TaskResult], by: str) -> Figure:
@@ -73,10 +45,10 @@ def _curves(results: Sequence[TaskResult], by: str) -> Figure:
         1, len(results), figsize=(4.6 * len(results), 4.3), squeeze=False, sharey=True, layout="constrained"
     )
     for axis, result in zip(axes[0], results, strict=True):
-        _plain(axis)
+        bare(axis)
         shown = [(c.arm, points) for c in result.curves if c.arm in _STYLES and (points := _points(c, by))]
         ends = [_curve(axis, arm, points) for arm, points in shown]
-        axis.axhline(result.guessing, color=_QUIET, lw=0.8, ls=(0, (1, 3)))
+        axis.axhline(result.guessing, color=QUIET, lw=0.8, ls=(0, (1, 3)))
         axis.set_title(result.title, loc="left", fontweight="bold", fontsize=11)
         axis.set_xscale("log")
         axis.set_ylim(-0.02, 1.02)
@@ -84,11 +56,11 @@ def _curves(results: Sequence[TaskResult], by: str) -> Figure:
         _ticks(axis, by, result)
         _named(axis, ends)
     what = "tokens through the model" if by == "tokens" else "GFLOPs (2 x parameters x tokens)"
-    figure.supxlabel(f"{what}, for each question", fontsize=9.5, color=_INK)
+    figure.supxlabel(f"{what}, for each question", fontsize=9.5, color=INK)
     title = "Right answers within a budget of tokens" if by == "tokens" else "Right answers for the arithmetic spent"
     note = "bands: 95 % over questions  ·  dotted: uniform guessing" if len(results) > 1 else ""
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
-    figure.text(0.995, 0.985, note, ha="right", va="top", fontsize=8.5, color=_QUIET)
+    figure.text(0.995, 0.985, note, ha="right", va="top", fontsize=8.5, color=QUIET)
     return figure
 
 
@@ -152,13 +124,6 @@ def _ticks(axis: Axes, by: str, result: TaskResult) -> None:
     axis.minorticks_off()
 
 
-def _plain(axis: Axes) -> None:
-    for side in ("top", "right"):
-        axis.spines[side].set_visible(False)
-    axis.grid(axis="y", color=_RULE, lw=0.8)
-    axis.set_axisbelow(True)
-
-
 def _bars(results: Sequence[TaskResult]) -> Figure:
     from matplotlib import pyplot as plt
     from matplotlib.lines import Line2D
@@ -169,12 +134,12 @@ def _bars(results: Sequence[TaskResult]) -> Figure:
         layout="constrained",
     )  # fmt: skip
     for axis, result in zip(axes[0], results, strict=True):
-        _plain(axis)
+        bare(axis)
         axis.grid(visible=False, axis="y")
-        axis.grid(axis="x", color=_RULE, lw=0.8)
+        axis.grid(axis="x", color=RULE, lw=0.8)
         for row, line in enumerate(result.lines):
             _bar(axis, row, line)
-        axis.set_yticks(range(len(names)), names, color=_INK)
+        axis.set_yticks(range(len(names)), names, color=INK)
         axis.invert_yaxis()
         axis.set_xlim(0, 1.08)
         axis.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])

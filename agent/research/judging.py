@@ -1,0 +1,151 @@
+"""From the stored runs of a backtest to what is told of them. Reads the store and the recording; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from backtest.columns import Recording
+from backtest.judgement import Judgement, Trade, days_of, earned, judge, market_sharpe
+from market.feed import PricedFeed
+from market.fees import charged
+from market.types import Fill, Market, Micro, Outcome, PayoutSource, Resolution, Side
+from storage.records import Run
+from storage.store import Store
+
+_SHOWN = 40
+"""Markets named one by one before the rest is only counted."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """A recording and the feed that replays it."""
+
+    feed: PricedFeed
+    recordings: Sequence[Recording]
+
+    @cached_property
+    def markets(self) -> dict[str, Market]:
+        return {r.market.id: r.market for r in self.recordings}
+
+    @property
+    def days(self) -> float:
+        return days_of(self.markets.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What the recording holds. `outcomes` counts markets by who says how they ended; `silent` are markets without any
+    book, `unresolved` those without an outcome: no profit is counted there."""
+
+    markets: int
+    books: int
+    begins: str
+    ends: str
+    days: float
+    outcomes: dict[str, int]
+    silent: tuple[str, ...]
+    unresolved: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A strategy's run and what it came to, or the sentence that says why there is nothing to judge."""
+
+    name: str
+    run_id: str
+    orders: int
+    judgement: Judgement | None
+    trades: tuple[Trade, ...] = ()
+    failed: str = ""
+
+
+def coverage(data: Data) -> Coverage:
+    """What there is to trade on, and what there is not."""
+    outcomes: dict[str, int] = {}
+    silent, unresolved = [], []
+    for one in data.recordings:
+        known = one.resolution is not None and one.resolution.payout is not None
+        source = one.resolution.source if known and one.resolution is not None else PayoutSource.UNRESOLVED
+        outcomes[source.value] = outcomes.get(source.value, 0) + 1
+        if not known:
+            unresolved.append(one.market.slug)
+        if not len(one):
+            silent.append(one.market.slug)
+    info = data.feed.info
+    return Coverage(
+        markets=len(data.recordings),
+        books=sum(len(r) for r in data.recordings),
+        begins="" if info.begins is None else info.begins.isoformat(),
+        ends="" if info.ends is None else info.ends.isoformat(),
+        days=round(data.days, 4),
+        outcomes=dict(sorted(outcomes.items())),
+        silent=_some(silent),
+        unresolved=_some(unresolved),
+        notes=(*info.notes, *rules_said(data)),
+    )
+
+
+def _some(names: Sequence[str]) -> tuple[str, ...]:
+    more = len(names) - _SHOWN
+    return (*names[:_SHOWN], f"and {more} more") if more > 0 else tuple(names)
+
+
+def rules_said(data: Data) -> tuple[str, ...]:
+    """Which fees were charged, and where the rate was seen."""
+    said: dict[str, None] = {}
+    for one in data.recordings:
+        fees = charged(one.market, one.market.opens_at)
+        said[f"Taker fee {fees.rate} of p(1-p) a share ({one.market.category}; {fees.seen}); makers pay none."] = None
+    return tuple(said)
+
+
+async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -> tuple[Trade, ...]:
+    """Every fill of a run with its end, by time; with `mids`, also what it would have earned at the mid."""
+    ended = {r.market_id: r for r in await store.outcomes(run.id)}
+    found = []
+    for fill in await store.fills(run.id):
+        market = data.markets.get(fill.market_id)
+        if market is None:
+            continue  # a run of another recording
+        outcome = ended.get(fill.market_id)
+        at_mid = await _at_mid(data.feed, market, fill, outcome) if mids else None
+        found.append(Trade(fill, market.closes_at, earned(fill, outcome), at_mid))
+    return tuple(sorted(found, key=lambda t: (t.fill.at, t.fill.id)))
+
+
+async def _at_mid(feed: PricedFeed, market: Market, fill: Fill, outcome: Resolution | None) -> Micro | None:
+    """A fill's profit had it been at the mid and free of fees: what many backtests assume."""
+    book = await feed.book(market.id, fill.at)
+    payout = outcome.pays(fill.outcome) if outcome else None
+    if payout is None or book is None or book.mid is None:
+        return None
+    mid = book.mid if fill.outcome is Outcome.YES else 1 - book.mid
+    gain = int((payout - mid) * fill.size)
+    return gain if fill.side is Side.BUY else -gain
+
+
+async def judged(store: Store, data: Data, name: str, run: Run) -> Tried:
+    """One run, against the luck of every other finished run on the same recording."""
+    trades = await trades_of(store, data, run, mids=True)
+    others = [
+        ratio
+        for other in await trials(store, run)
+        if (ratio := market_sharpe(await trades_of(store, data, other))) is not None
+    ]
+    orders = len(await store.intents(run.id))
+    return Tried(name, run.id, orders, judge(trades, days=data.days, others=others), trades)
+
+
+async def trials(store: Store, run: Run) -> list[Run]:
+    """Every other finished run on the same data, each strategy and configuration once: what luck had to choose from."""
+    own = _kind(run)
+    found = {_kind(r): r for r in await store.runs() if r.finished and r.identity.data == run.identity.data}
+    return [r for kind, r in found.items() if kind != own and not r.identity.label.startswith("arm:")]
+
+
+def _kind(run: Run) -> tuple[str, str, str]:
+    """What was tried; the same under newer code is no other trial."""
+    return run.identity.label, run.identity.config, run.identity.model

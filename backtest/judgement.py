@@ -1,0 +1,200 @@
+"""What a run's fills came to, and how sure that is. Pure: values in, values out.
+
+Profit is counted where a market's outcome is known: what a share paid, less what it and its fee cost. Markets are the
+unit of chance: fills of one market win or lose together, and neighbouring markets are drawn together.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+
+import numpy as np
+
+from market.types import Fill, Market, Micro, Resolution, Side, notional
+from strategies.score import Interval, block_interval, days_for_verdict, deflated_sharpe, sharpe
+
+BLOCK = 12
+"""Markets drawn together by the bootstrap: an hour of five-minute windows."""
+_SPANS = (10, 30, 60, 120, 300)
+_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trade:
+    """A fill and its end. `pnl` is after fees, None where the outcome is not known; `left` are seconds to the close;
+    `at_mid` is what it would have earned at the mid, without a fee, None where nothing says what the mid was."""
+
+    fill: Fill
+    closes_at: datetime
+    pnl: Micro | None
+    at_mid: Micro | None = None
+
+    @property
+    def left(self) -> float:
+        return (self.closes_at - self.fill.at).total_seconds()
+
+    @property
+    def cost(self) -> Micro:
+        """Dollars that changed hands, fees apart."""
+        return notional(self.fill.price, self.fill.size)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The trades that have something in common. `cost` is what was paid or received for the shares."""
+
+    name: str
+    fills: int
+    markets: int
+    cost: Micro
+    fees: Micro
+    pnl: Micro
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The profit so far, when a market's outcome was added to it."""
+
+    at: datetime
+    market_id: str
+    pnl: Micro
+    total: Micro
+    drawdown: Micro
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Money in micro-dollars. `per_market` is the mean profit of a traded market with its 95 % interval.
+
+    `sharpe` is mean over standard deviation of the markets' profits, not annualised; `deflated` the probability that
+    it is above what the best of `trials` worthless strategies would have shown. `days` are those of this kind that a
+    verdict needs. `overstated` is what fills at the mid without fees would have shown beyond the truth.
+    """
+
+    fills: int
+    open: int
+    markets: int
+    won: int
+    cost: Micro
+    fees: Micro
+    pnl: Micro
+    drawdown: Micro
+    per_market: Interval | None
+    sharpe: float | None
+    deflated: float | None
+    trials: int
+    days: float | None
+    overstated: Micro | None
+    by: Mapping[str, tuple[Group, ...]]
+    equity: tuple[Point, ...]
+
+
+def earned(fill: Fill, resolution: Resolution | None) -> Micro | None:
+    """A fill's profit after its fee, once it is known what its shares paid."""
+    payout = resolution.pays(fill.outcome) if resolution else None
+    if payout is None:
+        return None
+    paid = notional(payout, fill.size)
+    return fill.cash + (paid if fill.side is Side.BUY else -paid)
+
+
+def judge(trades: Sequence[Trade], *, days: float, others: Sequence[float] = ()) -> Judgement:
+    """The whole judgement. `days` is how long the recording lasted; `others` are the Sharpe ratios of the other trials
+    on the same data."""
+    ended = [t for t in trades if t.pnl is not None]
+    profits = _by_market(ended)
+    values = np.array(list(profits.values()), np.float64)
+    ratio = sharpe(values)
+    equity = _equity(ended)
+    return Judgement(
+        fills=len(trades),
+        open=len(trades) - len(ended),
+        markets=len(profits),
+        won=int((values > 0).sum()),
+        cost=sum(t.cost for t in ended),
+        fees=sum(t.fill.fee for t in ended),
+        pnl=sum(profits.values()),
+        drawdown=max((p.drawdown for p in equity), default=0),
+        per_market=block_interval(values, block=BLOCK),
+        sharpe=ratio,
+        deflated=None if ratio is None else deflated_sharpe(values, [*others, ratio]),
+        trials=len(others) + 1,
+        days=days_for_verdict(values, per_day=len(values) / days) if days > 0 else None,
+        overstated=_overstated(ended),
+        by={name: _groups(ended, key) for name, key in _VIEWS.items()},
+        equity=equity,
+    )
+
+
+def _by_market(trades: Iterable[Trade]) -> dict[str, Micro]:
+    """Profit of each market, in the order in which they closed."""
+    profits: dict[str, Micro] = defaultdict(int)
+    for trade in sorted(trades, key=lambda t: (t.closes_at, t.fill.market_id)):
+        profits[trade.fill.market_id] += trade.pnl or 0
+    return dict(profits)
+
+
+def market_sharpe(trades: Sequence[Trade]) -> float | None:
+    """Mean over standard deviation of the markets' profits; None where they do not say."""
+    profits = _by_market(t for t in trades if t.pnl is not None)
+    return sharpe(np.array(list(profits.values()), np.float64))
+
+
+def _equity(trades: Sequence[Trade]) -> tuple[Point, ...]:
+    closes = {t.fill.market_id: t.closes_at for t in trades}
+    profits = _by_market(trades)
+    totals = list(accumulate(profits.values()))
+    best = accumulate(totals, max, initial=0)
+    next(best, None)
+    rows = zip(profits.items(), totals, best, strict=True)
+    return tuple(Point(closes[m], m, pnl, total, top - total) for (m, pnl), total, top in rows)
+
+
+def _overstated(trades: Sequence[Trade]) -> Micro | None:
+    told = [t for t in trades if t.at_mid is not None]
+    return sum((t.at_mid or 0) - (t.pnl or 0) for t in told) if told else None
+
+
+def _span(trade: Trade) -> str:
+    below = next((s for s in _SPANS if trade.left <= s), None)
+    return f"over {_SPANS[-1]} s left" if below is None else f"{below:>3} s or less left"
+
+
+_VIEWS: Mapping[str, Callable[[Trade], str]] = {
+    "evidence": lambda t: t.fill.evidence.value,
+    "time to expiry": _span,
+    "hour (UTC)": lambda t: f"{t.fill.at:%H}",
+    "day": lambda t: f"{t.fill.at:%Y-%m-%d}",
+}
+
+
+def _groups(trades: Sequence[Trade], key: Callable[[Trade], str]) -> tuple[Group, ...]:
+    grouped: dict[str, list[Trade]] = defaultdict(list)
+    for trade in trades:
+        grouped[key(trade)].append(trade)
+    return tuple(
+        Group(
+            name,
+            len(own),
+            len({t.fill.market_id for t in own}),
+            sum(t.cost for t in own),
+            sum(t.fill.fee for t in own),
+            sum(t.pnl or 0 for t in own),
+        )
+        for name, own in sorted(grouped.items())
+    )
+
+
+def days_of(markets: Iterable[Market]) -> float:
+    """How long a recording's markets were open, gaps left out, in days."""
+    spans = sorted((m.opens_at, m.closes_at) for m in markets)
+    total, end = 0.0, None
+    for opens, closes in spans:
+        begin = opens if end is None or opens > end else end
+        total += max((closes - begin).total_seconds(), 0.0)
+        end = closes if end is None or closes > end else end
+    return total / _DAY
