@@ -21,7 +21,7 @@ from market.types import Book, Market, Resolution
 SETTLING = timedelta(minutes=10)
 """How long after the data ends outcomes may still become known."""
 PATIENCE, RETRY = timedelta(hours=1), timedelta(seconds=10)
-"""How long the last trades of a live run may take to settle, and how often they are asked about."""
+"""How long the last trades and outcomes of a run may take to be known, and how often they are asked about."""
 
 
 class Trader(Protocol):
@@ -152,9 +152,16 @@ class Session:
         last = max((m.closes_at for m in self.open.values()), default=self.clock.now())
         await self.clock.wait_until(last + SETTLING)
         await self._close_books(self.clock.now())
-        while self.desk.ending and self.clock.now() < last + PATIENCE:
+        while self._owed() and self.clock.now() < last + PATIENCE:
             await self.clock.wait_until(self.clock.now() + RETRY)
             await self.desk.catch_up(self.clock.now())
+            await self._close_books(self.clock.now())
+
+    def _owed(self) -> bool:
+        """Whether trades have not settled, or something is held whose outcome may still be told."""
+        ends = self.schedule.ends
+        told = ends is not None and self.clock.now() >= ends
+        return bool(self.desk.ending or (not told and self.open.keys() & self.desk.paid.keys()))
 
 
 def _same(told: Resolution | None, known: Resolution) -> bool:

@@ -263,7 +263,8 @@ class LiveFeed:
             with suppress(VenueUnavailable, DataInvalid):
                 watched.resolution = await self._reader.resolution(market_id)
         known = watched.resolution
-        return known if known is not None and known.known_at <= max(at, now) else None
+        # What was asked for just now became known while it was asked.
+        return known if known is not None and known.known_at <= max(at, self._clock.now()) else None
 
     async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
         watched = self._watched.get(market_id)

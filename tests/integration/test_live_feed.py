@@ -71,3 +71,18 @@ def test_an_unknown_market_has_no_book() -> None:
             assert await feed.book("0x1", clock.now() + timedelta(seconds=1)) is None
 
     asyncio.run(scenario())
+
+
+def test_an_outcome_that_was_not_heard_of_is_told_when_first_asked_for() -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(WallClock().now(), 300)
+        async with loopback(series=[Flat(seconds=300)], clock=clock, pace=QUICK) as (server, base):
+            market = open_market(server)
+            await until(lambda: server.state.hall(market).resolved, 30)
+            async with opened(Hosts.loopback(base), clock, Watch(slugs=("nothing",))) as feed:
+                feed.remember(market)
+                found = await feed.resolution(market.id, market.closes_at)
+                assert found is not None
+                assert found.payout == server.state.hall(market).tape.payout
+
+    asyncio.run(scenario())
