@@ -8,13 +8,14 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from importlib import resources
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from agent import energy, prompts
@@ -61,7 +62,7 @@ from market.errors import (
 )
 from market.feed import PricedFeed
 from market.fees import charged
-from market.types import UNIT, Market, Micro, micro
+from market.types import UNIT, Market, Micro, Order, micro
 from storage.canonical import Json, digest, plain
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
@@ -303,9 +304,10 @@ class BacktestPlan:
 
 @dataclass(frozen=True, slots=True)
 class Backtested:
-    """`runs` by strategy, and of those that broke off why."""
+    """`runs` by strategy, and of those that broke off why. `truncated` is the feed as if the recording had stopped."""
 
     feed: PricedFeed
+    truncated: Callable[[datetime], PricedFeed]
     recordings: Sequence[Recording]
     runs: Mapping[str, Run]
     failed: Mapping[str, str]
@@ -346,7 +348,16 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
                     runs[name] = await (_agent(world, stage) if name == "agent" else world.baseline(known[name]))
                 except StrategyFailed as error:
                     failed[name] = error.sentence()
-    return Backtested(feed, feed.recordings, runs, failed)
+    return Backtested(feed, feed.truncated, feed.recordings, runs, failed)
+
+
+async def orders_of(plan: BacktestPlan, name: str, feed: PricedFeed) -> Sequence[Order]:
+    """The orders of one strategy over another feed, in a store that is thrown away. Raises StrategyFailed."""
+    with TemporaryDirectory() as place, confined(own_hosts(plan.config)):
+        async with open_store(f"sqlite:///{place}/once.db") as store:
+            world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, LocalBus())
+            run = await (_agent(world, lambda _: None) if name == "agent" else world.baseline(strategies()[name]))
+            return [i.order for i in await store.intents(run.id)]
 
 
 async def _agent(world: World, stage: Callable[[str], None]) -> Run:

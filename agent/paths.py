@@ -1,11 +1,24 @@
-"""Where edgeclaw keeps what it installs; it creates nothing."""
+"""Where things are kept: what edgeclaw installs, and what its owner asks for."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from market.errors import Misconfigured
+
 
 def home() -> Path:
     """The folder in EDGECLAW_HOME, else `.edgeclaw` in the user's own."""
     return Path(os.environ.get("EDGECLAW_HOME") or Path.home() / ".edgeclaw")
+
+
+def folder(path: Path) -> Path:
+    """The folder, made where it is missing. Raises Misconfigured where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(
+            f"The folder {path} cannot be made: {error.strerror}.", next_step="Choose another."
+        ) from None
+    return path

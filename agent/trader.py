@@ -172,6 +172,7 @@ class StrategyTrader:
     markets: dict[str, Market] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     held: dict[str, tuple[Micro, Micro]] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         self.markets = {} if blocked else {m.id: m for m in markets}
@@ -212,7 +213,8 @@ class StrategyTrader:
         if self.strategy.once:
             self.used.add(market.id)
         when = "" if self.strategy.once else f":{view.at.isoformat()}"
-        await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}{when}", 0)
+        number = self.sent[market.id] = self.sent.get(market.id, -1) + 1
+        await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}{when}", number)
 
 
 @dataclass(slots=True)

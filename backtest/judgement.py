@@ -10,15 +10,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from itertools import accumulate
 
 import numpy as np
 
-from market.types import Fill, Market, Micro, Resolution, Side, notional
+from market.types import Fill, Market, Micro, Outcome, Resolution, Side, notional
 from strategies.score import Interval, block_interval, days_for_verdict, deflated_sharpe, sharpe
 
 BLOCK = 12
-"""Markets drawn together by the bootstrap: an hour of five-minute windows."""
+"""Markets drawn together by the bootstrap at most: an hour of five-minute windows. Fewer where there are not ten such
+blocks."""
+_DRAWS, _SEED = 10_000, 20_260_928
 _SPANS = (10, 30, 60, 120, 300)
 _DAY = 86_400.0
 
@@ -26,16 +29,24 @@ _DAY = 86_400.0
 @dataclass(frozen=True, slots=True)
 class Trade:
     """A fill and its end. `pnl` is after fees, None where the outcome is not known; `left` are seconds to the close;
-    `at_mid` is what it would have earned at the mid, without a fee, None where nothing says what the mid was."""
+    `mid` is of the fill's own token when it was filled, None where nothing says what it was."""
 
     fill: Fill
     closes_at: datetime
     pnl: Micro | None
-    at_mid: Micro | None = None
+    mid: Decimal | None = None
 
     @property
     def left(self) -> float:
         return (self.closes_at - self.fill.at).total_seconds()
+
+    @property
+    def at_mid(self) -> Micro | None:
+        """What it would have earned at the mid and free of fees, as many backtests assume."""
+        if self.pnl is None or self.mid is None:
+            return None
+        better = int((self.fill.price - self.mid) * self.fill.size)
+        return self.pnl + self.fill.fee + (better if self.fill.side is Side.BUY else -better)
 
     @property
     def cost(self) -> Micro:
@@ -70,7 +81,9 @@ class Point:
 class Judgement:
     """Money in micro-dollars. `per_market` is the mean profit of a traded market with its 95 % interval.
 
-    `sharpe` is mean over standard deviation of the markets' profits, not annualised; `deflated` the probability that
+    `by_chance` is the probability of at least this profit where every mid was right, found by drawing outcomes at the
+    mids: few markets that all won say little, whatever their interval. `sharpe` is mean over standard deviation of the
+    markets' profits, not annualised; `deflated` the probability that
     it is above what the best of `trials` worthless strategies would have shown. `days` are those of this kind that a
     verdict needs. `overstated` is what fills at the mid without fees would have shown beyond the truth.
     """
@@ -84,6 +97,7 @@ class Judgement:
     pnl: Micro
     drawdown: Micro
     per_market: Interval | None
+    by_chance: float | None
     sharpe: float | None
     deflated: float | None
     trials: int
@@ -119,7 +133,8 @@ def judge(trades: Sequence[Trade], *, days: float, others: Sequence[float] = ())
         fees=sum(t.fill.fee for t in ended),
         pnl=sum(profits.values()),
         drawdown=max((p.drawdown for p in equity), default=0),
-        per_market=block_interval(values, block=BLOCK),
+        per_market=block_interval(values, block=max(1, min(BLOCK, len(values) // 10))),
+        by_chance=_by_chance(ended),
         sharpe=ratio,
         deflated=None if ratio is None else deflated_sharpe(values, [*others, ratio]),
         trials=len(others) + 1,
@@ -128,6 +143,36 @@ def judge(trades: Sequence[Trade], *, days: float, others: Sequence[float] = ())
         by={name: _groups(ended, key) for name, key in _VIEWS.items()},
         equity=equity,
     )
+
+
+def _by_chance(trades: Sequence[Trade]) -> float | None:
+    """Each market's outcome is drawn once at the mean of the mids at its fills; None where a mid is not known."""
+    if not trades or any(t.mid is None for t in trades):
+        return None
+    markets: dict[str, list[Trade]] = defaultdict(list)
+    for trade in trades:
+        markets[trade.fill.market_id].append(trade)
+    up = np.array([np.mean([_yes_mid(t) for t in own]) for own in markets.values()])
+    won = np.array([sum(_if_paid(t, yes=True) for t in own) for own in markets.values()], np.float64)
+    lost = np.array([sum(_if_paid(t, yes=False) for t in own) for own in markets.values()], np.float64)
+    chance = np.random.default_rng(_SEED)
+    total = np.zeros(_DRAWS)
+    for p, high, low in zip(up, won, lost, strict=True):
+        total += np.where(chance.random(_DRAWS) < p, high, low)
+    seen = sum(t.pnl or 0 for t in trades)
+    return float((1 + (total >= seen).sum()) / (1 + _DRAWS))
+
+
+def _yes_mid(trade: Trade) -> float:
+    mid = float(trade.mid or 0)
+    return mid if trade.fill.outcome is Outcome.YES else 1 - mid
+
+
+def _if_paid(trade: Trade, *, yes: bool) -> Micro:
+    """A fill's profit if YES had paid, or NO."""
+    fill = trade.fill
+    paid = fill.size if (fill.outcome is Outcome.YES) is yes else 0
+    return fill.cash + (paid if fill.side is Side.BUY else -paid)
 
 
 def _by_market(trades: Iterable[Trade]) -> dict[str, Micro]:

@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+from agent.cli import backtest as backtest_verb
 from agent.cli import config as config_verbs
 from agent.cli import data as data_verbs
 from agent.cli import evidence as evidence_verbs
@@ -40,6 +41,11 @@ app.command(
     short_help="Trade, on paper or live.",
     epilog="Example: edgeclaw run --feed sample --speed max --cycles 6",
 )(run_verb.run)
+app.command(
+    "backtest",
+    short_help="Judge strategies on recorded markets.",
+    epilog="Example: edgeclaw backtest --data sample --trade-with late_favourite --out report",
+)(backtest_verb.backtest)
 app.command("halt", short_help="Stop trading now.", epilog='Example: edgeclaw halt --reason "going on holiday"')(
     halt_verbs.halt
 )

@@ -64,13 +64,14 @@ def reasoning(
 
     from agent.cli import show
     from agent.drawing import drawable
+    from agent.paths import folder
     from agent.reasoning import experiment, record
     from agent.reasoning.suite import BUDGET, BUDGETS
 
     setup = _setup(task, seed or [3, 4], min(questions, 3) if quick else questions, text and not quick)
     small, other = _subjects(model, larger, engine, threads)
     if out is not None:
-        record.folder(out)
+        folder(out)
     screen = show.console()
     with _progress(screen, quiet=as_json) as heard:
         found = asyncio.run(experiment.run(setup, small, other, heard))

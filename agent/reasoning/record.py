@@ -11,19 +11,7 @@ from agent.reasoning.figures import draw
 from agent.reasoning.page import page
 from agent.reasoning.results import TaskResult
 from agent.reasoning.suite import trials
-from market.errors import Misconfigured
 from storage.canonical import plain
-
-
-def folder(path: Path) -> Path:
-    """The folder, made where it is missing. Raises Misconfigured where it cannot be."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Misconfigured(
-            f"The folder {path} cannot be made: {error.strerror}.", next_step="Choose another."
-        ) from None
-    return path
 
 
 def keep(found: Findings, results: Sequence[TaskResult], path: Path, *, figures: bool) -> list[Path]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 
 from backtest.columns import Recording
 from backtest.judgement import Judgement, Trade, days_of, earned, judge, market_sharpe
 from market.feed import PricedFeed
 from market.fees import charged
-from market.types import Fill, Market, Micro, Outcome, PayoutSource, Resolution, Side
+from market.types import Fill, Market, Outcome, PayoutSource
 from storage.records import Run
 from storage.store import Store
 
@@ -103,7 +104,7 @@ def rules_said(data: Data) -> tuple[str, ...]:
 
 
 async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -> tuple[Trade, ...]:
-    """Every fill of a run with its end, by time; with `mids`, also what it would have earned at the mid."""
+    """Every fill of a run with its end, by time; with `mids`, also the mid at that instant."""
     ended = {r.market_id: r for r in await store.outcomes(run.id)}
     found = []
     for fill in await store.fills(run.id):
@@ -111,20 +112,17 @@ async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -
         if market is None:
             continue  # a run of another recording
         outcome = ended.get(fill.market_id)
-        at_mid = await _at_mid(data.feed, market, fill, outcome) if mids else None
-        found.append(Trade(fill, market.closes_at, earned(fill, outcome), at_mid))
+        mid = await _mid(data.feed, fill) if mids else None
+        found.append(Trade(fill, market.closes_at, earned(fill, outcome), mid))
     return tuple(sorted(found, key=lambda t: (t.fill.at, t.fill.id)))
 
 
-async def _at_mid(feed: PricedFeed, market: Market, fill: Fill, outcome: Resolution | None) -> Micro | None:
-    """A fill's profit had it been at the mid and free of fees: what many backtests assume."""
-    book = await feed.book(market.id, fill.at)
-    payout = outcome.pays(fill.outcome) if outcome else None
-    if payout is None or book is None or book.mid is None:
+async def _mid(feed: PricedFeed, fill: Fill) -> Decimal | None:
+    """The mid of the fill's own token when it was filled."""
+    book = await feed.book(fill.market_id, fill.at)
+    if book is None or book.mid is None:
         return None
-    mid = book.mid if fill.outcome is Outcome.YES else 1 - book.mid
-    gain = int((payout - mid) * fill.size)
-    return gain if fill.side is Side.BUY else -gain
+    return book.mid if fill.outcome is Outcome.YES else 1 - book.mid
 
 
 async def judged(store: Store, data: Data, name: str, run: Run) -> Tried:

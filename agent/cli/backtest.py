@@ -1,0 +1,224 @@
+"""`edgeclaw backtest`: what strategies would have done on recorded markets, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agent.app import Backtested, BacktestPlan
+    from agent.research.report import Report
+    from backtest.judgement import Judgement
+
+_DEFAULT = ("market_mid", "late_favourite")
+
+
+def backtest(
+    data: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
+    trade_with: Annotated[
+        list[str] | None, typer.Option(help="A strategy by name, agent among them; may be repeated. `?` lists them.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Keep result, trades, figures and a page in this folder.")] = None,
+    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many slots with an open market.")] = None,
+    check_lookahead: Annotated[
+        bool,
+        typer.Option("--check-lookahead", help="Also replay cut short: the orders until then must be equal."),
+    ] = False,
+    config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the data.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Replay recorded markets through the agent's own session, desk and paper exchange, and judge what came of it.
+
+    Profit is after fees, by market, with intervals, and beside what luck would show in as many trials. The same data,
+    code and configuration give the same result to the byte.
+    """
+    import asyncio
+
+    from agent.app import BacktestPlan
+    from agent.cli import show
+    from agent.config import load, profile_for
+    from agent.paths import folder
+
+    names = _named(trade_with)
+    settings = load(config, {}, profile=profile_for(data))
+    if out is not None:
+        folder(out)
+    screen = show.console()
+    with _stages(screen, quiet=as_json) as stage:
+        plan = BacktestPlan(settings, data, names, cycles)
+        done, made, leaks = asyncio.run(_worked(plan, stage, check=check_lookahead))
+        kept = _kept(made, done, out, stage) if out is not None else []
+    if as_json:
+        from agent.research.record import told
+
+        show.as_json({"report": told(made), "lookahead": leaks, "files": [str(p) for p in kept]})
+    else:
+        _tell(screen, made, leaks, kept)
+    if leaks or done.failed:
+        raise typer.Exit(1)
+
+
+def _named(asked: Sequence[str] | None) -> tuple[str, ...]:
+    from agent.app import strategies
+
+    known = ["agent", *strategies()]
+    for name in asked or ():
+        if name not in known:
+            raise typer.BadParameter(f"--trade-with {name} is not one of {', '.join(known)}")
+    return tuple(dict.fromkeys(asked or _DEFAULT))
+
+
+async def _worked(
+    plan: BacktestPlan, stage: Callable[[str], None], *, check: bool
+) -> tuple[Backtested, Report, list[str] | None]:
+    from agent.app import database_url, run_backtest
+    from agent.bus import LocalBus
+    from agent.research.lookahead import leaks
+    from agent.research.report import report
+    from storage.store import open_store
+
+    done = await run_backtest(plan, LocalBus(), stage)
+    stage("judging")
+    async with open_store(database_url(plan.config), read_only=True) as store:
+        made = await report(store, done)
+        found = await leaks(plan, done, store, stage) if check else None
+    return done, made, found
+
+
+def _kept(made: Report, done: Backtested, out: Path, stage: Callable[[str], None]) -> list[Path]:
+    from agent.drawing import drawable
+    from agent.research.judging import Data
+    from agent.research.record import keep
+
+    stage("drawing")
+    return keep(made, Data(done.feed, done.recordings), out, figures=drawable())
+
+
+@contextmanager
+def _stages(screen: Console, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    if quiet:
+        yield lambda _: None
+    elif screen.is_terminal:
+        with screen.status("beginning") as status:
+            yield lambda text: status.update(f"{text} ...")
+    else:
+        yield lambda text: screen.print(f"{text} ...", markup=False)
+
+
+def _tell(screen: Console, made: Report, leaks: Sequence[str] | None, kept: Sequence[Path]) -> None:
+    from agent.cli import show
+    from agent.research.page import lead
+
+    screen.print()
+    screen.rule(f"[bold]backtest[/] · {lead(made)}", style=show.ACCENT)
+    screen.print()
+    _strategies(screen, made)
+    for one in made.tried:
+        if one.judgement is not None and one.judgement.markets:
+            _groups(screen, one.name, one.judgement)
+    if made.ladder:
+        from agent.cli.ladder import print_ladder
+
+        print_ladder(made.ladder, screen)
+    for note in (*made.coverage.notes, *_missing(made)):
+        screen.print(f"· {note}", style=show.MUTED, markup=False)
+    if leaks is not None:
+        screen.print()
+        for leak in leaks:
+            screen.print(leak, style=show.BAD, markup=False)
+        if not leaks:
+            screen.print("No look-ahead: replays cut short placed the same orders.", style=show.GOOD, markup=False)
+    for path in kept[-1:]:
+        screen.print(f"\nRead it: {path}", markup=False)
+
+
+def _missing(made: Report) -> Iterator[str]:
+    c = made.coverage
+    if c.silent:
+        yield f"{len(c.silent)} markets have no book."
+    if c.unresolved:
+        yield f"{len(c.unresolved)} markets have no known outcome; no profit is counted there."
+
+
+def _strategies(screen: Console, made: Report) -> None:
+    from rich.markup import escape
+
+    from agent.cli import show
+    from agent.research.page import interval, share, verdict
+
+    rows = show.table(
+        "What it came to, in dollars after fees",
+        "strategy", "orders", "fills", "markets", "won", "fees", "PnL", "drawdown", "at mid",
+        right=("orders", "fills", "markets", "won", "fees", "PnL", "drawdown", "at mid"),
+    )  # fmt: skip
+    sure = show.table(
+        "How sure that is",
+        "strategy", "PnL a market [95 %]", "by chance", "not luck", "days needed", "verdict",
+        right=("PnL a market [95 %]", "by chance", "not luck", "days needed"),
+    )  # fmt: skip
+    for one in made.tried:
+        found = one.judgement
+        if found is None:
+            continue
+        rows.add_row(
+            escape(one.name),
+            str(one.orders),
+            str(found.fills),
+            str(found.markets),
+            share(found.won / found.markets if found.markets else None),
+            f"{found.fees / 1e6:,.2f}",
+            show.tinted(found.pnl),
+            f"{found.drawdown / 1e6:,.2f}",
+            "-" if found.overstated is None else show.dollars(found.pnl + found.overstated),
+        )
+        sure.add_row(
+            escape(one.name),
+            interval(found.per_market),
+            show.number(found.by_chance, 3),
+            share(found.deflated),
+            "-" if found.days is None else f"{found.days:,.0f}",
+            verdict(found),
+        )
+    for shown in (rows, sure):
+        screen.print(shown)
+        screen.print()
+    for one in made.tried:
+        if one.failed:
+            screen.print(one.failed, style=show.BAD, markup=False)
+    trials = max((t.judgement.trials for t in made.tried if t.judgement), default=0)
+    for said in (
+        "at mid: what fills at the mid without fees would have pretended.",
+        "by chance: the probability of at least this profit if every mid was right.",
+        f"not luck: the probability that it beats the best of {trials} worthless trials (deflated Sharpe ratio).",
+        "days needed: of such trading until a test would see the gain observed; a dash where there is none.",
+    ):
+        screen.print(said, style=show.MUTED, markup=False)
+    screen.print()
+
+
+def _groups(screen: Console, name: str, found: Judgement) -> None:
+    from rich.markup import escape
+
+    from agent.cli import show
+
+    rows = show.table(
+        f"{escape(name)}, by time to expiry",
+        "",
+        "fills",
+        "markets",
+        "fees",
+        "PnL",
+        right=("fills", "markets", "fees", "PnL"),
+    )
+    for group in found.by["time to expiry"]:
+        rows.add_row(
+            group.name, str(group.fills), str(group.markets), f"{group.fees / 1e6:,.2f}", show.tinted(group.pnl)
+        )
+    screen.print(rows)
+    screen.print()

@@ -1,0 +1,147 @@
+"""The page of a backtest: one file that holds the result, readable offline and on paper. Pure text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from agent import pages
+from agent.research.judging import Coverage, Tried
+from agent.research.report import Report
+from backtest.judgement import Group, Judgement
+from market.types import UNIT, Micro
+from strategies.score import Interval
+
+_LEVEL = 0.05
+
+
+def page(made: Report, figures: Sequence[Path]) -> str:
+    """HTML with the SVG figures inside it."""
+    drawn = "".join(pages.figure(path) for path in figures)
+    body = "".join(
+        [
+            _strategies(made.tried),
+            drawn,
+            *(_details(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets),
+            _data(made.coverage),
+            _manifest(made),
+        ]
+    )
+    return pages.page("Backtest", lead(made), body)
+
+
+def lead(made: Report) -> str:
+    """One sentence on what was replayed."""
+    c = made.coverage
+    return f"{made.name}: {c.markets:,} markets, {c.books:,} books, {c.days:.2f} days of trading."
+
+
+def dollars(amount: Micro | float | None, *, signed: bool = True) -> str:
+    if amount is None:
+        return "-"
+    return f"{amount / UNIT:{'+' if signed else ''},.2f}"
+
+
+def interval(found: Interval | None) -> str:
+    """A mean in dollars and its interval."""
+    if found is None:
+        return "-"
+    return f"{dollars(found.mean)} [{dollars(found.low)}, {dollars(found.high)}]"
+
+
+def share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def verdict(found: Judgement) -> str:
+    """Whether there is a profit or a loss that neither the interval nor chance at the market's own price explains."""
+    if found.per_market is None:
+        return "never traded"
+    if found.per_market.low > 0 and found.by_chance is not None and found.by_chance < _LEVEL:
+        return "gains"
+    return "loses" if found.per_market.high < 0 else "no verdict"
+
+
+def _strategies(tried: Sequence[Tried]) -> str:
+    head = pages.row(
+        "th", "strategy", "orders", "fills", "markets", "won", "fees", "PnL", "PnL a market [95 %]", "verdict",
+        "drawdown", "by chance", "not luck", "days needed",
+    )  # fmt: skip
+    lines = []
+    for one in tried:
+        found = one.judgement
+        if found is None:
+            lines.append(f"<tr><td>{escape(one.name)}<td colspan=12>{escape(one.failed)}</tr>")
+            continue
+        lines.append(
+            pages.row(
+                "td",
+                one.name,
+                f"{one.orders:,}",
+                f"{found.fills:,}",
+                f"{found.markets:,}",
+                share(found.won / found.markets if found.markets else None),
+                dollars(found.fees, signed=False),
+                dollars(found.pnl),
+                interval(found.per_market),
+                verdict(found),
+                dollars(found.drawdown, signed=False),
+                "-" if found.by_chance is None else f"{found.by_chance:.3f}",
+                share(found.deflated),
+                "-" if found.days is None else f"{found.days:,.0f}",
+            )
+        )
+    trials = max((t.judgement.trials for t in tried if t.judgement), default=0)
+    return (
+        "<h2>What it came to</h2><p class=quiet>Dollars, after fees, where the outcome is known. <i>By chance</i>: the "
+        "probability of at least this profit if every mid was right. <i>Not luck</i>: the "
+        f"probability that the profit beats the best of {trials} worthless trials (deflated Sharpe ratio). <i>Days "
+        "needed</i>: of such trading until a test would see the gain observed; a dash where there is none.</p>"
+        f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
+    )
+
+
+def _details(one: Tried, found: Judgement) -> str:
+    tables = "".join(f"<div><h3>by {name}</h3>{_groups(groups)}</div>" for name, groups in found.by.items())
+    said = f"{found.open} fills have no known outcome and are not counted. " if found.open else ""
+    if found.overstated is not None:
+        said += f"Fills at the mid without fees would have shown {dollars(found.overstated)} dollars more."
+    return f"<h2>{escape(one.name)}</h2><p class=quiet>Run {one.run_id}. {said}</p><div class=columns>{tables}</div>"
+
+
+def _groups(groups: Sequence[Group]) -> str:
+    head = pages.row("th", "", "fills", "markets", "cost", "fees", "PnL")
+    lines = "".join(
+        pages.row(
+            "td",
+            g.name,
+            f"{g.fills:,}",
+            f"{g.markets:,}",
+            dollars(g.cost, signed=False),
+            dollars(g.fees, signed=False),
+            dollars(g.pnl),
+        )
+        for g in groups
+    )
+    return f"<table>{head}{lines}</table>"
+
+
+def _data(c: Coverage) -> str:
+    outcomes = ", ".join(f"{n:,} {source}" for source, n in c.outcomes.items())
+    facts = [f"From {c.begins} to {c.ends}.", f"Outcomes: {outcomes}."]
+    if c.silent:
+        facts.append(f"Without any book: {', '.join(c.silent)}.")
+    if c.unresolved:
+        facts.append(f"Without an outcome, so no profit is counted there: {', '.join(c.unresolved)}.")
+    facts += [*c.notes]
+    return "<h2>What it was tried on</h2><ul>" + "".join(f"<li>{escape(f)}</li>" for f in facts) + "</ul>"
+
+
+def _manifest(made: Report) -> str:
+    rows = (("data", made.data), ("code", made.code), ("configuration", made.config))
+    lines = "".join(f"<tr><td>{name}<td><code>{value}</code></tr>" for name, value in rows)
+    return (
+        "<h2>How to get it again</h2><p class=quiet>The same three hashes give the same result to the byte.</p>"
+        f"<div class=scroll><table>{lines}</table></div>"
+    )

@@ -1,0 +1,69 @@
+"""Keeping a backtest: the result, every trade, the figures and the page, in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agent.research.figures import draw
+from agent.research.judging import Data, Tried
+from agent.research.page import page
+from agent.research.report import Report
+from storage.canonical import plain
+
+_INSTANT = pa.timestamp("us", tz="UTC")
+_PRICE = pa.decimal128(10, 6)
+TRADES = pa.schema(
+    {
+        "strategy": pa.string(), "at": _INSTANT, "market": pa.string(), "slug": pa.string(), "outcome": pa.string(),
+        "side": pa.string(), "price": _PRICE, "size": pa.int64(), "fee": pa.int64(), "evidence": pa.string(),
+        "maker": pa.bool_(), "closes_at": _INSTANT, "pnl": pa.int64(), "pnl_at_mid": pa.int64(), "order": pa.string(),
+    },
+    metadata={"units": "size in micro-shares; fee and pnl in micro-dollars, pnl after fees, empty while unresolved"},
+)  # fmt: skip
+
+
+def keep(made: Report, data: Data, path: Path, *, figures: bool) -> list[Path]:
+    """Write everything into a folder; the files written, the page last."""
+    result, trades = path / "result.json", path / "trades.parquet"
+    result.write_text(json.dumps(told(made), indent=2, sort_keys=True) + "\n")
+    pq.write_table(_trades(made.tried, data), trades, compression="zstd")
+    drawn = draw(made, data, path) if figures else []
+    shown = path / "report.html"
+    shown.write_text(page(made, drawn), encoding="utf-8")
+    return [result, trades, *drawn, shown]
+
+
+def told(made: Report) -> object:
+    """The report as JSON types; single trades are in their own file."""
+    return plain(replace(made, tried=tuple(replace(t, trades=()) for t in made.tried)))
+
+
+def _trades(tried: Sequence[Tried], data: Data) -> pa.Table:
+    rows = [
+        {
+            "strategy": one.name,
+            "at": t.fill.at,
+            "market": t.fill.market_id,
+            "slug": data.markets[t.fill.market_id].slug,
+            "outcome": t.fill.outcome.value,
+            "side": t.fill.side.value,
+            "price": t.fill.price,
+            "size": t.fill.size,
+            "fee": t.fill.fee,
+            "evidence": t.fill.evidence.value,
+            "maker": t.fill.maker,
+            "closes_at": t.closes_at,
+            "pnl": t.pnl,
+            "pnl_at_mid": t.at_mid,
+            "order": t.fill.order_id,
+        }
+        for one in tried
+        for t in one.trades
+    ]
+    return pa.Table.from_pylist(rows, schema=TRADES)

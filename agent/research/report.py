@@ -1,0 +1,42 @@
+"""All that is told of a backtest, as one value. Reads the store; the same runs give the same report to the byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.app import Backtested
+from agent.evidence import climb
+from agent.ladder import LadderRung
+from agent.research.judging import Coverage, Data, Tried, coverage, judged
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`data`, `code` and `config` are SHA-256 hashes; equal ones give equal reports."""
+
+    name: str
+    data: str
+    code: str
+    config: str
+    coverage: Coverage
+    tried: tuple[Tried, ...]
+    ladder: tuple[LadderRung, ...] = ()
+
+
+async def report(store: Store, done: Backtested) -> Report:
+    """Gather it from the finished runs."""
+    data = Data(done.feed, done.recordings)
+    tried = [await judged(store, data, name, run) for name, run in done.runs.items()]
+    tried += [Tried(name, "", 0, None, failed=why) for name, why in done.failed.items()]
+    agent = done.runs.get("agent")
+    identity = next(iter(done.runs.values())).identity if done.runs else None
+    return Report(
+        name=done.feed.info.name,
+        data=done.feed.info.fingerprint,
+        code=identity.code if identity else "",
+        config=identity.config if identity else "",
+        coverage=coverage(data),
+        tried=tuple(tried),
+        ladder=tuple(await climb(store, [agent])) if agent else (),
+    )

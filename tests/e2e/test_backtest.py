@@ -1,0 +1,136 @@
+"""`edgeclaw backtest` as a user runs it, and its fills by somebody else's arithmetic."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+from collections import defaultdict
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import pytest
+
+from agent.app import BacktestPlan, run_backtest
+from agent.bus import LocalBus
+from agent.config import load
+from agent.drawing import drawable
+from market.clock import to_ms
+from market.types import Order, Outcome
+from storage.records import RecordKind
+from storage.store import open_store
+from tests.e2e.conftest import Edgeclaw
+
+Int64 = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+RULE = ("backtest", "--data", "sample", "--trade-with", "late_favourite", "--trade-with", "threshold")
+
+
+@pytest.mark.usefixtures("sample")
+def test_the_same_inputs_give_the_same_files_in_another_home(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
+    kept = []
+    for name in ("one", "two"):
+        done = edgeclaw(*RULE, "--out", str(tmp_path / name / "out"), "--json", at=tmp_path / name)
+        assert done.code == 0, done.err
+        kept.append({p.name: p.read_bytes() for p in sorted((tmp_path / name / "out").iterdir())})
+        assert done.json["report"] == json.loads(kept[-1]["result.json"])
+    assert kept[0].keys() == kept[1].keys()
+    assert [name for name, text in kept[0].items() if text != kept[1][name]] == []
+    by_name = {t["name"]: t["judgement"] for t in json.loads(kept[0]["result.json"])["tried"]}
+    for judgement in by_name.values():
+        for groups in judgement["by"].values():
+            assert sum(g["pnl"] for g in groups) == judgement["pnl"]
+            assert sum(g["fees"] for g in groups) == judgement["fees"]
+        assert judgement["equity"][-1]["total"] == judgement["pnl"]
+    trades = pq.read_table(tmp_path / "one" / "out" / "trades.parquet").to_pylist()
+    for name, judgement in by_name.items():
+        assert sum(t["pnl"] for t in trades if t["strategy"] == name) == judgement["pnl"]
+    page = kept[0]["report.html"].decode()
+    assert len(page) < 2_000_000
+    assert page.count("<svg") == (5 if drawable() else 0)
+    assert "src=" not in page and "http-equiv" not in page and "<script" not in page
+
+
+@pytest.mark.usefixtures("sample")
+def test_the_tables_name_every_strategy_and_no_look_ahead_is_found(edgeclaw: Edgeclaw) -> None:
+    done = edgeclaw(*RULE, "--cycles", "6", "--check-lookahead")
+    assert done.code == 0, done.err
+    assert "No look-ahead" in done.out
+    for word in ("late_favourite", "threshold", "by chance", "not luck", "Taker fee"):
+        assert word in done.out
+
+
+def test_a_strategy_nobody_knows_is_refused_with_the_names_of_those_there_are(edgeclaw: Edgeclaw) -> None:
+    done = edgeclaw("backtest", "--trade-with", "hindsight")
+    assert done.code == 2
+    assert "late_favourite" in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the recorded books of April are not beside the project")
+def test_every_fill_and_fee_of_april_agrees_with_ten_lines_over_the_raw_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each order is taken from the log; what it got is computed here from the files."""
+    monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
+    plan = BacktestPlan(load(None, {}, profile="recorded"), str(DATA), ("late_favourite",))
+    orders, got = asyncio.run(_played(plan, f"sqlite:///{tmp_path / 'edgeclaw.db'}"))
+    raw = _raw_books()
+    for order_id, order in orders.items():
+        received, cells = raw[order.market_id]
+        row = cells[int(received.searchsorted(to_ms(order.placed_at) + 150, "right")) - 1]
+        assert got[order_id] == _ten_lines(order, row), order
+    assert (len(orders), sum(map(len, got.values()))) == (97, 88)
+
+
+def _ten_lines(order: Order, row: Floats) -> list[tuple[Decimal, int, int]]:
+    """Price, size and fee of each level that a purchase takes from a row: bid prices, sizes, ask prices, sizes."""
+    bids, asks = ([(Decimal(str(round(p, 4))), round(n * 100) * 10_000) for p, n in zip(row[i], row[i + 1], strict=True)
+                   if p == p] for i in (0, 2))  # fmt: skip
+    offers = asks if order.outcome is Outcome.NO else [(1 - p, n) for p, n in bids]
+    if bids and asks and bids[0][0] >= asks[0][0]:
+        return []
+    left, found = order.size, []
+    for price, size in offers:
+        if price <= order.price and left:
+            part = min(size, left)
+            exact = Decimal("0.072") * price * (1 - price) * part / 10
+            found.append((price, part, 10 * int(exact.to_integral_value(ROUND_HALF_UP))))
+            left -= part
+    return found
+
+
+def _raw_books() -> dict[str, tuple[Int64, Floats]]:
+    """By condition id: when each row was received, in milliseconds, and its (rows, 4, 5) cells."""
+    with (DATA / "btc5m_book_markets.csv").open() as listed:
+        ids = {row["slug"]: row["condition_id"] for row in csv.DictReader(listed)}
+    found: dict[str, list[tuple[Int64, Floats]]] = defaultdict(list)
+    for file in sorted(DATA.glob("btc5m_book_l5_*.parquet")):
+        table = pq.read_table(file)
+        received = np.maximum(table["event_ms"].to_numpy(), table["recv_ms"].to_numpy())
+        names = [[f"{side}{n}{part}" for n in range(1, 6)] for side in ("bid", "ask") for part in ("", "_size")]
+        cells = np.stack([np.stack([table[c].to_numpy() for c in group], 1) for group in names], 1)
+        slugs = np.array(table["slug"].to_pylist())
+        for slug in dict.fromkeys(slugs.tolist()):
+            found[ids[slug]].append((received[slugs == slug], cells[slugs == slug]))
+    return {
+        one: (np.maximum.accumulate(np.concatenate([t for t, _ in parts])), np.concatenate([c for _, c in parts]))
+        for one, parts in found.items()
+    }
+
+
+async def _played(plan: BacktestPlan, url: str) -> tuple[dict[str, Order], dict[str, list[tuple[Decimal, int, int]]]]:
+    """Every order that the exchange let in, and what each got, level by level."""
+    done = await run_backtest(plan, LocalBus())
+    run = done.runs["late_favourite"]
+    async with open_store(url, read_only=True) as store:
+        acks = await store.records(run.id, RecordKind.ACK)
+        refused = {a.body["order_id"] for a in acks if a.body["status"] == "rejected"}
+        got: dict[str, list[tuple[Decimal, int, int]]] = defaultdict(list)
+        for fill in await store.fills(run.id):
+            got[fill.order_id].append((fill.price, fill.size, fill.fee))
+        orders = {i.order_id: i.order for i in await store.intents(run.id) if i.order_id not in refused}
+        return orders, got

@@ -1,0 +1,153 @@
+"""Backtests with strategies that misbehave: one that looks ahead, one that raises, one that cannot be loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from agent import app
+from agent.app import Backtested, BacktestPlan, run_backtest
+from agent.bus import LocalBus
+from agent.config import load
+from agent.research.lookahead import leaks
+from agent.research.report import report
+from backtest.replay import ReplayFeed
+from market.columns import Columns, Mask
+from market.errors import Misconfigured
+from market.types import UNIT, Book, Market, Micro, Outcome, Side
+from storage.store import open_store
+from strategies.base import View, Wish
+from tests.fakes import after, book, levels, market, recorded
+
+
+@dataclass(frozen=True)
+class Knows:
+    """Wants to see only books that a dearer one follows."""
+
+    name: str = "knows"
+    once: bool = False
+
+    def decide(self, view: View) -> Wish | None:
+        ask = view.book.best_ask
+        held = view.held_yes or ask is None
+        return None if held else Wish(Outcome.YES, Side.BUY, ask or Decimal(1), 5 * UNIT, "it will rise")
+
+    def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
+        dearer: Mask = books.asks.best < books.asks.best[-1]
+        return dearer
+
+
+@dataclass(frozen=True)
+class Raises:
+    name: str = "raises"
+    once: bool = True
+
+    def decide(self, view: View) -> Wish | None:
+        raise ZeroDivisionError("no volatility")
+
+
+def _world() -> ReplayFeed:
+    """Three windows in which the ask rises by a cent every ten seconds."""
+    made = []
+    for number in range(3):
+        books: list[Book] = []
+        for step in range(40):
+            price = f"{0.30 + step / 100:.2f}"
+            below = f"{0.28 + step / 100:.2f}"
+            books.append(
+                book(
+                    after(900 * number + 10 * step),
+                    market_id=market(number).id,
+                    bids=levels((below, 100)),
+                    asks=levels((price, 100)),
+                )
+            )
+        made.append(recorded(*books, number=number))
+    return ReplayFeed("rising", made)
+
+
+Backtest = Callable[..., tuple[Backtested, list[str], BacktestPlan]]
+
+
+@pytest.fixture
+def backtest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backtest:
+    monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
+    monkeypatch.setattr(app, "open_recorded", lambda _: _world())
+
+    def play(*names: str) -> tuple[Backtested, list[str], BacktestPlan]:
+        plan = BacktestPlan(load(None, {}, profile="recorded"), "rising", names)
+
+        async def run() -> tuple[Backtested, list[str]]:
+            done = await run_backtest(plan, LocalBus())
+            async with open_store(app.database_url(plan.config), read_only=True) as store:
+                return done, await leaks(plan, done, store, lambda _: None)
+
+        done, found = asyncio.run(run())
+        return done, found, plan
+
+    return play
+
+
+def _offers(monkeypatch: pytest.MonkeyPatch, *objects: str) -> None:
+    """Pretend that an installed package offers these objects of this module."""
+    made = [EntryPoint(name.lower(), f"{__name__}:{name}", app.STRATEGY_GROUP) for name in objects]
+    monkeypatch.setattr(app, "entry_points", lambda group: made)
+
+
+def test_a_strategy_that_looks_ahead_is_caught_and_an_honest_one_is_not(
+    backtest: Backtest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _offers(monkeypatch, "Knows")
+    done, found, _ = backtest("knows", "threshold")
+    assert done.failed == {}
+    (said,) = found
+    assert said.startswith("knows looks ahead: with data up to ")
+
+
+def test_a_strategy_that_raises_ends_alone_in_one_sentence(backtest: Backtest, monkeypatch: pytest.MonkeyPatch) -> None:
+    _offers(monkeypatch, "Raises")
+    done, _, plan = backtest("raises", "threshold")
+    assert set(done.runs) == {"threshold"}
+    said = done.failed["raises"]
+    assert said.startswith("The strategy raises raised ZeroDivisionError on btc-updown-15m-")
+    assert "no volatility" in said and "\n" not in said
+
+    async def told() -> list[tuple[str, bool]]:
+        async with open_store(app.database_url(plan.config), read_only=True) as store:
+            return [(t.name, t.judgement is not None) for t in (await report(store, done)).tried]
+
+    assert asyncio.run(told()) == [("threshold", True), ("raises", False)]
+
+
+def test_a_second_backtest_is_compared_with_the_first_and_counts_no_trial_twice(backtest: Backtest) -> None:
+    first, _, plan = backtest("threshold", "late_favourite")
+    second, _, _ = backtest("threshold", "late_favourite")
+    assert {n: r.head for n, r in first.runs.items()} == {n: r.head for n, r in second.runs.items()}
+
+    async def trials() -> set[int]:
+        async with open_store(app.database_url(plan.config), read_only=True) as store:
+            made = await report(store, second)
+            return {t.judgement.trials for t in made.tried if t.judgement is not None}
+
+    assert asyncio.run(trials()) <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("offered", "said"),
+    [("Missing", "cannot be used: AttributeError"), ("Twin", "two strategies with the name threshold")],
+)
+def test_a_strategy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, offered: str, said: str) -> None:
+    _offers(monkeypatch, offered)
+    with pytest.raises(Misconfigured, match=said):
+        app.strategies()
+
+
+class Twin(Raises):
+    def __init__(self) -> None:
+        super().__init__(name="threshold")
