@@ -37,7 +37,7 @@ from agent.llm.openvino.engine import opened as openvino_opened
 from agent.llm.openvino.network import Precision
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
-from agent.memory import Memory
+from agent.memory import Forgetful, Memory, Outcomes
 from agent.paths import home
 from agent.promotion import promotion
 from agent.recovery import Past, recall, runs_of
@@ -617,7 +617,7 @@ class World:
         log = self.store.log(run.id)
         clock = ManualClock(self._schedule().first())
         desk = self._desk(log, clock, run.id, LocalBus())
-        await self._play(StrategyTrader(strategy, desk), desk, clock, self._memory())
+        await self._play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
         return await self._end(run, log, desk, clock)
 
     async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
@@ -675,7 +675,7 @@ class World:
         )
         return Desk(RiskLimited(exchange, self.plan.config.risk_limits()), log, bus)
 
-    async def _play(self, trader: Trader, desk: Desk, clock: Clock, memory: Memory) -> None:
+    async def _play(self, trader: Trader, desk: Desk, clock: Clock, memory: Outcomes) -> None:
         await Session(clock, self.feed, trader, desk, memory, self._schedule()).run()
 
     async def _end(self, run: Run, log: RunLog, desk: Desk, clock: Clock) -> Run:

@@ -15,7 +15,6 @@ from market.errors import Halt, VenueUnavailable
 from market.events import OrderFilled, OrderPlaced, PositionSettled, TradingHalted, TradingResumed
 from market.fees import charged
 from market.types import Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
-from storage.records import StoredObject
 from storage.store import RunLog
 from strategies.base import View, Wish
 from tools.orders import Account, OrderTool
@@ -54,7 +53,7 @@ class Desk:
             wish.good_until,
         )  # fmt: skip
         signed = await self.orders.sign(order)
-        await self.log.intent(decision_id, signed, view.at, view=StoredObject.of("view", view), why=wish.why)
+        await self.log.intent(decision_id, signed, view.at, view=view, why=wish.why)
         self.working[signed.id] = order
         self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order))
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from agent.experience import Experience
 from agent.inputs import Settings
@@ -24,6 +25,20 @@ RESOLUTIONS = (STEP, 60, 300)
 """Seconds per bar of the price histories that are kept."""
 GRID = 30
 """Seconds between the observations kept of a finished window, where the feed can be asked at any instant."""
+
+
+class Outcomes(Protocol):
+    """Who is told how a market ended."""
+
+    async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetful:
+    """Only the run's log hears of an outcome: for strategies, which learn nothing from it."""
+
+    async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
+        await log.outcome(market.id, resolution, at)
 
 
 @dataclass(frozen=True, slots=True)

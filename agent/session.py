@@ -12,7 +12,7 @@ from itertools import count, pairwise
 from typing import Protocol
 
 from agent.desk import Desk
-from agent.memory import Memory
+from agent.memory import Outcomes
 from market.clock import EPOCH, Clock
 from market.events import CycleStarted
 from market.feed import Feed, Worth
@@ -88,7 +88,7 @@ class Session:
     feed: Feed
     trader: Trader
     desk: Desk
-    memory: Memory
+    memory: Outcomes
     schedule: Schedule
     open: dict[str, Market] = field(default_factory=dict)
     told: dict[str, Resolution] = field(default_factory=dict)

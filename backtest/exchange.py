@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from backtest.admission import Applicant, refusal, worst_fee
 from backtest.pit import Execution, Pit, Working
@@ -42,6 +43,12 @@ VENUE_DELAY = timedelta(milliseconds=50)
 NETWORK_DELAY = timedelta(milliseconds=100)
 _INSTANT = timedelta(microseconds=1)
 _CLOSED, _EXPIRED = "the market closed", "its time was over"
+
+
+@lru_cache(maxsize=1024)
+def _body(order: Order) -> str:
+    """What is signed."""
+    return canonical(order)
 
 
 @dataclass(slots=True)
@@ -104,12 +111,12 @@ class PaperExchange:
         self._lock = asyncio.Lock()
 
     async def sign(self, order: Order) -> SignedOrder:
-        body = canonical(order)
+        body = _body(order)
         return SignedOrder(self._identity(body), order, body)
 
     async def send(self, signed: SignedOrder) -> Ack:
         async with self._lock:
-            if signed.id != self._identity(canonical(signed.order)):
+            if signed.id != self._identity(_body(signed.order)):
                 return Ack(signed.id, OrderStatus.REJECTED, "invalid signature")
             if signed.id not in self._acks:
                 await self._advance()

@@ -4,36 +4,62 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
+from math import isfinite
+from types import NoneType
+from typing import Any
 
 Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
 def plain(value: object) -> Json:
     """A value as JSON types: decimals and instants as text, dataclasses as objects. Refuses what has no fixed text."""
-    if isinstance(value, Enum):
-        return plain(value.value)
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            raise ValueError(f"{value} has no place in a record")
-        return value
-    if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, Sequence):
-        return [plain(v) for v in value]
-    raise TypeError(f"{type(value).__name__} has no canonical form")
+    kind = type(value)
+    form = _FORMS.get(kind)
+    if form is None:
+        form = _FORMS[kind] = _form(kind)
+    return form(value)
+
+
+_FORMS: dict[type[Any], Callable[[Any], Json]] = {}
+
+
+def _form(kind: type[Any]) -> Callable[[Any], Json]:
+    """How values of a type become JSON, found once for each type: an order alone has a dozen values."""
+    if issubclass(kind, Enum):
+        return lambda value: plain(value.value)
+    if issubclass(kind, bool | int | str | NoneType):
+        return _as_it_is
+    for known, form in ((float, _finite), (Decimal, _decimal), (datetime, datetime.isoformat)):
+        if issubclass(kind, known):
+            return form
+    if is_dataclass(kind):
+        names = tuple(f.name for f in fields(kind))
+        return lambda value: {name: plain(getattr(value, name)) for name in names}
+    if issubclass(kind, Mapping):
+        return lambda value: {str(k): plain(v) for k, v in value.items()}
+    if issubclass(kind, Sequence):
+        return lambda value: [plain(v) for v in value]
+    raise TypeError(f"{kind.__name__} has no canonical form")
+
+
+def _as_it_is(value: Any) -> Json:
+    found: Json = value
+    return found
+
+
+def _finite(value: float) -> Json:
+    if not isfinite(value):
+        raise ValueError(f"{value} has no place in a record")
+    return value
+
+
+def _decimal(value: Decimal) -> Json:
+    return f"{value.normalize():f}"
 
 
 def canonical(value: object) -> str:
@@ -42,5 +68,10 @@ def canonical(value: object) -> str:
 
 
 def digest(value: object) -> str:
-    """SHA-256 of the canonical text, in hex."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
+    """SHA-256 of the canonical text, in hexadecimal."""
+    return digest_of(canonical(value))
+
+
+def digest_of(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode()).hexdigest()

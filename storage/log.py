@@ -82,18 +82,17 @@ class RunLog:
         }
         return await self._put(RecordKind.DECISION, d.id, d.at, {**d.body, SUMMARY: shown}, d.objects, d)
 
-    async def intent(
-        self, decision_id: str, signed: SignedOrder, at: datetime, *, view: StoredObject, why: str
-    ) -> Record:
-        """Append an order that is about to be sent, with what was seen when it was decided."""
+    async def intent(self, decision_id: str, signed: SignedOrder, at: datetime, *, view: object, why: str) -> Record:
+        """Append an order that is about to be sent, with what was seen when it was decided, which is kept."""
+        seen = StoredObject.of("view", view)
         body: dict[str, Json] = {
             "decision_id": decision_id,
             "signed": plain(signed),
-            "view": view.hash,
+            "view": seen.hash,
             "why": why,
-            "objects": manifest([view.hash]),
+            "objects": manifest([seen.hash]),
         }
-        return await self._put(RecordKind.INTENT, signed.id, at, body, (view,))
+        return await self._put(RecordKind.INTENT, signed.id, at, body, (seen,))
 
     async def ack(self, ack: Ack, at: datetime) -> Record:
         """Append the venue's answer to an order; one for each status it goes through."""

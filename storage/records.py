@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from market.types import Micro, Order
-from storage.canonical import Json, canonical, digest
+from storage.canonical import Json, canonical, digest, digest_of
 
 
 class RecordKind(StrEnum):
@@ -87,7 +87,8 @@ class StoredObject:
 
     @classmethod
     def of(cls, kind: str, value: object) -> StoredObject:
-        return cls(kind, canonical(value), digest(value))
+        text = canonical(value)
+        return cls(kind, text, digest_of(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from market.types import (
     SignedOrder,
     TimeInForce,
 )
-from storage.records import RunIdentity, StoredObject
+from storage.records import RunIdentity
 from storage.store import RunLog, open_store
 from strategies.base import View
 from tests.fakes import START, after, book, levels, market
@@ -40,7 +40,7 @@ def view(at: datetime, bid: str, ask: str) -> View:
 async def wanted(log: RunLog, number: int, seconds: float, bid: str, ask: str, order: Order = BID) -> str:
     at = after(seconds)
     signed = SignedOrder(f"0x{number}", replace(order, placed_at=at, key=str(number)))
-    await log.intent("d", signed, at, view=StoredObject.of("view", view(at, bid, ask)), why="test")
+    await log.intent("d", signed, at, view=view(at, bid, ask), why="test")
     await log.ack(Ack(signed.id, OrderStatus.LIVE), at)
     return signed.id
 

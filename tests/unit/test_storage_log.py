@@ -169,7 +169,7 @@ def test_an_order_keeps_every_answer_and_shows_the_last() -> None:
     async def scope() -> None:
         async with open_store(MEMORY) as store:
             log = store.log((await begin(store)).id)
-            await log.intent("d000", signed(), START, view=StoredObject.of("view", "seen"), why="test")
+            await log.intent("d000", signed(), START, view="seen", why="test")
             assert [i.status for i in await store.intents(log.run_id)] == ["intended"]
             for status in (OrderStatus.DELAYED, OrderStatus.MATCHED):
                 await log.ack(Ack(signed().id, status), START)

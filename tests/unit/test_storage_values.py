@@ -91,7 +91,7 @@ async def begin(store: Store, label: str = "agent") -> Run:
 async def play(log: RunLog) -> None:
     """One of every record there is."""
     await log.decision(decision(0))
-    await log.intent("d000", signed(), START, view=StoredObject.of("view", "seen"), why="test")
+    await log.intent("d000", signed(), START, view="seen", why="test")
     await log.ack(Ack("0xorder0", OrderStatus.MATCHED), START)
     await log.fill(fill())
     await log.settlement(SETTLEMENT)
