@@ -158,8 +158,8 @@ def peers(count: int, rate: float, folder: Path) -> None:
     """The other engines on the same quotes, and how many times as fast we are."""
     quotes = series.written(count, folder)
     for peer in OTHERS:
-        if which(peer.python) is None:
-            print(json.dumps({"bench": "replay", "engine": peer.name, "skipped": f"there is no {peer.python}"}))
+        if not _runs(peer.python):
+            print(json.dumps({"bench": "replay", "engine": peer.name, "skipped": f"no {peer.python} runs here"}))
             continue
         place = folder / peer.script.removesuffix(".py")
         subprocess.run([peer.python, "-m", "venv", str(place)], check=True)  # noqa: S603
@@ -172,6 +172,12 @@ def peers(count: int, rate: float, folder: Path) -> None:
         found = json.loads(done.stdout.strip().splitlines()[-1])
         found["times_as_fast"] = round(rate / found["events_per_s"], 2)
         print(json.dumps({"bench": "replay", "engine": peer.name, **found}), flush=True)
+
+
+def _runs(python: str) -> bool:
+    """Whether an interpreter is there and is more than a name on the path."""
+    found = which(python)
+    return found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
 def main() -> None:
