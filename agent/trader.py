@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -182,15 +183,15 @@ class StrategyTrader:
 
     @property
     def worth(self) -> Worth | None:
-        return self._worth if isinstance(self.strategy, Scanning) else None
+        return partial(self._worth, self.strategy) if isinstance(self.strategy, Scanning) else None
 
-    def _worth(self, market: Market, books: Columns) -> Mask:
+    def _worth(self, scanning: Scanning, market: Market, books: Columns) -> Mask:
         """While an order works every book counts: it may have ended, and what is held have changed."""
         if market.id in self.used:
             return np.zeros(len(books), np.bool_)
-        if self._works(market) or not isinstance(self.strategy, Scanning):
+        if self._works(market):
             return np.ones(len(books), np.bool_)
-        return self.strategy.worth(market, books, *self.held.get(market.id, (0, 0)))
+        return scanning.worth(market, books, *self.held.get(market.id, (0, 0)))
 
     def _works(self, market: Market) -> bool:
         return any(o.market_id == market.id for o in self.desk.working.values())

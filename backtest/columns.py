@@ -20,8 +20,9 @@ from market.types import Book, Level, Market, Resolution
 
 _CHUNK = 512
 _SIZE_BITS = 48
-_PRICES = np.array([Decimal(step) / 10_000 for step in range(10_001)], object)
+_KNOWN = [Decimal(step) / 10_000 for step in range(10_001)]
 """The one Decimal of every price there is, by steps of the finest tick."""
+_PRICES = np.array(_KNOWN, object)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,8 +90,8 @@ class Recording:
 
 
 def _levels(side: Ladder, row: int) -> tuple[Level, ...]:
-    count = int(side.count[row])
-    prices = _PRICES[side.price[row, :count] // FINEST_TICK].tolist()
+    count = side.count[row]
+    prices = [_KNOWN[micro // FINEST_TICK] for micro in side.price[row, :count].tolist()]
     return tuple(map(Level, prices, side.size[row, :count].tolist()))
 
 
