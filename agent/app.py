@@ -62,7 +62,7 @@ from market.errors import (
 )
 from market.feed import PricedFeed
 from market.fees import charged
-from market.types import UNIT, Market, Micro, Order, micro
+from market.types import UNIT, Market, Micro, micro
 from storage.canonical import Json, digest, plain
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
@@ -336,7 +336,8 @@ def strategies() -> dict[str, Strategy]:
 
 async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> Backtested:
     """Each strategy over the whole recording, through an exchange of its own. One that raises breaks off alone."""
-    known, runs, failed = strategies(), {}, {}
+    runs: dict[str, Run] = {}
+    failed: dict[str, str] = {}
     stage("reading the recording")
     with confined(own_hosts(plan.config)):
         feed = await asyncio.to_thread(open_recorded, plan.data)
@@ -345,19 +346,24 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
             for name in plan.strategies:
                 stage(f"trading: {name}")
                 try:
-                    runs[name] = await (_agent(world, stage) if name == "agent" else world.baseline(known[name]))
+                    runs[name] = await _strategy(world, name, stage)
                 except StrategyFailed as error:
                     failed[name] = error.sentence()
     return Backtested(feed, feed.truncated, feed.recordings, runs, failed)
 
 
-async def orders_of(plan: BacktestPlan, name: str, feed: PricedFeed) -> Sequence[Order]:
-    """The orders of one strategy over another feed, in a store that is thrown away. Raises StrategyFailed."""
+@asynccontextmanager
+async def once(plan: BacktestPlan, name: str, feed: PricedFeed | None = None) -> AsyncIterator[tuple[Store, Run]]:
+    """One strategy over the plan's data, or another feed, in a store that is thrown away. Raises StrategyFailed."""
     with TemporaryDirectory() as place, confined(own_hosts(plan.config)):
+        feed = feed or await open_feed(plan.data)
         async with open_store(f"sqlite:///{place}/once.db") as store:
             world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, LocalBus())
-            run = await (_agent(world, lambda _: None) if name == "agent" else world.baseline(strategies()[name]))
-            return [i.order for i in await store.intents(run.id)]
+            yield store, await _strategy(world, name, lambda _: None)
+
+
+async def _strategy(world: World, name: str, stage: Callable[[str], None]) -> Run:
+    return await (_agent(world, stage) if name == "agent" else world.baseline(strategies()[name]))
 
 
 async def _agent(world: World, stage: Callable[[str], None]) -> Run:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agent.app import Backtested, BacktestPlan
+    from agent.research.parity import Parity
     from agent.research.report import Report
     from backtest.judgement import Judgement
 
@@ -30,6 +31,10 @@ def backtest(
         bool,
         typer.Option("--check-lookahead", help="Also replay cut short: the orders until then must be equal."),
     ] = False,
+    parity: Annotated[
+        str | None, typer.Option(help="A recorded run's id or its beginning: replay its trader and compare.")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="The agent's: as for `run`; scripted needs no model.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -46,10 +51,13 @@ def backtest(
     from agent.paths import folder
 
     names = _named(trade_with)
-    settings = load(config, {}, profile=profile_for(data))
+    settings = load(config, {} if engine is None else {"edge.runtime": engine}, profile=profile_for(data))
     if out is not None:
         folder(out)
     screen = show.console()
+    if parity is not None:
+        _compare(screen, BacktestPlan(settings, data, (), cycles), parity, as_json=as_json)
+        return
     with _stages(screen, quiet=as_json) as stage:
         plan = BacktestPlan(settings, data, names, cycles)
         done, made, leaks = asyncio.run(_worked(plan, stage, check=check_lookahead))
@@ -62,6 +70,57 @@ def backtest(
         _tell(screen, made, leaks, kept)
     if leaks or done.failed:
         raise typer.Exit(1)
+
+
+def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool) -> None:
+    """The recorded run beside a replay of its trader. Exit code 1 where they differ."""
+    import asyncio
+
+    from agent.app import database_url, once, strategies
+    from agent.cli import show
+    from agent.cli.log import chosen_run
+    from agent.research.parity import parity, trader_of
+    from market.errors import Misconfigured
+    from storage.store import open_store
+
+    async def work(stage: Callable[[str], None]) -> Parity:
+        async with open_store(database_url(plan.config), read_only=True) as store:
+            run = await chosen_run(store, prefix)
+            name = trader_of(run)
+            if name not in ("agent", *strategies()):
+                raise Misconfigured(
+                    f"nobody here trades as run {run.id[:8]} did ({run.identity.label}).",
+                    next_step="Choose another run: edgeclaw log list --runs.",
+                )
+            stage(f"replaying {name}")
+            async with once(plan, name) as here:
+                stage("comparing")
+                return await parity((store, run), here)
+
+    with _stages(screen, quiet=as_json) as stage:
+        found = asyncio.run(work(stage))
+    if as_json:
+        show.as_json({"exact": found.exact, "parity": found})
+    else:
+        _tell_parity(screen, found)
+    if not found.exact:
+        raise typer.Exit(1)
+
+
+def _tell_parity(screen: Console, found: Parity) -> None:
+    from agent.cli import show
+
+    columns = ("equal", "differ", "only recorded", "only here")
+    rows = show.table(f"Run {found.there[:8]} beside a backtest of today", "", *columns, right=columns)
+    for c in found.compared:
+        rows.add_row(c.kind, *(str(n) for n in (c.equal, c.differ, c.only_there, c.only_here)))
+    screen.print()
+    screen.print(rows)
+    screen.print()
+    for text in (*found.notes, *found.differences):
+        screen.print(text, style=show.WARN, markup=False)
+    if found.exact:
+        screen.print("Exact: every decision, order and fill is the same.", style=show.GOOD)
 
 
 def _named(asked: Sequence[str] | None) -> tuple[str, ...]:

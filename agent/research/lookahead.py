@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from agent.app import Backtested, BacktestPlan, orders_of
+from agent.app import Backtested, BacktestPlan, once
 from market.errors import StrategyFailed
 from market.types import Order
 from storage.store import Store
@@ -30,7 +30,8 @@ async def leaks(plan: BacktestPlan, done: Backtested, store: Store, stage: Calla
 
 async def _differs(plan: BacktestPlan, done: Backtested, name: str, at: datetime, whole: Sequence[Order]) -> str | None:
     try:
-        again = await orders_of(plan, name, done.truncated(at))
+        async with once(plan, name, done.truncated(at)) as (store, run):
+            again = [i.order for i in await store.intents(run.id)]
     except StrategyFailed as error:
         return f"{name} fails once the data end at {at.isoformat()}: {error}"
     short = sorted((o for o in again if o.placed_at <= at), key=_turn)

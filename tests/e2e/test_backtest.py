@@ -64,6 +64,27 @@ def test_the_tables_name_every_strategy_and_no_look_ahead_is_found(edgeclaw: Edg
         assert word in done.out
 
 
+@pytest.mark.usefixtures("sample")
+def test_a_paper_run_is_replayed_exactly_and_another_configuration_is_told_apart(
+    edgeclaw: Edgeclaw, tmp_path: Path
+) -> None:
+    ran = edgeclaw("run", "--feed", "sample", "--engine", "scripted", "--cycles", "4", "--json")
+    assert ran.code == 0, ran.err
+    again = ("backtest", "--parity", ran.json["run_id"][:8], "--engine", "scripted", "--cycles", "4")
+    same = edgeclaw(*again, "--json")
+    assert same.code == 0, same.err
+    assert same.json["exact"]
+    decisions = same.json["parity"]["compared"][0]
+    assert (decisions["equal"], decisions["differ"]) == (4, 0)
+    other = tmp_path / "other.yaml"
+    other.write_text("edge: {budget: {tokens: 40}}\n")
+    apart = edgeclaw(*again, "--config", str(other))
+    assert apart.code == 1
+    assert "another configuration" in apart.out and "decision at 2026-" in apart.out
+    unknown = edgeclaw("backtest", "--parity", "feed")
+    assert unknown.code == 2 and "no run begins with 'feed'" in unknown.err
+
+
 def test_a_strategy_nobody_knows_is_refused_with_the_names_of_those_there_are(edgeclaw: Edgeclaw) -> None:
     done = edgeclaw("backtest", "--trade-with", "hindsight")
     assert done.code == 2

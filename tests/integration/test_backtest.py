@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -16,6 +16,7 @@ from agent.app import Backtested, BacktestPlan, run_backtest
 from agent.bus import LocalBus
 from agent.config import load
 from agent.research.lookahead import leaks
+from agent.research.parity import Parity, parity
 from agent.research.report import report
 from backtest.replay import ReplayFeed
 from market.columns import Columns, Mask
@@ -136,6 +137,26 @@ def test_a_second_backtest_is_compared_with_the_first_and_counts_no_trial_twice(
             return {t.judgement.trials for t in made.tried if t.judgement is not None}
 
     assert asyncio.run(trials()) <= {1, 2}
+
+
+def test_parity_names_what_a_changed_delay_changed(backtest: Backtest, tmp_path: Path) -> None:
+    done, _, plan = backtest("threshold")
+    slow = replace(plan, config=load(None, {"trading.network_delay": 30.0}, profile="recorded"))
+
+    async def compared(other: BacktestPlan) -> Parity:
+        async with (
+            open_store(app.database_url(plan.config), read_only=True) as store,
+            app.once(other, "threshold") as here,
+        ):
+            return await parity((store, done.runs["threshold"]), here)
+
+    assert asyncio.run(compared(plan)).exact
+    late = asyncio.run(compared(slow))
+    assert not late.exact
+    assert late.notes == ("The recorded run had another configuration, or another number of cycles.",)
+    orders, fills = late.compared[1:]
+    assert (orders.kind, fills.kind) == ("orders", "fills")
+    assert any(text.startswith("fill at ") for text in late.differences)
 
 
 @pytest.mark.parametrize(
