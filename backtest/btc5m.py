@@ -139,15 +139,7 @@ def _joined(listed: Listed, parts: Sequence[_Part]) -> Recording:
     ordered = sorted(parts, key=lambda p: int(p.received[0]))
     received = np.maximum.accumulate(np.concatenate([p.received for p in ordered]))
     at = np.concatenate([p.at for p in ordered])
-    bids, asks = _stacked([p.bids for p in ordered]), _stacked([p.asks for p in ordered])
+    bids, asks = Ladder.stacked([p.bids for p in ordered]), Ladder.stacked([p.asks for p in ordered])
     if listed.token is Outcome.NO:
         bids, asks = asks.mirrored(), bids.mirrored()
     return Recording(listed.market, received, at, bids, asks, listed.resolution)
-
-
-def _stacked(ladders: Sequence[Ladder]) -> Ladder:
-    return Ladder(
-        np.concatenate([side.price for side in ladders]),
-        np.concatenate([side.size for side in ladders]),
-        np.concatenate([side.count for side in ladders]),
-    )

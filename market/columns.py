@@ -66,6 +66,15 @@ class Ladder:
         return Ladder(self.price[keep], self.size[keep], self.count[keep])
 
     @classmethod
+    def stacked(cls, ladders: Sequence[Ladder]) -> Ladder:
+        """One below the other; all of one width."""
+        return cls(
+            np.concatenate([side.price for side in ladders]),
+            np.concatenate([side.size for side in ladders]),
+            np.concatenate([side.count for side in ladders]),
+        )
+
+    @classmethod
     def of(cls, sides: Sequence[tuple[Level, ...]]) -> Ladder:
         """From levels as values, on the venue's grid; others raise ValueError."""
         width = max((len(s) for s in sides), default=0)

@@ -1,8 +1,9 @@
-"""`edgeclaw data record|history|quality`: keep the market as it was, and see how well it was kept."""
+"""`edgeclaw data record|import|history|quality`: keep the market as it was, and see how well it was kept."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -110,6 +111,49 @@ def history(
     done = asyncio.run(scope())
     if as_json:
         show.as_json(done)
+
+
+@app.command(
+    "import",
+    short_help="Bring in tables of your own.",
+    epilog="Example: edgeclaw data import books.csv --markets markets.csv --map map.yaml --out ~/mine --dry-run",
+)
+def bring_in(
+    books: Annotated[list[Path], typer.Argument(help="CSV or Parquet files of order books.")],
+    markets: Annotated[Path, typer.Option(help="A CSV or Parquet file with one row for each market.")],
+    mapping: Annotated[Path, typer.Option("--map", help="A YAML file that says which column is what.")],
+    out: Annotated[Path, typer.Option(help="A new folder for the result.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check tables of order books against a map of their columns, and write them as a recording that replays.
+
+    A few damaged rows are dropped and counted; more refuse the file, with the row and what is wrong with it.
+    """
+    from agent.cli import show
+    from agent.importing import bring_in as work
+    from agent.importing import read_map
+
+    screen = show.console()
+    with screen.status("reading ...") if screen.is_terminal and not as_json else nullcontext() as status:
+
+        def told(done: int, total: int) -> None:
+            if status is not None:
+                status.update(f"{done:,} of {total:,} books written")
+
+        found = work(books, markets, read_map(mapping), None if dry_run else out, told)
+    if as_json:
+        show.as_json(found)
+        return
+    screen.print(
+        f"{found.markets:,} markets, {found.resolved:,} with an outcome, {found.books:,} books, "
+        f"from {found.begins} to {found.ends}.",
+        markup=False,
+    )
+    for note in found.notes:
+        screen.print(f"· {note}", style=show.WARN, markup=False)
+    after = f"Replay it: edgeclaw backtest --data {out}" if found.folder else "Nothing was written: a dry run."
+    screen.print(after, style=show.MUTED, markup=False)
 
 
 @app.command("quality", short_help="How good a recording is.", epilog="Example: edgeclaw data quality ~/ticks")
