@@ -30,6 +30,7 @@ from agent.egress import confined, host_of
 from agent.experience import Experience
 from agent.halting import Obedience, obeying
 from agent.install import model_file, openvino_notes
+from agent.keptlog import KeptLog
 from agent.llm.engine import Engine, ModelIdentity, Usage
 from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import opened as llama_opened
@@ -595,11 +596,50 @@ def must_trade() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
-    """One recording, one store, and the runs that are made of them."""
+class Replayed:
+    """One recording, and the exchange that stands on it."""
 
     plan: Plan
     feed: PricedFeed
+
+    def schedule(self) -> Schedule:
+        info = self.feed.info
+        if info.begins is None:
+            raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
+        trading = self.plan.config.trading
+        schedule = Schedule(info.begins, info.ends, offset=timedelta(seconds=trading.offset), cycles=self.plan.cycles)
+        if trading.cadence is not None:
+            return replace(schedule, cadence=timedelta(seconds=trading.cadence))
+        return replace(schedule, instants=info.instants or None)
+
+    def desk(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Desk:
+        venue, network = self.plan.config.delay()
+        exchange = PaperExchange(
+            self.feed,
+            clock,
+            cash=micro(self.plan.config.trading.cash),
+            venue_delay=venue,
+            network_delay=network,
+            fees=charged,
+            run=run_id,
+        )
+        return Desk(RiskLimited(exchange, self.plan.config.risk_limits()), log, bus)
+
+    async def play(self, trader: Trader, desk: Desk, clock: Clock, memory: Outcomes) -> None:
+        await Session(clock, self.feed, trader, desk, memory, self.schedule()).run()
+
+    async def profits(self, strategy: Strategy) -> dict[str, Micro]:
+        """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
+        log, clock = KeptLog(), ManualClock(self.schedule().first())
+        desk = self.desk(log, clock, "trial", LocalBus())
+        await self.play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
+        return log.profits()
+
+
+@dataclass(frozen=True, slots=True)
+class World(Replayed):
+    """One recording, one store, and the runs that are made of them."""
+
     store: Store
     bus: Bus
     electricity: Electricity | None = None
@@ -609,21 +649,21 @@ class World:
         run = await self._begin("agent", digest(engine.identity))
         log = self.store.log(run.id)
         clock = self._clock()
-        desk = self._desk(log, clock, run.id, self.bus)
+        desk = self.desk(log, clock, run.id, self.bus)
         memory = self._memory()
         settings = self.plan.config.settings(counted_in_tokens=True)
         ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
         trader = AgentTrader(ports)
-        await self._play(trader, desk, clock, memory)
+        await self.play(trader, desk, clock, memory)
         return await self._end(run, log, desk, clock), trader.ticks, log, desk.halted
 
     async def baseline(self, strategy: Strategy) -> Run:
         """A strategy's run on the same windows through an exchange of its own."""
         run = await self._begin(f"baseline:{strategy.name}", digest(plain(strategy)))
         log = self.store.log(run.id)
-        clock = ManualClock(self._schedule().first())
-        desk = self._desk(log, clock, run.id, LocalBus())
-        await self._play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
+        clock = ManualClock(self.schedule().first())
+        desk = self.desk(log, clock, run.id, LocalBus())
+        await self.play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
         return await self._end(run, log, desk, clock)
 
     async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
@@ -649,40 +689,14 @@ class World:
         }
         return await self.store.begin_run(identity, manifest, WallClock().now())
 
-    def _schedule(self) -> Schedule:
-        info = self.feed.info
-        if info.begins is None:
-            raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
-        trading = self.plan.config.trading
-        schedule = Schedule(info.begins, info.ends, offset=timedelta(seconds=trading.offset), cycles=self.plan.cycles)
-        if trading.cadence is not None:
-            return replace(schedule, cadence=timedelta(seconds=trading.cadence))
-        return replace(schedule, instants=info.instants or None)
-
     def _memory(self) -> Memory:
         trading = self.plan.config.trading
         source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset])
         return Memory(self.store, self.feed, self.feed, source, Experience(self.plan.config.trading.shrink))
 
     def _clock(self) -> Clock:
-        start = self._schedule().first()
+        start = self.schedule().first()
         return ManualClock(start) if self.plan.speed is None else PacedClock(start, self.plan.speed)
-
-    def _desk(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Desk:
-        venue, network = self.plan.config.delay()
-        exchange = PaperExchange(
-            self.feed,
-            clock,
-            cash=micro(self.plan.config.trading.cash),
-            venue_delay=venue,
-            network_delay=network,
-            fees=charged,
-            run=run_id,
-        )
-        return Desk(RiskLimited(exchange, self.plan.config.risk_limits()), log, bus)
-
-    async def _play(self, trader: Trader, desk: Desk, clock: Clock, memory: Outcomes) -> None:
-        await Session(clock, self.feed, trader, desk, memory, self._schedule()).run()
 
     async def _end(self, run: Run, log: RunLog, desk: Desk, clock: Clock) -> Run:
         """Close the run, once the exchange's account agrees with the run's own records."""

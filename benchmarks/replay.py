@@ -16,19 +16,18 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from shutil import which
 from time import process_time
-from typing import Any
 
 import numpy as np
 
 from agent.bus import LocalBus
 from agent.desk import Desk
+from agent.keptlog import KeptLog
 from agent.memory import Forgetful
 from agent.session import Schedule, Session
 from agent.trader import StrategyTrader
@@ -38,9 +37,7 @@ from backtest.replay import ReplayFeed
 from benchmarks import series
 from market.clock import ManualClock, from_ms
 from market.columns import Ladder
-from market.types import UNIT, Ack, Fill, Market, PayoutSource, Resolution, Settlement, SignedOrder
-from storage.canonical import Json
-from storage.store import RunLog
+from market.types import UNIT, Fill, Market, PayoutSource, Resolution
 from strategies.base import Strategy, View, Wish
 from strategies.baselines import Threshold
 
@@ -62,31 +59,6 @@ OTHERS = (
     Peer("nautilus_trader 2.0.0rc6", "nautilus_two.py", "python3.12", ("nautilus_trader==2.0.0rc6", "numpy")),
     Peer("pm-hftbacktest 1.0.11", "hftbacktest_one.py", "python3.11", ("pm-hftbacktest==1.0.11", "numpy<2.3")),
 )
-
-
-class Unlogged(RunLog):
-    """Writes nothing down, as other engines do."""
-
-    def __init__(self) -> None:
-        self.fills: list[Fill] = []
-
-    async def intent(self, decision_id: str, signed: SignedOrder, at: datetime, *, view: object, why: str) -> Any:
-        return None
-
-    async def ack(self, ack: Ack, at: datetime) -> Any:
-        return None
-
-    async def fill(self, fill: Fill) -> Any:
-        self.fills.append(fill)
-
-    async def settlement(self, s: Settlement) -> Any:
-        return None
-
-    async def outcome(self, market_id: str, resolution: Resolution, at: datetime) -> Any:
-        return None
-
-    async def end(self, at: datetime, body: Mapping[str, Json]) -> Any:
-        return None
 
 
 @dataclass(frozen=True)
@@ -116,7 +88,7 @@ def recording(count: int) -> Recording:
 
 async def replayed(feed: ReplayFeed, strategy: Strategy) -> tuple[list[Fill], float]:
     """Fills, and CPU seconds from the first slot to the last."""
-    log, begins = Unlogged(), feed.recordings[0].market.opens_at
+    log, begins = KeptLog(), feed.recordings[0].market.opens_at
     clock = ManualClock(begins)
     none = timedelta(0)
     exchange = PaperExchange(feed, clock, cash=10**12, run="bench", venue_delay=none, network_delay=none)
