@@ -15,15 +15,20 @@ _LOOK = "Compare the run's fills with its decision log before trading on."
 
 
 class Ledger:
-    """Cash and holdings. Raises LedgerMismatch rather than owe dollars or shares."""
+    """Cash and holdings. Raises LedgerMismatch rather than owe dollars or shares.
+
+    `fills` and `settlements` are the past, in any order: what they come to counts, as winnings have paid for later
+    purchases, and venues tell the time of a trade to the second only.
+    """
 
     def __init__(self, cash: Micro, fills: Iterable[Fill] = (), settlements: Iterable[Settlement] = ()) -> None:
         self._cash = cash
         self._held: dict[tuple[str, Outcome], Micro] = {}
         for fill in fills:
-            self.fill(fill)
+            self._change(fill.market_id, fill.outcome, _shares(fill), fill.cash)
         for settlement in settlements:
-            self.settle(settlement)
+            self._change(settlement.market_id, settlement.outcome, -settlement.size, settlement.cash)
+        self._must_own("the past of this account", self._cash, min(self._held.values(), default=0))
 
     @property
     def cash(self) -> Micro:
@@ -37,21 +42,30 @@ class Ledger:
         return self._held.get((market_id, outcome), 0)
 
     def fill(self, fill: Fill) -> None:
-        signed = fill.size if fill.side is Side.BUY else -fill.size
-        self._book(fill.market_id, fill.outcome, signed, fill.cash, f"fill {fill.id}")
+        self._book(fill.market_id, fill.outcome, _shares(fill), fill.cash, f"fill {fill.id}")
 
     def settle(self, settlement: Settlement) -> None:
         what = f"the settlement of {settlement.market_id}"
         self._book(settlement.market_id, settlement.outcome, -settlement.size, settlement.cash, what)
 
     def _book(self, market_id: str, outcome: Outcome, shares: Micro, dollars: Micro, what: str) -> None:
-        held, cash = self.held(market_id, outcome) + shares, self._cash + dollars
+        self._must_own(what, self._cash + dollars, self.held(market_id, outcome) + shares)
+        self._change(market_id, outcome, shares, dollars)
+
+    @staticmethod
+    def _must_own(what: str, cash: Micro, held: Micro) -> None:
         if held < 0 or cash < 0:
             raise LedgerMismatch(
                 f"{what} takes more than there is of {'shares' if held < 0 else 'cash'}.", next_step=_LOOK
             )
-        self._cash = cash
-        if held:
+
+    def _change(self, market_id: str, outcome: Outcome, shares: Micro, dollars: Micro) -> None:
+        self._cash += dollars
+        if held := self.held(market_id, outcome) + shares:
             self._held[market_id, outcome] = held
         else:
             self._held.pop((market_id, outcome), None)
+
+
+def _shares(fill: Fill) -> Micro:
+    return fill.size if fill.side is Side.BUY else -fill.size
