@@ -11,7 +11,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sample,llamacpp,remote,live,research,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sample,llamacpp,remote,live,research,cluster,dev]'
 	@touch $@
 
 run: setup

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -49,6 +49,7 @@ from backtest.columns import Recording
 from backtest.exchange import PaperExchange
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
+from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, ScaledClock, WallClock, monotonic
 from market.errors import (
@@ -377,6 +378,33 @@ async def _agent(world: World, stage: Callable[[str], None]) -> Run:
             stage(f"climbing the evidence ladder: {arm.name}")
             await world.arm(arm, run, engine)
     return run
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """A recording on which strategies are tried without a trace. `markets` are those with an outcome, in order of their
+    opening; `fingerprint` names the data."""
+
+    config: Config
+    feed: ReplayFeed
+
+    @property
+    def fingerprint(self) -> str:
+        return self.feed.info.fingerprint
+
+    @property
+    def markets(self) -> list[Market]:
+        return [r.market for r in self.feed.recordings if r.resolution is not None and r.resolution.payout is not None]
+
+    async def profits(self, strategy: Strategy, market_ids: Collection[str]) -> dict[str, Micro]:
+        """What a strategy earns in each of these markets that it trades, as if there were no others."""
+        plan = Plan(self.config, self.feed.info.name)
+        return await Replayed(plan, self.feed.only(market_ids)).profits(strategy)
+
+
+def rehearsal(config: Config, data: str) -> Rehearsal:
+    """Reads the recording. Raises DataInvalid, NotReady."""
+    return Rehearsal(config, open_recorded(data))
 
 
 @dataclass(frozen=True, slots=True)

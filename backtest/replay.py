@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from heapq import merge
@@ -115,6 +115,12 @@ class ReplayFeed:
         """What is recorded about a market's terms, which never change."""
         one = self._recordings.get(market_id)
         return one.market if one else None
+
+    def only(self, market_ids: Collection[str]) -> ReplayFeed:
+        """This feed without the other markets."""
+        info = self._info
+        kept = [r for r in self._recordings.values() if r.market.id in market_ids]
+        return ReplayFeed(info.name, kept, notes=info.notes, has_trades=info.has_trades, instants=info.instants)
 
     def truncated(self, at: datetime) -> ReplayFeed:
         """This feed as if the recording had stopped at `at`: for showing that no answer needs what came later."""

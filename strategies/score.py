@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from statistics import NormalDist
 
 import numpy as np
@@ -148,3 +149,26 @@ def _luck(trials: Sequence[float]) -> float:
     spread = float(np.std(trials, ddof=1))
     high, higher = _NORMAL.inv_cdf(1 - 1 / count), _NORMAL.inv_cdf(1 - 1 / (count * math.e))
     return spread * ((1 - _EULER) * high + _EULER * higher)
+
+
+def overfitting(profits: Floats, *, blocks: int = 10) -> float | None:
+    """Probability of backtest overfitting: how often the best trial of one half of the time is below the median of all
+    trials in the other half (combinatorially symmetric cross-validation: Bailey, Borwein, Lopez de Prado, Zhu, 2015).
+
+    `profits` is (trials, markets), markets in order of time. Time is cut into `blocks`, and every choice of half of
+    them is tried. None for fewer than two trials or too few markets.
+    """
+    trials, markets = profits.shape
+    if trials < 2 or markets < blocks:
+        return None
+    cut = np.array_split(np.arange(markets), blocks)
+    sums = np.stack([profits[:, part].sum(axis=1) for part in cut], axis=1)
+    whole, below, count = sums.sum(axis=1), 0.0, 0
+    for chosen in combinations(range(blocks), blocks // 2):
+        inside = sums[:, list(chosen)].sum(axis=1)
+        outside = whole - inside
+        best = int(inside.argmax())
+        rank = float((outside < outside[best]).sum() + 0.5 * ((outside == outside[best]).sum() - 1)) / (trials - 1)
+        below += rank < 0.5
+        count += 1
+    return below / count

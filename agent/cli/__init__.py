@@ -19,6 +19,7 @@ from agent.cli import halt as halt_verbs
 from agent.cli import log as log_verbs
 from agent.cli import run as run_verb
 from agent.cli import setup as setup_verbs
+from agent.cli import sweep as sweep_verb
 from agent.cli import venue as venue_verbs
 from agent.cli import wallet as wallet_verbs
 from market.errors import EdgeclawError
@@ -46,6 +47,11 @@ app.command(
     short_help="Judge strategies on recorded markets.",
     epilog="Example: edgeclaw backtest --data sample --trade-with late_favourite --out report",
 )(backtest_verb.backtest)
+app.command(
+    "sweep",
+    short_help="Try many settings of a strategy.",
+    epilog="Example: edgeclaw sweep space.yaml --data sample --trials 40",
+)(sweep_verb.sweep)
 app.command("halt", short_help="Stop trading now.", epilog='Example: edgeclaw halt --reason "going on holiday"')(
     halt_verbs.halt
 )

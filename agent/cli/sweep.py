@@ -1,0 +1,131 @@
+"""`edgeclaw sweep`: many settings of one strategy, and what the best of them is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from agent.research.sweep import Opened, Swept
+
+_SHOWN = 10
+
+
+def sweep(
+    space: Annotated[Path, typer.Argument(help="A YAML file: a strategy, and values for some of its fields.")],
+    data: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
+    trials: Annotated[int, typer.Option(min=1, help="Points to try; all of the space where it is smaller.")] = 50,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="A Dask scheduler's address; its workers see the same files and database.")
+    ] = None,
+    holdout: Annotated[float, typer.Option(min=0, max=0.8, help="The last share of the markets is kept back.")] = 0.2,
+    open_holdout: Annotated[
+        bool, typer.Option("--open-holdout", help="Look at the markets kept back, with the best point. Do it once.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Chooses the points.")] = 7,
+    storage: Annotated[
+        str | None, typer.Option(help="Optuna's database by URL; sweeps.db in the home folder where not given.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the data.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try settings of a strategy on a recording, in parallel, and say how much of the best result is choice.
+
+    A sweep that was stopped goes on where it was. The answer is the same however many processes work on it.
+    """
+    import os
+    from dataclasses import replace
+
+    from agent.app import rehearsal, strategies
+    from agent.cli import show
+    from agent.config import load, profile_for
+    from agent.paths import home
+    from agent.research import sweep as swept
+    from agent.research.space import read_space
+
+    profile = profile_for(data)
+    on = rehearsal(load(config, {}, profile=profile), data)
+    chosen = read_space(space, strategies())
+    points = chosen.points(trials, seed)
+    task = swept.Task(
+        data, None if config is None else str(config.absolute()), profile, str(space.absolute()),
+        storage or swept.default_storage(home()), "", trials, holdout,
+    )  # fmt: skip
+    task = replace(task, study=swept.study_name(task, chosen, on, seed))
+    study = swept.opened_study(task)
+    screen = show.console()
+    with _progress(screen, len(points), quiet=as_json) as told:
+        if scheduler is not None:
+            swept.run_elsewhere(task, study, chosen, points, scheduler, told)
+        else:
+            swept.run(task, study, chosen, points, workers or os.cpu_count() or 1, told)
+    made = swept.judge(study, chosen, points, on, task)
+    if open_holdout and made.tried and made.held_out:
+        made = replace(made, opened=swept.open_holdout(study, chosen, made.tried[0].point, on, task))
+    if as_json:
+        show.as_json(replace(made, tried=made.tried[:_SHOWN]))
+    else:
+        _tell(screen, made)
+    if made.failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(screen: Console, count: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    if quiet or not screen.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn as Bar
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("trials"), Bar(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True) as progress:
+        line = progress.add_task("trials", total=count)
+        yield lambda done: progress.update(line, completed=done)
+
+
+def _tell(screen: Console, made: Swept) -> None:
+    from agent.cli import show
+    from agent.research.page import dollars, interval, share
+
+    screen.print()
+    screen.rule(
+        f"[bold]sweep of {made.strategy}[/] · {len(made.tried)} of {made.size:,} points on {made.markets} markets, "
+        f"{made.held_out} kept back",
+        style=show.ACCENT,
+    )
+    screen.print()
+    names = list(made.tried[0].point) if made.tried else []
+    rows = show.table("The best, in dollars a market after fees", *names, "a market", right=(*names, "a market"))
+    for one in made.tried[:_SHOWN]:
+        rows.add_row(*(one.point[n] for n in names), dollars(one.mean))
+    screen.print(rows)
+    screen.print()
+    facts = show.table("How much of that is choice", "", "")
+    facts.add_row("not luck (deflated Sharpe ratio)", share(made.deflated))
+    facts.add_row("chosen no better than blindly (overfitting)", share(made.overfitting))
+    facts.add_row("walk-forward, a market [95 %]", interval(made.forward.per_market))
+    facts.add_row("kept back, a market [95 %]", _opened(made.opened))
+    screen.print(facts)
+    for sentence in made.failed:
+        screen.print(sentence, style=show.BAD, markup=False)
+
+
+def _opened(opened: Opened | None) -> str:
+    from agent.research.page import interval
+
+    if opened is None:
+        return "not looked at: --open-holdout, once"
+    again = (
+        f"; looked at {opened.times} times, so no longer unseen"
+        if opened.times > 1
+        else "; looked at for the first time"
+    )
+    return f"{interval(opened.per_market)} on {opened.markets} markets{again}"

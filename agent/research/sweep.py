@@ -1,0 +1,298 @@
+"""Many trials of one strategy on the same recording, shared among processes, and what the best of them is worth.
+
+The points are chosen beforehand from a seed, so that the answer does not depend on how many processes try them or in
+which order. Optuna's database is the memory, and this process alone writes to it: a sweep that was stopped goes on
+where it was, and a process that dies takes no result with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.app import Rehearsal, rehearsal, strategies
+from agent.config import load
+from agent.research.space import Point, Space, read_space
+from backtest.judgement import BLOCK
+from market.errors import NotReady, StrategyFailed
+from market.types import Market, Micro
+from storage.canonical import digest, plain
+from strategies.score import Floats, Interval, block_interval, deflated_sharpe, overfitting, sharpe
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+_FOLDS = 5
+_AGAIN = 3
+"""How often trials that were lost with their process are tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker needs to know, wherever it runs; `storage` is Optuna's database."""
+
+    data: str
+    config: str | None
+    profile: str
+    space: str
+    storage: str
+    study: str
+    trials: int
+    holdout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One point and the profit of each market it was tried on, in micro-dollars; markets it did not trade are 0."""
+
+    point: Point
+    profits: tuple[Micro, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.profits)) if self.profits else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Walk-forward: on each fold of time, the point that was best before it. `per_market` is what those earned."""
+
+    points: tuple[Point, ...]
+    per_market: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The held-out markets, looked at with the best point; `times` is how often they have been looked at by now."""
+
+    markets: int
+    per_market: Interval | None
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """`tried` is best first. `overfitting` is the probability that the choice is no better than a blind one."""
+
+    strategy: str
+    study: str
+    markets: int
+    held_out: int
+    size: int
+    tried: tuple[Tried, ...]
+    deflated: float | None
+    overfitting: float | None
+    forward: Forward
+    failed: tuple[str, ...]
+    opened: Opened | None = None
+
+
+def cut(markets: Sequence[Market], holdout: float) -> tuple[list[Market], list[Market]]:
+    """Markets to try on, and the last share of them, which is kept back; what overlaps the boundary is left out."""
+    at = len(markets) - round(len(markets) * holdout)
+    kept = list(markets[at:])
+    if not kept:
+        return list(markets), []
+    return [m for m in markets[:at] if m.closes_at <= kept[0].opens_at], kept
+
+
+def study_name(task: Task, space: Space, on: Rehearsal, seed: int) -> str:
+    """The same for the same question."""
+    choices = {n: list(v) for n, v in space.choices.items()}
+    asked = [on.fingerprint, plain(space.strategy), choices, on.config.identity(), task.trials, task.holdout, seed]
+    return f"{space.strategy.name}-{digest(asked)[:12]}"
+
+
+def opened(storage: str) -> Any:
+    """Optuna's storage. Raises NotReady where Optuna is not installed."""
+    try:
+        import optuna
+    except ImportError:
+        raise NotReady("Optuna is not installed.", next_step="Run: pip install 'edgeclaw[research]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def opened_study(task: Task) -> Study:
+    """The study of this question, with what was tried before."""
+    import optuna
+
+    return optuna.create_study(
+        storage=opened(task.storage), study_name=task.study, direction="maximize", load_if_exists=True
+    )
+
+
+def _key(point: Point) -> str:
+    return json.dumps(dict(point), sort_keys=True)
+
+
+def finished(study: Study) -> dict[str, FrozenTrial]:
+    """Each point that was tried, once."""
+    return {_key(t.user_attrs["point"]): t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"}
+
+
+def _waiting(study: Study, points: Sequence[Point]) -> list[Point]:
+    done = finished(study)
+    return [p for p in points if _key(p) not in done]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The profit of each market at a point, or why there is none."""
+
+    profits: tuple[Micro, ...] = ()
+    failed: str = ""
+
+
+def attempt(task: Task, point: Point) -> Attempt:
+    """Try one point. Runs in a process of its own, here or elsewhere."""
+    on, space, ids = _prepared(task)
+    try:
+        earned = asyncio.run(on.profits(space.made(point), set(ids)))
+    except StrategyFailed as error:
+        return Attempt(failed=error.sentence())
+    return Attempt(tuple(earned.get(market_id, 0) for market_id in ids))
+
+
+@lru_cache(maxsize=1)
+def _prepared(task: Task) -> tuple[Rehearsal, Space, list[str]]:
+    """Read once by each process."""
+    on = rehearsal(load(None if task.config is None else Path(task.config), {}, profile=task.profile), task.data)
+    tried_on, _ = cut(on.markets, task.holdout)
+    return on, read_space(Path(task.space), strategies()), [m.id for m in tried_on]
+
+
+def _keep(study: Study, space: Space, point: Point, found: Attempt) -> None:
+    """Write a result down."""
+    import optuna
+
+    kinds = {name: optuna.distributions.CategoricalDistribution(values) for name, values in space.choices.items()}
+    state = optuna.trial.TrialState.FAIL if found.failed else optuna.trial.TrialState.COMPLETE
+    value = None if found.failed else sum(found.profits) / max(len(found.profits), 1)
+    told = {"point": dict(point), "profits": list(found.profits), "failed": found.failed}
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=state, value=value, params=dict(point), distributions=dict(kinds), user_attrs=told
+        )
+    )
+
+
+def run(
+    task: Task, study: Study, space: Space, points: Sequence[Point], workers: int, told: Callable[[int], None]
+) -> None:
+    """Have everything tried by processes of this machine; `told` hears how many points are done."""
+    for _ in range(_AGAIN):
+        waiting = _waiting(study, points)
+        told(len(points) - len(waiting))
+        try:
+            for number, (point, found) in enumerate(_attempts(task, waiting, workers), 1):
+                _keep(study, space, point, found)
+                told(len(points) - len(waiting) + number)
+        except BrokenProcessPool:
+            continue  # what came back is kept; the rest is tried again
+        return
+    raise NotReady("the processes died again and again.", next_step="Run it again with --workers 1.")
+
+
+def _attempts(task: Task, points: Sequence[Point], workers: int) -> Iterator[tuple[Point, Attempt]]:
+    """Results as they come."""
+    if workers == 1 or len(points) < 2:
+        for point in points:
+            yield point, attempt(task, point)
+        return
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(attempt, task, point): point for point in points}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def run_elsewhere(
+    task: Task, study: Study, space: Space, points: Sequence[Point], scheduler: str, told: Callable[[int], None]
+) -> None:
+    """Have everything tried by the workers of a Dask scheduler, which see the same files; it gives the tasks of one
+    that dies to the others."""
+    try:
+        dask: Any = importlib.import_module("distributed")
+    except ImportError:
+        raise NotReady("Dask is not installed.", next_step="Run: pip install 'edgeclaw[cluster]'") from None
+    waiting = _waiting(study, points)
+    try:
+        client = dask.Client(scheduler, timeout=10)
+    except OSError:
+        raise NotReady(f"no Dask scheduler answers at {scheduler}.", next_step="Start one: dask scheduler") from None
+    with client:
+        futures = {client.submit(attempt, task, point, pure=False): point for point in waiting}
+        for number, future in enumerate(dask.as_completed(futures), 1):
+            _keep(study, space, futures[future], future.result())
+            told(len(points) - len(waiting) + number)
+
+
+def judge(study: Study, space: Space, points: Sequence[Point], on: Rehearsal, task: Task) -> Swept:
+    """What the trials come to; equal for equal trials, whoever made them."""
+    order = {_key(p): n for n, p in enumerate(points)}
+    found = {key: tuple(t.user_attrs["profits"]) for key, t in finished(study).items()}
+    tried = sorted(
+        (Tried(p, found[_key(p)]) for p in points if _key(p) in found), key=lambda t: (-t.mean, order[_key(t.point)])
+    )
+    on_markets, held = cut(on.markets, task.holdout)
+    matrix = np.array([t.profits for t in tried], np.float64).reshape(len(tried), len(on_markets))
+    ratios = [r for row in matrix if (r := sharpe(row)) is not None]
+    return Swept(
+        strategy=space.strategy.name,
+        study=task.study,
+        markets=len(on_markets),
+        held_out=len(held),
+        size=space.size,
+        tried=tuple(tried),
+        deflated=deflated_sharpe(matrix[0], ratios) if tried else None,
+        overfitting=overfitting(matrix) if tried else None,
+        forward=forward(tried, matrix),
+        failed=tuple(sorted({t.user_attrs["failed"] for t in study.get_trials(deepcopy=False)} - {""})),
+    )
+
+
+def forward(tried: Sequence[Tried], matrix: Floats) -> Forward:
+    """On each fold but the first, the best point of all markets before it, one market at the boundary left out."""
+    folds = np.array_split(np.arange(matrix.shape[1]), _FOLDS)
+    chosen, earned = [], list[float]()
+    for fold in folds[1:]:
+        before = matrix[:, : max(int(fold[0]) - 1, 0)] if len(fold) else matrix[:, :0]
+        if not before.size:
+            continue
+        best = int(before.mean(axis=1).argmax())
+        chosen.append(tried[best].point)
+        earned += matrix[best, fold].tolist()
+    return Forward(tuple(chosen), _interval(np.array(earned)))
+
+
+def _interval(profits: Floats) -> Interval | None:
+    return block_interval(profits, block=max(1, min(BLOCK, len(profits) // 10)))
+
+
+def open_holdout(study: Study, space: Space, best: Point, on: Rehearsal, task: Task) -> Opened:
+    """Look at the markets that were kept back. How often that was done is remembered with the study."""
+    _, held = cut(on.markets, task.holdout)
+    ids = [m.id for m in held]
+    earned: Mapping[str, Micro] = asyncio.run(on.profits(space.made(best), set(ids)))
+    times = int(study.user_attrs.get("opened", 0)) + 1
+    study.set_user_attr("opened", times)
+    values = np.array([earned.get(market_id, 0) for market_id in ids], np.float64)
+    return Opened(len(ids), _interval(values), times)
+
+
+def default_storage(home: Path) -> str:
+    """A database of its own: Optuna and edgeclaw both number their migrations in one table name."""
+    home.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{home / 'sweeps.db'}"
