@@ -49,6 +49,7 @@ def sweep(
     from agent.paths import home
     from agent.research import sweep as swept
     from agent.research.space import read_space
+    from storage.sweeps import default_url
 
     profile = profile_for(data)
     on = rehearsal(load(config, {}, profile=profile), data)
@@ -56,7 +57,7 @@ def sweep(
     points = chosen.points(trials, seed)
     task = swept.Task(
         data, None if config is None else str(config.absolute()), profile, str(space.absolute()),
-        storage or swept.default_storage(home()), "", trials, holdout,
+        storage or default_url(home()), "", trials, holdout,
     )  # fmt: skip
     task = replace(task, study=swept.study_name(task, chosen, on, seed))
     study = swept.opened_study(task)

@@ -28,6 +28,7 @@ from backtest.judgement import BLOCK
 from market.errors import NotReady, StrategyFailed
 from market.types import Market, Micro
 from storage.canonical import digest, plain
+from storage.sweeps import open_sweeps
 from strategies.score import Floats, Interval, block_interval, deflated_sharpe, overfitting, sharpe
 
 if TYPE_CHECKING:
@@ -115,23 +116,12 @@ def study_name(task: Task, space: Space, on: Rehearsal, seed: int) -> str:
     return f"{space.strategy.name}-{digest(asked)[:12]}"
 
 
-def opened(storage: str) -> Any:
-    """Optuna's storage. Raises NotReady where Optuna is not installed."""
-    try:
-        import optuna
-    except ImportError:
-        raise NotReady("Optuna is not installed.", next_step="Run: pip install 'edgeclaw[research]'") from None
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}})
-
-
 def opened_study(task: Task) -> Study:
     """The study of this question, with what was tried before."""
+    storage = open_sweeps(task.storage)
     import optuna
 
-    return optuna.create_study(
-        storage=opened(task.storage), study_name=task.study, direction="maximize", load_if_exists=True
-    )
+    return optuna.create_study(storage=storage, study_name=task.study, direction="maximize", load_if_exists=True)
 
 
 def _key(point: Point) -> str:
@@ -290,9 +280,3 @@ def open_holdout(study: Study, space: Space, best: Point, on: Rehearsal, task: T
     study.set_user_attr("opened", times)
     values = np.array([earned.get(market_id, 0) for market_id in ids], np.float64)
     return Opened(len(ids), _interval(values), times)
-
-
-def default_storage(home: Path) -> str:
-    """A database of its own: Optuna and edgeclaw both number their migrations in one table name."""
-    home.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{home / 'sweeps.db'}"

@@ -126,3 +126,13 @@ def until(true: Any, seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < ends
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/x.db", "postgresql://me:hunter2@127.0.0.1:1/x"])
+def test_a_database_that_cannot_be_opened_is_one_sentence_without_its_password(
+    edgeclaw: Edgeclaw, space: Path, url: str
+) -> None:
+    done = edgeclaw("sweep", str(space), "--storage", url)
+    assert done.code == 2
+    assert "cannot be opened" in done.err
+    assert "hunter2" not in done.err and "Traceback" not in done.err

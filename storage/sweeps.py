@@ -1,0 +1,36 @@
+"""Where sweeps are remembered: Optuna's own tables, in a database of their own.
+
+Not in ours: both number their migrations in a table of one name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from market.errors import Misconfigured, NotReady
+
+
+def default_url(home: Path) -> str:
+    """A file in the home folder, which is made."""
+    home.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{home / 'sweeps.db'}"
+
+
+def open_sweeps(url: str) -> Any:
+    """Optuna's storage. Raises NotReady where Optuna is not installed, Misconfigured where the URL does not do; it may
+    hold a password, so it is not repeated."""
+    try:
+        import optuna
+    except ImportError:
+        raise NotReady("Optuna is not installed.", next_step="Run: pip install 'edgeclaw[research]'") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        return optuna.storages.RDBStorage(url)
+    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+        raise Misconfigured(
+            f"the database of the sweeps cannot be opened ({type(error).__name__}).",
+            next_step="Correct --storage, as in sqlite:////home/me/sweeps.db.",
+        ) from None
