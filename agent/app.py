@@ -51,6 +51,7 @@ from backtest.quality import Quality, quality
 from backtest.recorded import gaps
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
+from backtest.weather import Weather
 from market.clock import Clock, ManualClock, PacedClock, ScaledClock, WallClock, monotonic
 from market.errors import (
     DataInvalid,
@@ -228,6 +229,11 @@ async def open_electricity(
     cost = config.edge.cost
     async with energy.found(cost.basis, cost.watts, sources) as seen:
         yield Electricity(seen.meter, cost.kwh_price) if seen.meter is not None else None, seen
+
+
+def weather(config: Config) -> Weather:
+    """What goes wrong on the way to the paper exchange."""
+    return Weather(config.trading.delay_spread, config.trading.refused)
 
 
 async def open_feed(where: str) -> PricedFeed:
@@ -501,6 +507,7 @@ class PaperAccount:
             run=self.name,
             venue_delay=venue,
             network_delay=network,
+            weather=weather(self.config),
             markets=markets,
             restored=past.fills,
             settled=past.settlements,
@@ -648,6 +655,7 @@ class Replayed:
             cash=micro(self.plan.config.trading.cash),
             venue_delay=venue,
             network_delay=network,
+            weather=weather(self.plan.config),
             fees=charged,
             run=run_id,
         )

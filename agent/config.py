@@ -196,7 +196,14 @@ class Trading(Section):
     )
     offset: Seconds = Field(0.0, lt=300, description="how long after each point of the cadence's grid a cycle starts")
     taker_delay: Seconds = Field(0.05, description="the venue holds marketable orders for so long")
-    network_delay: Seconds = 0.1
+    network_delay: Seconds = Field(0.1, description="the usual way of an order to the venue")
+    delay_spread: float = Field(
+        0.0,
+        ge=0,
+        le=3,
+        description="on paper: standard deviation of the logarithm of the network's delay; 0 is constant",
+    )
+    refused: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders that the venue does not take")
 
 
 class Risk(Section):

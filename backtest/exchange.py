@@ -16,6 +16,7 @@ from functools import lru_cache
 
 from backtest.admission import Applicant, refusal, worst_fee
 from backtest.pit import Execution, Pit, Working
+from backtest.weather import CALM, REFUSED, Weather
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured
@@ -90,6 +91,7 @@ class PaperExchange:
         run: str,
         venue_delay: timedelta = VENUE_DELAY,
         network_delay: timedelta = NETWORK_DELAY,
+        weather: Weather = CALM,
         fees: Callable[[Market, datetime], FeeSchedule] = venue_fees.charged,
         markets: Callable[[str], Market | None] | None = None,
         restored: Sequence[Fill] = (),
@@ -98,7 +100,7 @@ class PaperExchange:
         if cash < 0 or venue_delay < timedelta(0) or network_delay < timedelta(0):
             raise Misconfigured("paper cash and delays cannot be negative.", next_step="Correct them in the config.")
         self._feed, self._clock, self._fees, self._run = feed, clock, fees, run
-        self._delay = venue_delay + network_delay
+        self._venue_delay, self._network_delay, self._weather = venue_delay, network_delay, weather
         self._lookup = markets
         self._learnt: dict[str, Market] = {}
         self._ledger = Ledger(cash, restored, settled)
@@ -200,8 +202,11 @@ class PaperExchange:
         market = await self._market(order.market_id)
         if market is None:
             return Ack(signed.id, OrderStatus.REJECTED, "the market is unknown or not open")
+        if self._weather.refused(order):
+            return Ack(signed.id, OrderStatus.REJECTED, REFUSED)
         # Never before it was sent: an order that was long in the making cannot meet the book of back then.
-        arrives = max(order.placed_at, now) + self._delay
+        delay = self._venue_delay + self._weather.delay(order, self._network_delay)
+        arrives = max(order.placed_at, now) + delay
         buys, schedule = order.side is Side.BUY, self._fees(market, arrives)
         balance = self._ledger.cash if buys else self._ledger.held(order.market_id, order.outcome)
         active = self._reserved() if buys else self._selling(order)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
+from backtest.weather import CALM, Weather
 from market.clock import ManualClock
 from market.feed import Worth
 from market.fees import schedule
@@ -93,10 +94,12 @@ class ShowsAll(ReplayFeed):
         return super().changes(market_ids, after, until)
 
 
-async def _play(world: World, ask_every: float | None, feed: type[ReplayFeed] = ReplayFeed) -> Played:
+async def _play(
+    world: World, ask_every: float | None, feed: type[ReplayFeed] = ReplayFeed, weather: Weather = CALM
+) -> Played:
     """The world to its end, asking for fills now and then, and checking the account whenever it asks."""
     clock = ManualClock(START)
-    venue = PaperExchange(feed("test", [recorded(*world.books)]), clock, cash=world.cash, run="w")
+    venue = PaperExchange(feed("test", [recorded(*world.books)]), clock, cash=world.cash, run="w", weather=weather)
     fills: list[Fill] = []
     sent: dict[str, Order] = {}
     asks = [after(n * ask_every) for n in range(int(12 / ask_every))] if ask_every else []
@@ -127,9 +130,9 @@ async def _play(world: World, ask_every: float | None, feed: type[ReplayFeed] = 
 
 
 @settings(max_examples=150, deadline=None)
-@given(worlds())
-def test_every_micro_dollar_and_share_is_accounted_for(world: World) -> None:
-    played = asyncio.run(_play(world, ask_every=0.7))
+@given(worlds(), st.sampled_from([CALM, Weather(1.0), Weather(2.0, 0.4)]))
+def test_every_micro_dollar_and_share_is_accounted_for(world: World, weather: Weather) -> None:
+    played = asyncio.run(_play(world, ask_every=0.7, weather=weather))
     cash, held = world.cash, defaultdict[tuple[str, Outcome], Micro](int)
     for fill in played.fills:
         sign = 1 if fill.side is Side.BUY else -1
