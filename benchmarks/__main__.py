@@ -10,6 +10,7 @@ from benchmarks import (
     ingest,
     loop_lag,
     order_latency,
+    replay,
     signing,
     token_count,
     tree_search,
@@ -20,7 +21,7 @@ from benchmarks import (
 
 def main() -> None:
     """In order of how long they take."""
-    fast = (signing, ingest, order_latency, book_feed, hot_path, loop_lag, token_count, cost)
+    fast = (signing, ingest, order_latency, book_feed, replay, hot_path, loop_lag, token_count, cost)
     for bench in (*fast, verdict, verdict_openvino, history, tree_search):
         bench.main()
 
