@@ -890,17 +890,17 @@ class LiveWorld:
             self.clock.now(), None, timedelta(seconds=config.trading.cadence or 300),
             timedelta(seconds=config.trading.offset), self.plan.cycles,
         )  # fmt: skip
-        trader = Several([self._trader(name, ports) for name in self.plan.trade_with])
+        trader = Several([self._trader(name, ports, past) for name in self.plan.trade_with])
         session = Session(self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told))
         try:
             await session.run()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, StrategyFailed):
             with suppress(VenueUnavailable, TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS):
                     await desk.withdraw_all(self.clock.now())
             raise
 
-    def _trader(self, name: str, ports: Ports) -> Trader:
+    def _trader(self, name: str, ports: Ports, past: Past) -> Trader:
         if name == "agent":
             trader = AgentTrader(ports)
             self.ticks = trader.ticks
@@ -908,7 +908,8 @@ class LiveWorld:
         quoting = {s.name: s for s in QUOTERS}
         if name in quoting:
             return QuotingTrader(quoting[name], ports.desk, ports.old)
-        return StrategyTrader({s.name: s for s in BASELINES}[name], ports.desk, ports.old)
+        strategy = {s.name: s for s in BASELINES}[name]
+        return StrategyTrader(strategy, ports.desk, ports.old, used=past.traded(name) if strategy.once else set())
 
     async def _end(self, run: Run, log: RunLog, desk: Desk, hands: Hands) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""

@@ -48,6 +48,11 @@ class Past:
         touched = {f.market_id for f in self.fills} | {s.order.market_id for s in (*self.working, *self.ended)}
         return {m: self.markets[m] for m in sorted(touched - done) if m in self.markets}
 
+    def traded(self, strategy: str) -> set[str]:
+        """Markets, not settled yet, in which a strategy had an order: one that trades a market once is done there."""
+        orders = (s.order for s in (*self.working, *self.ended))
+        return {o.market_id for o in orders if o.key.startswith(f"{strategy}:")}
+
     def paid(self) -> dict[str, Micro]:
         """What the holdings of each unsettled market have cost, in micro-dollars."""
         costs: dict[str, Micro] = {}

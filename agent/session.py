@@ -152,16 +152,19 @@ class Session:
         last = max((m.closes_at for m in self.open.values()), default=self.clock.now())
         await self.clock.wait_until(last + SETTLING)
         await self._close_books(self.clock.now())
-        while self._owed() and self.clock.now() < last + PATIENCE:
+        while await self._owed() and self.clock.now() < last + PATIENCE:
             await self.clock.wait_until(self.clock.now() + RETRY)
             await self.desk.catch_up(self.clock.now())
             await self._close_books(self.clock.now())
 
-    def _owed(self) -> bool:
+    async def _owed(self) -> bool:
         """Whether trades have not settled, or something is held whose outcome may still be told."""
+        if self.desk.ending:
+            return True
         ends = self.schedule.ends
         told = ends is not None and self.clock.now() >= ends
-        return bool(self.desk.ending or (not told and self.open.keys() & self.desk.paid.keys()))
+        held = {market_id for market_id, _ in (await self.desk.account()).holdings}
+        return not told and bool(self.open.keys() & held)
 
 
 def _same(told: Resolution | None, known: Resolution) -> bool:
