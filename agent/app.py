@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import secrets
+import sys
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from importlib import resources
@@ -262,6 +264,15 @@ def code_identity() -> str:
     return seen.hexdigest()
 
 
+def strategy_identity(strategy: Strategy) -> str:
+    """SHA-256 over what a strategy is set to and, where it is not the product's own, the file it is written in."""
+    kind = type(strategy)
+    own = kind.__module__.partition(".")[0] in PACKAGES
+    source = "" if own else inspect.getsource(sys.modules[kind.__module__])
+    settings = plain(strategy) if is_dataclass(strategy) else {n: repr(v) for n, v in sorted(vars(strategy).items())}
+    return digest([kind.__qualname__, source, settings])
+
+
 async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
     """Trade a recording on paper: the agent, then the baselines and the arms of the ladder on the same decisions."""
     stage("reading the recording")
@@ -329,6 +340,7 @@ def strategies() -> dict[str, Strategy]:
             made = offer.load()
             strategy: Strategy = made() if callable(made) else made
             named, _, _ = strategy.name, strategy.once, strategy.decide
+            strategy_identity(strategy)
         except Exception as error:
             raise Misconfigured(
                 f"the strategy {offer.name} of an installed package cannot be used: {type(error).__name__}: {error}.",
@@ -695,7 +707,7 @@ class World(Replayed):
 
     async def baseline(self, strategy: Strategy) -> Run:
         """A strategy's run on the same windows through an exchange of its own."""
-        run = await self._begin(f"baseline:{strategy.name}", digest(plain(strategy)))
+        run = await self._begin(f"baseline:{strategy.name}", strategy_identity(strategy))
         log = self.store.log(run.id)
         clock = ManualClock(self.schedule().first())
         desk = self.desk(log, clock, run.id, LocalBus())

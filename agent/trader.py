@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from agent.cycle import Decided, Ports, run_cycle
 from agent.desk import Desk
 from agent.gate import book_fault
 from agent.session import Trader
-from market.clock import monotonic
+from market.clock import from_ms, monotonic
 from market.errors import StrategyFailed
 from market.feed import Worth
 from market.types import Ack, Book, Market, Micro, OrderStatus
@@ -155,11 +154,14 @@ def answer(strategy: Strategy, view: View) -> Wish | None:
     try:
         return strategy.decide(view)
     except Exception as error:
-        raise StrategyFailed(
-            f"The strategy {strategy.name} raised {type(error).__name__} on {view.market.slug} at "
-            f"{view.at.isoformat()}: {error}.",
-            next_step="Correct it and run again; what it traded until then is in the log.",
-        ) from error
+        raise _failed(strategy, f"raised {type(error).__name__}", view.market, view.at, str(error)) from error
+
+
+def _failed(strategy: Strategy, what: str, market: Market, at: datetime, why: str) -> StrategyFailed:
+    return StrategyFailed(
+        f"The strategy {strategy.name} {what} on {market.slug} at {at.isoformat()}: {why}.",
+        next_step="Correct it and run again; what it traded until then is in the log.",
+    )
 
 
 @dataclass(slots=True)
@@ -183,15 +185,30 @@ class StrategyTrader:
 
     @property
     def worth(self) -> Worth | None:
-        return partial(self._worth, self.strategy) if isinstance(self.strategy, Scanning) else None
+        return self._worth if isinstance(self.strategy, Scanning) else None
 
-    def _worth(self, scanning: Scanning, market: Market, books: Columns) -> Mask:
+    def _worth(self, market: Market, books: Columns) -> Mask:
         """While an order works every book counts: it may have ended, and what is held have changed."""
         if market.id in self.used:
             return np.zeros(len(books), np.bool_)
         if self._works(market):
             return np.ones(len(books), np.bool_)
-        return scanning.worth(market, books, *self.held.get(market.id, (0, 0)))
+        return self._scanned(market, books)
+
+    def _scanned(self, market: Market, books: Columns) -> Mask:
+        """What the strategy says of books that it could be shown."""
+        scan: Any = self.strategy
+        at = from_ms(int(books.received[0]))
+        try:
+            found = scan.worth(market, books, *self.held.get(market.id, (0, 0)))
+        except Exception as error:
+            raise _failed(self.strategy, f"raised {type(error).__name__}", market, at, str(error)) from error
+        if getattr(found, "shape", None) != (len(books),) or found.dtype != np.bool_:
+            raise _failed(
+                self.strategy, "answered `worth` wrongly", market, at, "it wants one true or false for each book"
+            )
+        mask: Mask = found
+        return mask
 
     def _works(self, market: Market) -> bool:
         return any(o.market_id == market.id for o in self.desk.working.values())

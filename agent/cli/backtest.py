@@ -23,7 +23,7 @@ _DEFAULT = ("market_mid", "late_favourite")
 def backtest(
     data: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
     trade_with: Annotated[
-        list[str] | None, typer.Option(help="A strategy by name, agent among them; may be repeated. `?` lists them.")
+        list[str] | None, typer.Option(help="A strategy by name, agent among them; may be repeated.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Keep result, trades, figures and a page in this folder.")] = None,
     cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many slots with an open market.")] = None,
@@ -50,6 +50,8 @@ def backtest(
     from agent.config import load, profile_for
     from agent.paths import folder
 
+    if parity is not None and (trade_with or out is not None or check_lookahead):
+        raise typer.BadParameter("--parity compares one run: leave out --trade-with, --out and --check-lookahead")
     names = _named(trade_with)
     settings = load(config, {} if engine is None else {"edge.runtime": engine}, profile=profile_for(data))
     if out is not None:

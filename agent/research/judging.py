@@ -15,9 +15,6 @@ from market.types import Fill, Market, Outcome, PayoutSource
 from storage.records import Run
 from storage.store import Store
 
-_SHOWN = 40
-"""Markets named one by one before the rest is only counted."""
-
 
 @dataclass(frozen=True)
 class Data:
@@ -83,15 +80,10 @@ def coverage(data: Data) -> Coverage:
         ends="" if info.ends is None else info.ends.isoformat(),
         days=round(data.days, 4),
         outcomes=dict(sorted(outcomes.items())),
-        silent=_some(silent),
-        unresolved=_some(unresolved),
+        silent=tuple(silent),
+        unresolved=tuple(unresolved),
         notes=(*info.notes, *rules_said(data)),
     )
-
-
-def _some(names: Sequence[str]) -> tuple[str, ...]:
-    more = len(names) - _SHOWN
-    return (*names[:_SHOWN], f"and {more} more") if more > 0 else tuple(names)
 
 
 def rules_said(data: Data) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from market.types import UNIT, Micro
 from strategies.score import Interval
 
 _LEVEL = 0.05
+_SHOWN = 40
+"""Markets named one by one before the rest is only counted."""
 
 
 def page(made: Report, figures: Sequence[Path]) -> str:
@@ -131,11 +133,16 @@ def _data(c: Coverage) -> str:
     outcomes = ", ".join(f"{n:,} {source}" for source, n in c.outcomes.items())
     facts = [f"From {c.begins} to {c.ends}.", f"Outcomes: {outcomes}."]
     if c.silent:
-        facts.append(f"Without any book: {', '.join(c.silent)}.")
+        facts.append(f"Without any book: {_some(c.silent)}.")
     if c.unresolved:
-        facts.append(f"Without an outcome, so no profit is counted there: {', '.join(c.unresolved)}.")
+        facts.append(f"Without an outcome, so no profit is counted there: {_some(c.unresolved)}.")
     facts += [*c.notes]
     return "<h2>What it was tried on</h2><ul>" + "".join(f"<li>{escape(f)}</li>" for f in facts) + "</ul>"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _manifest(made: Report) -> str:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.app import Rehearsal, rehearsal, strategies
+from agent.app import Rehearsal, code_identity, rehearsal, strategies, strategy_identity
 from agent.config import load
 from agent.research.space import Point, Space, read_space
 from backtest.judgement import BLOCK
 from market.errors import NotReady, StrategyFailed
 from market.types import Market, Micro
-from storage.canonical import digest, plain
+from storage.canonical import digest
 from storage.sweeps import open_sweeps
 from strategies.score import Floats, Interval, block_interval, deflated_sharpe, overfitting, sharpe
 
@@ -110,9 +110,10 @@ def cut(markets: Sequence[Market], holdout: float) -> tuple[list[Market], list[M
 
 
 def study_name(task: Task, space: Space, on: Rehearsal, seed: int) -> str:
-    """The same for the same question."""
+    """The same for the same question, asked of the same code and data."""
     choices = {n: list(v) for n, v in space.choices.items()}
-    asked = [on.fingerprint, plain(space.strategy), choices, on.config.identity(), task.trials, task.holdout, seed]
+    made_of = [code_identity(), strategy_identity(space.strategy), on.fingerprint, on.config.identity()]
+    asked = [*made_of, choices, task.trials, task.holdout, seed]
     return f"{space.strategy.name}-{digest(asked)[:12]}"
 
 

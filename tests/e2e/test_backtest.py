@@ -81,6 +81,8 @@ def test_a_paper_run_is_replayed_exactly_and_another_configuration_is_told_apart
     apart = edgeclaw(*again, "--config", str(other))
     assert apart.code == 1
     assert "another configuration" in apart.out and "decision at 2026-" in apart.out
+    both = edgeclaw(*again, "--check-lookahead")
+    assert both.code == 2 and "--parity compares one run" in both.err
     unknown = edgeclaw("backtest", "--parity", "feed")
     assert unknown.code == 2 and "no run begins with 'feed'" in unknown.err
 

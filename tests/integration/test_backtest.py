@@ -9,6 +9,7 @@ from decimal import Decimal
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent import app
@@ -24,6 +25,7 @@ from market.errors import Misconfigured
 from market.types import UNIT, Book, Market, Micro, Outcome, Side
 from storage.store import open_store
 from strategies.base import View, Wish
+from strategies.baselines import Threshold
 from tests.fakes import after, book, levels, market, recorded
 
 
@@ -51,6 +53,23 @@ class Raises:
 
     def decide(self, view: View) -> Wish | None:
         raise ZeroDivisionError("no volatility")
+
+
+class Bare:
+    """A strategy that is no dataclass."""
+
+    name, once = "bare", True
+
+    def __init__(self, worth: object = None) -> None:
+        self.answer = worth
+
+    def decide(self, view: View) -> Wish | None:
+        return None
+
+    def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> object:
+        if self.answer is None:
+            raise KeyError("no such feature")
+        return self.answer
 
 
 def _world() -> ReplayFeed:
@@ -124,6 +143,32 @@ def test_a_strategy_that_raises_ends_alone_in_one_sentence(backtest: Backtest, m
             return [(t.name, t.judgement is not None) for t in (await report(store, done)).tried]
 
     assert asyncio.run(told()) == [("threshold", True), ("raises", False)]
+
+
+SHORT = Bare(np.ones(1, np.bool_))
+NUMBERS = Bare(np.ones(40))
+
+
+@pytest.mark.parametrize(
+    ("offered", "said"),
+    [("Bare", "raised KeyError"), ("SHORT", "answered `worth` wrongly"), ("NUMBERS", "answered `worth` wrongly")],
+)
+def test_a_strategy_that_cannot_say_what_it_has_to_see_ends_in_one_sentence(
+    backtest: Backtest, monkeypatch: pytest.MonkeyPatch, offered: str, said: str
+) -> None:
+    _offers(monkeypatch, offered)
+    done, _, _ = backtest("bare", "threshold")
+    assert said in done.failed["bare"] and "\n" not in done.failed["bare"]
+    assert set(done.runs) == {"threshold"}
+
+
+def test_a_strategy_that_was_edited_or_set_otherwise_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, foreign = Threshold(), Bare()
+    before = {app.strategy_identity(s) for s in (own, replace(own, size=UNIT), foreign, Bare(1))}
+    assert len(before) == 4
+    monkeypatch.setattr("inspect.getsource", lambda module: "another text")
+    assert app.strategy_identity(own) in before
+    assert app.strategy_identity(foreign) not in before
 
 
 def test_a_second_backtest_is_compared_with_the_first_and_counts_no_trial_twice(backtest: Backtest) -> None:
