@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 
-from agent.app import database_url, open_electricity, open_engine, open_feed
+from agent.app.engines import open_electricity, open_engine
+from agent.app.identity import database_url
+from agent.app.recorded import open_feed
 from agent.config import Config
 from agent.energy import BOX, Sources
 from agent.paths import home

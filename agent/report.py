@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.app import RunResult, database_url
+from agent.app.identity import database_url
+from agent.app.result import RunResult
 from agent.config import Config
 from agent.cost import Cost, Prices, Rhythm, cost
 from agent.evidence import PER_DAY, climb

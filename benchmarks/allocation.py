@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from agent.app import open_engine
+from agent.app.engines import open_engine
 from agent.config import load
 from agent.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine

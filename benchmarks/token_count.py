@@ -12,7 +12,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from agent.app import Plan, World, open_engine, open_feed
+from agent.app.engines import open_engine
+from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
 from agent.config import load
 from agent.llm.engine import Engine

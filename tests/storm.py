@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.app import LivePlan, run_live
+from agent.app.live import LivePlan, run_live
 from agent.bus import LocalBus
 from agent.config import load
 from agent.keys import play_key

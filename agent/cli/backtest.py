@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agent.app import Backtested, BacktestPlan
+    from agent.app.backtests import Backtested, BacktestPlan
     from agent.research.parity import Parity
     from agent.research.report import Report
     from backtest.judgement import Judgement
@@ -45,7 +45,7 @@ def backtest(
     """
     import asyncio
 
-    from agent.app import BacktestPlan
+    from agent.app.backtests import BacktestPlan
     from agent.cli import show
     from agent.config import load, profile_for
     from agent.paths import folder
@@ -78,7 +78,8 @@ def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool)
     """The recorded run beside a replay of its trader. Exit code 1 where they differ."""
     import asyncio
 
-    from agent.app import database_url, once, strategies
+    from agent.app.backtests import once, strategies
+    from agent.app.identity import database_url
     from agent.cli import show
     from agent.cli.log import chosen_run
     from agent.research.parity import parity, trader_of
@@ -126,7 +127,7 @@ def _tell_parity(screen: Console, found: Parity) -> None:
 
 
 def _named(asked: Sequence[str] | None) -> tuple[str, ...]:
-    from agent.app import strategies
+    from agent.app.backtests import strategies
 
     known = ["agent", *strategies()]
     for name in asked or ():
@@ -138,7 +139,8 @@ def _named(asked: Sequence[str] | None) -> tuple[str, ...]:
 async def _worked(
     plan: BacktestPlan, stage: Callable[[str], None], *, check: bool
 ) -> tuple[Backtested, Report, list[str] | None]:
-    from agent.app import database_url, run_backtest
+    from agent.app.backtests import run_backtest
+    from agent.app.identity import database_url
     from agent.bus import LocalBus
     from agent.research.lookahead import leaks
     from agent.research.report import report
@@ -158,7 +160,7 @@ def _kept(made: Report, done: Backtested, out: Path, stage: Callable[[str], None
     from agent.research.record import keep
 
     stage("drawing")
-    return keep(made, Data(done.feed, done.recordings), out, figures=drawable())
+    return keep(made, Data(done.feed, done.feed.recordings), out, figures=drawable())
 
 
 @contextmanager

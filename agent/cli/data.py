@@ -43,7 +43,7 @@ def record(
 
     Replay it: edgeclaw run --feed FOLDER. Needs no key. Stop it with Ctrl-C: what was heard is on disk then.
     """
-    from agent.app import must_trade
+    from agent.app.live import must_trade
     from agent.cli import show
     from agent.config import load
 
@@ -87,7 +87,8 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Back-fill the venue's price history of markets into the database, as bars of a minute."""
-    from agent.app import database_url, must_trade
+    from agent.app.identity import database_url
+    from agent.app.live import must_trade
     from agent.cli import show
     from agent.config import load
 
@@ -162,7 +163,7 @@ def quality(
     as_json: AsJson = False,
 ) -> None:
     """Report gaps, repetitions, crossed books, clock skew and coverage of a recording. Exit 1 with findings."""
-    from agent.app import look_through
+    from agent.app.recorded import look_through
     from agent.cli import show
 
     found = asyncio.run(look_through(where))

@@ -127,7 +127,7 @@ def _larger_path(larger: str) -> Path | None:
 
 
 def _subject(name: str, path: Path | None, threads: int) -> Subject:
-    from agent.app import open_model
+    from agent.app.engines import open_model
     from agent.reasoning.experiment import CONTEXT, SEQUENCES, Subject
     from agent.reasoning.models import parameters
 

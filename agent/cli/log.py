@@ -130,7 +130,7 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
 
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store read-only, ask it one thing, close it."""
-    from agent.app import database_url
+    from agent.app.identity import database_url
     from agent.config import load
     from market.errors import NotReady
     from storage.store import open_store

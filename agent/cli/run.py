@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from agent.app import RunResult
+    from agent.app.result import RunResult
     from agent.bus import LocalBus
     from agent.config import Config
     from agent.summary import Summary
@@ -105,7 +105,7 @@ def _mode(named: str) -> str:
 
 
 def _paper(config: Config, feed: str, speed: str, cycles: int | None) -> Work:
-    from agent.app import Plan, run_paper
+    from agent.app.recorded import Plan, run_paper
 
     plan = Plan(config, feed, _speed(speed), cycles)
     return lambda bus, stage: run_paper(plan, bus, stage)
@@ -127,7 +127,7 @@ async def _until_told(work: Coroutine[Any, Any, RunResult]) -> RunResult:
 
 
 def _live(config: Config, trade_with: list[str] | None, cycles: int | None, mode: str, risk: bool) -> Work:
-    from agent.app import TRADERS, LivePlan, run_live
+    from agent.app.live import TRADERS, LivePlan, run_live
 
     named = tuple(dict.fromkeys(trade_with or ["agent"]))
     for one in named:

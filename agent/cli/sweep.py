@@ -43,7 +43,7 @@ def sweep(
     import os
     from dataclasses import replace
 
-    from agent.app import rehearsal, strategies
+    from agent.app.backtests import rehearsal, strategies
     from agent.cli import show
     from agent.config import load, profile_for
     from agent.paths import home

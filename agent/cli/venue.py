@@ -41,7 +41,7 @@ def serve(
 ) -> None:
     """Serve every host of the venue (orders, books, discovery, data, relayer, price stream, chain) on one port of
     127.0.0.1 until it is stopped. Money and markets are pretend; POST /venue/faults makes things go wrong."""
-    from agent.app import VenuePlan, open_venue
+    from agent.app.venue import VenuePlan, open_venue
 
     assets = tuple(asset or ("btc",))
     plan = VenuePlan(port, speed, books, assets, minutes * 60, seed, faucet, strict_wallets, auto_redeem)

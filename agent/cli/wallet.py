@@ -197,7 +197,7 @@ def _settings(config: Path | None, venue: str | None, key_file: Path | None) -> 
 
 
 def _with_wallet(config: Config, act: Any) -> Any:
-    from agent.app import must_trade
+    from agent.app.live import must_trade
     from agent.paths import home
 
     must_trade()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from agent.app import Backtested, BacktestPlan, once
+from agent.app.backtests import Backtested, BacktestPlan, once
 from market.errors import StrategyFailed
 from market.types import Order
 from storage.store import Store
@@ -30,7 +30,7 @@ async def leaks(plan: BacktestPlan, done: Backtested, store: Store, stage: Calla
 
 async def _differs(plan: BacktestPlan, done: Backtested, name: str, at: datetime, whole: Sequence[Order]) -> str | None:
     try:
-        async with once(plan, name, done.truncated(at)) as (store, run):
+        async with once(plan, name, done.feed.truncated(at)) as (store, run):
             again = [i.order for i in await store.intents(run.id)]
     except StrategyFailed as error:
         return f"{name} fails once the data end at {at.isoformat()}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.app import Backtested
+from agent.app.backtests import Backtested
 from agent.evidence import climb
 from agent.ladder import LadderRung
 from agent.research.judging import Coverage, Data, Tried, coverage, judged
@@ -26,7 +26,7 @@ class Report:
 
 async def report(store: Store, done: Backtested) -> Report:
     """Gather it from the finished runs."""
-    data = Data(done.feed, done.recordings)
+    data = Data(done.feed, done.feed.recordings)
     tried = [await judged(store, data, name, run) for name, run in done.runs.items()]
     tried += [Tried(name, "", 0, None, failed=why) for name, why in done.failed.items()]
     agent = done.runs.get("agent")

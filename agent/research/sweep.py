@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.app import Rehearsal, code_identity, rehearsal, strategies, strategy_identity
+from agent.app.backtests import Rehearsal, rehearsal, strategies
+from agent.app.identity import code_identity, strategy_identity
 from agent.config import load
 from agent.research.space import Point, Space, read_space
 from backtest.judgement import BLOCK

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 import pytest
 
-from agent.app import BacktestPlan, run_backtest
+from agent.app.backtests import BacktestPlan, run_backtest
 from agent.bus import LocalBus
 from agent.config import load
 from agent.drawing import drawable

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent import app
-from agent.app import Backtested, BacktestPlan, run_backtest
+from agent.app import backtests
+from agent.app import recorded as recordings
+from agent.app.backtests import Backtested, BacktestPlan, once, run_backtest
+from agent.app.identity import database_url, strategy_identity
 from agent.bus import LocalBus
 from agent.config import load
 from agent.research.lookahead import leaks
@@ -98,14 +100,14 @@ Backtest = Callable[..., tuple[Backtested, list[str], BacktestPlan]]
 @pytest.fixture
 def backtest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backtest:
     monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
-    monkeypatch.setattr(app, "open_recorded", lambda _: _world())
+    monkeypatch.setattr(recordings, "open_recorded", lambda _: _world())
 
     def play(*names: str) -> tuple[Backtested, list[str], BacktestPlan]:
         plan = BacktestPlan(load(None, {}, profile="recorded"), "rising", names)
 
         async def run() -> tuple[Backtested, list[str]]:
             done = await run_backtest(plan, LocalBus())
-            async with open_store(app.database_url(plan.config), read_only=True) as store:
+            async with open_store(database_url(plan.config), read_only=True) as store:
                 return done, await leaks(plan, done, store, lambda _: None)
 
         done, found = asyncio.run(run())
@@ -116,8 +118,8 @@ def backtest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backtest:
 
 def _offers(monkeypatch: pytest.MonkeyPatch, *objects: str) -> None:
     """Pretend that an installed package offers these objects of this module."""
-    made = [EntryPoint(name.lower(), f"{__name__}:{name}", app.STRATEGY_GROUP) for name in objects]
-    monkeypatch.setattr(app, "entry_points", lambda group: made)
+    made = [EntryPoint(name.lower(), f"{__name__}:{name}", backtests.STRATEGY_GROUP) for name in objects]
+    monkeypatch.setattr(backtests, "entry_points", lambda group: made)
 
 
 def test_a_strategy_that_looks_ahead_is_caught_and_an_honest_one_is_not(
@@ -139,7 +141,7 @@ def test_a_strategy_that_raises_ends_alone_in_one_sentence(backtest: Backtest, m
     assert "no volatility" in said and "\n" not in said
 
     async def told() -> list[tuple[str, bool]]:
-        async with open_store(app.database_url(plan.config), read_only=True) as store:
+        async with open_store(database_url(plan.config), read_only=True) as store:
             return [(t.name, t.judgement is not None) for t in (await report(store, done)).tried]
 
     assert asyncio.run(told()) == [("threshold", True), ("raises", False)]
@@ -164,11 +166,11 @@ def test_a_strategy_that_cannot_say_what_it_has_to_see_ends_in_one_sentence(
 
 def test_a_strategy_that_was_edited_or_set_otherwise_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
     own, foreign = Threshold(), Bare()
-    before = {app.strategy_identity(s) for s in (own, replace(own, size=UNIT), foreign, Bare(1))}
+    before = {strategy_identity(s) for s in (own, replace(own, size=UNIT), foreign, Bare(1))}
     assert len(before) == 4
     monkeypatch.setattr("inspect.getsource", lambda module: "another text")
-    assert app.strategy_identity(own) in before
-    assert app.strategy_identity(foreign) not in before
+    assert strategy_identity(own) in before
+    assert strategy_identity(foreign) not in before
 
 
 def test_a_second_backtest_is_compared_with_the_first_and_counts_no_trial_twice(backtest: Backtest) -> None:
@@ -177,7 +179,7 @@ def test_a_second_backtest_is_compared_with_the_first_and_counts_no_trial_twice(
     assert {n: r.head for n, r in first.runs.items()} == {n: r.head for n, r in second.runs.items()}
 
     async def trials() -> set[int]:
-        async with open_store(app.database_url(plan.config), read_only=True) as store:
+        async with open_store(database_url(plan.config), read_only=True) as store:
             made = await report(store, second)
             return {t.judgement.trials for t in made.tried if t.judgement is not None}
 
@@ -190,8 +192,8 @@ def test_parity_names_what_a_changed_delay_changed(backtest: Backtest, tmp_path:
 
     async def compared(other: BacktestPlan) -> Parity:
         async with (
-            open_store(app.database_url(plan.config), read_only=True) as store,
-            app.once(other, "threshold") as here,
+            open_store(database_url(plan.config), read_only=True) as store,
+            once(other, "threshold") as here,
         ):
             return await parity((store, done.runs["threshold"]), here)
 
@@ -211,7 +213,7 @@ def test_parity_names_what_a_changed_delay_changed(backtest: Backtest, tmp_path:
 def test_a_strategy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, offered: str, said: str) -> None:
     _offers(monkeypatch, offered)
     with pytest.raises(Misconfigured, match=said):
-        app.strategies()
+        backtests.strategies()
 
 
 class Twin(Raises):

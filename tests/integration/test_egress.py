@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.app import LivePlan, Plan, run_live, run_paper
+from agent.app.live import LivePlan, run_live
+from agent.app.recorded import Plan, run_paper
 from agent.bus import LocalBus
 from agent.config import load, profile_for
 from agent.egress import confined

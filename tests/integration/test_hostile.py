@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from agent.app import Plan, World
+from agent.app.recorded import Plan, World
 from agent.budget import Limits
 from agent.bus import LocalBus
 from agent.config import load

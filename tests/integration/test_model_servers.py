@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from agent import prompts
-from agent.app import Plan, World, open_engine
+from agent.app.engines import open_engine
+from agent.app.recorded import Plan, World
 from agent.bus import LocalBus
 from agent.config import load
 from agent.doctor import examine

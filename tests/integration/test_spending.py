@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.app import Plan, World
+from agent.app.recorded import Plan, World
 from agent.budget import Electricity, Limits
 from agent.bus import LocalBus
 from agent.config import load

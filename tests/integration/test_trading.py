@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.app import Plan, World
+from agent.app.recorded import Plan, World
 from agent.bus import LocalBus
 from agent.config import load
 from agent.desk import Desk
@@ -410,7 +410,7 @@ def test_an_order_of_unknown_outcome_is_not_followed_by_a_second_one(
             await super().send(signed)
             raise VenueUnavailable("the connection broke after the order was sent")
 
-    monkeypatch.setattr("agent.app.PaperExchange", Dropping)
+    monkeypatch.setattr("agent.app.recorded.PaperExchange", Dropping)
     made = play(tmp_path / "e.db", planted())
     intents = made.kinds.count("intent")
     assert intents == sum(d.body["summary"]["action"] == "take" for d in made.decisions) > 0

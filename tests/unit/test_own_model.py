@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.app import open_engine
+from agent.app.engines import open_engine
 from agent.config import load
 from agent.install import KNOWN_MODELS, OWNERS_MODELS, execute, model_file, model_path, plan
 from agent.install.own import CheckOwnModel

@@ -7,16 +7,16 @@ import threading
 
 import pytest
 
-from agent import app
+from agent.app import engines
 
 
 def heard(moment: float, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    monkeypatch.setattr(app, "MOMENT", moment)
+    monkeypatch.setattr(engines, "MOMENT", moment)
     said: list[tuple[str, bool]] = []
 
     async def scenario() -> None:
         here = threading.get_ident()
-        progress = app.slow_load(lambda line: said.append((line, threading.get_ident() == here)))
+        progress = engines.slow_load(lambda line: said.append((line, threading.get_ident() == here)))
         await asyncio.to_thread(lambda: [progress(share / 100) for share in range(101)])
         await asyncio.sleep(0)
 

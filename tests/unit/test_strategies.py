@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.app import STRATEGIES
+from agent.app.backtests import STRATEGIES
 from market.clock import to_ms
 from market.columns import Columns, Ladder
 from market.fees import schedule

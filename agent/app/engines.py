@@ -1,0 +1,142 @@
+"""What answers a prompt: the engine a configuration names, and what measures its energy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+from agent import energy, prompts
+from agent.budget import Electricity
+from agent.config import Config, Edge
+from agent.install import model_file, openvino_notes
+from agent.llm.engine import Engine
+from agent.llm.llamacpp.context import THREADS
+from agent.llm.llamacpp.engine import opened as llama_opened
+from agent.llm.openvino.engine import opened as openvino_opened
+from agent.llm.openvino.network import Precision
+from agent.llm.scripted import ScriptedEngine
+from agent.paths import home
+from market.clock import monotonic
+from market.errors import NotReady
+
+Progress = Callable[[float], None] | None
+MOMENT = 2.0
+"""Seconds of loading before anything is said about how far it is."""
+
+
+@asynccontextmanager
+async def open_engine(config: Config, progress: Progress = None) -> AsyncIterator[Engine]:
+    """The engine a configuration names, primed with what every prompt begins with. `progress` hears how much of an
+    embedded model is loaded, 0..1, from another thread."""
+    async with _chosen(config.edge, progress) as engine:
+        await engine.prime(prompts.static())
+        yield engine
+
+
+def _chosen(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Engine]:
+    openers = {"scripted": _scripted, "openvino": _openvino, "openai": _openai, "mlc": _mlc}
+    return openers[edge.runtime](edge) if edge.runtime in openers else _llamacpp(edge, progress)
+
+
+@asynccontextmanager
+async def _scripted(edge: Edge) -> AsyncIterator[Engine]:
+    """Chance with a seed, for dry runs."""
+    yield ScriptedEngine(seed=edge.seed)
+
+
+def _llamacpp(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Engine]:
+    """The embedded default, on a known model or the owner's own file."""
+    path, known = model_file(home(), edge.model)
+    return llama_opened(
+        path,
+        name=edge.model,
+        sha256=edge.model_sha256 or known or None,
+        library=edge.library,
+        threads=edge.threads or THREADS,
+        progress=progress,
+        saved=home() / "prefixes",
+    )
+
+
+def _openvino(edge: Edge) -> AbstractAsyncContextManager[Engine]:
+    """The accelerator engine on a model that the installer has checked."""
+    path, known = model_file(home(), edge.model)
+    return openvino_opened(
+        path,
+        name=edge.model,
+        sha256=edge.model_sha256 or known or None,
+        library=edge.library,
+        precision=Precision(edge.precision),
+        threads=edge.threads or THREADS,
+        notes=openvino_notes(home()),
+    )
+
+
+@asynccontextmanager
+async def _openai(edge: Edge) -> AsyncIterator[Engine]:
+    """A server of the owner's own network."""
+    _must_have_client()
+    from agent.llm.openai.opening import Remote, opened
+
+    async with opened(Remote(**edge.remote.values())) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def _mlc(edge: Edge) -> AsyncIterator[Engine]:
+    """A child process of ours where edge.mlc.python is set, else a server that runs by itself."""
+    _must_have_client()
+    from agent.llm.mlc.engine import Child, attached, started
+    from agent.llm.openai.opening import Remote
+
+    remote = Remote(**edge.remote.values())
+    own = edge.mlc.python != ""
+    async with started(remote, Child(**edge.mlc.values())) if own else attached(remote) as engine:
+        yield engine
+
+
+def _must_have_client() -> None:
+    if find_spec("aiohttp") is None:
+        raise NotReady(
+            "The client for model servers is not installed.", next_step="Run: pip install 'edgeclaw[remote]'"
+        )
+
+
+@asynccontextmanager
+async def open_model(
+    path: Path | None, name: str, *, threads: int, context: int, sequences: int
+) -> AsyncIterator[Engine]:
+    """A model file by itself, nothing primed, for experiments; the scripted engine where there is no file."""
+    if path is None:
+        yield ScriptedEngine(name=name)
+        return
+    async with llama_opened(path, name=name, threads=threads, context=context, sequences=sequences) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def open_electricity(
+    config: Config, sources: energy.Sources = energy.BOX
+) -> AsyncIterator[tuple[Electricity | None, energy.Found]]:
+    """What measures and prices the energy of inference, or None where tokens are counted; and what was found."""
+    cost = config.edge.cost
+    async with energy.found(cost.basis, cost.watts, sources) as seen:
+        yield Electricity(seen.meter, cost.kwh_price) if seen.meter is not None else None, seen
+
+
+def slow_load(stage: Callable[[str], None]) -> Callable[[float], None]:
+    """Says in quarters how far a load is that takes longer than a moment; hears of it from another thread."""
+    loop, began, told = asyncio.get_running_loop(), monotonic(), 0
+
+    def progress(share: float) -> None:
+        nonlocal told
+        quarter = int(share * 4)
+        if told < quarter < 4 and monotonic() - began > MOMENT:
+            told = quarter
+            with suppress(RuntimeError):  # nobody listens any more
+                loop.call_soon_threadsafe(stage, f"loading the model ({quarter * 25} %)")
+
+    return progress

@@ -1,0 +1,395 @@
+"""Runs on the market as it is now: pretend money in this process, or an account at the venue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from importlib.util import find_spec
+from itertools import count
+from typing import TYPE_CHECKING
+
+from agent.budget import Electricity
+from agent.bus import Bus
+from agent.config import Config
+from agent.cost import InferenceToday
+from agent.cycle import Ports
+from agent.desk import Desk
+from agent.egress import confined, host_of
+from agent.experience import Experience
+from agent.halting import Obedience, obeying
+from agent.llm.engine import Engine
+from agent.llm.recorded import RecordingEngine
+from agent.memory import Memory
+from agent.paths import home
+from agent.promotion import promotion
+from agent.recovery import Past, recall, runs_of
+from agent.session import Schedule, Session, Trader
+from agent.summary import balance
+from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
+from backtest.exchange import PaperExchange
+from market.clock import Clock
+from market.errors import (
+    Halt,
+    LedgerMismatch,
+    NotReady,
+    StoreUnavailable,
+    StrategyFailed,
+    VenueUnavailable,
+)
+from market.types import Market, Micro, micro
+from storage.canonical import Json, digest
+from storage.records import Run, RunIdentity
+from storage.store import RunLog, Store, open_store
+from strategies.base import Strategy
+from strategies.quoting import JoinBest
+from tools.halts import KillSwitch
+from tools.limits import CostLimited, RateLimited, RiskLimited, Switched
+
+if TYPE_CHECKING:
+    from agent.live import Hands, LiveAccount
+    from market.polymarket.feed import LiveFeed
+    from market.polymarket.hosts import Hosts
+    from market.polymarket.prices import Source
+
+from agent.app.engines import open_electricity, open_engine, slow_load
+from agent.app.identity import code_identity, database_url, own_hosts
+from agent.app.recorded import BASELINES, weather
+from agent.app.result import RunResult, since
+
+QUOTERS: tuple[Strategy, ...] = (JoinBest(),)
+TRADERS = ("agent", *(s.name for s in (*BASELINES, *QUOTERS)))
+_LAST_WORDS = 5.0
+"""Seconds in which orders are taken back when a live run is stopped."""
+_AUDITS, _AUDITS_UNTIL_PAID, _BETWEEN_AUDITS = 30, 120, timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True)
+class LivePlan:
+    """A run on the market as it is now: at a loopback venue, or the real one; with which traders; how many slots
+    (None is until it is stopped).
+
+    On `paper` nothing is sent: no key is read, and orders meet the books in this process. With real money a run has to
+    be promoted from paper, unless its owner accepts the risk.
+    """
+
+    config: Config
+    trade_with: tuple[str, ...] = ("agent",)
+    cycles: int | None = None
+    paper: bool = False
+    accept_the_risk: bool = False
+
+
+def must_trade() -> None:
+    """Raises NotReady where the libraries of live trading are not installed."""
+    missing = [name for name in ("aiohttp", "coincurve", "msgspec", "polymarket", "Crypto") if find_spec(name) is None]
+    if missing:
+        raise NotReady("What trades at the venue is not installed.", next_step="Run: pip install 'edgeclaw[live]'")
+
+
+async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
+    """Trade the market as it is now, until the slots are done or it is stopped; what earlier runs left is taken on."""
+    must_trade()
+    from market.polymarket.hosts import Hosts
+
+    venue = plan.config.venue
+    hosts = Hosts.named(venue.loopback)
+    account = _account(plan, hosts)
+    with confined(own_hosts(plan.config) | hosts.names() | _price_hosts(plan, hosts) | _node_hosts(plan, hosts)):
+        return await _at_venue(plan, hosts, account, bus, stage)
+
+
+def _node_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
+    """The host of the chain's node, which winnings that are late are asked of."""
+    if plan.paper:
+        return frozenset()
+    from agent.wallet import node_of
+
+    return frozenset({host_of(node_of(plan.config, hosts))})
+
+
+def _account(plan: LivePlan, hosts: Hosts) -> LiveAccount:
+    """Whose money it is about: pretend money in this process, or a key's account at the venue."""
+    from agent.keys import key_of
+    from agent.live import VenueAccount
+    from tools.polymarket.client import Trader as VenueTrader
+
+    if plan.paper:
+        return PaperAccount(plan.config, hosts)
+    key = key_of(plan.config.venue, home())
+    return VenueAccount(hosts, VenueTrader.of(key.signer(), plan.config.venue.wallet), key)
+
+
+@dataclass(slots=True)
+class PaperAccount:
+    """Pretend money of this process, on the venue's market."""
+
+    config: Config
+    hosts: Hosts
+    said: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"paper at {self.hosts.clob}"
+
+    @property
+    def note(self) -> str:
+        return "Pretend money; orders met the venue's books in this process."
+
+    @property
+    def real(self) -> bool:
+        return False
+
+    async def begin(self, clock: Clock) -> None:
+        """Nobody has to be asked."""
+
+    async def cash(self, clock: Clock) -> Micro:
+        return micro(self.config.trading.cash)
+
+    @asynccontextmanager
+    async def opened(
+        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+    ) -> AsyncIterator[Hands]:
+        from agent.live import Hands, clocks_must_agree
+        from market.polymarket.rest import reader
+
+        venue, network = self.config.delay()
+        exchange = PaperExchange(
+            feed,
+            clock,
+            cash=past.cash,
+            run=self.name,
+            venue_delay=venue,
+            network_delay=network,
+            weather=weather(self.config),
+            markets=markets,
+            restored=past.fills,
+            settled=past.settlements,
+        )
+        async with reader(self.hosts, clock) as asked:
+            yield Hands(exchange, partial(clocks_must_agree, asked))
+
+
+def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
+    """The host of the reference prices, which may be another than the venue's."""
+    from market.polymarket.prices import source_of
+
+    named = plan.config.venue.reference_named(keyed=not plan.paper)
+    return frozenset() if named == "none" else frozenset({host_of(source_of(named, hosts.price_stream, {}).url)})
+
+
+async def _at_venue(
+    plan: LivePlan, hosts: Hosts, account: LiveAccount, bus: Bus, stage: Callable[[str], None]
+) -> RunResult:
+    from agent.live import venue_clock
+
+    stage("asking the venue for its time")
+    clock = await venue_clock(hosts)
+    async with open_store(database_url(plan.config)) as store:
+        stage("loading the model")
+        async with (
+            open_engine(plan.config, slow_load(stage)) as engine,
+            open_electricity(plan.config) as (electricity, measured),
+        ):
+            world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, stage)
+            primed = engine.usage
+            run, ticks, log, halted = await world.run(engine)
+            return RunResult(
+                run, log.appended, log.compared, tuple(ticks), engine.identity, since(engine, primed), halted, (),
+                measured.said,
+            )  # fmt: skip
+
+
+@dataclass(slots=True)
+class LiveWorld:
+    """One account on the market as it is now, and the run that goes on there."""
+
+    plan: LivePlan
+    hosts: Hosts
+    account: LiveAccount
+    clock: Clock
+    store: Store
+    bus: Bus
+    electricity: Electricity | None
+    stage: Callable[[str], None]
+    ticks: list[float] = field(default_factory=list)
+
+    async def run(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
+        """Until the slots are done. Stopped before, all orders are taken back and the next start goes on. What must
+        not go on by itself throws the kill switch."""
+        switch = KillSwitch(home())
+        try:
+            return await self._run(engine, switch)
+        except Halt as stop:
+            with suppress(StoreUnavailable):
+                switch.throw(str(stop), "edgeclaw", self.clock.now())
+            raise
+
+    async def _run(self, engine: Engine, switch: KillSwitch) -> tuple[Run, list[float], RunLog, str]:
+        from agent.live import patiently
+        from market.polymarket.feed import Watch, opened
+
+        venue, clock = self.plan.config.venue, self.clock
+        if self.account.real:
+            await self._must_be_promoted()
+        await patiently(lambda: self.account.begin(clock))
+        run = await self._begin(engine)
+        log = self.store.log(run.id)
+        await log.go_on()
+        past = await recall(self.store, self.account.name, run.id)
+        self.stage("listening to the market")
+        async with opened(self.hosts, clock, Watch(venue.watched(), venue.slugs), self._source()) as feed:
+            known = past.markets
+            for market in past.unsettled.values():
+                feed.remember(market)
+            lookup = lambda market_id: feed.market(market_id) or known.get(market_id)  # noqa: E731
+            async with self.account.opened(feed, clock, past, lookup) as hands:
+                self.stage("checking that all holds")
+                await patiently(lambda: hands.ready(clock))
+                spent = await self._inference(engine)
+                desk, obedience = self._desk(hands, log, past, switch, spent)
+                self.stage("taking back what was left open")
+                await patiently(lambda: desk.withdraw_all(clock.now()))
+                self.stage("trading")
+                async with self._redeeming(hands):
+                    async with obeying(obedience):
+                        await self._trade(feed, desk, past, engine, log)
+                    return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
+
+    def _redeeming(self, hands: Hands) -> AbstractAsyncContextManager[None]:
+        """Only an account at the venue has winnings that can be late."""
+        if self.plan.paper:
+            return nullcontext()
+        from agent.redeeming import redeeming
+
+        return redeeming(self.plan.config, home(), hands, self.clock)
+
+    async def _must_be_promoted(self) -> None:
+        verdict = await promotion(self.store, self.plan.config.promotion_rule())
+        if not verdict.passed and not self.plan.accept_the_risk:
+            raise NotReady(
+                f"Paper trading has not earned real money yet: {verdict.sentence}",
+                next_step="Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk.",
+            )
+
+    def _source(self) -> Source | None:
+        from market.polymarket.prices import source_of
+
+        named = self._reference()
+        return None if named == "none" else source_of(named, self.hosts.price_stream, self.account.said)
+
+    def _reference(self) -> str:
+        return self.plan.config.venue.reference_named(keyed=not self.plan.paper)
+
+    async def _begin(self, engine: Engine) -> Run:
+        """The account's unfinished run of this code, configuration and model, or a new one."""
+        from agent.live import patiently
+
+        name = self.account.name
+        earlier = await runs_of(self.store, name)
+        if earlier:
+            cash = int(str(earlier[0].manifest["cash"]))
+        else:
+            cash = await patiently(lambda: self.account.cash(self.clock))
+        scope: Json = {"config": self.plan.config.identity(), "series": list(self.plan.config.venue.series)}
+        manifest: dict[str, Json] = {
+            "data": f"polymarket at {self.hosts.clob}",
+            "notes": [self.account.note],
+            "has_reference": self._reference() != "none",
+            "config": scope,
+            "cash": cash,
+            "account": name,
+            "of": "",
+        }
+        label = "live:" + ",".join(self.plan.trade_with)
+        for number in count(1):
+            identity = RunIdentity(
+                f"live|{name}", digest(scope), code_identity(), digest(engine.identity), f"{label}/{number}"
+            )
+            run = await self.store.begin_run(identity, manifest, self.clock.now())
+            if not run.finished:
+                return run
+        raise AssertionError("unreachable")
+
+    async def _inference(self, engine: Engine) -> InferenceToday:
+        """What inference has cost today, from the log and from here on."""
+        today = self.clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+        before = round(await self.store.micro_usd_since(today))
+        tokens = lambda: engine.usage.prompt + engine.usage.generated  # noqa: E731
+        return InferenceToday(self.clock, self.plan.config.edge.cost.token_price, tokens, before)
+
+    def _desk(
+        self, hands: Hands, log: RunLog, past: Past, switch: KillSwitch, spent: InferenceToday
+    ) -> tuple[Desk, Obedience]:
+        """The desk behind every limit, and what makes it obey the switch."""
+        config, before = self.plan.config, past.exposure(switch.resumed_at())
+        limited = RateLimited(hands.orders, self.clock, config.venue.orders_per_second)
+        risk = RiskLimited(limited, config.risk_limits(), before)
+        tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
+        desk = Desk(tool, log, self.bus, working=dict(before.promised), paid=dict(before.paid))
+        return desk, Obedience(switch, desk, tool, self.clock, risk.forget_results)
+
+    async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog) -> None:
+        config = self.plan.config
+        source = digest([feed.info.fingerprint, config.trading.cadence, config.trading.offset])
+        memory = Memory(self.store, feed, feed, source, Experience(config.trading.shrink))
+        settings = config.settings(counted_in_tokens=False)
+        ports = Ports(self.clock, feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
+        schedule = Schedule(
+            self.clock.now(), None, timedelta(seconds=config.trading.cadence or 300),
+            timedelta(seconds=config.trading.offset), self.plan.cycles,
+        )  # fmt: skip
+        trader = Several([self._trader(name, ports, past) for name in self.plan.trade_with])
+        session = Session(self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told))
+        try:
+            await session.run()
+        except (asyncio.CancelledError, StrategyFailed):
+            with suppress(VenueUnavailable, TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS):
+                    await desk.withdraw_all(self.clock.now())
+            raise
+
+    def _trader(self, name: str, ports: Ports, past: Past) -> Trader:
+        if name == "agent":
+            trader = AgentTrader(ports)
+            self.ticks = trader.ticks
+            return trader
+        quoting = {s.name: s for s in QUOTERS}
+        if name in quoting:
+            return QuotingTrader(quoting[name], ports.desk, ports.old)
+        strategy = {s.name: s for s in BASELINES}[name]
+        return StrategyTrader(strategy, ports.desk, ports.old, used=past.traded(name) if strategy.once else set())
+
+    async def _end(self, run: Run, log: RunLog, desk: Desk, hands: Hands) -> Run:
+        """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
+        from agent.live import patiently
+
+        await patiently(lambda: desk.withdraw_all(self.clock.now()))
+        differs = "the venue was not asked"
+        for number in count(1):
+            await desk.reconcile(self.clock.now())
+            differs = await patiently(hands.audit)
+            enough = number >= (_AUDITS if differs else _AUDITS_UNTIL_PAID)
+            if enough or not (differs or hands.unpaid()):
+                break
+            await self.clock.wait_until(self.clock.now() + _BETWEEN_AUDITS)
+        account = await desk.account()
+        if not differs and account.cash != (expected := await self._remembered_cash()):
+            differs = f"the account holds {account.cash} micro-dollars where the records say {expected}"
+        if differs:
+            raise LedgerMismatch(f"{differs}.", next_step="Keep the database and read `edgeclaw log verify`.")
+        held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
+        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": [], "halted": desk.halted}
+        await log.end(self.clock.now(), body)
+        return await self.store.run(run.id) or run
+
+    async def _remembered_cash(self) -> Micro:
+        """What the account must hold by every run's records."""
+        runs = await runs_of(self.store, self.account.name)
+        cash = int(str(runs[0].manifest["cash"]))
+        for run in runs:
+            cash = balance(cash, await self.store.fills(run.id), await self.store.settlements(run.id))
+        return cash

@@ -1,0 +1,239 @@
+"""Runs on recordings: a feed that replays, a clock that jumps, the paper exchange."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from agent import prompts
+from agent.app.engines import open_electricity, open_engine, slow_load
+from agent.app.identity import code_identity, database_url, own_hosts, strategy_identity
+from agent.app.result import RunResult, since
+from agent.arms import ARMS, ArmPlan, run_arm
+from agent.budget import Electricity
+from agent.bus import Bus, LocalBus
+from agent.config import Config
+from agent.cycle import Ports
+from agent.desk import Desk
+from agent.egress import confined
+from agent.experience import Experience
+from agent.keptlog import KeptLog
+from agent.llm.engine import Engine
+from agent.llm.recorded import RecordingEngine
+from agent.llm.scripted import ScriptedEngine
+from agent.memory import Forgetful, Memory, Outcomes
+from agent.session import Schedule, Session, Trader
+from agent.summary import balance
+from agent.trader import AgentTrader, StrategyTrader
+from backtest.exchange import PaperExchange
+from backtest.quality import Quality, quality
+from backtest.recorded import gaps
+from backtest.replay import ReplayFeed
+from backtest.sources import open_recorded
+from backtest.weather import Weather
+from market.clock import Clock, ManualClock, PacedClock, WallClock
+from market.errors import DataInvalid, LedgerMismatch
+from market.feed import PricedFeed
+from market.fees import charged
+from market.types import Micro, micro
+from storage.canonical import Json, digest
+from storage.records import RecordKind, Run, RunIdentity
+from storage.store import RunLog, Store, open_store
+from strategies.base import Strategy
+from strategies.baselines import LateFavourite, MarketMid
+from tools.limits import RiskLimited
+
+BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
+PLACEBO_SEED = 20_260_928
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A paper run: which recording, how fast (None is as fast as it goes), how many slots (None is all)."""
+
+    config: Config
+    data: str = "sample"
+    speed: float | None = None
+    cycles: int | None = None
+
+
+def weather(config: Config) -> Weather:
+    """What goes wrong on the way to the paper exchange."""
+    return Weather(config.trading.delay_spread, config.trading.refused)
+
+
+async def open_feed(where: str) -> ReplayFeed:
+    """A recording by name, folder or file; read off the event loop."""
+    return await asyncio.to_thread(open_recorded, where)
+
+
+async def look_through(where: str) -> Quality:
+    """How good a recording is; read off the event loop."""
+
+    def look() -> Quality:
+        place = Path(where).expanduser()
+        return quality(open_recorded(where).recordings, gaps(place) if place.is_dir() else ())
+
+    return await asyncio.to_thread(look)
+
+
+async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
+    """Trade a recording on paper: the agent, then the baselines and the arms of the ladder on the same decisions."""
+    stage("reading the recording")
+    with confined(own_hosts(plan.config)):
+        feed = await open_feed(plan.data)
+        return await _on_paper(plan, feed, bus, stage)
+
+
+async def _on_paper(plan: Plan, feed: PricedFeed, bus: Bus, stage: Callable[[str], None]) -> RunResult:
+    async with open_store(database_url(plan.config)) as store:
+        stage("loading the model")
+        async with (
+            open_engine(plan.config, slow_load(stage)) as engine,
+            open_electricity(plan.config) as (electricity, measured),
+        ):
+            world = World(plan, feed, store, bus, electricity)
+            primed = engine.usage
+            stage("trading")
+            run, ticks, log, halted = await world.agent(engine)
+            spent = since(engine, primed)
+            stage("running the baselines")
+            baselines = [(s, await world.baseline(s)) for s in BASELINES]
+            for arm in ARMS:
+                stage(f"climbing the evidence ladder: {arm.name}")
+                await world.arm(arm, run, engine)
+    return RunResult(
+        run,
+        log.appended,
+        log.compared,
+        tuple(ticks),
+        engine.identity,
+        spent,
+        halted,
+        tuple(baselines),
+        measured.said,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One recording, and the exchange that stands on it."""
+
+    plan: Plan
+    feed: PricedFeed
+
+    def schedule(self) -> Schedule:
+        info = self.feed.info
+        if info.begins is None:
+            raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
+        trading = self.plan.config.trading
+        schedule = Schedule(info.begins, info.ends, offset=timedelta(seconds=trading.offset), cycles=self.plan.cycles)
+        if trading.cadence is not None:
+            return replace(schedule, cadence=timedelta(seconds=trading.cadence))
+        return replace(schedule, instants=info.instants or None)
+
+    def desk(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Desk:
+        venue, network = self.plan.config.delay()
+        exchange = PaperExchange(
+            self.feed,
+            clock,
+            cash=micro(self.plan.config.trading.cash),
+            venue_delay=venue,
+            network_delay=network,
+            weather=weather(self.plan.config),
+            fees=charged,
+            run=run_id,
+        )
+        return Desk(RiskLimited(exchange, self.plan.config.risk_limits()), log, bus)
+
+    async def play(self, trader: Trader, desk: Desk, clock: Clock, memory: Outcomes) -> None:
+        await Session(clock, self.feed, trader, desk, memory, self.schedule()).run()
+
+    async def profits(self, strategy: Strategy) -> dict[str, Micro]:
+        """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
+        log, clock = KeptLog(), ManualClock(self.schedule().first())
+        desk = self.desk(log, clock, "trial", LocalBus())
+        await self.play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
+        return log.profits()
+
+
+@dataclass(frozen=True, slots=True)
+class World(Replayed):
+    """One recording, one store, and the runs that are made of them."""
+
+    store: Store
+    bus: Bus
+    electricity: Electricity | None = None
+
+    async def agent(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
+        """The agent's run: resumed where it stopped, or recomputed and compared where it had ended."""
+        run = await self._begin("agent", digest(engine.identity))
+        log = self.store.log(run.id)
+        clock = self._clock()
+        desk = self.desk(log, clock, run.id, self.bus)
+        memory = self._memory()
+        settings = self.plan.config.settings(counted_in_tokens=True)
+        ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
+        trader = AgentTrader(ports)
+        await self.play(trader, desk, clock, memory)
+        return await self._end(run, log, desk, clock), trader.ticks, log, desk.halted
+
+    async def baseline(self, strategy: Strategy) -> Run:
+        """A strategy's run on the same windows through an exchange of its own."""
+        run = await self._begin(f"baseline:{strategy.name}", strategy_identity(strategy))
+        log = self.store.log(run.id)
+        clock = ManualClock(self.schedule().first())
+        desk = self.desk(log, clock, run.id, LocalBus())
+        await self.play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
+        return await self._end(run, log, desk, clock)
+
+    async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
+        """An arm of the ladder on the agent's own decisions; one that is finished stands as it is."""
+        if arm.placebo:
+            engine = ScriptedEngine(seed=PLACEBO_SEED, name="placebo")
+            await engine.prime(prompts.static())
+        run = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id)
+        if not run.finished:
+            decisions = await self.store.records(of.id, RecordKind.DECISION)
+            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine, self.electricity)
+
+    async def _begin(self, label: str, model: str, of: str = "") -> Run:
+        scope: Json = {"config": self.plan.config.identity(), "cycles": self.plan.cycles}
+        identity = RunIdentity(self.feed.info.fingerprint, digest(scope), code_identity(), model, label)
+        manifest: dict[str, Json] = {
+            "data": self.feed.info.name,
+            "notes": list(self.feed.info.notes),
+            "has_reference": self.feed.info.has_reference,
+            "config": scope,
+            "cash": micro(self.plan.config.trading.cash),
+            "of": of,
+        }
+        return await self.store.begin_run(identity, manifest, WallClock().now())
+
+    def _memory(self) -> Memory:
+        trading = self.plan.config.trading
+        source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset])
+        return Memory(self.store, self.feed, self.feed, source, Experience(self.plan.config.trading.shrink))
+
+    def _clock(self) -> Clock:
+        start = self.schedule().first()
+        return ManualClock(start) if self.plan.speed is None else PacedClock(start, self.plan.speed)
+
+    async def _end(self, run: Run, log: RunLog, desk: Desk, clock: Clock) -> Run:
+        """Close the run, once the exchange's account agrees with the run's own records."""
+        account = await desk.account()
+        fills, settlements = await self.store.fills(run.id), await self.store.settlements(run.id)
+        expected = balance(micro(self.plan.config.trading.cash), fills, settlements)
+        if account.cash != expected:
+            raise LedgerMismatch(
+                f"the exchange holds {account.cash} micro-dollars where the records say {expected}.",
+                next_step="Keep the database and read `edgeclaw log verify`.",
+            )
+        held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
+        unknown = sorted(desk.working)
+        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": desk.halted}
+        await log.end(clock.now(), body)
+        return await self.store.run(run.id) or run

@@ -1,0 +1,32 @@
+"""What a run leaves for its summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.llm.engine import Engine, ModelIdentity, Usage
+from storage.records import Run
+from strategies.base import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What `run_paper` leaves for the summary. `energy` says how it was measured, or why not."""
+
+    run: Run
+    appended: int
+    compared: int
+    ticks: tuple[float, ...]
+    engine: ModelIdentity
+    used: Usage
+    halted: str
+    baselines: tuple[tuple[Strategy, Run], ...]
+    energy: str = ""
+
+
+def since(engine: Engine, primed: Usage) -> Usage:
+    """What was used after the engine had been primed."""
+    used = engine.usage
+    return Usage(
+        used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
+    )
