@@ -49,18 +49,18 @@ def sweep(
     from agent.paths import home
     from agent.research import sweep as swept
     from agent.research.space import read_space
+    from backtest.sources import SAMPLE
     from storage.sweeps import default_url
 
     profile = profile_for(data)
     on = rehearsal(load(config, {}, profile=profile), data)
     chosen = read_space(space, strategies())
     points = chosen.points(trials, seed)
-    task = swept.Task(
-        data, None if config is None else str(config.absolute()), profile, str(space.absolute()),
-        storage or default_url(home()), "", trials, holdout,
-    )  # fmt: skip
-    task = replace(task, study=swept.study_name(task, chosen, on, seed))
-    study = swept.opened_study(task)
+    where = None if config is None else str(config.absolute())
+    place = data if data == SAMPLE else str(Path(data).expanduser().absolute())
+    task = swept.Task(place, where, profile, str(space.absolute()), holdout)
+    url = storage or default_url(home())
+    study = swept.opened_study(url, on, chosen, points, holdout)
     screen = show.console()
     with _progress(screen, len(points), quiet=as_json) as told:
         if scheduler is not None:
@@ -69,7 +69,7 @@ def sweep(
             swept.run(task, study, chosen, points, workers or os.cpu_count() or 1, told)
     made = swept.judge(study, chosen, points, on, task)
     if open_holdout and made.tried and made.held_out:
-        made = replace(made, opened=swept.open_holdout(study, chosen, made.tried[0].point, on, task))
+        made = replace(made, opened=swept.open_holdout(study, url, chosen, made.tried[0].point, on, task))
     if as_json:
         show.as_json(replace(made, tried=made.tried[:_SHOWN]))
     else:

@@ -37,21 +37,20 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _FOLDS = 5
+_DATA, _OPENED = "data", "opened"
+"""What a study remembers besides its trials."""
 _AGAIN = 3
 """How often trials that were lost with their process are tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker needs to know, wherever it runs; `storage` is Optuna's database."""
+    """What a worker needs to know, wherever it runs: paths, and the share of the markets that is kept back."""
 
     data: str
     config: str | None
     profile: str
     space: str
-    storage: str
-    study: str
-    trials: int
     holdout: float
 
 
@@ -110,20 +109,17 @@ def cut(markets: Sequence[Market], holdout: float) -> tuple[list[Market], list[M
     return [m for m in markets[:at] if m.closes_at <= kept[0].opens_at], kept
 
 
-def study_name(task: Task, space: Space, on: Rehearsal, seed: int) -> str:
-    """The same for the same question, asked of the same code and data."""
-    choices = {n: list(v) for n, v in space.choices.items()}
-    made_of = [code_identity(), strategy_identity(space.strategy), on.fingerprint, on.config.identity()]
-    asked = [*made_of, choices, task.trials, task.holdout, seed]
-    return f"{space.strategy.name}-{digest(asked)[:12]}"
-
-
-def opened_study(task: Task) -> Study:
-    """The study of this question, with what was tried before."""
-    storage = open_sweeps(task.storage)
+def opened_study(storage: str, on: Rehearsal, space: Space, points: Sequence[Point], holdout: float) -> Study:
+    """The study of this question, asked of the same code and data, with what was tried before."""
+    kept = open_sweeps(storage)
     import optuna
 
-    return optuna.create_study(storage=storage, study_name=task.study, direction="maximize", load_if_exists=True)
+    made_of = [code_identity(), strategy_identity(space.strategy), on.fingerprint, on.config.identity()]
+    choices = {n: list(v) for n, v in space.choices.items()}
+    name = f"{space.strategy.name}-{digest([*made_of, choices, [dict(p) for p in points], holdout])[:12]}"
+    study = optuna.create_study(storage=kept, study_name=name, direction="maximize", load_if_exists=True)
+    study.set_user_attr(_DATA, on.fingerprint)
+    return study
 
 
 def _key(point: Point) -> str:
@@ -243,7 +239,7 @@ def judge(study: Study, space: Space, points: Sequence[Point], on: Rehearsal, ta
     ratios = [r for row in matrix if (r := sharpe(row)) is not None]
     return Swept(
         strategy=space.strategy.name,
-        study=task.study,
+        study=study.study_name,
         markets=len(on_markets),
         held_out=len(held),
         size=space.size,
@@ -273,12 +269,22 @@ def _interval(profits: Floats) -> Interval | None:
     return block_interval(profits, block=max(1, min(BLOCK, len(profits) // 10)))
 
 
-def open_holdout(study: Study, space: Space, best: Point, on: Rehearsal, task: Task) -> Opened:
-    """Look at the markets that were kept back. How often that was done is remembered with the study."""
+def open_holdout(study: Study, storage: str, space: Space, best: Point, on: Rehearsal, task: Task) -> Opened:
+    """Look at the markets that were kept back. How often that was done on these data, in whatever sweep, is
+    remembered."""
     _, held = cut(on.markets, task.holdout)
     ids = [m.id for m in held]
     earned: Mapping[str, Micro] = asyncio.run(on.profits(space.made(best), set(ids)))
-    times = int(study.user_attrs.get("opened", 0)) + 1
-    study.set_user_attr("opened", times)
+    study.set_user_attr(_OPENED, int(study.user_attrs.get(_OPENED, 0)) + 1)
+    times = _times_opened(storage, on.fingerprint)
     values = np.array([earned.get(market_id, 0) for market_id in ids], np.float64)
     return Opened(len(ids), _interval(values), times)
+
+
+def _times_opened(storage: str, fingerprint: str) -> int:
+    """How often any sweep looked at what was kept back of these data."""
+    kept = open_sweeps(storage)
+    import optuna
+
+    told = [s.user_attrs for s in optuna.get_all_study_summaries(kept)]
+    return sum(int(t.get(_OPENED, 0)) for t in told if t.get(_DATA) == fingerprint)
