@@ -15,7 +15,7 @@ th { text-align: left; font-weight: 600; color: #6b7280; border-bottom: 1px soli
 td, th { padding: .3rem 1.1rem .3rem 0 } td.n, th.n { text-align: right } tr.search td { font-weight: 600 }
 li.yes::marker { content: "✓  "; color: #00795b } li.no::marker { content: "✗  "; color: #b3400a }
 li.none::marker { content: "·  " }
-.scroll { overflow-x: auto } .columns { display: flex; flex-wrap: wrap; gap: 0 4rem }
+td.n { white-space: nowrap } .scroll { overflow-x: auto } .columns { display: flex; flex-wrap: wrap; gap: 0 4rem }
 @media print { body { margin: 0; font-size: 11px } h2 { margin-top: 1.5rem } figure, table { break-inside: avoid } }
 """
 

@@ -16,7 +16,7 @@ from itertools import accumulate
 import numpy as np
 
 from market.types import Fill, Market, Micro, Outcome, Resolution, Side, notional
-from strategies.score import Interval, block_interval, days_for_verdict, deflated_sharpe, sharpe
+from strategies.score import FEWEST, Interval, block_interval, days_for_verdict, deflated_sharpe, sharpe
 
 BLOCK = 12
 """Markets drawn together by the bootstrap at most: an hour of five-minute windows. Fewer where there are not ten such
@@ -83,9 +83,9 @@ class Judgement:
 
     `by_chance` is the probability of at least this profit where every mid was right, found by drawing outcomes at the
     mids: few markets that all won say little, whatever their interval. `sharpe` is mean over standard deviation of the
-    markets' profits, not annualised; `deflated` the probability that
-    it is above what the best of `trials` worthless strategies would have shown. `days` are those of this kind that a
-    verdict needs. `overstated` is what fills at the mid without fees would have shown beyond the truth.
+    markets' profits, not annualised; `deflated` the probability that it is above what the best of `trials` worthless
+    strategies would have shown. `days` are those of this kind that a verdict needs. Neither is told of fewer than
+    FEWEST markets. `overstated` is what fills at the mid without fees would have shown beyond the truth.
     """
 
     fills: int
@@ -138,7 +138,7 @@ def judge(trades: Sequence[Trade], *, days: float, others: Sequence[float] = ())
         sharpe=ratio,
         deflated=None if ratio is None else deflated_sharpe(values, [*others, ratio]),
         trials=len(others) + 1,
-        days=days_for_verdict(values, per_day=len(values) / days) if days > 0 else None,
+        days=days_for_verdict(values, per_day=len(values) / days) if days > 0 and len(values) >= FEWEST else None,
         overstated=_overstated(ended),
         by={name: _groups(ended, key) for name, key in _VIEWS.items()},
         equity=equity,

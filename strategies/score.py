@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 _FLOOR = 1e-4
+FEWEST = 20
+"""Values from which anything is said about luck."""
 _NORMAL = NormalDist()
 _EULER = 0.5772156649015329
 
@@ -124,14 +126,14 @@ def sharpe(values: Floats) -> float | None:
 
 def deflated_sharpe(values: Floats, trials: Sequence[float]) -> float | None:
     """Probability that the true Sharpe ratio of `values` beats the best of so many worthless trials; None where
-    nothing varies.
+    nothing varies, and for fewer than FEWEST values, of which skewness and kurtosis say nothing.
 
     `trials` are the Sharpe ratios of everything that was tried on these data, this one included. Their spread gives
     what the best would show by luck; skewness and kurtosis of `values` widen the error of the one observed (Bailey and
     Lopez de Prado, 2014). With a single trial it is the probability that the true ratio is positive.
     """
     observed, n = sharpe(values), len(values)
-    if observed is None or n < 3:
+    if observed is None or n < FEWEST:
         return None
     z = (values - values.mean()) / values.std()
     skew, kurtosis = float((z**3).mean()), float((z**4).mean())

@@ -213,7 +213,8 @@ def _strategies(screen: Console, made: Report) -> None:
     from rich.markup import escape
 
     from agent.cli import show
-    from agent.research.page import interval, share, verdict
+    from agent.research.page import days, interval, share, verdict
+    from strategies.score import FEWEST
 
     rows = show.table(
         "What it came to, in dollars after fees",
@@ -245,7 +246,7 @@ def _strategies(screen: Console, made: Report) -> None:
             interval(found.per_market),
             show.number(found.by_chance, 3),
             share(found.deflated),
-            "-" if found.days is None else f"{found.days:,.0f}",
+            days(found.days),
             verdict(found),
         )
     for shown in (rows, sure):
@@ -260,6 +261,7 @@ def _strategies(screen: Console, made: Report) -> None:
         "by chance: the probability of at least this profit if every mid was right.",
         f"not luck: the probability that it beats the best of {trials} worthless trials (deflated Sharpe ratio).",
         "days needed: of such trading until a test would see the gain observed; a dash where there is none.",
+        f"Of fewer than {FEWEST} markets neither is told.",
     ):
         screen.print(said, style=show.MUTED, markup=False)
     screen.print()

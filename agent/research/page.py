@@ -11,7 +11,7 @@ from agent.research.judging import Coverage, Tried
 from agent.research.report import Report
 from backtest.judgement import Group, Judgement
 from market.types import UNIT, Micro
-from strategies.score import Interval
+from strategies.score import FEWEST, Interval
 
 _LEVEL = 0.05
 _SHOWN = 40
@@ -56,6 +56,10 @@ def share(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.0f} %"
 
 
+def days(value: float | None) -> str:
+    return "-" if value is None else "<1" if value < 1 else f"{value:,.0f}"
+
+
 def verdict(found: Judgement) -> str:
     """Whether there is a profit or a loss that neither the interval nor chance at the market's own price explains."""
     if found.per_market is None:
@@ -91,7 +95,7 @@ def _strategies(tried: Sequence[Tried]) -> str:
                 dollars(found.drawdown, signed=False),
                 "-" if found.by_chance is None else f"{found.by_chance:.3f}",
                 share(found.deflated),
-                "-" if found.days is None else f"{found.days:,.0f}",
+                days(found.days),
             )
         )
     trials = max((t.judgement.trials for t in tried if t.judgement), default=0)
@@ -99,7 +103,8 @@ def _strategies(tried: Sequence[Tried]) -> str:
         "<h2>What it came to</h2><p class=quiet>Dollars, after fees, where the outcome is known. <i>By chance</i>: the "
         "probability of at least this profit if every mid was right. <i>Not luck</i>: the "
         f"probability that the profit beats the best of {trials} worthless trials (deflated Sharpe ratio). <i>Days "
-        "needed</i>: of such trading until a test would see the gain observed; a dash where there is none.</p>"
+        "needed</i>: of such trading until a test would see the gain observed; a dash where there is none. Of fewer "
+        f"than {FEWEST} markets neither is told.</p>"
         f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
     )
 

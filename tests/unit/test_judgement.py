@@ -71,6 +71,8 @@ def test_few_favourites_that_all_won_are_no_skill() -> None:
     assert found.per_market is not None
     assert found.per_market.low > 0  # what an interval alone would say
     assert found.by_chance == pytest.approx(0.78**5, abs=0.02)
+    varied = judge([trade(n, price=f"0.{70 + n}", mid="0.78") for n in range(5)], days=1.0)
+    assert (varied.deflated, varied.days) == (None, None)
 
 
 def test_many_winners_at_even_odds_are_not_chance_and_a_loser_is() -> None:
