@@ -6,6 +6,7 @@ Every decision is learnt from, abstentions too. Decisions of one window share it
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,7 +17,7 @@ from agent.past import AHEAD, NEAR
 from agent.thought import Thought
 from market.types import Resolution
 from strategies.belief import lean
-from strategies.calibration import Calibration, fitted, learned_weight
+from strategies.calibration import fitted, learned_weight
 from strategies.conformal import Adaptive, Band
 from strategies.score import log_score
 
@@ -69,7 +70,7 @@ class Experience:
     start: float
     waiting: dict[str, list[Sample]] = field(default_factory=dict)
     known: list[tuple[datetime, float, Sequence[Sample]]] = field(default_factory=list)
-    _fits: tuple[int, float, Calibration, float] | None = None
+    _learned: tuple[int, Learned] | None = None
 
     def decided(self, market_id: str, thought: Thought) -> None:
         sample = Sample.of(thought)
@@ -86,20 +87,20 @@ class Experience:
 
     def learned(self, as_of: datetime) -> Learned:
         """All that could be learnt strictly before `as_of`."""
-        ended = [row for row in self.known if row[0] < as_of]
-        if self._fits is None or self._fits[0] != len(ended):
-            self._fits = (len(ended), *self._fitted(ended))
-        _, weight, calibration, alpha = self._fits
-        return Learned(weight, calibration, _earned(ended), alpha)
+        count = bisect_left(self.known, as_of, key=lambda row: row[0])
+        if self._learned is None or self._learned[0] != count:
+            self._learned = count, self._lesson(self.known[:count])
+        return self._learned[1]
 
-    def _fitted(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> tuple[float, Calibration, float]:
+    def _lesson(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Learned:
         rows = [(window, s, y) for window, (_, y, samples) in enumerate(ended) for s in samples]
         windows, seen, paid = [w for w, _, _ in rows], [s for _, s, _ in rows], [y for _, _, y in rows]
         weight = learned_weight(windows, [s.mid for s in seen], [s.lean for s in seen], paid, start=self.start)
+        calibration = fitted([s.forecast for s in seen], paid, outcomes=len(ended))
         level = Adaptive.beginning(MISSED, RATE)
         for sample in seen:
             level = level if sample.missed is None else level.after(sample.missed)
-        return weight, fitted([s.forecast for s in seen], paid, outcomes=len(ended)), level.alpha
+        return Learned(weight, calibration, _earned(ended), level.alpha)
 
 
 def _earned(ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Mapping[str, Earned]:

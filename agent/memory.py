@@ -5,14 +5,17 @@ Reads are point in time: a row is seen only by questions asked after it could ha
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent.experience import Experience
 from agent.inputs import Settings
 from agent.past import embargo_of, scaled
+from market.errors import CycleSkipped, Transient
 from market.feed import Bar, Feed, ReferencePrices
 from market.types import UNIT, Market, PayoutSource, Resolution
 from storage.records import Observation
@@ -25,6 +28,8 @@ RESOLUTIONS = (STEP, 60, 300)
 """Seconds per bar of the price histories that are kept."""
 GRID = 30
 """Seconds between the observations kept of a finished window, where the feed can be asked at any instant."""
+LONG, COARSE = 3600, 300
+"""A market that is open for more than so many seconds is observed only so often: as often as it is decided on."""
 
 
 class Outcomes(Protocol):
@@ -44,19 +49,36 @@ class Forgetful:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """The store, seen from one feed. `source` names what is remembered: recordings, versions of the code and schedules
-    never mix, so a run that is recomputed finds the history that it found."""
+    never mix, so a run that is recomputed finds the history that it found. `ahead` says until when `record_all` has
+    kept a market's bars."""
 
     store: Store
     feed: Feed
     prices: ReferencePrices
     source: str
     experience: Experience
+    ahead: dict[str, datetime] = field(default_factory=dict)
 
     async def record(self, market: Market, until: datetime, span: timedelta) -> None:
-        """Keep the bars of the last `span` at every resolution."""
-        for step in RESOLUTIONS:
-            bars = await self.feed.bars(market.id, until - span, until, step)
-            await self.store.add_bars(self.source, step, bars)
+        """Keep the bars of the last `span` at every resolution, unless `record_all` has."""
+        if self.ahead.pop(market.id, None) != until:
+            await self.store.add_histories(self.source, await self._histories(market, until, span))
+
+    async def record_all(self, markets: Sequence[Market], until: datetime, span: timedelta) -> None:
+        """Keep many markets' bars at once. A market that the feed fails for is left to `record`, which says so."""
+        found: dict[tuple[str, int], Sequence[Bar]] = {}
+        told = []
+        for market in markets:
+            with suppress(CycleSkipped, Transient):
+                found |= await self._histories(market, until, span)
+                told.append(market.id)
+        await self.store.add_histories(self.source, found)
+        self.ahead.update(dict.fromkeys(told, until))
+
+    async def _histories(self, market: Market, until: datetime, span: timedelta) -> dict[tuple[str, int], Sequence[Bar]]:
+        return {
+            (market.id, step): await self.feed.bars(market.id, until - span, until, step) for step in RESOLUTIONS
+        }
 
     async def recent(self, market: Market, as_of: datetime) -> Sequence[Bar]:
         """The bars that features look at."""
@@ -87,13 +109,20 @@ class Memory:
     async def _observations(self, market: Market, resolution: Resolution) -> list[Observation]:
         limit = LOOKBACK + market.seconds // STEP
         bars = await self.store.bars(self.source, market.id, STEP, as_of=market.closes_at, limit=limit)
-        rows = [await self._observation(market, resolution, bars, left) for left in self._kept(market)]
+        closes = [b.at for b in bars]
+
+        def until(left: int) -> Sequence[Bar]:
+            end = bisect_right(closes, market.closes_at - timedelta(seconds=left))
+            return bars[max(0, end - LOOKBACK) : end]
+
+        rows = [await self._observation(market, resolution, until(left), left) for left in self._kept(market)]
         return [r for r in rows if r is not None]
 
     def _kept(self, market: Market) -> list[int]:
         """Seconds to the close at which a window is remembered: where decisions about its like are taken."""
         if not self.feed.info.instants:
-            return list(range(GRID, market.seconds + 1, GRID))
+            step = GRID if market.seconds <= LONG else COARSE
+            return list(range(step, market.seconds + 1, step))
         inside = [at for at in self.feed.info.instants if market.opens_at <= at < market.closes_at]
         return [int((market.closes_at - at).total_seconds()) for at in inside]
 
@@ -102,7 +131,7 @@ class Memory:
     ) -> Observation | None:
         at = market.closes_at - timedelta(seconds=left)
         reference = await self.reference(market, at)
-        seen = features([b for b in bars if b.at <= at], left, market.seconds, reference)
+        seen = features(bars, left, market.seconds, reference)
         if seen is None or resolution.payout is None:
             return None
         return Observation(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.cycle import Decided, Ports, run_cycle
+from agent.cycle import SPAN, Decided, Ports, run_cycle
 from agent.desk import Desk
 from agent.gate import book_fault
 from agent.session import Trader
@@ -75,6 +75,8 @@ class AgentTrader:
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         for market_id in list(self.quotes):
             await _withdraw(self.ports.desk, self.quotes, market_id, slot)
+        if len(markets) > 1:
+            await self.ports.memory.record_all(markets, slot, SPAN)
         for market in markets:
             decided = await run_cycle(self.ports, market, slot, blocked)
             self.ports.memory.experience.decided(market.id, decided.thought)

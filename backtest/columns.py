@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import repeat
 
 import numpy as np
 
 from backtest.reference import ReferenceSeries
-from market.clock import from_ms, to_ms
+from market.clock import from_ms, instants, to_ms
 from market.columns import FINEST_TICK, HUNDREDTH, Columns, Int64, Ladder
 from market.types import Book, Level, Market, Resolution
 
@@ -136,13 +135,7 @@ class Bookshelf:
         one, market_id = self._recording, self._recording.market.id
         for start in range(first, last, _CHUNK):
             stop = min(start + _CHUNK, last)
-            received = _instants(one.received[start:stop])
-            at = received if one.at is one.received else _instants(one.at[start:stop])
+            received = instants(one.received[start:stop], "ms")
+            at = received if one.at is one.received else instants(one.at[start:stop], "ms")
             bids, asks = self._bids.rows(start, stop), self._asks.rows(start, stop)
             yield from map(Book, repeat(market_id), at, received, bids, asks)
-
-
-def _instants(milliseconds: Int64) -> list[datetime]:
-    """Exact: numpy counts in milliseconds here, and they are UTC."""
-    naive: list[datetime] = milliseconds.astype("datetime64[ms]").tolist()
-    return [at.replace(tzinfo=UTC) for at in naive]

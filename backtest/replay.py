@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 from dataclasses import replace
 from datetime import datetime
 from heapq import merge
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 
 from backtest.columns import Bookshelf, Recording
 from backtest.reference import ReferenceSeries
-from market.clock import from_ms, to_ms
+from market.clock import from_ms, instants, to_ms
 from market.columns import Int64, Ladder
 from market.feed import Bar, FeedInfo, ReferenceTick, Worth
 from market.types import Book, Market, Resolution
@@ -264,13 +265,5 @@ def _bars(one: Recording, closes: Int64, width: int) -> list[Bar]:
     updates = seen - one.received.searchsorted(closes - width, "left")
     rows = seen - 1
     bid_depth, ask_depth = (s.size[rows, :_BAR_LEVELS].sum(axis=1).tolist() for s in (one.bids, one.asks))
-    columns = zip(
-        closes.tolist(),
-        _best(one.bids, rows),
-        _best(one.asks, rows),
-        bid_depth,
-        ask_depth,
-        updates.tolist(),
-        strict=True,
-    )
-    return [Bar(one.market.id, from_ms(t), bid, ask, bids, asks, n) for t, bid, ask, bids, asks, n in columns]
+    columns = (_best(one.bids, rows), _best(one.asks, rows), bid_depth, ask_depth, updates.tolist())
+    return list(map(Bar, repeat(one.market.id), instants(closes, "ms"), *columns))

@@ -8,7 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -17,6 +21,12 @@ _MILLISECOND = timedelta(milliseconds=1)
 def from_ms(milliseconds: int) -> datetime:
     """The instant that many milliseconds after 1970, exactly."""
     return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+def instants(numbers: npt.NDArray[np.int64], unit: Literal["ms", "us"]) -> list[datetime]:
+    """Many instants after 1970, exactly."""
+    naive: list[datetime] = numbers.astype(f"datetime64[{unit}]").tolist()
+    return [at.replace(tzinfo=UTC) for at in naive]
 
 
 def to_ms(at: datetime) -> int:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from market.types import Book, Market, Micro, Resolution
 
@@ -42,12 +42,12 @@ class FeedInfo:
     instants: tuple[datetime, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
+class Bar(NamedTuple):
     """The YES book over one step of time, closed at `at`: what had been received before `at` and nothing later.
 
     Prices are the last ones seen, None where a side was empty; depths are shares on the best five levels.
-    `updates` counts the snapshots inside the step; a step without any repeats the previous one with 0.
+    `updates` counts the snapshots inside the step; a step without any repeats the previous one with 0. A tuple, since
+    every decision takes some hundreds of them.
     """
 
     market_id: str

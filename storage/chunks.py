@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from market.clock import instants
 from market.errors import DataInvalid
 from market.feed import Bar
 from market.types import Micro
-from storage.schema import from_us, to_us
+from storage.schema import to_us
 
 SLOTS = 288
 """Steps in a chunk: a day of five-minute bars."""
@@ -75,8 +76,9 @@ class BarColumns:
         return self.at, self.bid, self.ask, self.bid_depth, self.ask_depth, self.updates
 
     def bars(self, market_id: str) -> list[Bar]:
-        rows = zip(*(column.tolist() for column in self.columns), strict=True)
-        return [Bar(market_id, from_us(at), _side(bid), _side(ask), *rest) for at, bid, ask, *rest in rows]
+        prices = ([None if price == EMPTY else price for price in side.tolist()] for side in (self.bid, self.ask))
+        rest = (column.tolist() for column in (self.bid_depth, self.ask_depth, self.updates))
+        return list(map(Bar, repeat(market_id), instants(self.at, "us"), *prices, *rest))
 
     def _in_order(self) -> BarColumns:
         rows = np.unique(self.at, return_index=True)[1]
@@ -97,10 +99,6 @@ def _price(price: Micro | None) -> int:
     if price < 0:
         raise ValueError(f"{price} is a price below zero")
     return price
-
-
-def _side(price: int) -> Micro | None:
-    return None if price == EMPTY else price
 
 
 def width(step: int) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from market.errors import DataInvalid, Drift, Misconfigured
@@ -20,11 +20,22 @@ from storage import schema
 from storage.canonical import Json, canonical, plain
 from storage.chain import GENESIS, difference, link, manifest, text_hash
 from storage.connection import Database
-from storage.projections import SUMMARY, Projection, project
+from storage.projections import PROJECTED, SUMMARY, Projection, project
 from storage.records import DecisionRecord, Record, RecordKind, StoredObject
 from storage.rows import add_new, record_of
 from storage.schema import from_us, to_us
 
+_RECORD = insert(schema.records)
+_PROJECTION = {table: insert(table) for table in PROJECTED}
+_MOVE = (
+    update(schema.runs)
+    .where(
+        schema.runs.c.id == bindparam("of_run"),
+        schema.runs.c.length == bindparam("before"),
+        schema.runs.c.finished.is_(False),
+    )
+    .values(length=bindparam("length"), head=bindparam("head"), finished=bindparam("finished"))
+)
 _RECOMPUTE = "The code, the model or the data has changed: give the run another identity."
 
 
@@ -164,7 +175,7 @@ class RunLog:
         try:
             with self._db.writing() as connection:
                 self._move_head(connection, record)
-                connection.execute(insert(schema.records), _columns(record, text))
+                connection.execute(_RECORD, _columns(record, text))
                 _write_projection(connection, project(record))
                 _write_objects(connection, record, hanging.objects)
                 if hanging.decision is not None:
@@ -177,11 +188,10 @@ class RunLog:
 
     def _move_head(self, connection: Connection, record: Record) -> None:
         """Take the next place in the run, which also finds out whether it is still free."""
-        runs = schema.runs
-        free = (runs.c.id == self.run_id, runs.c.length == record.seq, runs.c.finished.is_(False))
         values = {"length": record.seq + 1, "head": record.hash, "finished": record.kind is RecordKind.END}
-        if connection.execute(update(runs).where(*free).values(values)).rowcount == 1:
+        if connection.execute(_MOVE, {"of_run": self.run_id, "before": record.seq, **values}).rowcount == 1:
             return
+        runs = schema.runs
         row = connection.execute(select(runs.c.length, runs.c.finished).where(runs.c.id == self.run_id)).one()
         if row.length > record.seq:
             raise Drift(
@@ -217,7 +227,7 @@ def _write_projection(connection: Connection, made: Projection | None) -> None:
     if made is None:
         return
     if not made.amends:
-        connection.execute(insert(made.table), dict(made.row))
+        connection.execute(_PROJECTION[made.table], dict(made.row))
         return
     same = [c == made.row[c.name] for c in made.table.primary_key]
     rest = {k: v for k, v in made.row.items() if k not in made.table.primary_key}

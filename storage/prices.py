@@ -25,6 +25,10 @@ _Key = tuple[str, str, int]
 _Fetch = Callable[[int, int, int], Sequence[tuple[int, bytes]]]
 _BEFORE = "SELECT chunk, body FROM bar_chunks WHERE series = ? AND chunk <= ? ORDER BY chunk DESC LIMIT ?"
 
+_INSERT = insert(schema.bar_chunks)
+_THESE = (schema.bar_chunks.c.series == bindparam("at_series")) & (schema.bar_chunks.c.chunk == bindparam("at_chunk"))
+_UPDATE = update(schema.bar_chunks).where(_THESE).values(body=bindparam("body"))
+
 
 class BarReader:
     """Reads bars on one connection, which belongs to the worker thread; good for as long as its transaction."""
@@ -92,10 +96,20 @@ class Prices:
 
     async def add_bar_columns(self, source: str, step: int, bars: Mapping[str, BarColumns]) -> None:
         """Keep bars of `step` seconds, by market, in one transaction."""
-        wanted = {(source, market_id, step): found for market_id, found in bars.items() if len(found)}
+        await self._put_bars({(source, market_id, step): found for market_id, found in bars.items()})
+
+    async def add_histories(self, source: str, bars: Mapping[tuple[str, int], Sequence[Bar]]) -> None:
+        """Keep bars by market and step in seconds, in one transaction."""
+        await self._put_bars({(source, *which): BarColumns.of(found) for which, found in bars.items()})
+
+    async def _put_bars(self, bars: Mapping[_Key, BarColumns]) -> None:
+        wanted = {key: found for key, found in bars.items() if len(found)}
+        known = {key: self._series[key] for key in wanted if key in self._series}
 
         def add(connection: Connection) -> dict[_Key, int]:
-            return {key: _add(connection, key, found) for key, found in wanted.items()}
+            numbers = known | _numbers(connection, [key for key in wanted if key not in known])
+            _keep(connection, [(numbers[key], key[2], found) for key, found in wanted.items()])
+            return numbers
 
         if wanted:
             self._series |= await self._db.write(add)
@@ -120,38 +134,30 @@ class Prices:
         return await self._db.read(read)
 
 
-def _add(connection: Connection, key: _Key, bars: BarColumns) -> int:
-    """Merge bars into the chunks they belong to; the number of their series."""
-    source, market_id, step = key
-    add_new(connection, schema.bar_series, [{"source": source, "market_id": market_id, "step": step}])
-    series = BarReader(connection).series(*key)
-    if series is None:
-        raise AssertionError("a series that was added is there")
-    _keep(connection, series, step, bars)
-    return series
+def _numbers(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, int]:
+    """The numbers of series, which are made where there are none."""
+    rows = [{"source": source, "market_id": market_id, "step": step} for source, market_id, step in keys]
+    add_new(connection, schema.bar_series, rows)
+    reader = BarReader(connection)
+    return {key: number for key in keys if (number := reader.series(*key)) is not None}
 
 
-def _keep(connection: Connection, series: int, step: int, bars: BarColumns) -> None:
-    """Merge bars of a series into its chunks, inside the caller's transaction."""
-    c = schema.bar_chunks.c
-    parts = dict(by_chunk(bars, step))
-    query = select(c.chunk, c.body).where(c.series == series, c.chunk.between(min(parts), max(parts)))
-    there = {row.chunk: bytes(row.body) for row in connection.execute(query)}
-    fresh = [
-        {"series": series, "chunk": number, "body": pack(number, part, step)}
-        for number, part in parts.items()
-        if number not in there
-    ]
+def _keep(connection: Connection, histories: Sequence[tuple[int, int, BarColumns]]) -> None:
+    """Merge bars into the chunks they belong to, by series and step, inside the caller's transaction."""
+    fetch = _fetch(connection)
+    fresh, changed = [], []
+    for series, step, bars in histories:
+        parts = dict(by_chunk(bars, step))
+        there = dict(fetch(series, max(parts), max(parts) - min(parts) + 1))
+        for number, part in parts.items():
+            if number not in there:
+                fresh.append({"series": series, "chunk": number, "body": pack(number, part, step)})
+            elif (body := _merged(number, there[number], part, step)) is not None:
+                changed.append({"at_series": series, "at_chunk": number, "body": body})
     if fresh:
-        connection.execute(insert(schema.bar_chunks), fresh)
-    changed = [
-        {"at_series": series, "at_chunk": number, "body": body}
-        for number, part in parts.items()
-        if number in there and (body := _merged(number, there[number], part, step)) is not None
-    ]
+        connection.execute(_INSERT, fresh)
     if changed:
-        these = (c.series == bindparam("at_series")) & (c.chunk == bindparam("at_chunk"))
-        connection.execute(update(schema.bar_chunks).where(these).values(body=bindparam("body")), changed)
+        connection.execute(_UPDATE, changed)
 
 
 def _merged(number: int, body: bytes, part: BarColumns, step: int) -> bytes | None:

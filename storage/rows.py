@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Row, Table, insert
@@ -16,6 +17,7 @@ CHUNK = 500
 """Values in one IN list."""
 
 
+@cache
 def insert_new(table: Table, dialect: str) -> Insert:
     """An insert that leaves rows alone whose primary key is already there."""
     if dialect == "sqlite":

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, select, text
+from sqlalchemy import Connection, Row, bindparam, func, select, text
 
 from market.errors import DataInvalid
 from storage import schema
@@ -28,6 +28,15 @@ TIMELINES = 8
 """How many are kept in memory; the one that was asked longest ago goes first."""
 _AT_ONCE = 50_000
 _DAMAGED = "Restore a backup of the database."
+_LATER = (
+    select(schema.observations)
+    .where(
+        schema.observations.c.source == bindparam("of_source"),
+        schema.observations.c.window == bindparam("of_window"),
+        schema.observations.c.id > bindparam("after"),
+    )
+    .order_by(schema.observations.c.id)
+)
 _INTEGERS = ("at", "seconds_left", "mid", "payout", "known_at")
 
 
@@ -59,9 +68,8 @@ class Windows:
         timeline, last = self._timelines.pop(key, (None, 0))
         if timeline is None:
             timeline = Timeline(window, self._vocabulary)
-        o = schema.observations.c
-        query = select(schema.observations).where(o.source == source, o.window == window, o.id > last).order_by(o.id)
-        for rows in connection.execute(query, execution_options={"yield_per": _AT_ONCE}).partitions():
+        these = {"of_source": source, "of_window": window, "after": last}
+        for rows in connection.execute(_LATER, these, execution_options={"yield_per": _AT_ONCE}).partitions():
             self._extend(connection, timeline, rows)
             last = rows[-1].id
         self._timelines[key] = timeline, last

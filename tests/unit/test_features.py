@@ -1,7 +1,6 @@
 """Features from bars: every bucket is reachable, and nothing looks past the last bar."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given
@@ -57,8 +56,8 @@ def test_depth_and_spread() -> None:
 
 
 def test_no_two_sided_book_no_features() -> None:
-    one_sided = replace(bars([500_000])[0], ask=None)
-    crossed = replace(bars([500_000])[0], bid=600_000)
+    one_sided = bars([500_000])[0]._replace(ask=None)
+    crossed = bars([500_000])[0]._replace(bid=600_000)
     assert features([one_sided], 300, 900) is None
     assert features([crossed], 300, 900) is None
     assert features([], 300, 900) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -64,8 +63,8 @@ def test_bars_read_back_up_to_the_instant_asked_about(batches: list[list[Bar]], 
     async def scope() -> list[Bar]:
         async with open_store(MEMORY) as store:
             await kept(store, batches + batches)
-            await store.add_bars("source", 60, [replace(b, updates=-1) for batch in batches for b in batch])
-            await store.add_bars("another", 5, [replace(b, updates=-2) for batch in batches for b in batch])
+            await store.add_bars("source", 60, [b._replace(updates=-1) for batch in batches for b in batch])
+            await store.add_bars("another", 5, [b._replace(updates=-2) for batch in batches for b in batch])
             return await store.bars("source", "0x01", 5, as_of=as_of, limit=limit)
 
     as_of = START + slot * STEP
@@ -108,10 +107,10 @@ def test_the_first_account_of_a_bar_stays() -> None:
     async def scope() -> None:
         bar = Bar("0x01", START, 490_000, 510_000, 1, 2, 3)
         async with open_store(MEMORY) as store:
-            await store.add_bars("source", 5, [bar, replace(bar, bid=2)])
-            await store.add_bars("source", 5, [replace(bar, bid=1), replace(bar, at=START + STEP)])
+            await store.add_bars("source", 5, [bar, bar._replace(bid=2)])
+            await store.add_bars("source", 5, [bar._replace(bid=1), bar._replace(at=START + STEP)])
             found = await store.bars("source", "0x01", 5, as_of=START + STEP, limit=9)
-            assert found == [bar, replace(bar, at=START + STEP)]
+            assert found == [bar, bar._replace(at=START + STEP)]
             await store.add_bars("source", 5, [])
 
     asyncio.run(scope())

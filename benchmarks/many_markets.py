@@ -1,0 +1,128 @@
+"""A day of many markets with the scripted engine: every market decided on in every cycle, killed on the way and resumed.
+
+The recording is drawn from a seed and written in the product's own archive layout; the run is `World.agent`, as in
+`edgeclaw backtest`, in a process of its own. Memory is that process's peak, disk the database's size.
+
+Run: python -m benchmarks.many_markets [--markets 1000] [--cycles 288] [--kill 0.5]   (prints one JSON object a line)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agent.app.recorded import Plan, World, open_feed
+from agent.bus import LocalBus
+from agent.config import load
+from agent.llm.scripted import ScriptedEngine
+from market.clock import from_ms
+from market.types import UNIT, Market, PayoutSource, Resolution
+from storage.store import open_store
+from storage.ticks import SCHEMAS, TickArchive
+
+BEGINS_MS = 1_782_864_000_000
+"""2026-07-01 00:00 UTC."""
+CYCLE_MS, STEP_MS = 300_000, 60_000
+LASTING, LEVELS, AT_ONCE = 48, 3, 250
+
+
+def written(markets: int, cycles: int, folder: Path, seed: int = 11) -> None:
+    """An archive in which so many markets are open at every cycle, a book a minute in each; they last `LASTING` cycles,
+    so that the later ones have a history to be verified against."""
+    chance = np.random.default_rng(seed)
+    archive, place = TickArchive(folder), folder / "day=2026-07-01"
+    place.mkdir(parents=True)
+    for number, first in enumerate(range(0, cycles, LASTING)):
+        begins, span = BEGINS_MS + first * CYCLE_MS, min(LASTING, cycles - first) * CYCLE_MS
+        names = [f"0x{number:02x}{n:06x}" for n in range(markets)]
+        mids = _walks(markets, span // STEP_MS, chance)
+        opens, closes = from_ms(begins), from_ms(begins + span)
+        for name, last in zip(names, mids[:, -1].tolist(), strict=True):
+            tokens = (f"{name}-yes", f"{name}-no")
+            archive.market(Market(name, f"many-{name}", "", *tokens, opens, closes, tick=Decimal("0.01")))
+            payout = Decimal(int(chance.random() * 100 < last))
+            archive.outcome(Resolution(name, payout, PayoutSource.OFFICIAL, closes + timedelta(minutes=2)))
+        for part in range(0, markets, AT_ONCE):
+            file = place / f"book-{number * 100 + part // AT_ONCE + 1:06}.parquet"
+            _books(names[part : part + AT_ONCE], mids[part : part + AT_ONCE], begins, chance, file)
+    archive.flush()
+
+
+def _walks(markets: int, rows: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
+    """(markets, rows): mids in whole cents that wander between 10 and 90."""
+    walk = 40 + np.cumsum(chance.normal(0, 1.2, (markets, rows)), axis=1)
+    return np.rint(10 + np.abs(walk % 160 - 80)).astype(np.int64)
+
+
+def _books(
+    names: Sequence[str], mids: npt.NDArray[np.int64], begins: int, chance: np.random.Generator, file: Path
+) -> None:
+    rows, mid = mids.shape[1], mids.ravel()
+    at = np.tile(begins + np.arange(rows, dtype=np.int64) * STEP_MS + 500, len(names))
+    offsets = np.arange(len(mid) + 1, dtype=np.int32) * LEVELS
+    away = np.arange(1, LEVELS + 1)
+    sizes = chance.integers(10, 500, (4, len(mid) * LEVELS)) * UNIT
+
+    def prices(side: int) -> pa.Array:
+        cents = (mid[:, None] + side * away).ravel()
+        return pa.ListArray.from_arrays(offsets, pa.array((cents * 10_000).astype(np.int32)))
+
+    def levels(which: int) -> pa.Array:
+        return pa.ListArray.from_arrays(offsets, pa.array(sizes[which]))
+
+    ids = pa.array(np.repeat(np.array(names, object), rows))
+    columns = [ids, pa.array(at), pa.array(at * 1000), prices(-1), levels(0), prices(1), levels(1)]
+    pq.write_table(pa.table(columns, schema=SCHEMAS["book"]), file, compression="zstd")
+
+
+async def traded(folder: Path, database: Path, *, shadow: bool) -> dict[str, object]:
+    """The agent's run, from its beginning or from where it was killed."""
+    config = load(None, {"edge.runtime": "scripted", "edge.shadow_search": shadow}, profile="recorded")
+    begun, cpu = time.monotonic(), time.process_time()
+    feed = await open_feed(str(folder))
+    read = time.monotonic() - begun
+    async with open_store(f"sqlite:///{database}") as store:
+        engine = ScriptedEngine(seed=config.edge.seed)
+        run, _, log, _ = await World(Plan(config, str(folder)), feed, store, LocalBus()).agent(engine)
+    return {
+        "markets": len(feed.recordings),
+        "decisions": log.appended + log.compared,
+        "seconds": round(time.monotonic() - begun, 1),
+        "reading": round(read, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "head": run.head,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A day of many markets with the scripted engine.")
+    parser.add_argument("--markets", type=int, default=1000)
+    parser.add_argument("--cycles", type=int, default=288)
+    parser.add_argument("--out", default=None)
+    parser.add_argument("--shadow", action="store_true")
+    asked = parser.parse_args(sys.argv[1:] if __name__ == "__main__" else [])
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        written(asked.markets, asked.cycles, place / "data")
+        print(json.dumps(asyncio.run(traded(place / "data", place / "many.db", shadow=asked.shadow))))
+        print(sum(f.stat().st_size for f in place.glob("many.db*")) // 1024, "KB")
+
+
+if __name__ == "__main__":
+    main()
