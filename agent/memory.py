@@ -6,7 +6,7 @@ Reads are point in time: a row is seen only by questions asked after it could ha
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -49,20 +49,19 @@ class Forgetful:
 @dataclass(frozen=True, slots=True)
 class Memory:
     """The store, seen from one feed. `source` names what is remembered: recordings, versions of the code and schedules
-    never mix, so a run that is recomputed finds the history that it found. `ahead` says until when `record_all` has
-    kept a market's bars."""
+    never mix, so a run that is recomputed finds the history that it found. `kept` says of markets since when and
+    until when their bars have been kept without a hole."""
 
     store: Store
     feed: Feed
     prices: ReferencePrices
     source: str
     experience: Experience
-    ahead: dict[str, datetime] = field(default_factory=dict)
+    kept: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
 
     async def record(self, market: Market, until: datetime, span: timedelta) -> None:
-        """Keep the bars of the last `span` at every resolution, unless `record_all` has."""
-        if self.ahead.pop(market.id, None) != until:
-            await self.store.add_histories(self.source, await self._histories(market, until, span))
+        """Keep the bars of the last `span` at every resolution, those that are not kept yet."""
+        await self._keep(await self._unkept(market, until, span), [market], until, span)
 
     async def record_all(self, markets: Sequence[Market], until: datetime, span: timedelta) -> None:
         """Keep many markets' bars at once. A market that the feed fails for is left to `record`, which says so."""
@@ -70,15 +69,31 @@ class Memory:
         told = []
         for market in markets:
             with suppress(CycleSkipped, Transient):
-                found |= await self._histories(market, until, span)
-                told.append(market.id)
-        await self.store.add_histories(self.source, found)
-        self.ahead.update(dict.fromkeys(told, until))
+                found |= await self._unkept(market, until, span)
+                told.append(market)
+        await self._keep(found, told, until, span)
 
-    async def _histories(self, market: Market, until: datetime, span: timedelta) -> dict[tuple[str, int], Sequence[Bar]]:
-        return {
-            (market.id, step): await self.feed.bars(market.id, until - span, until, step) for step in RESOLUTIONS
-        }
+    async def _unkept(self, market: Market, until: datetime, span: timedelta) -> dict[tuple[str, int], Sequence[Bar]]:
+        _, start = self._stretch(market.id, until - span, until)
+        steps = RESOLUTIONS if start < until else ()
+        return {(market.id, step): await self.feed.bars(market.id, start, until, step) for step in steps}
+
+    async def _keep(
+        self,
+        bars: Mapping[tuple[str, int], Sequence[Bar]],
+        markets: Sequence[Market],
+        until: datetime,
+        span: timedelta,
+    ) -> None:
+        await self.store.add_histories(self.source, bars)
+        for market in markets:
+            since, _ = self._stretch(market.id, until - span, until)
+            self.kept[market.id] = since, until
+
+    def _stretch(self, market_id: str, begins: datetime, until: datetime) -> tuple[datetime, datetime]:
+        """Since when and until when bars are kept without a hole, of those from `begins` to `until`."""
+        since, end = self.kept.get(market_id, (until, until))
+        return (since, min(end, until)) if since <= begins <= end else (begins, begins)
 
     async def recent(self, market: Market, as_of: datetime) -> Sequence[Bar]:
         """The bars that features look at."""
@@ -101,6 +116,7 @@ class Memory:
         if resolution.payout is None:
             return
         await self.record(market, market.closes_at, market.closes_at - market.opens_at + timedelta(seconds=300))
+        del self.kept[market.id]
         await self.store.add_resolution(self.source, resolution)
         rows = await self._observations(market, resolution)
         await self.store.add_observations(self.source, rows)

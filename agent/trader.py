@@ -77,10 +77,11 @@ class AgentTrader:
             await _withdraw(self.ports.desk, self.quotes, market_id, slot)
         if len(markets) > 1:
             await self.ports.memory.record_all(markets, slot, SPAN)
-        for market in markets:
-            decided = await run_cycle(self.ports, market, slot, blocked)
-            self.ports.memory.experience.decided(market.id, decided.thought)
-            self._stand(market, decided)
+        async with self.ports.desk.log.together():
+            for market in markets:
+                decided = await run_cycle(self.ports, market, slot, blocked)
+                self.ports.memory.experience.decided(market.id, decided.thought)
+                self._stand(market, decided)
 
     def _stand(self, market: Market, decided: Decided) -> None:
         self.standing.pop(market.id, None)

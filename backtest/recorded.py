@@ -8,6 +8,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
@@ -43,10 +44,10 @@ def read_recorded(folder: Path) -> tuple[list[Recording], list[str]]:
         raise DataInvalid(f"{folder} holds no books yet.", next_step="Let edgeclaw data record run for longer.")
     prices = _reference(folder)
     found = []
-    ids = np.array(table["market_id"].to_pylist(), object)
+    by_market = _by_market(table)
     for market in sorted(markets.values(), key=lambda m: (m.opens_at, m.id)):
-        rows = np.flatnonzero(ids == market.id)
-        if len(rows):
+        rows = by_market.get(market.id)
+        if rows is not None:
             one = _recording(market, table.take(pa.array(rows)), outcomes.get(market.id))
             found.append(replace(one, reference=prices.get(_asset(market))))
     told = gaps(folder)
@@ -96,17 +97,27 @@ def _recording(market: Market, table: pa.Table, outcome: Resolution | None) -> R
     return Recording(market, received[order], at[order], bids.rows(order), asks.rows(order), outcome)
 
 
+def _by_market(table: pa.Table) -> dict[str, npt.NDArray[np.intp]]:
+    """Rows of each market, ascending."""
+    ids = table["market_id"].combine_chunks().dictionary_encode()
+    codes = ids.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    ends = np.searchsorted(codes[order], np.arange(len(ids.dictionary)), "right")
+    return dict(zip(ids.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=True))
+
+
 def _ladder(table: pa.Table, side: str) -> Ladder:
-    prices, sizes = (table[f"{side}_{what}"].to_pylist() for what in ("price", "size"))
-    width = max(map(len, prices), default=0)
-    price = np.zeros((len(prices), width), np.int32)
-    size = np.zeros((len(prices), width), np.int64)
-    for row, (p, s) in enumerate(zip(prices, sizes, strict=True)):
-        price[row, : len(p)], size[row, : len(s)] = p, s
+    prices, sizes = (table[f"{side}_{what}"].combine_chunks() for what in ("price", "size"))
+    count = prices.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
+    if not prices.value_lengths().equals(sizes.value_lengths()):
+        raise DataInvalid("a recorded book has prices without sizes.", next_step="See edgeclaw data quality.")
+    present = np.arange(count.max(initial=0)) < count[:, None]
+    price, size = np.zeros(present.shape, np.int32), np.zeros(present.shape, np.int64)
+    price[present], size[present] = prices.flatten().to_numpy(), sizes.flatten().to_numpy()
     # The archive keeps what was said; a replay trades in the venue's steps, and offers no more than there was.
     if np.any(price % FINEST_TICK):
         raise DataInvalid("a recorded price is between the venue's steps.", next_step="See edgeclaw data quality.")
-    return Ladder(price, size // HUNDREDTH * HUNDREDTH, np.array([len(p) for p in prices], np.int32))
+    return Ladder(price, size // HUNDREDTH * HUNDREDTH, count)
 
 
 def _reference(folder: Path) -> Mapping[str, ReferenceSeries]:

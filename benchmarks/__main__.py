@@ -9,6 +9,7 @@ from benchmarks import (
     hot_path,
     ingest,
     loop_lag,
+    many_markets,
     order_latency,
     replay,
     signing,
@@ -22,7 +23,7 @@ from benchmarks import (
 def main() -> None:
     """In order of how long they take."""
     fast = (signing, ingest, order_latency, book_feed, replay, hot_path, loop_lag, token_count, cost)
-    for bench in (*fast, verdict, verdict_openvino, history, tree_search):
+    for bench in (*fast, verdict, verdict_openvino, many_markets, history, tree_search):
         bench.main()
 
 

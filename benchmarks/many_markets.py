@@ -3,7 +3,7 @@
 The recording is drawn from a seed and written in the product's own archive layout; the run is `World.agent`, as in
 `edgeclaw backtest`, in a process of its own. Memory is that process's peak, disk the database's size.
 
-Run: python -m benchmarks.many_markets [--markets 1000] [--cycles 288] [--kill 0.5]   (prints one JSON object a line)
+Run: python -m benchmarks.many_markets [--markets 1000] [--kill]   (prints one JSON object a line)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,8 @@ def written(markets: int, cycles: int, folder: Path, seed: int = 11) -> None:
 def _walks(markets: int, rows: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
     """(markets, rows): mids in whole cents that wander between 10 and 90."""
     walk = 40 + np.cumsum(chance.normal(0, 1.2, (markets, rows)), axis=1)
-    return np.rint(10 + np.abs(walk % 160 - 80)).astype(np.int64)
+    mids: npt.NDArray[np.int64] = np.rint(10 + np.abs(walk % 160 - 80)).astype(np.int64)
+    return mids
 
 
 def _books(
@@ -90,9 +92,9 @@ def _books(
     pq.write_table(pa.table(columns, schema=SCHEMAS["book"]), file, compression="zstd")
 
 
-async def traded(folder: Path, database: Path, *, shadow: bool) -> dict[str, object]:
+async def traded(folder: Path, database: Path) -> dict[str, object]:
     """The agent's run, from its beginning or from where it was killed."""
-    config = load(None, {"edge.runtime": "scripted", "edge.shadow_search": shadow}, profile="recorded")
+    config = load(None, {"edge.runtime": "scripted"}, profile="recorded")
     begun, cpu = time.monotonic(), time.process_time()
     feed = await open_feed(str(folder))
     read = time.monotonic() - begun
@@ -100,28 +102,81 @@ async def traded(folder: Path, database: Path, *, shadow: bool) -> dict[str, obj
         engine = ScriptedEngine(seed=config.edge.seed)
         run, _, log, _ = await World(Plan(config, str(folder)), feed, store, LocalBus()).agent(engine)
     return {
-        "markets": len(feed.recordings),
-        "decisions": log.appended + log.compared,
+        "found": log.compared,
+        "records": log.appended + log.compared,
+        "tokens": engine.usage.prompt + engine.usage.generated,
         "seconds": round(time.monotonic() - begun, 1),
         "reading": round(read, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "disk_mb": sum(f.stat().st_size for f in database.parent.glob(f"{database.name}*")) // 2**20,
         "head": run.head,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A day of many markets with the scripted engine.")
-    parser.add_argument("--markets", type=int, default=1000)
-    parser.add_argument("--cycles", type=int, default=288)
-    parser.add_argument("--out", default=None)
-    parser.add_argument("--shadow", action="store_true")
-    asked = parser.parse_args(sys.argv[1:] if __name__ == "__main__" else [])
+def _child(folder: Path, database: Path) -> subprocess.Popen[str]:
+    asked = [sys.executable, "-m", "benchmarks.many_markets", "--child", str(folder), str(database)]
+    return subprocess.Popen(asked, stdout=subprocess.PIPE, text=True)  # noqa: S603
+
+
+def _ended(child: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = child.communicate()
+    if child.returncode:
+        raise SystemExit(f"the run ended with {child.returncode}")
+    found: dict[str, Any] = json.loads(out)
+    return found
+
+
+async def _length(database: Path) -> int:
+    """How many records are on disk."""
+    if not database.exists():
+        return 0
+    async with open_store(f"sqlite:///{database}", read_only=True) as store:
+        runs = await store.runs()
+    return max((run.records for run in runs), default=0)
+
+
+def one(markets: int, cycles: int, *, kill: bool) -> float:
+    """Seconds of a run of so many markets; where asked for, another one is killed half way and goes on."""
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        written(asked.markets, asked.cycles, place / "data")
-        print(json.dumps(asyncio.run(traded(place / "data", place / "many.db", shadow=asked.shadow))))
-        print(sum(f.stat().st_size for f in place.glob("many.db*")) // 1024, "KB")
+        written(markets, cycles, place / "data")
+        whole = _ended(_child(place / "data", place / "whole.db"))
+        said = {"bench": "many_markets", "markets": markets, "cycles": cycles}
+        per_decision = round(whole["seconds"] * 1000 / (markets * cycles), 2)
+        print(json.dumps(said | whole | {"ms_a_decision": per_decision}), flush=True)
+        if kill:
+            database = place / "killed.db"
+            child = _child(place / "data", database)
+            while child.poll() is None and asyncio.run(_length(database)) < whole["records"] // 2:
+                time.sleep(1)
+            child.kill()
+            child.wait()
+            resumed = _ended(_child(place / "data", database))
+            same = resumed["head"] == whole["head"]
+            print(json.dumps(said | {"killed_at": resumed["found"], "same": same} | resumed), flush=True)
+    return float(whole["seconds"])
+
+
+def main() -> None:
+    """A quarter, half and all of the markets: what the first two say of the third, and all three of ten thousand."""
+    parser = argparse.ArgumentParser(description="A day of many markets with the scripted engine.")
+    parser.add_argument("--markets", type=int, default=100)
+    parser.add_argument("--cycles", type=int, default=288)
+    parser.add_argument("--kill", action="store_true", help="also a run that is killed half way and goes on")
+    parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args(sys.argv[1:] if __name__ == "__main__" else [])
+    if asked.child:
+        print(json.dumps(asyncio.run(traded(*asked.child))))
+        return
+    sizes = [asked.markets // 4, asked.markets // 2, asked.markets]
+    seconds = [one(n, asked.cycles, kill=asked.kill and n == asked.markets) for n in sizes]
+    slope, start = np.polyfit(sizes[:2], seconds[:2], 1)
+    foretold = start + slope * sizes[2]
+    slope, start = np.polyfit(sizes, seconds, 1)
+    minutes = round((start + slope * 10_000) / 60)
+    line = {"foretold": round(foretold, 1), "measured": seconds[2], "minutes_for_10000": minutes}
+    print(json.dumps({"bench": "many_markets_scale", **line}))
 
 
 if __name__ == "__main__":

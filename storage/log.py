@@ -7,7 +7,8 @@ be identical, what is missing is appended. A finished run is only ever compared.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -47,10 +48,20 @@ class _Hanging:
     decision: DecisionRecord | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A record on its way to the disk."""
+
+    record: Record
+    text: str
+    hanging: _Hanging
+
+
 class RunLog:
     """One run's log, written in order. Only one program at a time may hold a run.
 
-    Every method returns the record once it is on disk (or once it was found there, identical). Errors: Drift where a
+    Every method returns the record once it is on disk (or once it was found there, identical), but for decisions made
+    `together`. Errors: Drift where a
     record differs from the recorded one, comes after the end, or was written by another program; StoreUnavailable
     where it could not be written, and then nothing of it was and it may be tried again.
     """
@@ -63,6 +74,19 @@ class RunLog:
         self._stored: int | None = None
         self._seq = 0
         self._head = GENESIS
+        self._gathering = False
+        self._waiting: list[_Waiting] = []
+
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator[None]:
+        """Write the decisions of this block in one transaction: when it ends, or with the next record of another kind,
+        so that no order is known to the disk, or to a venue, without its decision and all that came before."""
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            await self._db.call(self._flush)
 
     async def go_on(self) -> None:
         """Stand behind the last record: a run on live data is not computed again, it goes on from where it stopped."""
@@ -144,7 +168,9 @@ class RunLog:
             self._compare(record)
             self.compared += 1
         else:
-            self._append(record, text, hanging)
+            self._waiting.append(_Waiting(record, text, hanging))
+            if not self._gathering or kind is not RecordKind.DECISION:
+                self._flush(record)
             self.appended += 1
         self._seq += 1
         self._head = made
@@ -171,15 +197,29 @@ class RunLog:
         differs = difference(record_of(row), record)
         raise Drift(f"{_name(record)} is not what was recorded: {differs}.", next_step=_RECOMPUTE)
 
-    def _append(self, record: Record, text: str, hanging: _Hanging) -> None:
+    def _flush(self, last: Record | None = None) -> None:
+        """Write what waits, all or nothing. Where that fails `last` is as if it had not been given."""
+        if not self._waiting:
+            return
         try:
             with self._db.writing() as connection:
-                self._move_head(connection, record)
-                connection.execute(_RECORD, _columns(record, text))
-                _write_projection(connection, project(record))
-                _write_objects(connection, record, hanging.objects)
-                if hanging.decision is not None:
-                    _write_decision(connection, hanging.decision, record.run_id)
+                for waiting in self._waiting:
+                    self._append(connection, waiting)
+        except BaseException:
+            if last is not None:
+                self._waiting.pop()
+            raise
+        self._waiting.clear()
+
+    def _append(self, connection: Connection, waiting: _Waiting) -> None:
+        record, hanging = waiting.record, waiting.hanging
+        try:
+            self._move_head(connection, record)
+            connection.execute(_RECORD, _columns(record, waiting.text))
+            _write_projection(connection, project(record))
+            _write_objects(connection, record, hanging.objects)
+            if hanging.decision is not None:
+                _write_decision(connection, hanging.decision, record.run_id)
         except IntegrityError as error:
             raise Drift(
                 f"{_name(record)} cannot be added: the run already holds this {record.kind}.",

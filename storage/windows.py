@@ -47,6 +47,7 @@ class Windows:
         self._db = database
         self._timelines: dict[tuple[str, int], tuple[Timeline, int]] = {}
         self._vocabulary = Vocabulary()
+        self._last: tuple[tuple[str, int, int], Past] | None = None
 
     async def add_observations(self, source: str, observations: Iterable[Observation]) -> None:
         """Keep finished windows. Errors: ValueError for a state of another length than the source has, or with a
@@ -54,13 +55,27 @@ class Windows:
         rows = list(observations)
         states = [state_of(o.state).astype("<f4").tobytes() for o in rows]
         if rows:
-            await self._db.write(lambda c: _keep(c, source, rows, states))
+            await self._db.write(lambda c: self._add_rows(c, source, rows, states))
 
     async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Past:
         """Windows of `window` seconds, as far as they were made and had a known outcome strictly before
-        `as_of` - `embargo`."""
-        cut = to_us(as_of - embargo)
-        return await self._db.read(lambda c: self._timeline(c, source, window).before(cut))
+        `as_of` - `embargo`. Asked again about the same instant, the answer is the same one, unless rows were added here
+        in between."""
+        key = source, window, to_us(as_of - embargo)
+
+        def read() -> Past:
+            if self._last is None or self._last[0] != key:
+                with self._db.reading() as connection:
+                    self._last = key, self._timeline(connection, source, window).before(key[2])
+            return self._last[1]
+
+        return await self._db.call(read)
+
+    def _add_rows(
+        self, connection: Connection, source: str, rows: Sequence[Observation], states: Sequence[bytes]
+    ) -> None:
+        self._last = None
+        _keep(connection, source, rows, states)
 
     def _timeline(self, connection: Connection, source: str, window: int) -> Timeline:
         """The rows of the database as they are now. Belongs to the worker thread."""

@@ -82,7 +82,7 @@ def test_bars_count_every_book_once(one: list[Book], step: int) -> None:
     for earlier, later in pairwise(bars):
         assert later.at - earlier.at == timedelta(seconds=step)
         if later.updates == 0:
-            assert replace(later, at=earlier.at, updates=earlier.updates) == earlier
+            assert later._replace(at=earlier.at, updates=earlier.updates) == earlier
 
 
 def test_a_bar_does_not_know_the_book_of_its_own_closing_instant() -> None:

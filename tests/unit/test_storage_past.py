@@ -208,10 +208,10 @@ def test_rows_of_another_program_are_seen_and_a_reader_needs_no_right_to_write(t
     async def scope() -> None:
         async with open_store(url) as writer, open_store(url, read_only=True) as reader:
             assert len(await past_of(reader)) == 0
-            for count in range(1, 5):
+            for count in range(1, 5):  # a second later each time: the same instant has the same answer
                 row = replace(SEEN, market_id=f"0x{count}", buckets={"drift": f"word {count}"})
                 await writer.add_observations("source", [row])
-                past = await past_of(reader)
+                past = await reader.past("source", as_of=START + timedelta(days=1, seconds=count), window=900)
                 assert (len(past), past.markets) == (count, count)
                 assert past.like("drift", f"word {count}", (0, 900)).tolist() == [count - 1]
                 assert past.like("drift", "nobody's word", (0, 900)).tolist() == []
