@@ -1,4 +1,4 @@
-"""A day of many markets with the scripted engine: every market decided on in every cycle, killed on the way and resumed.
+"""A day of many markets with the scripted engine: each decided on in every cycle, killed on the way and resumed.
 
 The recording is drawn from a seed and written in the product's own archive layout; the run is `World.agent`, as in
 `edgeclaw backtest`, in a process of its own. Memory is that process's peak, disk the database's size.
@@ -40,6 +40,8 @@ BEGINS_MS = 1_782_864_000_000
 """2026-07-01 00:00 UTC."""
 CYCLE_MS, STEP_MS = 300_000, 60_000
 LASTING, LEVELS, AT_ONCE = 48, 3, 250
+EFFECT = 25
+"""Cents by which a market with a heavy side is worth more or less than its mid: something for claims to find."""
 
 
 def written(markets: int, cycles: int, folder: Path, seed: int = 11) -> None:
@@ -52,15 +54,18 @@ def written(markets: int, cycles: int, folder: Path, seed: int = 11) -> None:
         begins, span = BEGINS_MS + first * CYCLE_MS, min(LASTING, cycles - first) * CYCLE_MS
         names = [f"0x{number:02x}{n:06x}" for n in range(markets)]
         mids = _walks(markets, span // STEP_MS, chance)
+        leaning = chance.choice([-1, 0, 1], markets, p=[0.1, 0.8, 0.1])
         opens, closes = from_ms(begins), from_ms(begins + span)
-        for name, last in zip(names, mids[:, -1].tolist(), strict=True):
+        ends = mids[:, -1] + EFFECT * leaning
+        for name, chances in zip(names, ends.tolist(), strict=True):
             tokens = (f"{name}-yes", f"{name}-no")
             archive.market(Market(name, f"many-{name}", "", *tokens, opens, closes, tick=Decimal("0.01")))
-            payout = Decimal(int(chance.random() * 100 < last))
+            payout = Decimal(int(chance.random() * 100 < chances))
             archive.outcome(Resolution(name, payout, PayoutSource.OFFICIAL, closes + timedelta(minutes=2)))
         for part in range(0, markets, AT_ONCE):
             file = place / f"book-{number * 100 + part // AT_ONCE + 1:06}.parquet"
-            _books(names[part : part + AT_ONCE], mids[part : part + AT_ONCE], begins, chance, file)
+            these = slice(part, part + AT_ONCE)
+            _books(names[these], mids[these], leaning[these], begins, chance, file)
     archive.flush()
 
 
@@ -72,13 +77,19 @@ def _walks(markets: int, rows: int, chance: np.random.Generator) -> npt.NDArray[
 
 
 def _books(
-    names: Sequence[str], mids: npt.NDArray[np.int64], begins: int, chance: np.random.Generator, file: Path
+    names: Sequence[str],
+    mids: npt.NDArray[np.int64],
+    leaning: npt.NDArray[np.int64],
+    begins: int,
+    chance: np.random.Generator,
+    file: Path,
 ) -> None:
     rows, mid = mids.shape[1], mids.ravel()
-    at = np.tile(begins + np.arange(rows, dtype=np.int64) * STEP_MS + 500, len(names))
+    at = np.tile(begins + np.arange(rows, dtype=np.int64) * STEP_MS + 50_000, len(names))
     offsets = np.arange(len(mid) + 1, dtype=np.int32) * LEVELS
     away = np.arange(1, LEVELS + 1)
-    sizes = chance.integers(10, 500, (4, len(mid) * LEVELS)) * UNIT
+    heavy = [np.repeat(np.where(leaning == side, 4, 1), rows * LEVELS) for side in (1, -1)]
+    sizes = [chance.integers(10, 500, len(mid) * LEVELS) * weight * UNIT for weight in heavy]
 
     def prices(side: int) -> pa.Array:
         cents = (mid[:, None] + side * away).ravel()
@@ -101,9 +112,11 @@ async def traded(folder: Path, database: Path) -> dict[str, object]:
     async with open_store(f"sqlite:///{database}") as store:
         engine = ScriptedEngine(seed=config.edge.seed)
         run, _, log, _ = await World(Plan(config, str(folder)), feed, store, LocalBus()).agent(engine)
+        fills = len(await store.fills(run.id))
     return {
         "found": log.compared,
         "records": log.appended + log.compared,
+        "fills": fills,
         "tokens": engine.usage.prompt + engine.usage.generated,
         "seconds": round(time.monotonic() - begun, 1),
         "reading": round(read, 1),

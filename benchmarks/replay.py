@@ -4,7 +4,8 @@ The same rule over the same quotes, all book values made or only those that the 
 same in other engines, each in an environment of its own (`--peers`, which downloads them). CPU seconds of the replay
 alone: neither loading nor imports count.
 
-Run: python -m benchmarks.replay [--events N] [--peers]   (prints one JSON object a line)
+Run: python -m benchmarks.replay [--events N] [--peers] [--linear STEM]   (prints one JSON object a line; the last also
+draws how cost and memory grow from one to ten million quotes)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -27,6 +29,7 @@ import numpy as np
 
 from agent.bus import LocalBus
 from agent.desk import Desk
+from agent.drawing import BLUE, bare, house_style, saved
 from agent.keptlog import KeptLog
 from agent.memory import Forgetful
 from agent.session import Schedule, Session
@@ -42,6 +45,7 @@ from strategies.base import Strategy, View, Wish
 from strategies.baselines import Threshold
 
 PEERS = Path(__file__).parent / "peers"
+LENGTHS = (1_000_000, 2_000_000, 5_000_000, 10_000_000)
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,18 @@ async def replayed(feed: ReplayFeed, strategy: Strategy) -> tuple[list[Fill], fl
     return log.fills, process_time() - begun
 
 
-def ours(count: int) -> tuple[float, int]:
-    """Both ways, compared; events a second of the faster one, and its fills."""
+def columnar(count: int) -> tuple[ReplayFeed, Threshold, list[Fill], float]:
+    """Only the books that are worth a look."""
     feed = ReplayFeed("bench", [recording(count)])
     rule = Threshold(low=Decimal(str(series.LOW)), high=Decimal(str(series.HIGH)), size=series.SHARES * UNIT)
-    quick, seconds = asyncio.run(replayed(feed, rule))
-    _said("edgeclaw, columnar", count, seconds, len(quick), cash=sum(f.cash for f in quick))
+    fills, seconds = asyncio.run(replayed(feed, rule))
+    _said("edgeclaw, columnar", count, seconds, len(fills), cash=sum(f.cash for f in fills))
+    return feed, rule, fills, seconds
+
+
+def ours(count: int) -> tuple[float, int]:
+    """Both ways, compared; events a second of the faster one, and its fills."""
+    feed, rule, quick, seconds = columnar(count)
     every, slowly = asyncio.run(replayed(feed, ShownAll(rule)))
     _said("edgeclaw, every book", count, slowly, len(every), cash=sum(f.cash for f in every))
     plain = [[replace(f, id="", order_id="") for f in fills] for fills in (quick, every)]
@@ -152,11 +162,49 @@ def _runs(python: str) -> bool:
     return found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
+def linear(stem: Path) -> None:
+    """Each length in a process of its own, so that its peak of memory is its own; drawn as STEM.png and STEM.svg."""
+    lines = []
+    for count in LENGTHS:
+        asked = [sys.executable, "-m", "benchmarks.replay", "--events", str(count), "--once"]
+        done = subprocess.run(asked, check=True, capture_output=True, text=True)  # noqa: S603
+        print(done.stdout.strip(), flush=True)
+        lines.append(json.loads(done.stdout))
+    seconds = [line["cpu_seconds"] for line in lines]
+    slope = np.polyfit(np.log(LENGTHS), np.log(seconds), 1)[0]
+    print(json.dumps({"bench": "replay_linear", "exponent": round(float(slope), 3)}))
+    _drawn(seconds, [line["peak_mb"] for line in lines], stem)
+
+
+def _drawn(seconds: Sequence[float], peaks: Sequence[float], stem: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    millions = np.array(LENGTHS) / 1e6
+    with house_style():
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+        for axis, values, said in zip(axes, (seconds, peaks), ("CPU seconds", "peak memory, MB"), strict=True):
+            bare(axis)
+            axis.plot(millions, values, "o-", color=BLUE)
+            axis.set_ylim(0)
+            axis.set_xlabel("million quotes")
+            axis.set_ylabel(said)
+        figure.suptitle("One rule, the live session and exchange", x=0.01, ha="left", fontsize=13)
+        saved(figure, stem)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Replay one rule over one market's quotes.")
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--peers", action="store_true", help="also other engines, each in an environment of its own")
+    parser.add_argument("--linear", type=Path, metavar="STEM", help="only ours, from one to ten million, drawn")
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(sys.argv[1:] if __name__ == "__main__" else [])
+    if asked.linear:
+        linear(asked.linear)
+        return
+    if asked.once:
+        columnar(asked.events)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         rate, _ = ours(asked.events)
         if asked.peers:
