@@ -13,7 +13,15 @@ import numpy as np
 
 from strategies.baselines import NO_DIFFUSION
 from strategies.logit import logit, sigmoid
-from strategies.score import Interval, block_interval, brier, cluster_means, days_for_verdict, log_score
+from strategies.score import (
+    Interval,
+    block_interval,
+    brier,
+    clark_west,
+    cluster_means,
+    days_for_verdict,
+    log_score,
+)
 
 MID = "market mid"
 
@@ -69,7 +77,8 @@ class Arm:
 @dataclass(frozen=True, slots=True)
 class LadderRung:
     """One line of the ladder. `gain` is the mid's log score minus this rung's: positive is better than the market.
-    Tokens, dollars and milliseconds are per decision; `days` is how many more days a verdict would need."""
+    `chance` is the probability of squared errors this much better by luck alone (Clark and West). Tokens, dollars and
+    milliseconds are per decision; `days` is how many more days a verdict would need."""
 
     name: str
     n: int
@@ -77,6 +86,7 @@ class LadderRung:
     brier: float | None = None
     log_score: float | None = None
     gain: Interval | None = None
+    chance: float | None = None
     tokens: float = 0.0
     dollars: float = 0.0
     milliseconds: float = 0.0
@@ -113,7 +123,8 @@ def _rung(arm: Arm, mid: Arm, scored: Sequence[str], truth: Truth) -> LadderRung
     within = [truth.windows[d] for d in ids]
     p = [arm.forecasts[d] for d in ids]
     own = log_score(p, y)
-    gains = log_score([mid.forecasts[d] for d in ids], y) - own
+    mids = [mid.forecasts[d] for d in ids]
+    gains = log_score(mids, y) - own
     moved = bool(np.any(gains != 0))
     spent = [arm.costs.get(d, Cost()) for d in arm.forecasts]
     windows = len(set(within))
@@ -124,6 +135,7 @@ def _rung(arm: Arm, mid: Arm, scored: Sequence[str], truth: Truth) -> LadderRung
         brier=float(brier(p, y).mean()),
         log_score=float(own.mean()),
         gain=block_interval(gains, within, block=round(windows ** (1 / 3))) if moved else Interval(0.0, 0.0, 0.0),
+        chance=clark_west(p, mids, y, within),
         tokens=sum(c.tokens for c in spent) / len(spent),
         dollars=sum(c.dollars for c in spent) / len(spent),
         milliseconds=sum(c.milliseconds for c in spent) / len(spent),

@@ -142,8 +142,6 @@ def _ended(child: subprocess.Popen[str]) -> dict[str, Any]:
 
 async def _length(database: Path) -> int:
     """How many records are on disk."""
-    if not database.exists():
-        return 0
     async with open_store(f"sqlite:///{database}", read_only=True) as store:
         runs = await store.runs()
     return max((run.records for run in runs), default=0)
@@ -161,7 +159,9 @@ def one(markets: int, cycles: int, *, kill: bool) -> float:
         if kill:
             database = place / "killed.db"
             child = _child(place / "data", database)
-            while child.poll() is None and asyncio.run(_length(database)) < whole["records"] // 2:
+            while child.poll() is None and (
+                not database.exists() or asyncio.run(_length(database)) < whole["records"] // 2
+            ):
                 time.sleep(1)
             child.kill()
             child.wait()

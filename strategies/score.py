@@ -107,6 +107,60 @@ def paired_interval(
     return block_interval(difference, draws=draws, level=level, seed=seed)
 
 
+def clark_west(p: Sequence[float], base: Sequence[float], y: Sequence[float], clusters: Sequence[str]) -> float | None:
+    """One-sided p-value that `p` improves on `base`, of which it is an extension (Clark and West, 2007); None for
+    fewer than FEWEST clusters or where nothing varies.
+
+    Squared errors, with the noise that an extension adds by itself taken out: (y-b)^2 - (y-p)^2 + (b-p)^2. Clusters,
+    in order of time, count once; their variance is Newey and West's over n^(1/3) lags.
+    """
+    f, b, t = (np.asarray(values, np.float64) for values in (p, base, y))
+    means = cluster_means((t - b) ** 2 - (t - f) ** 2 + (b - f) ** 2, clusters)
+    n = len(means)
+    if n < FEWEST:
+        return None
+    off, lags = means - means.mean(), int(n ** (1 / 3))
+    variance = float(off @ off) / n
+    for lag in range(1, lags + 1):
+        variance += 2 * (1 - lag / (lags + 1)) * float(off[lag:] @ off[:-lag]) / n
+    return 1 - _NORMAL.cdf(float(means.mean()) / math.sqrt(variance / n)) if variance > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Forecasts of like size: how many, their mean, and how often it came true with a 95 % interval (Wilson)."""
+
+    n: int
+    forecast: float
+    share: float
+    low: float
+    high: float
+
+
+def reliability(p: Sequence[float], y: Sequence[float], bins: int = 10) -> list[Bin]:
+    """Forecasts in equal steps of probability against what came true; steps without a forecast are left out."""
+    forecasts, truth = np.asarray(p, np.float64), np.asarray(y, np.float64)
+    step = np.minimum((forecasts * bins).astype(np.int64), bins - 1)
+    found = []
+    for number in np.unique(step).tolist():
+        own = step == number
+        n, share = int(own.sum()), float(truth[own].mean())
+        z = 1.959964
+        middle, width = (share + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n)
+        half = width * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        found.append(Bin(n, float(forecasts[own].mean()), share, middle - half, middle + half))
+    return found
+
+
+def risk_by_coverage(losses: Floats, confidence: Sequence[float]) -> list[tuple[float, float]]:
+    """(coverage, mean loss) of the surest share of forecasts, from few to all; equally sure ones come in together."""
+    sure = np.asarray(confidence, np.float64)
+    order = np.argsort(-sure, kind="stable")
+    running = np.cumsum(losses[order]) / np.arange(1, len(order) + 1)
+    last = np.flatnonzero(np.append(np.diff(sure[order]) != 0, True))
+    return [(float((k + 1) / len(order)), float(running[k])) for k in last.tolist()]
+
+
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
     """Exact two-sided p-value that two rates of success on the same questions differ; 1 where no question tells."""
     wins = sum(x and not y for x, y in zip(a, b, strict=True))

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agent.drawing import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, SKY, bare, house_style, saved
+from agent.drawing import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, RULE, SKY, bare, house_style, saved
+from agent.research.forecasts import Forecast
 from agent.research.judging import Data, Tried
 from agent.research.report import Report
 from backtest.judgement import Judgement, Trade
 from market.columns import NOBODY, Int32
 from market.types import UNIT, Outcome, Side
+from strategies.score import brier, reliability, risk_by_coverage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +27,14 @@ _POINTS = 1500
 
 
 def draw(made: Report, data: Data, folder: Path) -> list[Path]:
-    """Write the figures as PNG and SVG; the paths of the SVGs. None where nobody traded."""
+    """Write the figures as PNG and SVG; the paths of the SVGs. None where nobody traded or forecast."""
     judged = [(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets]
-    if not judged:
-        return []
+    scored = [f for f in made.forecasts if f.scored]
     with house_style():
-        drawn = [
+        drawn = [saved(_forecasts(scored), folder / "forecasts")] if scored else []
+        if not judged:
+            return drawn
+        drawn += [
             saved(_equity(judged), folder / "equity"),
             saved(_expiry(judged), folder / "pnl_by_time_to_expiry"),
             saved(_at_mid(judged), folder / "mid_against_book"),
@@ -123,6 +127,38 @@ def _at_mid(judged: Sequence[tuple[Tried, Judgement]]) -> Figure:
         "What the book gave, after fees (blue), and what fills at the mid would have pretended (grey)",
         x=0.01, ha="left", fontsize=13,
     )  # fmt: skip
+    return figure
+
+
+def _forecasts(scored: Sequence[Forecast]) -> Figure:
+    """How often what was said came true, and the error of the surest forecasts, for the agent and for the market."""
+    from matplotlib import pyplot as plt
+
+    figure, (true, risk) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    paid = [f.paid or 0.0 for f in scored]
+    for name, colour, shift, values in (
+        ("market", QUIET, -0.006, [f.mid or 0.0 for f in scored]),
+        ("agent", BLUE, 0.006, [f.probability or 0.0 for f in scored]),
+    ):
+        bins = reliability(values, paid)
+        x, share = np.array([b.forecast for b in bins]) + shift, np.array([b.share for b in bins])
+        error = np.array([[b.share - b.low for b in bins], [b.high - b.share for b in bins]]).clip(0)
+        sizes = 12 + 120 * np.array([b.n for b in bins]) / len(scored)
+        true.errorbar(x, share, error, fmt="none", ecolor=colour, elinewidth=1, alpha=0.6)
+        true.scatter(x, share, s=sizes, color=colour, label=name, zorder=3)
+        curve = risk_by_coverage(brier(values, paid), [abs(v - 0.5) for v in values])
+        risk.plot([100 * c for c, _ in curve], [r for _, r in curve], color=colour, lw=1.6, label=name)
+    true.plot([0, 1], [0, 1], color=RULE, lw=1.2, zorder=0)
+    for axis, across, up in (
+        (true, "forecast of YES", "how often YES"),
+        (risk, "the surest so many % of decisions", "mean squared error"),
+    ):
+        bare(axis)
+        axis.set_xlabel(across)
+        axis.set_ylabel(up)
+        axis.legend(frameon=False, loc="best")
+    risk.set_ylim(0)
+    figure.suptitle("What was forecast, and what came true", x=0.01, ha="left", fontsize=13)
     return figure
 
 

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from agent import pages
+from agent.ladder import LadderRung
 from agent.research.judging import Coverage, Tried
 from agent.research.report import Report
 from backtest.judgement import Group, Judgement
@@ -24,6 +25,7 @@ def page(made: Report, figures: Sequence[Path]) -> str:
     body = "".join(
         [
             _strategies(made.tried),
+            _ladder(made.ladder),
             drawn,
             *(_details(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets),
             _data(made.coverage),
@@ -106,6 +108,32 @@ def _strategies(tried: Sequence[Tried]) -> str:
         "needed</i>: of such trading until a test would see the gain observed; a dash where there is none. Of fewer "
         f"than {FEWEST} markets neither is told.</p>"
         f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
+    )
+
+
+def _ladder(rungs: Sequence[LadderRung]) -> str:
+    if not rungs:
+        return ""
+    head = pages.row("th", "", "decisions", "windows", "Brier", "log score", "gain [95 %]", "by luck", "tokens")
+    lines = "".join(
+        pages.row(
+            "td",
+            r.name,
+            f"{r.n:,}",
+            f"{r.windows:,}",
+            "-" if r.brier is None else f"{r.brier:.4f}",
+            "-" if r.log_score is None else f"{r.log_score:.4f}",
+            "-" if r.gain is None else f"{r.gain.mean:+.4f} [{r.gain.low:+.4f}, {r.gain.high:+.4f}]",
+            "-" if r.chance is None else f"{r.chance:.3f}",
+            f"{r.tokens:,.0f}",
+        )
+        for r in rungs
+    )
+    return (
+        "<h2>What the agent's forecasts add to the price</h2><p class=quiet>On the same decisions. <i>Gain</i>: "
+        "the mid's log score less this one's, intervals drawn by window. <i>By luck</i>: the probability of squared "
+        "errors this much better than the mid's by luck alone (Clark and West). A gain that a placebo has, too, is no "
+        f"gain.</p><div class=scroll><table>{head}{lines}</table></div>"
     )
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agent.research.figures import draw
+from agent.research.forecasts import Forecast
 from agent.research.judging import Data, Tried
 from agent.research.page import page
 from agent.research.report import Report
@@ -27,21 +28,38 @@ TRADES = pa.schema(
     metadata={"units": "size in micro-shares; fee and pnl in micro-dollars, pnl after fees, empty while unresolved"},
 )  # fmt: skip
 
+DECISIONS = pa.schema(
+    {
+        "decision": pa.string(), "at": _INSTANT, "market": pa.string(), "slug": pa.string(), "action": pa.string(),
+        "reason": pa.string(), "mid": pa.float64(), "diffusion": pa.float64(), "probability": pa.float64(),
+        "tokens": pa.int64(), "paid": pa.float64(),
+    },
+    metadata={"units": "probabilities of YES and what YES paid; empty where not known"},
+)  # fmt: skip
+
 
 def keep(made: Report, data: Data, path: Path, *, figures: bool) -> list[Path]:
     """Write everything into a folder; the files written, the page last."""
     result, trades = path / "result.json", path / "trades.parquet"
     result.write_text(json.dumps(told(made), indent=2, sort_keys=True) + "\n")
     pq.write_table(_trades(made.tried, data), trades, compression="zstd")
+    kept = [result, trades]
+    if made.forecasts:
+        kept.append(path / "decisions.parquet")
+        pq.write_table(_decisions(made.forecasts), kept[-1], compression="zstd")
     drawn = draw(made, data, path) if figures else []
     shown = path / "report.html"
     shown.write_text(page(made, drawn), encoding="utf-8")
-    return [result, trades, *drawn, shown]
+    return [*kept, *drawn, shown]
 
 
 def told(made: Report) -> object:
-    """The report as JSON types; single trades are in their own file."""
-    return plain(replace(made, tried=tuple(replace(t, trades=()) for t in made.tried)))
+    """The report as JSON types; single trades and decisions are in files of their own."""
+    return plain(replace(made, tried=tuple(replace(t, trades=()) for t in made.tried), forecasts=()))
+
+
+def _decisions(made: Sequence[Forecast]) -> pa.Table:
+    return pa.Table.from_pylist([{name: getattr(f, name) for name in DECISIONS.names} for f in made], schema=DECISIONS)
 
 
 def _trades(tried: Sequence[Tried], data: Data) -> pa.Table:

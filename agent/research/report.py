@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from agent.app.backtests import Backtested
 from agent.evidence import climb
 from agent.ladder import LadderRung
+from agent.research.forecasts import Forecast, forecasts
 from agent.research.judging import Coverage, Data, Tried, coverage, judged
 from storage.store import Store
 
@@ -22,6 +23,7 @@ class Report:
     coverage: Coverage
     tried: tuple[Tried, ...]
     ladder: tuple[LadderRung, ...] = ()
+    forecasts: tuple[Forecast, ...] = ()
 
 
 async def report(store: Store, done: Backtested) -> Report:
@@ -39,4 +41,5 @@ async def report(store: Store, done: Backtested) -> Report:
         coverage=coverage(data),
         tried=tuple(tried),
         ladder=tuple(await climb(store, [agent])) if agent else (),
+        forecasts=await forecasts(store, agent) if agent else (),
     )

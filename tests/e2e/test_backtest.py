@@ -87,6 +87,24 @@ def test_a_paper_run_is_replayed_exactly_and_another_configuration_is_told_apart
     assert unknown.code == 2 and "no run begins with 'feed'" in unknown.err
 
 
+@pytest.mark.usefixtures("sample")
+def test_what_the_agent_forecast_is_kept_decision_by_decision(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("--trade-with", "agent", "--engine", "scripted", "--cycles", "5", "--out", str(out), "--json")
+    done = edgeclaw("backtest", *words)
+    assert done.code == 0, done.err
+    rows = pq.read_table(out / "decisions.parquet").to_pylist()
+    assert [r["at"] for r in rows] == sorted(r["at"] for r in rows) and len(rows) == 5
+    rungs = {r["name"]: r for r in done.json["report"]["ladder"]}
+    scored = [r for r in rows if r["paid"] is not None]
+    assert len(scored) == rungs["market mid"]["n"] > 0
+    mean = sum((r["mid"] - r["paid"]) ** 2 for r in scored) / len(scored)
+    assert mean == pytest.approx(rungs["market mid"]["brier"])
+    assert sum(r["tokens"] for r in rows) / len(rows) == pytest.approx(rungs["+ calibrate"]["tokens"])
+    page = (out / "report.html").read_text()
+    assert "What the agent's forecasts add" in page and page.count("<svg") == (1 if drawable() else 0)
+
+
 def test_a_strategy_nobody_knows_is_refused_with_the_names_of_those_there_are(edgeclaw: Edgeclaw) -> None:
     done = edgeclaw("backtest", "--trade-with", "hindsight")
     assert done.code == 2

@@ -43,9 +43,9 @@ def test_a_backtest_page_fits_wide_and_narrow_windows_and_prints(edgeclaw: Edgec
         assert wide <= screen, (width, wide)
     shot, paper = tmp_path / "page.png", tmp_path / "page.pdf"
     browse(tmp_path / "profile", "--window-size=1280,2000", f"--screenshot={shot}", page.as_uri())
-    seen = imread(shot)[..., :3]
+    seen = np.asarray(imread(shot))[..., :3]
     assert seen.shape[:2] == (2000, 1280)
-    rows = (seen < 0.9).any(axis=(1, 2))
+    rows = np.any(seen < 0.9, axis=(1, 2)).astype(float)
     assert rows[:400].mean() > 0.1 and rows[-600:].mean() > 0.1, "text at the top and more of it further down"
     hues = {tuple(c) for c in np.round(seen[::4, ::4].reshape(-1, 3), 1).tolist()}
     assert len(hues) > 12, "the figures have their colours"

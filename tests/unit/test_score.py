@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strategies.score import block_interval, brier, days_for_verdict, log_score
+from strategies.score import (
+    block_interval,
+    brier,
+    clark_west,
+    days_for_verdict,
+    log_score,
+    reliability,
+    risk_by_coverage,
+)
 
 probabilities = st.lists(st.floats(0, 1), min_size=1, max_size=50)
 
@@ -53,3 +61,43 @@ def test_days_to_a_verdict() -> None:
     assert days is not None and days > 0
     assert days_for_verdict(-gains, per_day=288) is None
     assert days_for_verdict(np.zeros(10), per_day=288) is None
+
+
+def test_a_forecast_with_information_is_told_from_one_with_noise() -> None:
+    """Under the null the p-value is as good as uniform; with information it is small."""
+    chance = np.random.default_rng(5)
+    null, real = [], []
+    names = [str(n) for n in range(300)]
+    for _ in range(200):
+        truth = chance.uniform(0.2, 0.8, 300)
+        y = (chance.random(300) < truth).astype(float)
+        mid = np.clip(truth - 0.1, 0, 1)
+        null.append(clark_west((truth + chance.normal(0, 0.1, 300)).tolist(), truth.tolist(), y.tolist(), names))
+        real.append(clark_west(truth.tolist(), mid.tolist(), y.tolist(), names))
+    assert 0.02 < np.mean([p is not None and p < 0.05 for p in null]) < 0.10
+    assert np.mean([p is not None and p < 0.05 for p in real]) > 0.6
+    assert clark_west([0.5] * 19, [0.4] * 19, [1.0] * 19, names[:19]) is None
+    assert clark_west([0.5] * 30, [0.5] * 30, [1.0] * 30, names[:30]) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
+def test_reliability_counts_every_forecast_once_and_its_interval_holds_the_share(
+    rows: list[tuple[float, bool]],
+) -> None:
+    p, y = [p for p, _ in rows], [float(t) for _, t in rows]
+    bins = reliability(p, y)
+    assert sum(b.n for b in bins) == len(rows)
+    assert sum(b.n * b.share for b in bins) == pytest.approx(sum(y))
+    assert sum(b.n * b.forecast for b in bins) == pytest.approx(sum(p))
+    for b in bins:
+        assert -1e-12 <= b.low <= b.share + 1e-12 and b.share - 1e-12 <= b.high <= 1 + 1e-12
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.5)), min_size=1, max_size=60))
+def test_risk_ends_at_the_mean_loss_and_begins_with_the_surest(rows: list[tuple[float, float]]) -> None:
+    losses, sure = np.array([loss for loss, _ in rows]), [s for _, s in rows]
+    curve = risk_by_coverage(losses, sure)
+    assert curve[-1][0] == 1.0 and curve[-1][1] == pytest.approx(float(losses.mean()))
+    surest = losses[np.array(sure) == max(sure)]
+    assert list(curve[0]) == pytest.approx([len(surest) / len(rows), float(surest.mean())])
+    assert [c for c, _ in curve] == sorted({c for c, _ in curve})

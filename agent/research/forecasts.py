@@ -1,0 +1,60 @@
+"""What the agent forecast in a backtest, decision by decision, beside the market and the diffusion at that instant.
+
+Reads the store; scores nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from storage.records import Record, RecordKind, Run
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One decision. Probabilities are of YES, None where nobody saw a price or there is no reference price; `paid` is
+    what YES paid, None while it is not known; `tokens` are the model's, read and written."""
+
+    decision: str
+    at: datetime
+    market: str
+    slug: str
+    action: str
+    reason: str
+    mid: float | None
+    diffusion: float | None
+    probability: float | None
+    tokens: int
+    paid: float | None
+
+    @property
+    def scored(self) -> bool:
+        return self.mid is not None and self.probability is not None and self.paid is not None
+
+
+async def forecasts(store: Store, run: Run) -> tuple[Forecast, ...]:
+    """Every decision of a run of the agent, by time, then market."""
+    paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
+    found = [_forecast(d, paid) for d in await store.records(run.id, RecordKind.DECISION)]
+    return tuple(sorted(found, key=lambda f: (f.at, f.market)))
+
+
+def _forecast(record: Record, paid: dict[str, float]) -> Forecast:
+    thought: Any = record.body["thought"]
+    market: Any = record.body["market"]
+    return Forecast(
+        decision=record.key,
+        at=record.at,
+        market=market["id"],
+        slug=market["slug"],
+        action=thought["action"],
+        reason=thought["reason"],
+        mid=thought["mid"],
+        diffusion=thought["arms"].get("diffusion"),
+        probability=thought["probability"],
+        tokens=sum(t["prompt"] + t["generated"] for t in thought["tokens"].values()),
+        paid=paid.get(market["id"]),
+    )
