@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.budget import Electricity
-from agent.cycle import identify, record_of
-from agent.inputs import Inputs, Settings
+from agent.cycle import record_of
+from agent.inputs import Inputs, Settings, identify
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.past import History, Redrawn
+from agent.recall import Recall
 from agent.rethink import rethink
 from agent.search.tree import Policy
 from storage.records import Record
@@ -76,12 +77,13 @@ async def run_arm(
     log: RunLog,
     engine: Engine,
     electricity: Electricity | None = None,
+    recall: Recall | None = None,
 ) -> None:
     """Think about every decision again and write it down. Started again, it goes on where it stopped."""
     recorder = RecordingEngine(engine)
     history = plan.history(store)
     for record in decisions:
-        thought = await rethink(store, record, recorder, plan.settings, history, electricity)
+        thought = await rethink(store, record, recorder, plan.settings, history, electricity=electricity, recall=recall)
         key = identify(log.run_id, thought.inputs.market.id, thought.inputs.as_of)
         await log.decision(record_of(key, thought, recorder.take(), thought.budget.timings()))
     if decisions:

@@ -6,7 +6,6 @@ an order in the log always has the decision it came from.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,10 +13,11 @@ from datetime import datetime, timedelta
 from agent.budget import Electricity
 from agent.bus import Bus
 from agent.desk import Desk
-from agent.inputs import Inputs, Settings
+from agent.inputs import Inputs, Settings, identify
 from agent.llm.recorded import RecordedCall, RecordingEngine
 from agent.memory import Memory
-from agent.thought import Thought, think, written
+from agent.recall import Recall, think_or_recall
+from agent.thought import Thought, written
 from market.clock import Clock, monotonic
 from market.errors import CycleSkipped, Transient
 from market.events import DecisionMade
@@ -35,7 +35,8 @@ cycles are. The rest of a window is kept with its outcome."""
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All that a cycle touches. `electricity` is None where tokens alone are counted."""
+    """All that a cycle touches. `electricity` is None where tokens alone are counted, `recall`
+    where answers are never taken from the log."""
 
     clock: Clock
     feed: Feed
@@ -45,6 +46,7 @@ class Ports:
     bus: Bus
     settings: Settings
     electricity: Electricity | None = None
+    recall: Recall | None = None
 
     def old(self, book: Book) -> bool:
         """Whether what a book offers may be gone by now."""
@@ -73,7 +75,9 @@ async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str 
     except Transient:
         inputs = unseen(ports, market, as_of, "feed_unavailable")
     observed = monotonic()
-    thought = await think(inputs, ports.engine, ports.memory.store, electricity=ports.electricity)
+    thought = await think_or_recall(
+        inputs, ports.engine, ports.memory.store, electricity=ports.electricity, recall=ports.recall
+    )
     decided = monotonic()
     timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **thought.budget.timings()}
     decision_id = identify(ports.desk.log.run_id, market.id, as_of)
@@ -90,11 +94,6 @@ async def act(ports: Ports, decided: Decided) -> Decided:
     if wish is None or view is None or ports.old(view.book):
         return decided
     return replace(decided, acted=True, ack=await ports.desk.act(wish, view, decided.id, 0))
-
-
-def identify(run_id: str, market_id: str, as_of: datetime) -> str:
-    """One id per run, market and slot: a cycle that is run again is the same decision."""
-    return hashlib.sha256(f"{run_id}|{market_id}|{as_of.isoformat()}".encode()).hexdigest()[:12]
 
 
 async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -> Inputs:

@@ -6,6 +6,7 @@ so a replay needs no feed and no exchange.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -102,3 +103,8 @@ class Inputs:
     @property
     def seconds_left(self) -> int:
         return int((self.market.closes_at - self.as_of).total_seconds())
+
+
+def identify(run_id: str, market_id: str, as_of: datetime) -> str:
+    """One id per run, market and slot: a cycle that is run again is the same decision."""
+    return hashlib.sha256(f"{run_id}|{market_id}|{as_of.isoformat()}".encode()).hexdigest()[:12]

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter
 
 from agent.budget import Electricity
 from agent.inputs import Inputs, Settings
-from agent.llm.engine import Capabilities, Engine, ModelIdentity
-from agent.llm.recorded import RecordedCall, ReplayEngine
+from agent.llm.engine import Capabilities, ModelIdentity
+from agent.llm.recorded import RecordingEngine, ReplayEngine
 from agent.past import History
+from agent.recall import Recall, recorded_calls, think_or_recall
 from agent.thought import Thought, think, written
 from market.errors import Drift
 from storage.canonical import Json, plain
@@ -51,7 +52,7 @@ async def inputs_of(store: Store, record: Record) -> Inputs:
 async def replay(store: Store, record: Record, history: History) -> Replayed:
     """Reproduce a decision from its recorded answers and stop points, and the history that its run read."""
     inputs = await inputs_of(store, record)
-    engine = ReplayEngine(await _answers(store, record), _NO_MODEL, _RECORDED)
+    engine = ReplayEngine(await recorded_calls(store, record), _NO_MODEL, _RECORDED)
     try:
         again = await think(inputs, engine, history, stops=_stops(record))
     except Drift as drift:
@@ -82,24 +83,17 @@ async def _reorder(store: Store, thought: Thought, intent: Record) -> list[str]:
 async def rethink(
     store: Store,
     record: Record,
-    engine: Engine,
+    engine: RecordingEngine,
     settings: Callable[[Inputs], Settings],
     history: History,
+    *,
     electricity: Electricity | None = None,
+    recall: Recall | None = None,
 ) -> Thought:
     """The same inputs, thought about by another engine, with other settings or another history."""
     inputs = await inputs_of(store, record)
     inputs = replace(inputs, settings=settings(inputs))
-    return await think(inputs, engine, history, electricity=electricity)
-
-
-async def _answers(store: Store, record: Record) -> list[RecordedCall]:
-    hashes: Any = record.body["answers"]
-    found = await store.objects([str(h) for h in hashes])
-    missing = [h for h in hashes if h not in found]
-    if missing:
-        raise Drift(f"{len(missing)} recorded answers of decision {record.key} are missing from the database.")
-    return [RecordedCall.from_json(json.loads(found[h].text)) for h in hashes]
+    return await think_or_recall(inputs, engine, history, electricity=electricity, recall=recall)
 
 
 def _stops(record: Record) -> dict[int, str]:

@@ -87,6 +87,12 @@ class Journal:
         """A run's records, or those of one kind."""
         return await self._db.read(lambda c: _records(c, run_id, kind))
 
+    async def record(self, run_id: str, kind: RecordKind, key: str) -> Record | None:
+        """One record by what it is of."""
+        r = schema.records
+        query = select(r).where(r.c.run_id == run_id, r.c.kind == kind.value, r.c.key == key)
+        return await self._db.read(lambda c: record_of(row) if (row := c.execute(query).one_or_none()) else None)
+
     async def decisions(
         self, run_id: str | None = None, *, limit: int = 1000, action: str | None = None, reason: str | None = None
     ) -> list[DecisionSummary]:

@@ -15,6 +15,7 @@ from agent.arms import ARMS
 from agent.bus import Bus, LocalBus
 from agent.config import Config
 from agent.egress import confined
+from agent.recall import Recall
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
 from market.errors import Misconfigured, StrategyFailed
@@ -42,11 +43,13 @@ class BacktestPlan:
 
 @dataclass(frozen=True, slots=True)
 class Backtested:
-    """`runs` by strategy, and of those that broke off why."""
+    """`runs` by strategy, and of those that broke off why; `recalled` counts the tokens of answers that were taken from
+    the log."""
 
     feed: ReplayFeed
     runs: Mapping[str, Run]
     failed: Mapping[str, str]
+    recalled: int = 0
 
 
 def strategies() -> dict[str, Strategy]:
@@ -79,14 +82,15 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
     with confined(own_hosts(plan.config)):
         feed = await open_feed(plan.data)
         async with open_store(database_url(plan.config)) as store:
-            world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, bus)
+            recalls: list[Recall] = []
+            world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, bus, recalls=recalls)
             for name in plan.strategies:
                 stage(f"trading: {name}")
                 try:
                     runs[name] = await _strategy(world, name, stage)
                 except StrategyFailed as error:
                     failed[name] = error.sentence()
-    return Backtested(feed, runs, failed)
+    return Backtested(feed, runs, failed, sum(recall.spared.charged for recall in recalls))
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Forgetful, Memory, Outcomes
+from agent.recall import Recall, earlier_runs
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
@@ -162,21 +163,26 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class World(Replayed):
-    """One recording, one store, and the runs that are made of them."""
+    """One recording, one store, and the runs that are made of them. Where `recalls` is a list, what a model answered
+    before to the same questions is taken from the log, and the list says how much."""
 
     store: Store
     bus: Bus
     electricity: Electricity | None = None
+    recalls: list[Recall] | None = None
 
     async def agent(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
         """The agent's run: resumed where it stopped, or recomputed and compared where it had ended."""
-        run = await self._begin("agent", digest(engine.identity))
+        recall = await self._recall("agent", engine)
+        run = await self._begin("agent", digest(engine.identity), answers_by=digest(engine.identity))
         log = self.store.log(run.id)
         clock = self._clock()
         desk = self.desk(log, clock, run.id, self.bus)
         memory = self._memory()
         settings = self.plan.config.settings(counted_in_tokens=True)
-        ports = Ports(clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
+        ports = Ports(
+            clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity, recall
+        )
         trader = AgentTrader(ports)
         await self.play(trader, desk, clock, memory)
         return await self._end(run, log, desk, clock), trader.ticks, log, desk.halted
@@ -195,12 +201,21 @@ class World(Replayed):
         if arm.placebo:
             engine = ScriptedEngine(seed=PLACEBO_SEED, name="placebo")
             await engine.prime(prompts.static())
-        run = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id)
+        recall, model = await self._recall(arm.label, engine), digest(engine.identity)
+        run = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id, answers_by=model)
         if not run.finished:
             decisions = await self.store.records(of.id, RecordKind.DECISION)
-            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine, self.electricity)
+            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine, self.electricity, recall)
 
-    async def _begin(self, label: str, model: str, of: str = "") -> Run:
+    async def _recall(self, label: str, engine: Engine) -> Recall | None:
+        """Nothing is recalled of a model that might answer otherwise the next time."""
+        if self.recalls is None or not engine.capabilities.bit_exact:
+            return None
+        recall = Recall(self.store, await earlier_runs(self.store, label, digest(engine.identity)))
+        self.recalls.append(recall)
+        return recall
+
+    async def _begin(self, label: str, model: str, *, of: str = "", answers_by: str = "") -> Run:
         scope: Json = {"config": self.plan.config.identity(), "cycles": self.plan.cycles}
         identity = RunIdentity(self.feed.info.fingerprint, digest(scope), code_identity(), model, label)
         manifest: dict[str, Json] = {
@@ -210,6 +225,7 @@ class World(Replayed):
             "config": scope,
             "cash": micro(self.plan.config.trading.cash),
             "of": of,
+            "answers_by": answers_by,
         }
         return await self.store.begin_run(identity, manifest, WallClock().now())
 

@@ -67,9 +67,13 @@ def backtest(
     if as_json:
         from agent.research.record import told
 
-        show.as_json({"report": told(made), "lookahead": leaks, "files": [str(p) for p in kept]})
+        files = [str(p) for p in kept]
+        show.as_json({"report": told(made), "lookahead": leaks, "files": files, "recalled_tokens": done.recalled})
     else:
         _tell(screen, made, leaks, kept)
+        if done.recalled:
+            said = f"{done.recalled:,} tokens of answers were taken from the log, not spent again."
+            screen.print(said, style=show.MUTED, markup=False)
     if leaks or done.failed:
         raise typer.Exit(1)
 

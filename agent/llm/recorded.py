@@ -103,6 +103,10 @@ class RecordingEngine:
         self._calls = []
         return taken
 
+    def adopt(self, calls: Sequence[RecordedCall]) -> None:
+        """Keep calls that were answered elsewhere."""
+        self._calls += calls
+
     @property
     def identity(self) -> ModelIdentity:
         return self._inner.identity
@@ -237,10 +241,13 @@ class ReplayEngine:
     async def aclose(self) -> None:
         """Holds nothing open."""
 
-    def _again(self, asked: tuple[str, str]) -> tuple[Any, Usage]:
+    def _next(self, asked: tuple[str, str]) -> RecordedCall:
         if not self._left[asked]:
             raise Drift(f"The replay asked the model something that is not in the record ({asked[0]}).")
-        call = self._left[asked].popleft()
+        return self._left[asked].popleft()
+
+    def _again(self, asked: tuple[str, str]) -> tuple[Any, Usage]:
+        call = self._next(asked)
         usage = Usage(*call.usage)
         self._usage += usage
         if call.error:
@@ -248,6 +255,20 @@ class ReplayEngine:
             error.spent = call.usage
             raise error
         return call.result, usage
+
+
+class InOrder(ReplayEngine):
+    """The same for one conversation from its beginning, equal in order too: what a call costs depends on all that was
+    evaluated before it."""
+
+    def __init__(self, calls: Sequence[RecordedCall], identity: ModelIdentity, capabilities: Capabilities) -> None:
+        super().__init__((), identity, capabilities)
+        self._coming = deque(calls)
+
+    def _next(self, asked: tuple[str, str]) -> RecordedCall:
+        if not self._coming or (self._coming[0].kind, self._coming[0].key) != asked:
+            raise Drift(f"This conversation went on in another way ({asked[0]}).")
+        return self._coming.popleft()
 
 
 def _failed(kind: str, key: str, error: EngineUnavailable) -> RecordedCall:

@@ -101,6 +101,9 @@ def test_what_the_agent_forecast_is_kept_decision_by_decision(edgeclaw: Edgeclaw
     mean = sum((r["mid"] - r["paid"]) ** 2 for r in scored) / len(scored)
     assert mean == pytest.approx(rungs["market mid"]["brier"])
     assert sum(r["tokens"] for r in rows) / len(rows) == pytest.approx(rungs["+ calibrate"]["tokens"])
+    again = edgeclaw("backtest", *words)
+    assert (done.json["recalled_tokens"], again.json["recalled_tokens"]) == (0, sum(r["tokens"] for r in rows))
+    assert again.json["report"] == done.json["report"]
     page = (out / "report.html").read_text()
     assert "What the agent's forecasts add" in page and page.count("<svg") == (1 if drawable() else 0)
 
