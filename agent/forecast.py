@@ -29,7 +29,7 @@ from storage.canonical import digest
 from storage.records import Phase
 from strategies.belief import Belief, believe
 from strategies.claims import LADDER
-from strategies.logistic import logistic
+from strategies.logistic import learned, logistic
 from strategies.logit import logit, sigmoid
 from strategies.verification import Checked
 
@@ -107,7 +107,8 @@ def baselines(past: Past) -> dict[str, float]:
     found["logistic"] = mid
     if len(rows := past.rows()):
         gap = 0.0 if own is None else logit(mid) - logit(own)
-        found["logistic"] = logistic(*past.log_odds(rows), mid=logit(mid), gap=gap)
+        of = past.windows.once(("logistic", past.band), lambda: learned(*past.log_odds(rows)))
+        found["logistic"] = logistic(of, mid=logit(mid), gap=gap)
     return found
 
 

@@ -55,6 +55,8 @@ class Past:
     settings: Settings
     drawn: dict[tuple[str, str, int], Evidence] = field(default_factory=dict)
     hoped: frozenset[str] | None = None
+    alike: dict[tuple[str, str], Analogs] = field(default_factory=dict)
+    squares: Floats | None = None
 
     @property
     def buckets(self) -> Mapping[str, str]:
@@ -77,7 +79,10 @@ class Past:
         """What the windows in which the feature was in this bucket came to."""
         key = (feature, bucket, trials)
         if key not in self.drawn:
-            self.drawn[key] = weigh(self._analogs(feature, bucket), trials=trials)
+            alike = self.alike.get((feature, bucket))
+            if alike is None:
+                alike = self.alike[feature, bucket] = self._analogs(feature, bucket)
+            self.drawn[key] = weigh(alike, trials=trials)
         return self.drawn[key]
 
     def hopes(self) -> frozenset[str]:
@@ -85,7 +90,8 @@ class Past:
         wider interval of many trials, so no search can find it."""
         if self.hoped is None:
             least = self.settings.rule.min_support
-            one = {f: self.evidence(f, b, 1) for f, b in self.buckets.items()}
+            enough = {f: b for f, b in self.buckets.items() if len(self.windows.like(f, b, self.band)) >= least}
+            one = {f: self.evidence(f, b, 1) for f, b in enough.items()}
             self.hoped = frozenset(f for f, e in one.items() if e.sign and e.support >= least)
         return self.hoped
 
@@ -96,18 +102,28 @@ class Past:
         left = self.now.seconds_left - AHEAD
         if left <= 0:
             return None
-        before, after = self.rows(), self.windows.around((left - NEAR, left + NEAR))
-        both, i, j = np.intersect1d(self.windows.market[before], self.windows.market[after], return_indices=True)
-        if len(both) < self.settings.rule.min_support:
+        after = (left - NEAR, left + NEAR)
+        moves = self.windows.once(("moves", self.band, after), lambda: self._moves(after))
+        if len(moves) < self.settings.rule.min_support:
             return None
+        weights = decayed(len(moves), HALF_LIFE)
+        reach = self.windows.once(("reach", self.band, after, alpha), lambda: band(0.0, moves, alpha, weights).high)
+        odds = logit(self.now.mid / UNIT)
+        return Band(sigmoid(odds - reach), sigmoid(odds + reach))
+
+    def _moves(self, then: tuple[int, int]) -> list[float]:
+        """By how much the log-odds moved from this time to close to that one, by when the window became known."""
+        before, after = self.rows(), self.windows.around(then)
+        _, i, j = np.intersect1d(self.windows.market[before], self.windows.market[after], return_indices=True)
+        if not len(i):
+            return []
         order = np.argsort(self.windows.known_at[before[i]], kind="stable")
-        moves = (self.log_odds(after[j])[0] - self.log_odds(before[i])[0])[order]
-        found = band(logit(self.now.mid / UNIT), moves.tolist(), alpha, decayed(len(both), HALF_LIFE))
-        return Band(sigmoid(found.low), sigmoid(found.high))
+        moved: list[float] = (self.log_odds(after[j])[0] - self.log_odds(before[i])[0])[order].tolist()
+        return moved
 
     def digest(self) -> str:
         """SHA-256 over the rows that could be looked at."""
-        return self.windows.digest(self.rows())
+        return self.windows.once(("digest", self.band), lambda: self.windows.digest(self.rows()))
 
     def log_odds(self, rows: Rows) -> tuple[Floats, Floats, Floats]:
         """(market's log-odds, how far they lie above the diffusion's, what YES paid) of these rows."""
@@ -118,13 +134,23 @@ class Past:
     def _analogs(self, feature: str, bucket: str) -> Analogs:
         rows, most = self.windows.like(feature, bucket, self.band), self.settings.analogs
         if len(rows) > most:
-            rows, _ = self.windows.nearest(scaled(self.now), most, among=rows)
+            rows = self._nearest(rows, most)
         if not len(rows):
             return Analogs.of([])
         odds, gaps, payouts = self.log_odds(rows)
         newest = EPOCH + int(self.windows.known_at[rows].max()) * _MICROSECOND
         mids, diffusions = 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(gaps - odds))
         return Analogs(mids, payouts, diffusions, (self.as_of - newest).total_seconds())
+
+    def _nearest(self, rows: Rows, most: int) -> Rows:
+        """Those most like now, the nearest first and of two as near the earlier; each is of another market."""
+        inside = self.windows.around(self.band, per_market=False)
+        if self.squares is None:
+            self.squares = self.windows.distances(scaled(self.now), inside)
+        squares = self.squares[inside.searchsorted(rows)]
+        near = squares <= np.partition(squares, most - 1)[most - 1]
+        rows, squares = rows[near], squares[near]
+        return rows[np.argsort(squares, kind="stable")[:most]]
 
 
 def scaled(seen: Features) -> tuple[float, ...]:

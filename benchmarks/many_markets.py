@@ -16,10 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -70,9 +72,11 @@ def written(markets: int, cycles: int, folder: Path, seed: int = 11) -> None:
 
 
 def _walks(markets: int, rows: int, chance: np.random.Generator) -> npt.NDArray[np.int64]:
-    """(markets, rows): mids in whole cents that wander between 10 and 90."""
-    walk = 40 + np.cumsum(chance.normal(0, 1.2, (markets, rows)), axis=1)
-    mids: npt.NDArray[np.int64] = np.rint(10 + np.abs(walk % 160 - 80)).astype(np.int64)
+    """(markets, rows): mids in whole cents, each the chance that a random walk ends above zero."""
+    steps = chance.normal(0, 1, (markets, rows + 1)).cumsum(axis=1)[:, :-1]
+    left = np.sqrt(np.arange(rows, 0, -1))
+    normal = NormalDist()
+    mids: npt.NDArray[np.int64] = np.rint(100 * np.vectorize(normal.cdf)(steps / left)).astype(np.int64).clip(4, 96)
     return mids
 
 
@@ -112,19 +116,19 @@ async def traded(folder: Path, database: Path) -> dict[str, object]:
     async with open_store(f"sqlite:///{database}") as store:
         engine = ScriptedEngine(seed=config.edge.seed)
         run, _, log, _ = await World(Plan(config, str(folder)), feed, store, LocalBus()).agent(engine)
-        fills = len(await store.fills(run.id))
-    return {
-        "found": log.compared,
-        "records": log.appended + log.compared,
-        "fills": fills,
-        "tokens": engine.usage.prompt + engine.usage.generated,
-        "seconds": round(time.monotonic() - begun, 1),
-        "reading": round(read, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "disk_mb": sum(f.stat().st_size for f in database.parent.glob(f"{database.name}*")) // 2**20,
-        "head": run.head,
-    }
+        figures: dict[str, object] = {
+            "found": log.compared,
+            "records": log.appended + log.compared,
+            "tokens": engine.usage.charged,
+            "seconds": round(time.monotonic() - begun, 1),
+            "reading": round(read, 1),
+            "cpu_seconds": round(time.process_time() - cpu, 1),
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "disk_mb": sum(f.stat().st_size for f in database.parent.glob(f"{database.name}*")) // 2**20,
+            "head": run.head,
+        }
+        reasons = Counter(d.reason for d in await store.decisions(run.id, limit=10**9))
+        return figures | {"reasons": dict(sorted(reasons.items())), "fills": len(await store.fills(run.id))}
 
 
 def _child(folder: Path, database: Path) -> subprocess.Popen[str]:
@@ -172,23 +176,25 @@ def one(markets: int, cycles: int, *, kill: bool) -> float:
 
 
 def main() -> None:
-    """A quarter, half and all of the markets: what the first two say of the third, and all three of ten thousand."""
+    """All of the markets, half and a quarter: what the last two say of the first, and all three of ten thousand."""
     parser = argparse.ArgumentParser(description="A day of many markets with the scripted engine.")
     parser.add_argument("--markets", type=int, default=100)
     parser.add_argument("--cycles", type=int, default=288)
-    parser.add_argument("--kill", action="store_true", help="also a run that is killed half way and goes on")
+    parser.add_argument(
+        "--kill", action="store_true", help="also a run of the quarter that is killed half way and goes on"
+    )
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(sys.argv[1:] if __name__ == "__main__" else [])
     if asked.child:
         print(json.dumps(asyncio.run(traded(*asked.child))))
         return
-    sizes = [asked.markets // 4, asked.markets // 2, asked.markets]
-    seconds = [one(n, asked.cycles, kill=asked.kill and n == asked.markets) for n in sizes]
-    slope, start = np.polyfit(sizes[:2], seconds[:2], 1)
-    foretold = start + slope * sizes[2]
+    sizes = [asked.markets, asked.markets // 2, asked.markets // 4]
+    seconds = [one(n, asked.cycles, kill=asked.kill and n == sizes[-1]) for n in sizes]
+    slope, start = np.polyfit(sizes[1:], seconds[1:], 1)
+    foretold = start + slope * sizes[0]
     slope, start = np.polyfit(sizes, seconds, 1)
     minutes = round((start + slope * 10_000) / 60)
-    line = {"foretold": round(foretold, 1), "measured": seconds[2], "minutes_for_10000": minutes}
+    line = {"foretold": round(foretold, 1), "measured": seconds[0], "minutes_for_10000": minutes}
     print(json.dumps({"bench": "many_markets_scale", **line}))
 
 

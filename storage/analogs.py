@@ -7,21 +7,22 @@ on a later row. Knows no database, no feature's meaning and no effect.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.canonical import canonical
-from storage.neighbours import Floats, Points, Rows, nearest, state_of
+from storage.neighbours import Floats, Points, Rows, distances, nearest, state_of
 from storage.records import Observation
 from storage.schema import from_us
 
 Ints = NDArray[np.int64]
 Codes = NDArray[np.uint16]
 Band = tuple[int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Past:
     _codes: Mapping[str, Codes]
     _names: Sequence[str]
     _vocabulary: Vocabulary
+    _made: dict[Hashable, Any] = field(init=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.at)
@@ -71,20 +73,48 @@ class Past:
         found = self._codes.get(feature)
         return np.zeros(len(self), np.uint16) if found is None else found
 
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What follows from these rows alone, made when it is first asked for: many decisions look at the same past."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
+
     def around(self, seconds_left: Band, *, per_market: bool = True) -> Rows:
         """Rows seen between two times to close, both included, ascending; of each market the one nearest in time to
         the middle, the earlier of two as near."""
-        low, high = seconds_left
-        return self._of_band((self.seconds_left >= low) & (self.seconds_left <= high), seconds_left, per_market)
+        inside = self._inside(seconds_left)
+        if not per_market:
+            return inside
+        return self.once(("around", seconds_left), lambda: _sealed(self._one_each(inside, seconds_left)))
 
     def like(self, feature: str, bucket: str, seconds_left: Band, *, per_market: bool = True) -> Rows:
         """Rows `around` those times whose feature was in its bucket."""
-        low, high = seconds_left
-        number = self._vocabulary.code.get((feature, bucket))
-        if number is None:
-            return np.empty(0, np.int64)
-        alike = (self.code(feature) == number) & (self.seconds_left >= low) & (self.seconds_left <= high)
-        return self._of_band(alike, seconds_left, per_market)
+
+        def find() -> Rows:
+            number = self._vocabulary.code.get((feature, bucket))
+            if number is None:
+                return _sealed(np.empty(0, np.int64))
+            inside = self._inside(seconds_left)
+            alike = inside[self.code(feature)[inside] == number]
+            return _sealed(self._one_each(alike, seconds_left) if per_market else alike)
+
+        return self.once(("like", feature, bucket, seconds_left, per_market), find)
+
+    def _inside(self, band: Band) -> Rows:
+        low, high = band
+        seen = self.seconds_left
+        return self.once(("inside", band), lambda: _sealed(np.flatnonzero((seen >= low) & (seen <= high))))
+
+    def distances(self, state: Sequence[float], rows: Rows) -> Floats:
+        """Squared Euclidean distances of some rows from a state. Errors: as `nearest`."""
+        return distances(self._points, self._query(state), rows)
+
+    def _query(self, state: Sequence[float]) -> NDArray[np.float32]:
+        query = state_of(state)
+        if len(self) and len(query) != len(self._points) - 1:
+            raise ValueError(f"a state of {len(query)} numbers cannot be compared with {len(self._points) - 1}")
+        return query
 
     def nearest(
         self, state: Sequence[float], k: int, *, among: Rows | None = None, per_market: bool = True
@@ -95,9 +125,7 @@ class Past:
         States are in units of scales fixed by whoever keeps them, so the distance depends on no other row. Errors:
         ValueError for a state of another length than the rows', or with a value that is not a number.
         """
-        query = state_of(state)
-        if len(self) and len(query) != len(self._points) - 1:
-            raise ValueError(f"a state of {len(query)} numbers cannot be compared with {len(self._points) - 1}")
+        query = self._query(state)
         family = self.market if per_market else None
         if among is None:
             return nearest(self._points, query, k, family)
@@ -141,9 +169,9 @@ class Past:
             )
         ]
 
-    def _of_band(self, chosen: NDArray[np.bool_], band: Band, per_market: bool) -> Rows:
-        rows = np.flatnonzero(chosen)
-        if not per_market or not len(rows):
+    def _one_each(self, rows: Rows, band: Band) -> Rows:
+        """Of each market the row nearest in time to the middle of the band."""
+        if not len(rows):
             return rows
         away = np.abs(2 * self.seconds_left[rows].astype(np.int64) - sum(band))
         market = self.market[rows]
@@ -172,3 +200,8 @@ class Past:
             for feature, numbers in found.items()
             if any(numbers)
         }
+
+
+def _sealed(rows: Rows) -> Rows:
+    rows.setflags(write=False)
+    return rows

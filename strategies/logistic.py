@@ -34,10 +34,14 @@ def regressed(x: Floats, y: Floats, *, prior: Sequence[float], precision: float)
     return w
 
 
-def logistic(mids: Floats, gaps: Floats, payouts: Floats, *, mid: float, gap: float) -> float:
-    """P(YES) from windows like this one. `mids` and `mid` are the market's log-odds, `gaps` and `gap` by how much they
-    lie above the diffusion's (0 without a reference), `payouts` what YES paid; arrays are (n,). The prior is that the
-    mid is right, worth about a hundred windows."""
+def learned(mids: Floats, gaps: Floats, payouts: Floats) -> Floats:
+    """Coefficients (3,) for `logistic` from past windows. `mids` are the market's log-odds, `gaps` by how much they lie
+    above the diffusion's (0 without a reference), `payouts` what YES paid; arrays are (n,). The prior is that the mid
+    is right, worth about a hundred windows."""
     x = np.column_stack([mids, gaps, np.ones(len(mids))])
-    w = regressed(x, payouts, prior=(1.0, 0.0, 0.0), precision=25.0)
-    return sigmoid(float(w @ np.array([mid, gap, 1.0])))
+    return regressed(x, payouts, prior=(1.0, 0.0, 0.0), precision=25.0)
+
+
+def logistic(coefficients: Floats, *, mid: float, gap: float) -> float:
+    """P(YES) of a window whose market is at `mid` in log-odds, and `gap` above the diffusion."""
+    return sigmoid(float(coefficients @ np.array([mid, gap, 1.0])))

@@ -13,12 +13,14 @@ class Trie(dict[Hashable, "Trie"]):
 
     def take(self, items: Iterable[Hashable], known: Sequence[Trie] = ()) -> int:
         """Add the items; how many of them neither this nor the `known` tries had in this place."""
-        here, new = self, 0
-        elsewhere: list[Trie | None] = list(known)
+        here, new, elsewhere = self, 0, list(known)
         for item in items:
-            elsewhere = [way.get(item) if way is not None else None for way in elsewhere]
-            new += item not in here and not any(way is not None for way in elsewhere)
-            here = here.setdefault(item, Trie())
+            elsewhere = [way[item] for way in elsewhere if item in way]
+            there = here.get(item)
+            if there is None:
+                there = here[item] = Trie()
+                new += not elsewhere
+            here = there
         return new
 
     def joined(self, other: Trie) -> Trie:

@@ -19,7 +19,7 @@ from strategies.calibration import (
     fitted,
     learned_weight,
 )
-from strategies.logistic import logistic, regressed
+from strategies.logistic import learned, logistic, regressed
 from strategies.logit import logit, sigmoid
 from strategies.score import log_score
 from tests.fakes import START
@@ -125,8 +125,8 @@ def test_regression_agrees_with_the_one_of_scikit_learn() -> None:
 
 def test_the_logistic_baseline_believes_the_mid_until_history_says_otherwise() -> None:
     none = np.empty(0)
-    assert logistic(none, none, none, mid=0.4, gap=0.3) == pytest.approx(sigmoid(0.4))
+    assert logistic(learned(none, none, none), mid=0.4, gap=0.3) == pytest.approx(sigmoid(0.4))
     rng = np.random.default_rng(4)
     mids, gaps = rng.normal(size=5000), rng.normal(size=5000)
     paid = (rng.random(5000) < 1 / (1 + np.exp(-(mids - gaps)))).astype(float)
-    assert logistic(mids, gaps, paid, mid=0.4, gap=0.3) == pytest.approx(sigmoid(0.1), abs=0.02)
+    assert logistic(learned(mids, gaps, paid), mid=0.4, gap=0.3) == pytest.approx(sigmoid(0.1), abs=0.02)
