@@ -204,6 +204,8 @@ class Trading(Section):
         description="on paper: standard deviation of the logarithm of the network's delay; 0 is constant",
     )
     refused: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders that the venue does not take")
+    failed: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders whose trades come to nothing")
+    late_payouts: Seconds = Field(0.0, description="on paper: how long after the outcome is known shares are paid")
 
 
 class Risk(Section):

@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from backtest.admission import Applicant, refusal, worst_fee
 from backtest.pit import Execution, Pit, Working
-from backtest.weather import CALM, REFUSED, Weather
+from backtest.weather import CALM, FAILED, REFUSED, Weather
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured
@@ -159,7 +159,7 @@ class PaperExchange:
             await self._advance()
             return self._last_word.get(order_id)
 
-    async def settle(self, resolution: Resolution) -> Sequence[Settlement]:
+    async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
         async with self._lock:
             await self._advance()
             now = self._clock.now()
@@ -168,6 +168,9 @@ class PaperExchange:
             place = self._places.get(resolution.market_id)
             if place is not None:
                 place.pit.close(_CLOSED)
+            held = any(self._ledger.held(resolution.market_id, outcome) for outcome in Outcome)
+            if held and resolution.known_at + self._weather.lateness(resolution.market_id) > now:
+                return None
             return [s for outcome in Outcome for s in self._pay(resolution, outcome, now)]
 
     def _pay(self, resolution: Resolution, outcome: Outcome, now: datetime) -> list[Settlement]:
@@ -257,12 +260,14 @@ class PaperExchange:
         place.seen = until
 
     def traded(self, execution: Execution) -> None:
-        """Book it: one of the two orders is ours. What an order takes from the displayed book is a fact; what the
-        market takes from a resting one is taken from it at its own price, without a fee."""
+        """Book it, unless it fails: one of the two orders is ours. What an order takes from the displayed book is a
+        fact; what the market takes from a resting one is taken from it at its own price, without a fee."""
         entry, maker = (execution.taker, False) if execution.taker is not None else (execution.maker, True)
         if entry is None:
             raise ValueError("an execution needs an order")
         order, order_id = entry.order, entry.signed.id
+        if self._weather.failed(order):
+            return
         number = self._count[order_id] = self._count.get(order_id, 0) + 1
         market = self._places[order.market_id].market
         fee = 0 if maker else self._fees(market, execution.at).taker(execution.price, execution.size)
@@ -287,4 +292,6 @@ class PaperExchange:
 
     def ended(self, entry: Working, status: OrderStatus, reason: str) -> None:
         self._open.pop(entry.signed.id, None)
+        if status is OrderStatus.MATCHED and self._weather.failed(entry.order):
+            reason = FAILED
         self._last_word[entry.signed.id] = Ack(entry.signed.id, status, reason)

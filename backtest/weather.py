@@ -1,4 +1,7 @@
-"""What goes wrong on the way to a venue, by rate: late orders and refused ones. Pure: the same order, the same luck."""
+"""What goes wrong at a venue and on the way to it, by rate: late orders, refused ones, trades that fail, late payouts.
+
+Pure: the same order, the same luck.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from market.types import Order
 
 REFUSED = "the venue was busy (a refusal by rate)"
 _NORMAL = NormalDist()
+FAILED = "its trade failed on the chain (a failure by rate)"
+_LATEST = timedelta(minutes=30)
 _LONGEST = 100.0
 """No delay is more than so many times the usual one."""
 
@@ -19,7 +24,8 @@ _LONGEST = 100.0
 @dataclass(frozen=True, slots=True)
 class Weather:
     """`spread` is the standard deviation of the logarithm of the network's delay, 0 for a constant one; `refuses` the
-    share of orders that the venue does not take.
+    share of orders that the venue does not take, `fails` the share of those taken whose trades the chain does not
+    settle. Payouts come `late` seconds after the outcome is known, on the average.
 
     Luck comes from what is ordered and when, not from a run's name: a replay, and the same strategy with other
     settings, meet the same weather.
@@ -27,6 +33,8 @@ class Weather:
 
     spread: float = 0.0
     refuses: float = 0.0
+    fails: float = 0.0
+    late: float = 0.0
 
     def delay(self, order: Order, usual: timedelta) -> timedelta:
         """How long the network takes with an order, where it usually takes `usual`: the median."""
@@ -38,12 +46,26 @@ class Weather:
     def refused(self, order: Order) -> bool:
         return bool(self.refuses) and _chance(order, "refused") < self.refuses
 
+    def failed(self, order: Order) -> bool:
+        """Whether what the order trades comes to nothing: no shares, no money."""
+        return bool(self.fails) and _chance(order, "failed") < self.fails
+
+    def lateness(self, market_id: str) -> timedelta:
+        """How long after its outcome a market pays: exponential, and never above `_LATEST`."""
+        if not self.late:
+            return timedelta(0)
+        return min(timedelta(seconds=-self.late * math.log(_drawn(market_id, "late"))), _LATEST)
+
 
 CALM = Weather()
 
 
 def _chance(order: Order, purpose: str) -> float:
-    """A number in (0, 1)."""
-    what = (order.market_id, order.outcome, order.side, order.price, order.size, order.placed_at.isoformat(), purpose)
+    """The order's own luck, in (0, 1)."""
+    placed = order.placed_at.isoformat()
+    return _drawn(order.market_id, order.outcome, order.side, order.price, order.size, placed, purpose)
+
+
+def _drawn(*what: object) -> float:
     drawn = hashlib.sha256("|".join(map(str, what)).encode()).digest()
     return (int.from_bytes(drawn[:7], "big") + 0.5) / 2**56

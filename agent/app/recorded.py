@@ -62,8 +62,9 @@ class Plan:
 
 
 def weather(config: Config) -> Weather:
-    """What goes wrong on the way to the paper exchange."""
-    return Weather(config.trading.delay_spread, config.trading.refused)
+    """What goes wrong at the paper exchange and on the way to it."""
+    trading = config.trading
+    return Weather(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts)
 
 
 async def open_feed(where: str) -> ReplayFeed:

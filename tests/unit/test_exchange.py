@@ -313,7 +313,7 @@ def test_a_resolution_before_its_time_pays_nothing() -> None:
         early = Resolution(ID, Decimal(1), PayoutSource.OFFICIAL, after(6))
         assert await venue.settle(early) == []
         clock.advance_to(after(6))
-        assert len(await venue.settle(early)) == 1
+        assert len(await venue.settle(early) or ()) == 1
 
     asyncio.run(run())
 
@@ -325,7 +325,7 @@ def test_a_resolution_ends_the_orders_of_its_market() -> None:
         clock.advance_to(after(1))
         order_id = await send(venue, replace(BID, side=Side.SELL, price=Decimal("0.60")))
         clock.advance_to(after(5))
-        assert len(await venue.settle(Resolution(ID, Decimal(0), PayoutSource.OFFICIAL, after(5)))) == 1
+        assert len(await venue.settle(Resolution(ID, Decimal(0), PayoutSource.OFFICIAL, after(5))) or ()) == 1
         assert (await venue.account()).open_orders == ()
         word = await venue.status(order_id)
         assert word is not None
@@ -361,7 +361,7 @@ def test_after_a_crash_cash_shares_and_filled_orders_are_remembered() -> None:
         clock.advance_to(after(60))
         assert await again.fills() == []
         clock.advance_to(market().closes_at + timedelta(minutes=2))
-        settled = await again.settle(Resolution(ID, Decimal(1), PayoutSource.OFFICIAL, clock.now()))
+        settled = await again.settle(Resolution(ID, Decimal(1), PayoutSource.OFFICIAL, clock.now())) or ()
         third = PaperExchange(feed, clock, cash=CASH, run="r", restored=fills, settled=settled)
         assert await third.account() == await again.account()
         assert await third.settle(Resolution(ID, Decimal(1), PayoutSource.OFFICIAL, clock.now())) == []

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from backtest.exchange import PaperExchange
-from backtest.weather import CALM, REFUSED, Weather
+from backtest.weather import CALM, FAILED, REFUSED, Weather
 from market.clock import ManualClock
-from market.types import UNIT, Order, OrderStatus, Outcome, Side, TimeInForce
+from market.types import UNIT, Order, OrderStatus, Outcome, PayoutSource, Resolution, Side, TimeInForce
 from tests.fakes import START, after, book, recorded, replay
 
 USUAL = timedelta(milliseconds=100)
@@ -38,6 +38,49 @@ def test_refusals_come_as_often_as_told_and_to_the_same_orders_in_every_run() ->
     assert np.mean(refused) == pytest.approx(0.1, abs=0.015)
     assert refused == [weather.refused(replace(order(n), key="another run's")) for n in range(4_000)]
     assert not any(CALM.refused(order(n)) for n in range(50))
+
+
+def test_failures_and_late_payouts_come_as_told() -> None:
+    failed = [Weather(fails=0.2).failed(order(n)) for n in range(4_000)]
+    assert np.mean(failed) == pytest.approx(0.2, abs=0.02)
+    late = [Weather(late=60).lateness(f"0x{n}").total_seconds() for n in range(4_000)]
+    assert np.mean(late) == pytest.approx(60, rel=0.06)
+    assert max(late) <= 1800 and min(late) >= 0
+    assert CALM.lateness("0x1") == timedelta(0) and not CALM.failed(order(1))
+
+
+def test_a_trade_that_fails_leaves_neither_shares_nor_a_bill() -> None:
+    async def scenario() -> None:
+        clock = ManualClock(START)
+        venue = PaperExchange(
+            replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=Weather(fails=0.999999)
+        )
+        ack = await venue.send(await venue.sign(order(0)))
+        clock.advance_to(after(10))
+        word = await venue.status(ack.order_id)
+        assert word is not None and (word.status, word.reason) == (OrderStatus.MATCHED, FAILED)
+        account = await venue.account()
+        assert (account.free, dict(account.holdings), list(await venue.fills())) == (100 * UNIT, {}, [])
+
+    asyncio.run(scenario())
+
+
+def test_what_is_held_is_paid_late_and_once() -> None:
+    async def scenario() -> None:
+        clock, weather = ManualClock(START), Weather(late=60)
+        venue = PaperExchange(replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=weather)
+        await venue.send(await venue.sign(order(0)))
+        known = after(600)
+        clock.advance_to(known)
+        ended = Resolution("0x0000", Decimal(1), PayoutSource.OFFICIAL, known)
+        assert await venue.settle(ended) is None
+        assert (await venue.account()).held("0x0000", Outcome.YES) == 10 * UNIT
+        clock.advance_to(known + weather.lateness("0x0000"))
+        paid = await venue.settle(ended)
+        assert paid is not None and [s.size for s in paid] == [10 * UNIT]
+        assert list(await venue.settle(ended) or ()) == []
+
+    asyncio.run(scenario())
 
 
 def test_a_refused_order_is_rejected_and_costs_nothing() -> None:
