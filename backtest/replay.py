@@ -117,11 +117,12 @@ class ReplayFeed:
         one = self._recordings.get(market_id)
         return one.market if one else None
 
-    def only(self, market_ids: Collection[str]) -> ReplayFeed:
-        """This feed without the other markets."""
+    def only(self, market_ids: Collection[str], note: str = "") -> ReplayFeed:
+        """This feed without the other markets; the note says why."""
         info = self._info
         kept = [r for r in self._recordings.values() if r.market.id in market_ids]
-        return ReplayFeed(info.name, kept, notes=info.notes, has_trades=info.has_trades, instants=info.instants)
+        notes = (*info.notes, note) if note else info.notes
+        return ReplayFeed(info.name, kept, notes=notes, has_trades=info.has_trades, instants=info.instants)
 
     def truncated(self, at: datetime) -> ReplayFeed:
         """This feed as if the recording had stopped at `at`: for showing that no answer needs what came later."""

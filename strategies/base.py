@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class View:
     """All that a decision may depend on. `book` is the YES book; cash is what is free to spend; `at_risk` is what this
-    market's holdings, of either outcome, and its working orders have cost or may cost."""
+    market's holdings, of either outcome, and its working orders have cost or may cost; `reference` is P(YES) by the
+    reference price alone, for strategies that are `Referenced`, None where there is no such price."""
 
     market: Market
     book: Book
@@ -27,6 +28,7 @@ class View:
     held_yes: Micro = 0
     held_no: Micro = 0
     at_risk: Micro = 0
+    reference: float | None = None
 
     @property
     def seconds_left(self) -> float:
@@ -60,6 +62,14 @@ class Strategy(Protocol):
     def once(self) -> bool: ...
 
     def decide(self, view: View) -> Wish | None: ...
+
+
+@runtime_checkable
+class Referenced(Protocol):
+    """A strategy that looks at the reference price behind the question, once in `every` seconds of a market at most."""
+
+    @property
+    def every(self) -> float: ...
 
 
 @runtime_checkable

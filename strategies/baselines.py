@@ -180,6 +180,32 @@ class LateFavourite:
 
 
 @dataclass(frozen=True, slots=True)
+class Diffusion:
+    """Believes the reference price alone: buys, once a market, what a driftless log-price is worth more than it costs
+    by `margin` dollars a share, and holds it."""
+
+    name: str = "diffusion"
+    once: bool = True
+    every: float = 1.0
+    margin: Decimal = Decimal("0.05")
+    stake: int = 10 * UNIT
+
+    def decide(self, view: View) -> Wish | None:
+        if view.reference is None or view.held_yes or view.held_no or view.book.crossed:
+            return None
+        for outcome, worth in ((Outcome.YES, view.reference), (Outcome.NO, 1 - view.reference)):
+            own = view.book.of(outcome)
+            ask = own.best_ask
+            if ask is None or not on_grid(ask, view.market.tick):
+                continue
+            cost = ask + view.fees.per_share(ask)
+            size = shares_for(min(self.stake, view.cash), cost, available=offered(own, ask))
+            if worth - float(cost) > float(self.margin) and size >= view.market.min_size:
+                return Wish(outcome, Side.BUY, ask, size, f"the diffusion says {worth:.3f}, it costs {cost:.4f}")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Threshold:
     """Buys `size` YES shares at or below `low` and sells them at or above `high`, again and again: no forecast at all,
     and the rule by which replays are compared."""

@@ -15,30 +15,33 @@ from agent.arms import ARMS
 from agent.bus import Bus, LocalBus
 from agent.config import Config
 from agent.egress import confined
+from agent.install import read_until
 from agent.recall import Recall
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
-from market.errors import Misconfigured, StrategyFailed
+from market.errors import DataInvalid, Misconfigured, StrategyFailed
 from market.feed import PricedFeed
 from market.types import Market, Micro
 from storage.records import Run
 from storage.store import Store, open_store
 from strategies.base import Strategy
-from strategies.baselines import Threshold
+from strategies.baselines import Diffusion, Threshold
 
-STRATEGIES: tuple[Strategy, ...] = (*BASELINES, Threshold())
+STRATEGIES: tuple[Strategy, ...] = (*BASELINES, Diffusion(), Threshold())
 """What a backtest knows by name, besides the agent."""
 STRATEGY_GROUP = "edgeclaw.strategies"
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestPlan:
-    """Which strategies to try on a recording, the agent among them or not."""
+    """Which strategies to try on a recording, the agent among them or not. With `include_read`, also on markets whose
+    end the agent's model may have read about."""
 
     config: Config
     data: str
     strategies: tuple[str, ...]
     cycles: int | None = None
+    include_read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
     failed: dict[str, str] = {}
     stage("reading the recording")
     with confined(own_hosts(plan.config)):
-        feed = await open_feed(plan.data)
+        feed = unread(await open_feed(plan.data), plan)
         async with open_store(database_url(plan.config)) as store:
             recalls: list[Recall] = []
             world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, bus, recalls=recalls)
@@ -91,6 +94,25 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
                 except StrategyFailed as error:
                     failed[name] = error.sentence()
     return Backtested(feed, runs, failed, sum(recall.spared.charged for recall in recalls))
+
+
+def unread(feed: ReplayFeed, plan: BacktestPlan) -> ReplayFeed:
+    """Without the markets of which the agent's model may have read how they ended. Raises DataInvalid where none are
+    left."""
+    edge = plan.config.edge
+    known = edge.read_until or read_until(edge.model)
+    if "agent" not in plan.strategies or plan.include_read or known is None or edge.runtime == "scripted":
+        return feed
+    later = [r.market.id for r in feed.recordings if r.market.opens_at.date() > known]
+    left_out = len(feed.recordings) - len(later)
+    if not left_out:
+        return feed
+    said = f"the model may have read about what happened until {known.isoformat()}"
+    if not later:
+        raise DataInvalid(
+            f"{said}, which is later than every market here.", next_step="Add --include-read to try it all the same."
+        )
+    return feed.only(later, f"Left out: {left_out} of {len(feed.recordings)} markets, since {said}.")
 
 
 @asynccontextmanager

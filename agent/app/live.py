@@ -361,7 +361,8 @@ class LiveWorld:
         if name in quoting:
             return QuotingTrader(quoting[name], ports.desk, ports.old)
         strategy = {s.name: s for s in BASELINES}[name]
-        return StrategyTrader(strategy, ports.desk, ports.old, used=past.traded(name) if strategy.once else set())
+        used = past.traded(name) if strategy.once else set()
+        return StrategyTrader(strategy, ports.desk, ports.old, used=used, prices=ports.memory.prices)
 
     async def _end(self, run: Run, log: RunLog, desk: Desk, hands: Hands) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""

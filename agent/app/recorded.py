@@ -158,7 +158,7 @@ class Replayed:
         """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
         log, clock = KeptLog(), ManualClock(self.schedule().first())
         desk = self.desk(log, clock, "trial", LocalBus())
-        await self.play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
+        await self.play(StrategyTrader(strategy, desk, prices=self.feed), desk, clock, Forgetful())
         return log.profits()
 
 
@@ -194,7 +194,7 @@ class World(Replayed):
         log = self.store.log(run.id)
         clock = ManualClock(self.schedule().first())
         desk = self.desk(log, clock, run.id, LocalBus())
-        await self.play(StrategyTrader(strategy, desk), desk, clock, Forgetful())
+        await self.play(StrategyTrader(strategy, desk, prices=self.feed), desk, clock, Forgetful())
         return await self._end(run, log, desk, clock)
 
     async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:

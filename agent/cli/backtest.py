@@ -34,6 +34,10 @@ def backtest(
     parity: Annotated[
         str | None, typer.Option(help="A recorded run's id or its beginning: replay its trader and compare.")
     ] = None,
+    include_read: Annotated[
+        bool,
+        typer.Option("--include-read", help="Also markets that opened before the agent's model was published."),
+    ] = False,
     engine: Annotated[str | None, typer.Option(help="The agent's: as for `run`; scripted needs no model.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -61,7 +65,7 @@ def backtest(
         _compare(screen, BacktestPlan(settings, data, (), cycles), parity, as_json=as_json)
         return
     with _stages(screen, quiet=as_json) as stage:
-        plan = BacktestPlan(settings, data, names, cycles)
+        plan = BacktestPlan(settings, data, names, cycles, include_read)
         done, made, leaks = asyncio.run(_worked(plan, stage, check=check_lookahead))
         kept = _kept(made, done, out, stage) if out is not None else []
     if as_json:

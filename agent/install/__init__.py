@@ -4,7 +4,7 @@ It knows packages, files and hashes; what a model is for, it does not. Nothing i
 """
 
 from agent.install.embedded import Check, Convert, FetchModel, InstallLibrary
-from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, KnownModel, model_file, model_path
+from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, KnownModel, model_file, model_path, read_until
 from agent.install.openvino import notes as openvino_notes
 from agent.install.place import HUB, INDEX
 from agent.install.plan import DEFAULT_MODELS, ENGINES, MlcChoices, plan, plan_mlc, told
@@ -32,5 +32,6 @@ __all__ = [
     "openvino_notes",
     "plan",
     "plan_mlc",
+    "read_until",
     "told",
 ]

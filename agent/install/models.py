@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from agent.install import notes
@@ -20,6 +21,8 @@ class KnownModel:
     packed_sha256: str
     sha256: str
     licence: str
+    read_until: date
+    """Nothing later can have been in its training data: the day it was published, or what its maker says."""
 
     @property
     def file(self) -> str:
@@ -34,6 +37,7 @@ class OwnersModel:
     file: str
     sha256: str
     licence: str
+    read_until: date
 
     def missing(self, path: Path) -> NotReady:
         """Says what to get and where to put it."""
@@ -54,6 +58,7 @@ KNOWN_MODELS = {
             packed_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             sha256="2c19bfc37e686f7275a7150fc1c604d2a4fabff3bf79050c71169cd7774cacfb",
             licence="Apache-2.0",
+            read_until=date(2024, 11, 1),
         ),
     )
 }
@@ -66,6 +71,7 @@ OWNERS_MODELS = {
             file="Llama-3.2-3B-Instruct-Q4_K_M.gguf",
             sha256="6c1a2b41161032677be168d354123594c0e6e67d2b9227c84f296ad037c728ff",
             licence="Llama 3.2 Community License",
+            read_until=date(2023, 12, 31),
         ),
     )
 }
@@ -98,6 +104,12 @@ def model_file(home: Path, model: str) -> tuple[Path, str]:
         raise owners.missing(path)
     known = KNOWN_MODELS.get(model) or owners
     return path, known.sha256 if known else ""
+
+
+def read_until(model: str) -> date | None:
+    """Until when a model may have read what happened; None where nobody knows."""
+    known = KNOWN_MODELS.get(model) or OWNERS_MODELS.get(model)
+    return known.read_until if known else None
 
 
 def models(home: Path) -> Path:

@@ -14,6 +14,7 @@ from market.fees import charged
 from market.types import Fill, Market, Outcome, PayoutSource
 from storage.records import Run
 from storage.store import Store
+from strategies.baselines import NO_DIFFUSION
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class Tried:
     failed: str = ""
 
 
-def coverage(data: Data) -> Coverage:
-    """What there is to trade on, and what there is not."""
+def coverage(data: Data, blind: Sequence[str] = ()) -> Coverage:
+    """What there is to trade on, and what there is not; `blind` are strategies that miss what they look at."""
     outcomes: dict[str, int] = {}
     silent, unresolved = [], []
     for one in data.recordings:
@@ -82,7 +83,7 @@ def coverage(data: Data) -> Coverage:
         outcomes=dict(sorted(outcomes.items())),
         silent=tuple(silent),
         unresolved=tuple(unresolved),
-        notes=(*info.notes, *rules_said(data)),
+        notes=(*info.notes, *rules_said(data), *(f"{name} never trades here: {NO_DIFFUSION}." for name in blind)),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.app.backtests import Backtested
+from agent.app.backtests import Backtested, strategies
 from agent.evidence import climb
 from agent.ladder import LadderRung
 from agent.research.forecasts import Forecast, forecasts
 from agent.research.judging import Coverage, Data, Tried, coverage, judged
 from storage.store import Store
+from strategies.base import Referenced
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,15 @@ async def report(store: Store, done: Backtested) -> Report:
     data = Data(done.feed, done.feed.recordings)
     tried = [await judged(store, data, name, run) for name, run in done.runs.items()]
     tried += [Tried(name, "", 0, None, failed=why) for name, why in done.failed.items()]
-    agent = done.runs.get("agent")
+    agent, known = done.runs.get("agent"), strategies()
+    blind = [] if done.feed.info.has_reference else [n for n in done.runs if isinstance(known.get(n), Referenced)]
     identity = next(iter(done.runs.values())).identity if done.runs else None
     return Report(
         name=done.feed.info.name,
         data=done.feed.info.fingerprint,
         code=identity.code if identity else "",
         config=identity.config if identity else "",
-        coverage=coverage(data),
+        coverage=coverage(data, blind),
         tried=tuple(tried),
         ladder=tuple(await climb(store, [agent])) if agent else (),
         forecasts=await forecasts(store, agent) if agent else (),

@@ -108,6 +108,21 @@ def test_what_the_agent_forecast_is_kept_decision_by_decision(edgeclaw: Edgeclaw
     assert "What the agent's forecasts add" in page and page.count("<svg") == (1 if drawable() else 0)
 
 
+@pytest.mark.usefixtures("sample")
+def test_markets_that_the_model_may_have_read_about_are_left_out_unless_asked_for(
+    edgeclaw: Edgeclaw, tmp_path: Path
+) -> None:
+    settings = tmp_path / "read.yaml"
+    settings.write_text("edge: {read_until: 2026-12-31}\n")
+    words = ("backtest", "--trade-with", "agent", "--cycles", "1", "--config", str(settings))
+    refused = edgeclaw(*words)
+    assert refused.code == 2 and "later than every market" in refused.err and "--include-read" in refused.err
+    assert edgeclaw(*words, "--engine", "scripted").code == 0
+    assert edgeclaw(*words, "--engine", "scripted", "--include-read").code == 0
+    strategies = edgeclaw("backtest", "--cycles", "1", "--config", str(settings))
+    assert strategies.code == 0, strategies.err
+
+
 def test_a_strategy_nobody_knows_is_refused_with_the_names_of_those_there_are(edgeclaw: Edgeclaw) -> None:
     done = edgeclaw("backtest", "--trade-with", "hindsight")
     assert done.code == 2

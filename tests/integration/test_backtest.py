@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -25,10 +26,10 @@ from backtest.replay import ReplayFeed
 from market.columns import Columns, Mask
 from market.errors import Misconfigured
 from market.types import UNIT, Book, Market, Micro, Outcome, Side
-from storage.store import open_store
+from storage.store import StoredIntent, open_store
 from strategies.base import View, Wish
 from strategies.baselines import Threshold
-from tests.fakes import after, book, levels, market, recorded
+from tests.fakes import after, book, levels, market, prices, recorded
 
 
 @dataclass(frozen=True)
@@ -219,3 +220,41 @@ def test_a_strategy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch
 class Twin(Raises):
     def __init__(self) -> None:
         super().__init__(name="threshold")
+
+
+def _referenced() -> ReplayFeed:
+    """One window whose reference price, 100 at the open, rises to 101 three minutes in while the book stays at 0.50."""
+    ticks = [(float(10 * n), f"{100 + 0.02 * (n % 2) + (n >= 18):.2f}") for n in range(60)]
+    books = [book(after(5 + 5 * n)) for n in range(100)]
+    one = recorded(*books)
+    return ReplayFeed(
+        "referenced",
+        [replace(one, market=replace(one.market, price_to_beat=Decimal(100)), reference=prices(*ticks))],
+    )
+
+
+def test_the_diffusion_buys_once_the_reference_price_has_risen_and_not_before(
+    backtest: Backtest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recordings, "open_recorded", lambda _: _referenced())
+    done, found, plan = backtest("diffusion")
+    assert found == []
+
+    async def orders() -> list[StoredIntent]:
+        async with open_store(database_url(plan.config), read_only=True) as store:
+            return await store.intents(done.runs["diffusion"].id)
+
+    (only,) = asyncio.run(orders())
+    assert (only.order.outcome, only.order.side) == (Outcome.YES, Side.BUY)
+    risen = after(180 + 1)
+    assert risen <= only.order.placed_at < risen + timedelta(seconds=10)
+
+
+def test_where_there_is_no_reference_price_the_diffusion_says_so(backtest: Backtest) -> None:
+    done, _, plan = backtest("diffusion")
+
+    async def said() -> tuple[str, ...]:
+        async with open_store(database_url(plan.config), read_only=True) as store:
+            return (await report(store, done)).coverage.notes
+
+    assert any(note.startswith("diffusion never trades here") for note in asyncio.run(said()))

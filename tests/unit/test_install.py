@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,7 @@ def tiny(tmp_path: Path, shelf: Path) -> KnownModel:
         packed_sha256=sha256(packed),
         sha256=sha256(tmp_path / "expected.gguf"),
         licence="Apache-2.0",
+        read_until=date(2024, 1, 1),
     )
 
 

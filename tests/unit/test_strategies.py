@@ -16,7 +16,7 @@ from market.fees import schedule
 from market.rules import on_grid, size_allowed
 from market.types import UNIT, Book, Level, Outcome, Side, notional
 from strategies.base import Scanning, Strategy, View
-from strategies.baselines import LateFavourite, MarketMid, Threshold, diffusion, market_mid
+from strategies.baselines import Diffusion, LateFavourite, MarketMid, Threshold, diffusion, market_mid
 from strategies.belief import Belief
 from strategies.edge import EdgeRule, best_edge, decide, plausible_edge
 from strategies.logit import logit, sigmoid
@@ -220,3 +220,27 @@ def test_a_threshold_buys_low_sells_high_and_never_on_credit() -> None:
     assert sale is not None
     assert (sale.side, sale.price, sale.size) == (Side.SELL, Decimal("0.53"), 3 * UNIT)
     assert rule.decide(dear) is None
+
+
+@given(bid=cents, gap=st.integers(1, 20), reference=st.floats(0, 1), cash=st.integers(0, 50))
+def test_the_diffusion_buys_only_what_the_reference_says_is_worth_more_than_it_costs(
+    bid: int, gap: int, reference: float, cash: int
+) -> None:
+    seen, rule = view(bid, min(bid + gap, 99), cash=cash * UNIT), Diffusion()
+    assert rule.decide(seen) is None
+    wish = rule.decide(replace(seen, reference=reference))
+    if wish is None:
+        return
+    cost = wish.price + seen.fees.per_share(wish.price)
+    worth = reference if wish.outcome is Outcome.YES else 1 - reference
+    assert worth > float(cost + rule.margin) - 1e-9
+    assert notional(wish.price, wish.size) + seen.fees.taker(wish.price, wish.size) <= min(cash * UNIT, rule.stake) + 10
+    assert wish.size >= seen.market.min_size and wish.side is Side.BUY
+    assert rule.decide(replace(seen, reference=reference, held_no=UNIT)) is None
+
+
+def test_the_diffusion_takes_the_side_that_the_reference_favours() -> None:
+    seen, rule = view(49, 51), Diffusion()
+    up, down = (rule.decide(replace(seen, reference=p)) for p in (0.7, 0.3))
+    assert up is not None and (up.outcome, up.price) == (Outcome.YES, Decimal("0.51"))
+    assert down is not None and (down.outcome, down.price) == (Outcome.NO, Decimal("0.51"))
