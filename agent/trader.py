@@ -171,7 +171,8 @@ def _failed(strategy: Strategy, what: str, market: Market, at: datetime, why: st
 @dataclass(slots=True)
 class StrategyTrader:
     """A baseline: one pure strategy shown the book changes of every open market; one order a market at most, or where
-    the strategy goes on trading, one at a time. `old` says of a book that it may not stand any more."""
+    the strategy goes on trading, one at a time. `old` says of a book that it may not stand any more; `looked` when the
+    reference price was asked for, in `every` seconds once at most."""
 
     strategy: Strategy
     desk: Desk
@@ -181,7 +182,14 @@ class StrategyTrader:
     prices: ReferencePrices | None = None
     held: dict[str, tuple[Micro, Micro]] = field(default_factory=dict)
     looked: dict[str, datetime] = field(default_factory=dict)
+    every: float | None = field(init=False)
+    scans: bool = field(init=False)
     sent: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """What kind of strategy it is, asked once: it is needed at every book."""
+        self.every = self.strategy.every if isinstance(self.strategy, Referenced) else None
+        self.scans = isinstance(self.strategy, Scanning)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         self.markets = {} if blocked else {m.id: m for m in markets}
@@ -191,7 +199,7 @@ class StrategyTrader:
 
     @property
     def worth(self) -> Worth | None:
-        return self._worth if isinstance(self.strategy, Scanning) else None
+        return self._worth if self.scans else None
 
     def _worth(self, market: Market, books: Columns) -> Mask:
         """While an order works every book counts: it may have ended, and what is held have changed."""
@@ -217,7 +225,8 @@ class StrategyTrader:
         return mask
 
     def _works(self, market: Market) -> bool:
-        return any(o.market_id == market.id for o in self.desk.working.values())
+        working = self.desk.working
+        return bool(working) and any(o.market_id == market.id for o in working.values())
 
     async def on_book(self, book: Book) -> None:
         market = self.markets[book.market_id]
@@ -244,13 +253,11 @@ class StrategyTrader:
     def _too_soon(self, market: Market, at: datetime) -> bool:
         """Whether the reference price was looked at a moment ago: to ask for it costs more than to decide."""
         last = self.looked.get(market.id)
-        if not isinstance(self.strategy, Referenced) or last is None:
-            return False
-        return (at - last).total_seconds() < self.strategy.every
+        return self.every is not None and last is not None and (at - last).total_seconds() < self.every
 
     async def _referenced(self, view: View) -> View:
         """What the reference price says, where the strategy looks at it."""
-        if self.prices is None or not isinstance(self.strategy, Referenced):
+        if self.prices is None or self.every is None:
             return view
         self.looked[view.market.id] = view.at
         ticks = await self.prices.reference(view.market.id, view.at - VOLATILITY_SPAN, view.at)

@@ -87,7 +87,7 @@ class ReplayFeed:
         instants: Sequence[datetime] = (),
     ) -> None:
         ordered = sorted(recordings, key=lambda r: (r.market.opens_at, r.market.id))
-        self._recordings = {r.market.id: r for r in ordered}
+        self._recordings = {r.market.id: replace(r, bids=r.bids.topped(), asks=r.asks.topped()) for r in ordered}
         if len(self._recordings) != len(ordered):
             raise ValueError("two recordings of one market")
         self._shelves: OrderedDict[str, Bookshelf] = OrderedDict()

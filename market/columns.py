@@ -33,12 +33,13 @@ class Ladder:
     """One side of n books, best level first, padded with zeros to k levels.
 
     `price` is (n, k) micro-dollars in whole steps of the finest tick, `size` is (n, k) micro-shares in whole
-    hundredths of a share, `count` is (n,) levels present.
+    hundredths of a share, `count` is (n,) levels present. `top` is what `best` says, where it is known already.
     """
 
     price: Int32
     size: Int64
     count: Int32
+    top: Int32 | None = None
 
     @property
     def present(self) -> Mask:
@@ -48,6 +49,8 @@ class Ladder:
     @property
     def best(self) -> Int32:
         """(n,): the price of the best level in micro-dollars, NOBODY where there is none."""
+        if self.top is not None:
+            return self.top
         if not self.price.shape[1]:
             return np.full(len(self.count), NOBODY, np.int32)
         return np.where(self.count > 0, self.price[:, 0], np.int32(NOBODY))
@@ -63,7 +66,12 @@ class Ladder:
         return Ladder(price, self.size, self.count)
 
     def rows(self, keep: slice | npt.NDArray[np.intp]) -> Ladder:
-        return Ladder(self.price[keep], self.size[keep], self.count[keep])
+        top = None if self.top is None else self.top[keep]
+        return Ladder(self.price[keep], self.size[keep], self.count[keep], top)
+
+    def topped(self) -> Ladder:
+        """The same with its best prices worked out, for whoever asks for them in many slices."""
+        return Ladder(self.price, self.size, self.count, self.best)
 
     @classmethod
     def stacked(cls, ladders: Sequence[Ladder]) -> Ladder:
