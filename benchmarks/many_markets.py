@@ -29,10 +29,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
 from agent.config import load
-from agent.llm.scripted import ScriptedEngine
 from market.clock import from_ms
 from market.types import UNIT, Market, PayoutSource, Resolution
 from storage.store import open_store
@@ -42,7 +42,7 @@ BEGINS_MS = 1_782_864_000_000
 """2026-07-01 00:00 UTC."""
 CYCLE_MS, STEP_MS = 300_000, 60_000
 LASTING, LEVELS, AT_ONCE = 48, 3, 250
-EFFECT = 25
+EFFECT = 15
 """Cents by which a market with a heavy side is worth more or less than its mid: something for claims to find."""
 
 
@@ -113,8 +113,7 @@ async def traded(folder: Path, database: Path) -> dict[str, object]:
     begun, cpu = time.monotonic(), time.process_time()
     feed = await open_feed(str(folder))
     read = time.monotonic() - begun
-    async with open_store(f"sqlite:///{database}") as store:
-        engine = ScriptedEngine(seed=config.edge.seed)
+    async with open_store(f"sqlite:///{database}") as store, open_engine(config) as engine:
         run, _, log, _ = await World(Plan(config, str(folder)), feed, store, LocalBus()).agent(engine)
         figures: dict[str, object] = {
             "found": log.compared,

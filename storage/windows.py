@@ -63,13 +63,13 @@ class Windows:
         in between."""
         key = source, window, to_us(as_of - embargo)
 
-        def read() -> Past:
-            if self._last is None or self._last[0] != key:
-                with self._db.reading() as connection:
-                    self._last = key, self._timeline(connection, source, window).before(key[2])
-            return self._last[1]
+        def read(connection: Connection) -> Past:
+            found = self._timeline(connection, source, window).before(key[2])
+            self._last = key, found
+            return found
 
-        return await self._db.call(read)
+        last = self._last
+        return last[1] if last is not None and last[0] == key else await self._db.read(read)
 
     def _add_rows(
         self, connection: Connection, source: str, rows: Sequence[Observation], states: Sequence[bytes]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from agent.llm.engine import (
     Answers,
@@ -23,6 +24,9 @@ from agent.llm.engine import (
 from agent.llm.trie import Trie
 from market.errors import EngineTimeout, EngineUnavailable
 
+Segments = tuple[str, ...]
+_Branches = dict[Segments, Trie]
+"""What was seen after each primed beginning."""
 Rule = Callable[[str, tuple[str, ...]], Sequence[float]]
 """Weights for the labels after the prompt's text: not negative, not all zero."""
 
@@ -43,7 +47,9 @@ class ScriptedEngine:
         self._fail_after = fail_after
         script = f"{name}\n{seed}\n{f'{rule.__module__}.{rule.__qualname__}' if rule else ''}"
         self._identity = ModelIdentity("scripted", name, hashlib.sha256(script.encode()).hexdigest())
-        self._primed, self._recent = Trie(), Trie()
+        self._primed = Trie()
+        self._begun: dict[Segments, Trie] = {(): self._primed}
+        self._recent: _Branches = {}
         self._usage = Usage()
         self._calls = 0
         self._closed = False
@@ -62,17 +68,18 @@ class ScriptedEngine:
 
     async def prime(self, prefix: Prompt) -> Usage:
         self._begin(None)
-        words = _words(prefix)
+        words = _words(prefix.segments)
         new = self._primed.take(words)
-        self._recent = Trie()
+        self._begun[prefix.segments] = self._primed.after(words)
+        self._recent = {}
         return self._counted(new, len(words) - new)
 
     async def forget(self) -> None:
-        self._recent = Trie()
+        self._recent = {}
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        trial = Trie()
-        return sum(trial.take(_words(prompt), (self._primed, self._recent)) for prompt in prompts)
+        trial: _Branches = {}
+        return sum(self._new(prompt.segments, (), trial, self._recent) for prompt in prompts)
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
         for question in questions:
@@ -81,7 +88,7 @@ class ScriptedEngine:
                 raise ValueError(f"labels need distinct first tokens: {list(question.labels)}")
         self._begin(deadline)
         rows = tuple(_normalised(self._rule(q.prompt.text, q.labels)) for q in questions)
-        return Answers(rows, self._taken_in([_words(question.prompt) for question in questions]))
+        return Answers(rows, self._taken_in([(question.prompt, ()) for question in questions]))
 
     async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
         tails = [text.split() for text in continuations]
@@ -89,7 +96,7 @@ class ScriptedEngine:
             raise ValueError("a continuation needs at least one token")
         self._begin(deadline)
         sums = tuple(-0.1 - len(tail) * self._draw(prompt.text, *tail) for tail in tails)
-        return Scored(sums, self._taken_in([_words(prompt) + tail[:-1] for tail in tails]))
+        return Scored(sums, self._taken_in([(prompt, tuple(tail[:-1])) for tail in tails]))
 
     async def generate(
         self,
@@ -106,7 +113,7 @@ class ScriptedEngine:
         self._begin(deadline)
         different = n if sampling.temperature > 0 else 1
         samples = [self._sentence(prompt.text, sampling, number, max_tokens) for number in range(different)]
-        usage = self._taken_in([_words(prompt)], sum(map(len, samples)))
+        usage = self._taken_in([(prompt, ())], sum(map(len, samples)))
         texts = [" ".join(words) for words in samples]
         return Generated(tuple(text.partition(stop)[0] if stop else text for text in texts) * (n // different), usage)
 
@@ -125,12 +132,22 @@ class ScriptedEngine:
         if deadline is not None and deadline <= 0:
             raise EngineTimeout("The model was given no time.")
 
-    def _taken_in(self, prompts: Sequence[list[str]], generated: int = 0) -> Usage:
-        for words in prompts:
-            if len(words) > _CONTEXT:
-                raise EngineUnavailable(f"A prompt of {len(words)} words does not fit the context of {_CONTEXT}.")
-        new = sum(self._recent.take(words, (self._primed,)) for words in prompts)
-        return self._counted(new, sum(map(len, prompts)) - new, generated)
+    def _taken_in(self, prompts: Sequence[tuple[Prompt, tuple[str, ...]]], generated: int = 0) -> Usage:
+        """Each prompt with the words that follow it."""
+        counts = [sum(len(_split(part)) for part in prompt.segments) + len(tail) for prompt, tail in prompts]
+        if (longest := max(counts, default=0)) > _CONTEXT:
+            raise EngineUnavailable(f"A prompt of {longest} words does not fit the context of {_CONTEXT}.")
+        new = sum(self._new(prompt.segments, tail, self._recent) for prompt, tail in prompts)
+        return self._counted(new, sum(counts) - new, generated)
+
+    def _new(self, segments: Segments, tail: tuple[str, ...], into: _Branches, known: _Branches | None = None) -> int:
+        """How many words are new, counted from where the longest primed beginning ends; they are added to `into`."""
+        depth = next(k for k in range(len(segments), -1, -1) if segments[:k] in self._begun)
+        begun, rest = segments[:depth], [*_words(segments[depth:]), *tail]
+        elsewhere = [self._begun[begun]]
+        if known is not None and begun in known:
+            elsewhere.append(known[begun])
+        return into.setdefault(begun, Trie()).take(rest, elsewhere)
 
     def _counted(self, prompt: int, cached: int, generated: int = 0) -> Usage:
         usage = Usage(prompt, cached, generated, 1)
@@ -151,8 +168,13 @@ class ScriptedEngine:
         return [_VOCABULARY[(start + at) % len(_VOCABULARY)] for at in range(min(max_tokens, 8))]
 
 
-def _words(prompt: Prompt) -> list[str]:
-    return [word for segment in prompt.segments for word in segment.split()]
+def _words(segments: Segments) -> list[str]:
+    return [word for segment in segments for word in _split(segment)]
+
+
+@lru_cache(maxsize=4096)
+def _split(segment: str) -> tuple[str, ...]:
+    return tuple(segment.split())
 
 
 def _normalised(weights: Sequence[float]) -> tuple[float, ...]:
