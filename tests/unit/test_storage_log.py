@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from market.errors import DataInvalid, Drift, Misconfigured
+from market.errors import DataInvalid, Drift, Misconfigured, StoreUnavailable
 from market.types import Ack, OrderStatus
+from storage import log as log_module
 from storage.canonical import digest
 from storage.chain import GENESIS, link
 from storage.records import Record, StoredObject
@@ -216,3 +218,79 @@ def test_runs_are_apart() -> None:
             assert await store.run("nowhere") is None
 
     asyncio.run(scope())
+
+
+def test_decisions_made_together_are_on_disk_with_the_next_order_or_at_the_end(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+
+    async def scope() -> None:
+        async with open_store(url) as store, open_store(url, read_only=True) as reader:
+            run = await begin(store)
+            log = store.log(run.id)
+
+            async def there() -> list[str]:
+                return [r.key for r in await reader.records(run.id)]
+
+            async with log.together():
+                await log.decision(decision(0))
+                await log.decision(decision(1))
+                assert await there() == []
+                await log.intent("d001", signed(1), START, view={"seen": 1}, why="")
+                assert await there() == ["d000", "d001", signed(1).id]
+                await log.decision(decision(2))
+                assert len(await there()) == 3
+            assert await there() == ["d000", "d001", signed(1).id, "d002"]
+            assert (log.appended, await store.verify()) == (4, [])
+            alone = store.log((await begin(store, "alone")).id)
+            for number in range(3):
+                await alone.decision(decision(number))
+                assert len(await reader.records(alone.run_id)) == number + 1
+
+    asyncio.run(scope())
+
+
+def test_what_was_decided_before_something_broke_is_kept(tmp_path: Path) -> None:
+    async def scope() -> None:
+        async with open_store(f"sqlite:///{tmp_path / 'log.db'}") as store:
+            run = await begin(store)
+            log = store.log(run.id)
+
+            async def breaks() -> None:
+                async with log.together():
+                    await log.decision(decision(0))
+                    raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                await breaks()
+            assert [r.key for r in await store.records(run.id)] == ["d000"]
+            again = store.log(run.id)
+            async with again.together():
+                await again.decision(decision(0))
+            assert (again.compared, again.appended) == (1, 0)
+
+    asyncio.run(scope())
+
+
+def test_a_write_that_fails_takes_nothing_of_what_waits_and_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scope() -> None:
+        async with open_store(f"sqlite:///{tmp_path / 'log.db'}") as store:
+            run = await begin(store)
+            log, works = store.log(run.id), log_module._write_objects
+            async with log.together():
+                await log.decision(decision(0))
+                monkeypatch.setattr(log_module, "_write_objects", _full)
+                with pytest.raises(StoreUnavailable):
+                    await log.intent("d000", signed(1), START, view={"seen": 1}, why="")
+                assert await store.records(run.id) == []
+                monkeypatch.setattr(log_module, "_write_objects", works)
+                await log.intent("d000", signed(1), START, view={"seen": 1}, why="")
+            assert [r.key for r in await store.records(run.id)] == ["d000", signed(1).id]
+            assert await store.verify() == []
+
+    asyncio.run(scope())
+
+
+def _full(*_: object) -> None:
+    raise StoreUnavailable("the disk is full.", next_step="Make room.")
