@@ -24,17 +24,21 @@ blocks."""
 _DRAWS, _SEED = 10_000, 20_260_928
 _SPANS = (10, 30, 60, 120, 300)
 _DAY = 86_400.0
+_LEAST_REBATE: Micro = 1_000_000
+"""What a day's rebate has to come to, to be paid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
     """A fill and its end. `pnl` is after fees, None where the outcome is not known; `left` are seconds to the close;
-    `mid` is of the fill's own token when it was filled, None where nothing says what it was."""
+    `mid` is of the fill's own token when it was filled, None where nothing says what it was; `rebate` what it earns of
+    the day's maker rebate, which is not part of `pnl`."""
 
     fill: Fill
     closes_at: datetime
     pnl: Micro | None
     mid: Decimal | None = None
+    rebate: Micro = 0
 
     @property
     def left(self) -> float:
@@ -85,7 +89,8 @@ class Judgement:
     mids: few markets that all won say little, whatever their interval. `sharpe` is mean over standard deviation of the
     markets' profits, not annualised; `deflated` the probability that it is above what the best of `trials` worthless
     strategies would have shown. `days` are those of this kind that a verdict needs. Neither is told of fewer than
-    FEWEST markets. `overstated` is what fills at the mid without fees would have shown beyond the truth.
+    FEWEST markets. `overstated` is what fills at the mid without fees would have shown beyond the truth. `rebates` is
+    what the venue would pay besides for orders of ours that were taken, days of less than a dollar left out.
     """
 
     fills: int
@@ -103,6 +108,7 @@ class Judgement:
     trials: int
     days: float | None
     overstated: Micro | None
+    rebates: Micro
     by: Mapping[str, tuple[Group, ...]]
     equity: tuple[Point, ...]
 
@@ -140,6 +146,7 @@ def judge(trades: Sequence[Trade], *, days: float, others: Sequence[float] = ())
         trials=len(others) + 1,
         days=days_for_verdict(values, per_day=len(values) / days) if days > 0 and len(values) >= FEWEST else None,
         overstated=_overstated(ended),
+        rebates=_rebates(trades),
         by={name: _groups(ended, key) for name, key in _VIEWS.items()},
         equity=equity,
     )
@@ -197,6 +204,13 @@ def _equity(trades: Sequence[Trade]) -> tuple[Point, ...]:
     next(best, None)
     rows = zip(profits.items(), totals, best, strict=True)
     return tuple(Point(closes[m], m, pnl, total, top - total) for (m, pnl), total, top in rows)
+
+
+def _rebates(trades: Sequence[Trade]) -> Micro:
+    days: dict[str, Micro] = defaultdict(int)
+    for trade in trades:
+        days[f"{trade.fill.at:%Y-%m-%d}"] += trade.rebate
+    return sum(day for day in days.values() if day >= _LEAST_REBATE)
 
 
 def _overstated(trades: Sequence[Trade]) -> Micro | None:

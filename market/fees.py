@@ -42,6 +42,16 @@ class FeeSchedule:
         return self.rate * (price * (1 - price)) ** self.exponent
 
 
+REBATE = Decimal("0.2")
+"""The share of a market's taker fees that goes back to the makers (`rebateRate` of market records, June 2026)."""
+
+
+def maker_rebate(fees: FeeSchedule, price: Decimal, size: Micro) -> Micro:
+    """Micro-dollars that a fill of a resting order earns of the day's rebate. Makers share it by the fees that their
+    orders were taken for, so that each gets its part of those (docs.polymarket.com, maker rebates)."""
+    return int(fees.taker(price, size) * REBATE)
+
+
 _TABLE: dict[str, tuple[FeeSchedule, ...]] = {
     "crypto": (
         FeeSchedule(Decimal("0.072"), since=datetime(2026, 3, 30, tzinfo=UTC), seen="venue documentation, spring 2026"),

@@ -10,7 +10,7 @@ from functools import cached_property
 from backtest.columns import Recording
 from backtest.judgement import Judgement, Trade, days_of, earned, judge, market_sharpe
 from market.feed import PricedFeed
-from market.fees import charged
+from market.fees import charged, maker_rebate
 from market.types import Fill, Market, Outcome, PayoutSource
 from storage.records import Run
 from storage.store import Store
@@ -106,7 +106,8 @@ async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -
             continue  # a run of another recording
         outcome = ended.get(fill.market_id)
         mid = await _mid(data.feed, fill) if mids else None
-        found.append(Trade(fill, market.closes_at, earned(fill, outcome), mid))
+        rebate = maker_rebate(charged(market, fill.at), fill.price, fill.size) if fill.maker else 0
+        found.append(Trade(fill, market.closes_at, earned(fill, outcome), mid, rebate))
     return tuple(sorted(found, key=lambda t: (t.fill.at, t.fill.id)))
 
 

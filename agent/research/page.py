@@ -142,6 +142,8 @@ def _details(one: Tried, found: Judgement) -> str:
     said = f"{found.open} fills have no known outcome and are not counted. " if found.open else ""
     if found.overstated is not None:
         said += f"Fills at the mid without fees would have shown {dollars(found.overstated)} dollars more."
+    if found.rebates:
+        said += f" Maker rebates would add {dollars(found.rebates)} dollars, which are not counted here."
     return f"<h2>{escape(one.name)}</h2><p class=quiet>Run {one.run_id}. {said}</p><div class=columns>{tables}</div>"
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import DataInvalid
-from market.fees import FeeSchedule, schedule
+from market.fees import FeeSchedule, maker_rebate, schedule
 from market.types import UNIT, micro
 
 SUMMER = datetime(2026, 7, 1, tzinfo=UTC)
@@ -47,6 +47,11 @@ def test_a_category_without_a_fee_has_no_smallest_charge() -> None:
 @pytest.mark.parametrize("price", [Decimal(0), Decimal(1)])
 def test_certain_shares_trade_free(price: Decimal) -> None:
     assert CRYPTO.taker(price, 100 * UNIT) == 0
+
+
+def test_a_maker_gets_a_fifth_of_the_fee_it_was_taken_for() -> None:
+    assert maker_rebate(CRYPTO, Decimal("0.5"), 100 * UNIT) == micro("0.35")
+    assert maker_rebate(schedule("geopolitics", SUMMER), Decimal("0.5"), 100 * UNIT) == 0
 
 
 def test_the_exponent_is_applied_to_the_odds() -> None:

@@ -53,6 +53,13 @@ def test_every_view_adds_up_to_the_whole(rows: list[tuple[int, str, bool, int]])
     assert found.markets == len({n for n, *_ in rows})
 
 
+def test_rebates_are_told_apart_and_days_under_a_dollar_are_not_paid() -> None:
+    small, large = (replace(trade(n), rebate=amount) for n, amount in ((0, 600_000), (1, 500_000)))
+    assert judge([small], days=1.0).rebates == 0
+    both = judge([small, large], days=1.0)
+    assert both.rebates == 1_100_000 and both.pnl == judge([trade(0), trade(1)], days=1.0).pnl
+
+
 def test_what_has_no_outcome_is_counted_and_not_judged() -> None:
     unknown = replace(trade(1), pnl=None)
     found = judge([trade(0), unknown], days=1.0)
