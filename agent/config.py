@@ -210,6 +210,12 @@ class Trading(Section):
     )
     refused: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders that the venue does not take")
     failed: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders whose trades come to nothing")
+    stale: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="on recordings: the share of time in which no new book is heard of",
+    )
     late_payouts: Seconds = Field(0.0, description="on paper: how long after the outcome is known shares are paid")
 
 

@@ -5,6 +5,7 @@ Knows file layouts; does not know who replays what it opens.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,8 @@ from backtest.snapshots import BOOKS, MARKETS, read_snapshots
 from market.errors import DataInvalid, NotReady
 
 SAMPLE = "sample"
+BETWEEN = os.pathsep
+"""Stands between the names of recordings that are replayed together."""
 _PACKAGE = "resolvedkit"
 _FILES = f"A file to name is one called {LADDERS}."
 _LAYOUTS = (
@@ -33,10 +36,14 @@ Reader = Callable[[Path], tuple[list[Recording], list[str]]]
 
 
 def open_recorded(where: str) -> ReplayFeed:
-    """The bundled sample (`"sample"`), a folder of recorded books, or a file of them.
+    """The bundled sample (`"sample"`), a folder of recorded books, a file of them, or several of these joined by
+    `BETWEEN`, as one feed.
 
-    Raises NotReady where the sample is not installed, DataInvalid where a folder or a file cannot be used.
+    Raises NotReady where the sample is not installed, DataInvalid where a folder or a file cannot be used, or where
+    they do not go together.
     """
+    if BETWEEN in where and not Path(where).expanduser().exists():
+        return _together([open_recorded(part) for part in where.split(BETWEEN) if part])
     if where == SAMPLE:
         recordings, notes = read_snapshots(sample_folder())
         return ReplayFeed(SAMPLE, recordings, notes=[*_SAMPLE_NOTES, *notes])
@@ -45,6 +52,22 @@ def open_recorded(where: str) -> ReplayFeed:
         return _opened_file(place)
     recordings, notes = _reader(place)(place)
     return ReplayFeed(place.name, recordings, notes=notes)
+
+
+def _together(feeds: Sequence[ReplayFeed]) -> ReplayFeed:
+    name = " and ".join(feed.info.name for feed in feeds)
+    if len({bool(feed.info.instants) for feed in feeds}) > 1:
+        raise DataInvalid(
+            f"{name} cannot be replayed together: one of them holds single snapshots and another whole books.",
+            next_step="Name them one at a time.",
+        )
+    recordings = [one for feed in feeds for one in feed.recordings]
+    if len({one.market.id for one in recordings}) < len(recordings):
+        raise DataInvalid(f"{name} hold the same market.", next_step="Name only one of them.")
+    notes = [f"{feed.info.name}: {note}" for feed in feeds for note in feed.info.notes]
+    instants = sorted(at for feed in feeds for at in feed.info.instants)
+    traded = all(feed.info.has_trades for feed in feeds)
+    return ReplayFeed(name, recordings, notes=notes, has_trades=traded, instants=instants)
 
 
 def _opened_file(file: Path) -> ReplayFeed:

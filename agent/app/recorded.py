@@ -30,6 +30,7 @@ from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
 from backtest.exchange import PaperExchange
+from backtest.interrupted import Interrupted
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
 from backtest.replay import ReplayFeed
@@ -127,6 +128,12 @@ class Replayed:
     plan: Plan
     feed: PricedFeed
 
+    @property
+    def seen(self) -> PricedFeed:
+        """What traders hear of it."""
+        stale = self.plan.config.trading.stale
+        return Interrupted(self.feed, stale) if stale else self.feed
+
     def schedule(self) -> Schedule:
         info = self.feed.info
         if info.begins is None:
@@ -152,13 +159,13 @@ class Replayed:
         return Desk(RiskLimited(exchange, self.plan.config.risk_limits()), log, bus)
 
     async def play(self, trader: Trader, desk: Desk, clock: Clock, memory: Outcomes) -> None:
-        await Session(clock, self.feed, trader, desk, memory, self.schedule()).run()
+        await Session(clock, self.seen, trader, desk, memory, self.schedule()).run()
 
     async def profits(self, strategy: Strategy) -> dict[str, Micro]:
         """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
         log, clock = KeptLog(), ManualClock(self.schedule().first())
         desk = self.desk(log, clock, "trial", LocalBus())
-        await self.play(StrategyTrader(strategy, desk, prices=self.feed), desk, clock, Forgetful())
+        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, Forgetful())
         return log.profits()
 
 
@@ -182,7 +189,7 @@ class World(Replayed):
         memory = self._memory()
         settings = self.plan.config.settings(counted_in_tokens=True)
         ports = Ports(
-            clock, self.feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity, recall
+            clock, self.seen, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity, recall
         )
         trader = AgentTrader(ports)
         await self.play(trader, desk, clock, memory)
@@ -194,7 +201,7 @@ class World(Replayed):
         log = self.store.log(run.id)
         clock = ManualClock(self.schedule().first())
         desk = self.desk(log, clock, run.id, LocalBus())
-        await self.play(StrategyTrader(strategy, desk, prices=self.feed), desk, clock, Forgetful())
+        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, Forgetful())
         return await self._end(run, log, desk, clock)
 
     async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
@@ -232,8 +239,9 @@ class World(Replayed):
 
     def _memory(self) -> Memory:
         trading = self.plan.config.trading
-        source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset])
-        return Memory(self.store, self.feed, self.feed, source, Experience(self.plan.config.trading.shrink))
+        heard: list[Json] = [trading.stale] if trading.stale else []
+        source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset, *heard])
+        return Memory(self.store, self.seen, self.seen, source, Experience(self.plan.config.trading.shrink))
 
     def _clock(self) -> Clock:
         start = self.schedule().first()

@@ -21,7 +21,10 @@ _DEFAULT = ("market_mid", "late_favourite")
 
 
 def backtest(
-    data: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
+    data: Annotated[
+        list[str] | None,
+        typer.Option(help="sample, or a folder or file of recorded books; may be repeated. Default: sample."),
+    ] = None,
     trade_with: Annotated[
         list[str] | None, typer.Option(help="A strategy by name, agent among them; may be repeated.")
     ] = None,
@@ -53,19 +56,20 @@ def backtest(
     from agent.cli import show
     from agent.config import load, profile_for
     from agent.paths import folder
+    from backtest.sources import BETWEEN, SAMPLE
 
     if parity is not None and (trade_with or out is not None or check_lookahead):
         raise typer.BadParameter("--parity compares one run: leave out --trade-with, --out and --check-lookahead")
-    names = _named(trade_with)
-    settings = load(config, {} if engine is None else {"edge.runtime": engine}, profile=profile_for(data))
+    names, where = _named(trade_with), BETWEEN.join(data or [SAMPLE])
+    settings = load(config, {} if engine is None else {"edge.runtime": engine}, profile=profile_for(where))
     if out is not None:
         folder(out)
     screen = show.console()
     if parity is not None:
-        _compare(screen, BacktestPlan(settings, data, (), cycles), parity, as_json=as_json)
+        _compare(screen, BacktestPlan(settings, where, (), cycles), parity, as_json=as_json)
         return
     with _stages(screen, quiet=as_json) as stage:
-        plan = BacktestPlan(settings, data, names, cycles, include_read)
+        plan = BacktestPlan(settings, where, names, cycles, include_read)
         done, made, leaks = asyncio.run(_worked(plan, stage, check=check_lookahead))
         kept = _kept(made, done, out, stage) if out is not None else []
     if as_json:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from backtest.sources import open_recorded, sample_folder
+from backtest.sources import BETWEEN, open_recorded, sample_folder
 from market.errors import DataInvalid, NotReady
 from market.types import UNIT, Level, PayoutSource
 
@@ -333,3 +333,25 @@ def test_the_april_books_load_whole() -> None:
     sources = [r.resolution.source for r in feed.recordings if r.resolution]
     assert (sources.count(PayoutSource.OFFICIAL), sources.count(PayoutSource.UNRESOLVED)) == (16, 11)
     assert not any("dropped" in note for note in feed.info.notes)
+
+
+def test_several_recordings_are_replayed_as_one_and_none_is_counted_twice(tmp_path: Path) -> None:
+    places = []
+    for number in range(2):
+        folder = tmp_path / f"part{number}"
+        folder.mkdir()
+        mine = {"market_id": f"0x{number}"}
+        places.append(snapshots(folder, [snapshot(s, **mine) for s in range(5)], [window(**mine)]))
+    both = open_recorded(BETWEEN.join(places))
+    assert (both.info.name, [r.market.id for r in both.recordings]) == ("part0 and part1", ["0x0", "0x1"])
+    assert all(note.startswith(("part0: ", "part1: ")) for note in both.info.notes)
+    alone = [open_recorded(place).recordings[0] for place in places]
+    assert [len(r) for r in both.recordings] == [len(r) for r in alone]
+    with pytest.raises(DataInvalid, match="hold the same market"):
+        open_recorded(BETWEEN.join([places[0], places[0]]))
+
+
+def test_a_folder_with_a_colon_in_its_name_is_one_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "books: april"
+    folder.mkdir()
+    assert len(open_recorded(snapshots(folder, [snapshot(s) for s in range(3)], [window()])).recordings) == 1

@@ -1,0 +1,66 @@
+"""A feed that goes silent now and then, market by market: what a trader sees while its connection is down.
+
+Knows how long, and how often; not who looks. The exchange goes on seeing everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from market.clock import from_ms, to_ms
+from market.feed import Bar, FeedInfo, PricedFeed, ReferenceTick, Worth
+from market.types import Book, Market, Resolution
+
+GAP_MS = 30_000
+"""How long a silence lasts, unless another one follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """`share` of the time of each market nothing new of its books is heard; the same silences in every run. What came
+    in the meantime is never heard. Reference prices and outcomes come another way."""
+
+    inner: PricedFeed
+    share: float
+
+    @property
+    def info(self) -> FeedInfo:
+        return self.inner.info
+
+    async def markets(self, at: datetime) -> Sequence[Market]:
+        return await self.inner.markets(at)
+
+    async def book(self, market_id: str, at: datetime) -> Book | None:
+        return await self.inner.book(market_id, self._heard(market_id, at))
+
+    async def changes(
+        self, market_ids: Sequence[str], after: datetime, until: datetime, worth: Worth | None = None
+    ) -> AsyncIterator[Book]:
+        async for book in self.inner.changes(market_ids, after, until, worth):
+            if not self._silent(book.market_id, to_ms(book.received_at) // GAP_MS):
+                yield book
+
+    async def bars(self, market_id: str, after: datetime, until: datetime, step: int) -> Sequence[Bar]:
+        return await self.inner.bars(market_id, after, self._heard(market_id, until), step)
+
+    async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
+        return await self.inner.resolution(market_id, at)
+
+    async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
+        return await self.inner.reference(market_id, after, until)
+
+    def _heard(self, market_id: str, at: datetime) -> datetime:
+        """The last instant of which anything was heard by then: one millisecond before the silence that lasts now."""
+        gap = to_ms(at) // GAP_MS
+        if not self._silent(market_id, gap):
+            return at
+        while self._silent(market_id, gap - 1):
+            gap -= 1
+        return from_ms(gap * GAP_MS - 1)
+
+    def _silent(self, market_id: str, gap: int) -> bool:
+        drawn = hashlib.sha256(f"{market_id}|{gap}|silence".encode()).digest()
+        return int.from_bytes(drawn[:7], "big") / 2**56 < self.share
