@@ -56,12 +56,13 @@ class Ports:
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A remembered decision. `acted` says whether an order was handed to the desk, and `ack` is the venue's answer to
-    it, None where none came."""
+    it, None where none came; `milliseconds` is how long the cycle took."""
 
     id: str
     thought: Thought
     acted: bool = False
     ack: Ack | None = None
+    milliseconds: float = 0.0
 
 
 async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> Decided:
@@ -83,8 +84,7 @@ async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str 
     decision_id = identify(ports.desk.log.run_id, market.id, as_of)
     await remember(ports, decision_id, thought, timings)
     done = await act(ports, Decided(decision_id, thought))
-    tell(ports.bus, decision_id, thought, (monotonic() - begun) * 1e3)
-    return done
+    return replace(done, milliseconds=(monotonic() - begun) * 1e3)
 
 
 async def act(ports: Ports, decided: Decided) -> Decided:
@@ -159,13 +159,14 @@ def record_of(
     )
 
 
-def tell(bus: Bus, decision_id: str, thought: Thought, milliseconds: float) -> None:
-    """Publish the decision to whoever watches."""
+def tell(bus: Bus, decided: Decided) -> None:
+    """Publish the decision to whoever watches, once it is on disk."""
+    thought = decided.thought
     inputs = thought.inputs
     bus.publish(
         DecisionMade(
             at=inputs.as_of,
-            decision_id=decision_id,
+            decision_id=decided.id,
             market_id=inputs.market.id,
             slug=inputs.market.slug,
             closes_at=inputs.market.closes_at,
@@ -177,6 +178,6 @@ def tell(bus: Bus, decision_id: str, thought: Thought, milliseconds: float) -> N
             probability=thought.probability,
             phase_tokens=tuple((r.phase.value, r.prompt + r.generated) for r in thought.ledger),
             dollars=thought.budget.dollars,
-            milliseconds=milliseconds,
+            milliseconds=decided.milliseconds,
         )
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.cycle import SPAN, Decided, Ports, run_cycle
+from agent.cycle import SPAN, Decided, Ports, run_cycle, tell
 from agent.desk import Desk
 from agent.gate import book_fault
 from agent.session import Trader
@@ -78,11 +78,15 @@ class AgentTrader:
             await _withdraw(self.ports.desk, self.quotes, market_id, slot)
         if len(markets) > 1:
             await self.ports.memory.record_all(markets, slot, SPAN)
+        made = []
         async with self.ports.desk.log.together():
             for market in markets:
                 decided = await run_cycle(self.ports, market, slot, blocked)
                 self.ports.memory.experience.decided(market.id, decided.thought)
                 self._stand(market, decided)
+                made.append(decided)
+        for decided in made:
+            tell(self.ports.bus, decided)
 
     def _stand(self, market: Market, decided: Decided) -> None:
         self.standing.pop(market.id, None)
