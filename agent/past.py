@@ -134,7 +134,7 @@ class Past:
     def _analogs(self, feature: str, bucket: str) -> Analogs:
         rows, most = self.windows.like(feature, bucket, self.band), self.settings.analogs
         if len(rows) > most:
-            rows = self._nearest(rows, most)
+            rows = self.nearest(rows, most)
         if not len(rows):
             return Analogs.of([])
         odds, gaps, payouts = self.log_odds(rows)
@@ -142,7 +142,7 @@ class Past:
         mids, diffusions = 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(gaps - odds))
         return Analogs(mids, payouts, diffusions, (self.as_of - newest).total_seconds())
 
-    def _nearest(self, rows: Rows, most: int) -> Rows:
+    def nearest(self, rows: Rows, most: int) -> Rows:
         """Those most like now, the nearest first and of two as near the earlier; each is of another market."""
         inside = self.windows.around(self.band, per_market=False)
         if self.squares is None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.past import Past, Redrawn, look_back
+from agent.past import Past, Redrawn, look_back, scaled
 from market.types import UNIT
 from storage.analogs import Past as Windows
 from storage.records import Observation
@@ -57,6 +57,18 @@ def test_of_many_analogs_the_nearest_in_state_are_weighed() -> None:
     every, some = past([*near, *far], analogs=400), past([*near, *far], analogs=100)
     assert every.evidence(FEATURE, BUCKET, 1).rate == pytest.approx(1 / 3)
     assert some.evidence(FEATURE, BUCKET, 1).rate == 1 and some.evidence(FEATURE, BUCKET, 1).support == 100
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=60, max_size=160), st.integers(50, 59))
+def test_those_most_like_now_are_the_ones_that_history_calls_nearest(states: list[tuple[int, int]], most: int) -> None:
+    """Ties included: few distinct states, so that many rows are equally near."""
+    width = len(SCALES)
+    rows = [replace(row(2 + n, n % 2), state=(a / 2, b / 2, *[0.0] * (width - 2))) for n, (a, b) in enumerate(states)]
+    seen = past(rows, analogs=most)
+    alike = seen.windows.like(FEATURE, BUCKET, seen.band)
+    found, _ = seen.windows.nearest(scaled(seen.now), most, among=alike)
+    assert seen.nearest(alike, most).tolist() == found.tolist()
 
 
 def test_old_history_is_called_stale() -> None:
