@@ -72,7 +72,7 @@ def _started(command: Command, out: int, err: int) -> Iterator[subprocess.Popen[
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_tie_to_parent(),
+        preexec_fn=tie_to_parent(),
     )
     try:
         with process:
@@ -100,8 +100,8 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
         return  # nobody is left in the group
 
 
-def _tie_to_parent() -> Callable[[], None] | None:
-    """On Linux the child is killed when this process dies, however it dies."""
+def tie_to_parent() -> Callable[[], None] | None:
+    """What a child calls so that on Linux it is killed when this process dies, however it dies; None elsewhere."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import json
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,7 @@ import numpy as np
 from agent.app.backtests import Rehearsal, rehearsal, strategies
 from agent.app.identity import code_identity, strategy_identity
 from agent.config import load
+from agent.install.command import tie_to_parent
 from agent.research.space import Point, Space, read_space
 from backtest.judgement import BLOCK
 from market.errors import NotReady, StrategyFailed
@@ -200,10 +202,19 @@ def _attempts(task: Task, points: Sequence[Point], workers: int) -> Iterator[tup
         for point in points:
             yield point, attempt(task, point)
         return
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         futures = {pool.submit(attempt, task, point): point for point in points}
         for future in as_completed(futures):
             yield futures[future], future.result()
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose sweep is killed has nobody to work for; one whose sweep died before it had begun, neither."""
+    if (tie := tie_to_parent()) is not None:
+        tie()
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def run_elsewhere(

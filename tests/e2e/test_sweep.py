@@ -40,6 +40,12 @@ def swept(edgeclaw: Edgeclaw, space: Path, home: Path, *more: str) -> Any:
     return done.json
 
 
+def children(pid: int) -> list[str]:
+    """The processes that a process has begun; none where this is not Linux."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [child for file in files for child in file.read_text().split()]
+
+
 def test_one_process_and_two_find_the_same(edgeclaw: Edgeclaw, space: Path, tmp_path: Path) -> None:
     alone = swept(edgeclaw, space, tmp_path / "one", "--workers", "1")
     assert alone == swept(edgeclaw, space, tmp_path / "two", "--workers", "2")
@@ -57,7 +63,10 @@ def test_a_sweep_that_is_killed_goes_on_and_tries_nothing_twice(
     line, env = command(home, "sweep", str(space), "--trials", "24", "--workers", "2")
     with subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         until(lambda: complete(home) >= 5)
+        workers = children(process.pid)
         process.kill()
+    assert len(workers) > 1 or sys.platform != "linux"
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
     before = complete(home)
     assert 5 <= before < 24
     assert swept(edgeclaw, space, home) == swept(edgeclaw, space, tmp_path / "other", "--workers", "1")
