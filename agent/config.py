@@ -210,6 +210,12 @@ class Trading(Section):
     )
     refused: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders that the venue does not take")
     failed: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders whose trades come to nothing")
+    tick_changes: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="on paper: the share of orders that come upon a tick of 0.01 that was finer when they were signed",
+    )
     stale: float = Field(
         0.0,
         ge=0,

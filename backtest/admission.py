@@ -55,7 +55,7 @@ def _tick(a: Applicant) -> str:
     price, tick = a.order.price, a.market.tick
     if on_grid(price, tick):
         return ""
-    return f"order {a.id} is invalid. Price ({price}) breaks minimum tick size rule: {tick_at(price, tick)}"
+    return off_tick(a.id, price, tick_at(price, tick))
 
 
 def _size(a: Applicant) -> str:
@@ -102,6 +102,11 @@ def too_little(order: Order, budget: Micro | None = None) -> str:
         return ""
     dollars = units(cost).quantize(Decimal("0.01"))
     return f"invalid amount for a marketable BUY order (${dollars}), min size: $1"
+
+
+def off_tick(order_id: str, price: Decimal, tick: Decimal) -> str:
+    """The refusal of a price that is no multiple of the tick."""
+    return f"order {order_id} is invalid. Price ({price}) breaks minimum tick size rule: {tick}"
 
 
 def refusal(applicant: Applicant) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from backtest.admission import Applicant, refusal, worst_fee
+from backtest.admission import Applicant, off_tick, refusal, worst_fee
 from backtest.pit import Execution, Pit, Working
-from backtest.weather import CALM, FAILED, REFUSED, Weather
+from backtest.weather import CALM, COARSE_TICK, FAILED, REFUSED, Weather
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured
@@ -207,6 +207,8 @@ class PaperExchange:
             return Ack(signed.id, OrderStatus.REJECTED, "the market is unknown or not open")
         if self._weather.refused(order):
             return Ack(signed.id, OrderStatus.REJECTED, REFUSED)
+        if self._weather.off_tick(order):
+            return Ack(signed.id, OrderStatus.REJECTED, off_tick(signed.id, order.price, COARSE_TICK))
         # Never before it was sent: an order that was long in the making cannot meet the book of back then.
         delay = self._venue_delay + self._weather.delay(order, self._network_delay)
         arrives = max(order.placed_at, now) + delay

@@ -65,7 +65,7 @@ class Plan:
 def weather(config: Config) -> Weather:
     """What goes wrong at the paper exchange and on the way to it."""
     trading = config.trading
-    return Weather(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts)
+    return Weather(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts, trading.tick_changes)
 
 
 async def open_feed(where: str) -> ReplayFeed:

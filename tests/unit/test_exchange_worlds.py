@@ -130,7 +130,7 @@ async def _play(
 
 
 @settings(max_examples=150, deadline=None)
-@given(worlds(), st.sampled_from([CALM, Weather(1.0), Weather(2.0, 0.4), Weather(0.5, fails=0.5)]))
+@given(worlds(), st.sampled_from([CALM, Weather(1.0), Weather(2.0, 0.4), Weather(0.5, fails=0.5, changes=0.5)]))
 def test_every_micro_dollar_and_share_is_accounted_for(world: World, weather: Weather) -> None:
     played = asyncio.run(_play(world, ask_every=0.7, weather=weather))
     cash, held = world.cash, defaultdict[tuple[str, Outcome], Micro](int)

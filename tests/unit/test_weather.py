@@ -49,6 +49,25 @@ def test_failures_and_late_payouts_come_as_told() -> None:
     assert CALM.lateness("0x1") == timedelta(0) and not CALM.failed(order(1))
 
 
+def test_a_tick_that_grew_coarser_refuses_fine_prices_alone() -> None:
+    weather = Weather(changes=0.3)
+    fine = [replace(order(n), price=Decimal("0.971")) for n in range(4_000)]
+    assert np.mean([weather.off_tick(o) for o in fine]) == pytest.approx(0.3, abs=0.02)
+    assert not any(weather.off_tick(order(n)) for n in range(200)) and not any(map(CALM.off_tick, fine[:200]))
+
+    async def scenario() -> None:
+        venue = PaperExchange(
+            replay(recorded(book())), ManualClock(START), cash=100 * UNIT, run="w", weather=Weather(changes=0.999999)
+        )
+        signed = await venue.sign(fine[0])
+        ack = await venue.send(signed)
+        assert ack.status is OrderStatus.REJECTED
+        assert ack.reason == f"order {signed.id} is invalid. Price (0.971) breaks minimum tick size rule: 0.01"
+        assert (await venue.account()).free == 100 * UNIT
+
+    asyncio.run(scenario())
+
+
 def test_a_trade_that_fails_leaves_neither_shares_nor_a_bill() -> None:
     async def scenario() -> None:
         clock = ManualClock(START)
