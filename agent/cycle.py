@@ -138,7 +138,7 @@ def record_of(
 ) -> DecisionRecord:
     """All that is kept of a decision: enough to think it through again without the model."""
     made = written(thought)
-    answers = [StoredObject.of("answer", call.to_json()) for call in calls]
+    answers = [StoredObject.holding("answer", call.to_json()) for call in calls]
     market = thought.inputs.market
     body: dict[str, Json] = {
         "market": {"id": market.id, "slug": market.slug, "question": market.question},

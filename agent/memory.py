@@ -50,7 +50,7 @@ class Forgetful:
 class Memory:
     """The store, seen from one feed. `source` names what is remembered: recordings, versions of the code and schedules
     never mix, so a run that is recomputed finds the history that it found. `kept` says of markets since when and
-    until when their bars have been kept without a hole."""
+    until when their bars have been kept without a hole, `latest` what `recent` has been read at once, and when."""
 
     store: Store
     feed: Feed
@@ -58,13 +58,15 @@ class Memory:
     source: str
     experience: Experience
     kept: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    latest: dict[str, tuple[datetime, Sequence[Bar]]] = field(default_factory=dict)
 
     async def record(self, market: Market, until: datetime, span: timedelta) -> None:
         """Keep the bars of the last `span` at every resolution, those that are not kept yet."""
         await self._keep(await self._unkept(market, until, span), [market], until, span)
 
     async def record_all(self, markets: Sequence[Market], until: datetime, span: timedelta) -> None:
-        """Keep many markets' bars at once. A market that the feed fails for is left to `record`, which says so."""
+        """Keep many markets' bars at once, and read back what `recent` is to say. A market that the feed fails for is
+        left to `record`, which says so."""
         found: dict[tuple[str, int], Sequence[Bar]] = {}
         told = []
         for market in markets:
@@ -72,6 +74,10 @@ class Memory:
                 found |= await self._unkept(market, until, span)
                 told.append(market)
         await self._keep(found, told, until, span)
+        names = [market.id for market in told]
+        read = await self.store.bars_of(self.source, names, STEP, as_of=until, limit=LOOKBACK)
+        self.latest.clear()
+        self.latest.update({name: (until, bars) for name, bars in read.items()})
 
     async def _unkept(self, market: Market, until: datetime, span: timedelta) -> dict[tuple[str, int], Sequence[Bar]]:
         _, start = self._stretch(market.id, until - span, until)
@@ -97,7 +103,8 @@ class Memory:
 
     async def recent(self, market: Market, as_of: datetime) -> Sequence[Bar]:
         """The bars that features look at."""
-        return await self.store.bars(self.source, market.id, STEP, as_of=as_of, limit=LOOKBACK)
+        at, bars = self.latest.get(market.id, (None, ()))
+        return bars if at == as_of else await self.store.bars(self.source, market.id, STEP, as_of=as_of, limit=LOOKBACK)
 
     async def reference(self, market: Market, as_of: datetime) -> ReferenceView | None:
         """What the reference price says of a window; None where there is no such price."""

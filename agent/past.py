@@ -127,9 +127,19 @@ class Past:
 
     def log_odds(self, rows: Rows) -> tuple[Floats, Floats, Floats]:
         """(market's log-odds, how far they lie above the diffusion's, what YES paid) of these rows."""
-        mids = np.clip(self.windows.mid[rows] / UNIT, 1e-4, 1 - 1e-4)
-        gaps = self.windows.states[rows, _GAP] * SCALES["gap"]
-        return np.log(mids / (1 - mids)), gaps.astype(np.float64), self.windows.payout[rows] / UNIT
+        odds, gaps, payouts, _, _ = self._weighed(rows)
+        return odds, gaps, payouts
+
+    def _weighed(self, rows: Rows) -> tuple[Floats, ...]:
+        """The same, and with what chances YES paid by the market and by the diffusion. Made once for all rows inside
+        the band, and once more for others: the decisions of a slot look at the same."""
+        inside = self.windows.around(self.band, per_market=False)
+        at = inside.searchsorted(rows)
+        if not len(inside) or (inside[np.minimum(at, len(inside) - 1)] != rows).any():
+            return _chances(self.windows, rows)
+        return tuple(
+            column[at] for column in self.windows.once(("chances", self.band), lambda: _chances(self.windows, inside))
+        )
 
     def _analogs(self, feature: str, bucket: str) -> Analogs:
         rows, most = self.windows.like(feature, bucket, self.band), self.settings.analogs
@@ -137,9 +147,8 @@ class Past:
             rows = self.nearest(rows, most)
         if not len(rows):
             return Analogs.of([])
-        odds, gaps, payouts = self.log_odds(rows)
+        _, _, payouts, mids, diffusions = self._weighed(rows)
         newest = EPOCH + int(self.windows.known_at[rows].max()) * _MICROSECOND
-        mids, diffusions = 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(gaps - odds))
         return Analogs(mids, payouts, diffusions, (self.as_of - newest).total_seconds())
 
     def nearest(self, rows: Rows, most: int) -> Rows:
@@ -151,6 +160,14 @@ class Past:
         near = squares <= np.partition(squares, most - 1)[most - 1]
         rows, squares = rows[near], squares[near]
         return rows[np.argsort(squares, kind="stable")[:most]]
+
+
+def _chances(windows: Windows, rows: Rows) -> tuple[Floats, ...]:
+    """Of some rows: log-odds, gaps, payouts, and P(YES) by the market and by the diffusion."""
+    mids = np.clip(windows.mid[rows] / UNIT, 1e-4, 1 - 1e-4)
+    odds = np.log(mids / (1 - mids))
+    gaps = (windows.states[rows, _GAP] * SCALES["gap"]).astype(np.float64)
+    return odds, gaps, windows.payout[rows] / UNIT, 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(gaps - odds))
 
 
 def scaled(seen: Features) -> tuple[float, ...]:

@@ -203,7 +203,7 @@ def _nodes(made: Forecast) -> list[StoredObject]:
     for i, visit in enumerate(made.tree.visits):
         node = visit.item
         parent = kept[visit.parent].hash if visit.parent is not None else ""
-        body = {
+        body: dict[str, Json] = {
             "parent": parent,
             "depth": visit.depth,
             "prior": node.prior,
@@ -212,5 +212,5 @@ def _nodes(made: Forecast) -> list[StoredObject]:
             "value": visit.value,
             **(_fields(node.checked) if node.checked else {}),
         }
-        kept.append(StoredObject.of("node", body))
+        kept.append(StoredObject.holding("node", body))
     return kept

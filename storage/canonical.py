@@ -62,9 +62,17 @@ def _decimal(value: Decimal) -> Json:
     return f"{value.normalize():f}"
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def encoded(value: Json) -> str:
+    """The canonical text of what is made of JSON types already: it is not gone through before."""
+    return _ENCODER.encode(value)
+
+
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces."""
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return encoded(plain(value))
 
 
 def digest(value: object) -> str:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -18,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from market.errors import DataInvalid, Drift, Misconfigured
 from market.types import Ack, Fill, Resolution, Settlement, SignedOrder
 from storage import schema
-from storage.canonical import Json, canonical, plain
+from storage.canonical import Json, encoded, plain
 from storage.chain import GENESIS, difference, link, manifest, text_hash
 from storage.connection import Database
 from storage.projections import PROJECTED, SUMMARY, Projection, project
@@ -61,9 +62,9 @@ class RunLog:
     """One run's log, written in order. Only one program at a time may hold a run.
 
     Every method returns the record once it is on disk (or once it was found there, identical), but for decisions made
-    `together`. Errors: Drift where a
-    record differs from the recorded one, comes after the end, or was written by another program; StoreUnavailable
-    where it could not be written, and then nothing of it was and it may be tried again.
+    `together`. Errors: Drift where a record differs from the recorded one, comes after the end, or was written by
+    another program; StoreUnavailable where it could not be written, and then nothing of it was and it may be tried
+    again.
     """
 
     def __init__(self, database: Database, run_id: str) -> None:
@@ -157,7 +158,7 @@ class RunLog:
         decision: DecisionRecord | None = None,
     ) -> Record:
         hanging = _Hanging(objects, decision)
-        return await self._db.call(lambda: self._step(kind, key, at, canonical(body), hanging))
+        return await self._db.call(lambda: self._step(kind, key, at, encoded(body), hanging))
 
     def _step(self, kind: RecordKind, key: str, at: datetime, text: str, hanging: _Hanging) -> Record:
         """Runs in the worker thread, which alone moves the position; so a cancelled caller leaves it right."""
@@ -203,32 +204,32 @@ class RunLog:
             return
         try:
             with self._db.writing() as connection:
-                for waiting in self._waiting:
-                    self._append(connection, waiting)
+                self._append(connection, self._waiting)
         except BaseException:
             if last is not None:
                 self._waiting.pop()
             raise
         self._waiting.clear()
 
-    def _append(self, connection: Connection, waiting: _Waiting) -> None:
-        record, hanging = waiting.record, waiting.hanging
+    def _append(self, connection: Connection, waiting: Sequence[_Waiting]) -> None:
+        """Write records that follow each other, table by table."""
+        records = [w.record for w in waiting]
         try:
-            self._move_head(connection, record)
-            connection.execute(_RECORD, _columns(record, waiting.text))
-            _write_projection(connection, project(record))
-            _write_objects(connection, record, hanging.objects)
-            if hanging.decision is not None:
-                _write_decision(connection, hanging.decision, record.run_id)
+            self._move_head(connection, records[0], records[-1])
+            connection.execute(_RECORD, [_columns(w.record, w.text) for w in waiting])
+            _write_projections(connection, [made for r in records if (made := project(r)) is not None])
         except IntegrityError as error:
+            which = _name(records[-1]) if len(records) == 1 else f"one of {len(records)} from {_name(records[0])} on"
             raise Drift(
-                f"{_name(record)} cannot be added: the run already holds this {record.kind}.",
+                f"{which} cannot be added: the run already holds this {records[-1].kind}.",
                 next_step="Stop any other program that writes to this run.",
             ) from error
+        _write_objects(connection, waiting)
+        _write_decisions(connection, self.run_id, [d for w in waiting if (d := w.hanging.decision) is not None])
 
-    def _move_head(self, connection: Connection, record: Record) -> None:
-        """Take the next place in the run, which also finds out whether it is still free."""
-        values = {"length": record.seq + 1, "head": record.hash, "finished": record.kind is RecordKind.END}
+    def _move_head(self, connection: Connection, record: Record, last: Record) -> None:
+        """Take the places from `record` to `last` in the run, which also finds out whether they are still free."""
+        values = {"length": last.seq + 1, "head": last.hash, "finished": last.kind is RecordKind.END}
         if connection.execute(_MOVE, {"of_run": self.run_id, "before": record.seq, **values}).rowcount == 1:
             return
         runs = schema.runs
@@ -263,33 +264,38 @@ def _columns(record: Record, text: str) -> dict[str, object]:
     }
 
 
-def _write_projection(connection: Connection, made: Projection | None) -> None:
-    if made is None:
-        return
-    if not made.amends:
-        connection.execute(_PROJECTION[made.table], dict(made.row))
-        return
-    same = [c == made.row[c.name] for c in made.table.primary_key]
-    rest = {k: v for k, v in made.row.items() if k not in made.table.primary_key}
-    connection.execute(update(made.table).where(*same).values(rest))
+def _write_projections(connection: Connection, made: Sequence[Projection]) -> None:
+    """In their order, neighbours of one table in one statement."""
+    for (table, amends), group in groupby(made, key=lambda p: (p.table, p.amends)):
+        rows = [dict(p.row) for p in group]
+        if not amends:
+            connection.execute(_PROJECTION[table], rows)
+            continue
+        for row in rows:
+            same = [c == row[c.name] for c in table.primary_key]
+            rest = {k: v for k, v in row.items() if k not in table.primary_key}
+            connection.execute(update(table).where(*same).values(rest))
 
 
-def _write_objects(connection: Connection, record: Record, kept: Sequence[StoredObject]) -> None:
-    objects = {o.hash: o for o in kept}
-    for o in objects.values():
-        if text_hash(o.text) != o.hash:
-            raise DataInvalid(f"{o.kind} {o.hash} of {record.kind} {record.key} is not what its hash says.")
+def _write_objects(connection: Connection, waiting: Sequence[_Waiting]) -> None:
+    objects: dict[str, StoredObject] = {}
+    places: dict[tuple[int, str], dict[str, object]] = {}
+    for record, hanging in ((w.record, w.hanging) for w in waiting):
+        for o in hanging.objects:
+            if o.hash not in objects and text_hash(o.text) != o.hash:
+                raise DataInvalid(f"{o.kind} {o.hash} of {record.kind} {record.key} is not what its hash says.")
+            objects.setdefault(o.hash, o)
+            places[record.seq, o.hash] = {"run_id": record.run_id, "seq": record.seq, "hash": o.hash}
     add_new(connection, schema.objects, ({"hash": o.hash, "kind": o.kind, "body": o.text} for o in objects.values()))
-    place = {"run_id": record.run_id, "seq": record.seq}
-    add_new(connection, schema.record_objects, (place | {"hash": h} for h in objects))
+    add_new(connection, schema.record_objects, places.values())
 
 
-def _write_decision(connection: Connection, decision: DecisionRecord, run_id: str) -> None:
-    """The ledger and the timings of a decision."""
-    owner: dict[str, object] = {"run_id": run_id, "decision_id": decision.id}
+def _write_decisions(connection: Connection, run_id: str, decisions: Sequence[DecisionRecord]) -> None:
+    """The ledgers and the timings of decisions."""
     ledger = (
-        owner
-        | {
+        {
+            "run_id": run_id,
+            "decision_id": d.id,
             "phase": row.phase.value,
             "prompt": row.prompt,
             "cached": row.cached,
@@ -298,7 +304,13 @@ def _write_decision(connection: Connection, decision: DecisionRecord, run_id: st
             "milliseconds": row.milliseconds,
             "micro_usd": row.micro_usd,
         }
-        for row in decision.ledger
+        for d in decisions
+        for row in d.ledger
     )
     add_new(connection, schema.token_ledger, ledger)
-    add_new(connection, schema.timings, (owner | {"name": n, "milliseconds": ms} for n, ms in decision.timings.items()))
+    timings = (
+        {"run_id": run_id, "decision_id": d.id, "name": name, "milliseconds": took}
+        for d in decisions
+        for name, took in d.timings.items()
+    )
+    add_new(connection, schema.timings, timings)

@@ -119,19 +119,31 @@ class Prices:
         found = await self.bar_columns(source, market_id, step, as_of=as_of, limit=limit)
         return found.bars(market_id)
 
+    async def bars_of(
+        self, source: str, market_ids: Sequence[str], step: int, *, as_of: datetime, limit: int
+    ) -> dict[str, list[Bar]]:
+        """The same of many markets, from one state of the database."""
+        now = to_us(as_of)
+
+        def read(connection: Connection) -> list[BarColumns]:
+            reader = BarReader(connection)
+            return [self._newest(reader, (source, market_id, step), now, limit) for market_id in market_ids]
+
+        found = await self._db.read(read)
+        return {market_id: columns.bars(market_id) for market_id, columns in zip(market_ids, found, strict=True)}
+
     async def bar_columns(self, source: str, market_id: str, step: int, *, as_of: datetime, limit: int) -> BarColumns:
         """The last `limit` bars closed at or before `as_of`, oldest first, as arrays."""
         key, now = (source, market_id, step), to_us(as_of)
 
-        def read(connection: Connection) -> BarColumns:
-            reader = BarReader(connection)
-            series = self._series.get(key) or reader.series(*key)
-            if series is None:
-                return NOTHING
-            self._series[key] = series
-            return reader.last(series, step, now, limit)
+        return await self._db.read(lambda connection: self._newest(BarReader(connection), key, now, limit))
 
-        return await self._db.read(read)
+    def _newest(self, reader: BarReader, key: _Key, now: int, limit: int) -> BarColumns:
+        series = self._series.get(key) or reader.series(*key)
+        if series is None:
+            return NOTHING
+        self._series[key] = series
+        return reader.last(series, key[2], now, limit)
 
 
 def _numbers(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, int]:

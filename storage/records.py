@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from market.types import Micro, Order
-from storage.canonical import Json, canonical, digest, digest_of
+from storage.canonical import Json, digest, digest_of, encoded, plain
 
 
 class RecordKind(StrEnum):
@@ -87,7 +87,12 @@ class StoredObject:
 
     @classmethod
     def of(cls, kind: str, value: object) -> StoredObject:
-        text = canonical(value)
+        return cls.holding(kind, plain(value))
+
+    @classmethod
+    def holding(cls, kind: str, value: Json) -> StoredObject:
+        """The same of a value that is made of JSON types already."""
+        text = encoded(value)
         return cls(kind, text, digest_of(text))
 
 

@@ -24,7 +24,7 @@ from agent.llm.engine import (
     Usage,
 )
 from market.errors import DataInvalid, Drift, EngineTimeout, EngineUnavailable
-from storage.canonical import Json, digest
+from storage.canonical import Json, digest_of, encoded, plain
 
 T = TypeVar("T")
 GREEDY = Sampling()
@@ -66,8 +66,8 @@ class RecordedCall:
         return cls(kind, key, value.get("result"), (prompt, cached, generated, calls), error, message)
 
 
-def _asked(kind: str, *what: object) -> tuple[str, str]:
-    return kind, digest([kind, *what])
+def _asked(kind: str, *what: Json) -> tuple[str, str]:
+    return kind, digest_of(encoded([kind, *what]))
 
 
 def _prime_key(prefix: Prompt) -> tuple[str, str]:
@@ -87,7 +87,7 @@ def _score_key(prompt: Prompt, continuations: Sequence[str]) -> tuple[str, str]:
 
 
 def _generate_key(prompt: Prompt, max_tokens: int, n: int, sampling: Sampling, stop: str) -> tuple[str, str]:
-    return _asked("generate", prompt.segments, max_tokens, n, sampling, stop)
+    return _asked("generate", prompt.segments, max_tokens, n, plain(sampling), stop)
 
 
 class RecordingEngine:

@@ -15,7 +15,8 @@ class Trie(dict[Hashable, "Trie"]):
         """Add the items; how many of them neither this nor the `known` tries had in this place."""
         here, new, elsewhere = self, 0, list(known)
         for item in items:
-            elsewhere = [way[item] for way in elsewhere if item in way]
+            if elsewhere:
+                elsewhere = [way[item] for way in elsewhere if item in way]
             there = here.get(item)
             if there is None:
                 there = here[item] = Trie()
