@@ -127,47 +127,52 @@ class Past:
 
     def log_odds(self, rows: Rows) -> tuple[Floats, Floats, Floats]:
         """(market's log-odds, how far they lie above the diffusion's, what YES paid) of these rows."""
-        odds, gaps, payouts, _, _ = self._weighed(rows)
-        return odds, gaps, payouts
-
-    def _weighed(self, rows: Rows) -> tuple[Floats, ...]:
-        """The same, and with what chances YES paid by the market and by the diffusion. Made once for all rows inside
-        the band, and once more for others: the decisions of a slot look at the same."""
-        inside = self.windows.around(self.band, per_market=False)
-        at = inside.searchsorted(rows)
-        if not len(inside) or (inside[np.minimum(at, len(inside) - 1)] != rows).any():
-            return _chances(self.windows, rows)
-        return tuple(
-            column[at] for column in self.windows.once(("chances", self.band), lambda: _chances(self.windows, inside))
-        )
+        mids = np.clip(self.windows.mid[rows] / UNIT, 1e-4, 1 - 1e-4)
+        gaps = self.windows.states[rows, _GAP] * SCALES["gap"]
+        return np.log(mids / (1 - mids)), gaps.astype(np.float64), self.windows.payout[rows] / UNIT
 
     def _analogs(self, feature: str, bucket: str) -> Analogs:
-        rows, most = self.windows.like(feature, bucket, self.band), self.settings.analogs
-        if len(rows) > most:
-            rows = self.nearest(rows, most)
-        if not len(rows):
+        alike = self.windows.once(("alike", feature, bucket, self.band), lambda: self._alike(feature, bucket))
+        if len(alike.at) > self.settings.analogs:
+            alike = alike.only(self.nearest(alike.at, self.settings.analogs))
+        if not len(alike.at):
             return Analogs.of([])
-        _, _, payouts, mids, diffusions = self._weighed(rows)
-        newest = EPOCH + int(self.windows.known_at[rows].max()) * _MICROSECOND
-        return Analogs(mids, payouts, diffusions, (self.as_of - newest).total_seconds())
+        newest = EPOCH + int(alike.known_at.max()) * _MICROSECOND
+        return Analogs(alike.mids, alike.payouts, alike.diffusions, (self.as_of - newest).total_seconds())
 
-    def nearest(self, rows: Rows, most: int) -> Rows:
-        """Those most like now, the nearest first and of two as near the earlier; each is of another market."""
-        inside = self.windows.around(self.band, per_market=False)
+    def _alike(self, feature: str, bucket: str) -> _Alike:
+        rows = self.windows.like(feature, bucket, self.band)
+        odds, gaps, payouts = self.log_odds(rows)
+        mids, diffusions = 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(gaps - odds))
+        return _Alike(self._inside().searchsorted(rows), mids, diffusions, payouts, self.windows.known_at[rows])
+
+    def nearest(self, at: Rows, most: int) -> Rows:
+        """Which of some rows, named by their places among those inside the band and each of another market, are most
+        like now: the nearest first and of two as near the earlier."""
         if self.squares is None:
-            self.squares = self.windows.distances(scaled(self.now), inside)
-        squares = self.squares[inside.searchsorted(rows)]
-        near = squares <= np.partition(squares, most - 1)[most - 1]
-        rows, squares = rows[near], squares[near]
-        return rows[np.argsort(squares, kind="stable")[:most]]
+            self.squares = self.windows.distances(scaled(self.now), self._inside())
+        squares = self.squares[at]
+        near = np.flatnonzero(squares <= np.partition(squares, most - 1)[most - 1])
+        return near[np.argsort(squares[near], kind="stable")[:most]]
+
+    def _inside(self) -> Rows:
+        return self.windows.around(self.band, per_market=False)
 
 
-def _chances(windows: Windows, rows: Rows) -> tuple[Floats, ...]:
-    """Of some rows: log-odds, gaps, payouts, and P(YES) by the market and by the diffusion."""
-    mids = np.clip(windows.mid[rows] / UNIT, 1e-4, 1 - 1e-4)
-    odds = np.log(mids / (1 - mids))
-    gaps = (windows.states[rows, _GAP] * SCALES["gap"]).astype(np.float64)
-    return odds, gaps, windows.payout[rows] / UNIT, 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(gaps - odds))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Alike:
+    """Windows in which a feature was in one bucket: their places among the rows inside the band, and what is weighed
+    of them. Made once for all decisions that look at the same past."""
+
+    at: Rows
+    mids: Floats
+    diffusions: Floats
+    payouts: Floats
+    known_at: Rows
+
+    def only(self, which: Rows) -> _Alike:
+        mids, diffusions, payouts = self.mids[which], self.diffusions[which], self.payouts[which]
+        return _Alike(self.at[which], mids, diffusions, payouts, self.known_at[which])
 
 
 def scaled(seen: Features) -> tuple[float, ...]:

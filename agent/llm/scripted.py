@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from agent.llm.engine import (
     Answers,
@@ -25,8 +26,6 @@ from agent.llm.trie import Trie
 from market.errors import EngineTimeout, EngineUnavailable
 
 Segments = tuple[str, ...]
-_Branches = dict[Segments, Trie]
-"""What was seen after each primed beginning."""
 Rule = Callable[[str, tuple[str, ...]], Sequence[float]]
 """Weights for the labels after the prompt's text: not negative, not all zero."""
 
@@ -47,9 +46,7 @@ class ScriptedEngine:
         self._fail_after = fail_after
         script = f"{name}\n{seed}\n{f'{rule.__module__}.{rule.__qualname__}' if rule else ''}"
         self._identity = ModelIdentity("scripted", name, hashlib.sha256(script.encode()).hexdigest())
-        self._primed = Trie()
-        self._begun: dict[Segments, Trie] = {(): self._primed}
-        self._recent: _Branches = {}
+        self._held = _Held()
         self._usage = Usage()
         self._calls = 0
         self._closed = False
@@ -68,18 +65,14 @@ class ScriptedEngine:
 
     async def prime(self, prefix: Prompt) -> Usage:
         self._begin(None)
-        words = _words(prefix.segments)
-        new = self._primed.take(words)
-        self._begun[prefix.segments] = self._primed.after(words)
-        self._recent = {}
-        return self._counted(new, len(words) - new)
+        new, words = self._held.prime(prefix.segments)
+        return self._counted(new, words - new)
 
     async def forget(self) -> None:
-        self._recent = {}
+        self._held.forget()
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        trial: _Branches = {}
-        return sum(self._new(prompt.segments, (), trial, self._recent) for prompt in prompts)
+        return self._held.needed([prompt.segments for prompt in prompts])
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
         for question in questions:
@@ -134,20 +127,11 @@ class ScriptedEngine:
 
     def _taken_in(self, prompts: Sequence[tuple[Prompt, tuple[str, ...]]], generated: int = 0) -> Usage:
         """Each prompt with the words that follow it."""
-        counts = [sum(len(_split(part)) for part in prompt.segments) + len(tail) for prompt, tail in prompts]
-        if (longest := max(counts, default=0)) > _CONTEXT:
+        found = [self._held.taken(prompt.segments, tail) for prompt, tail in prompts]
+        if (longest := max((words for _, words in found), default=0)) > _CONTEXT:
             raise EngineUnavailable(f"A prompt of {longest} words does not fit the context of {_CONTEXT}.")
-        new = sum(self._new(prompt.segments, tail, self._recent) for prompt, tail in prompts)
-        return self._counted(new, sum(counts) - new, generated)
-
-    def _new(self, segments: Segments, tail: tuple[str, ...], into: _Branches, known: _Branches | None = None) -> int:
-        """How many words are new, counted from where the longest primed beginning ends; they are added to `into`."""
-        depth = next(k for k in range(len(segments), -1, -1) if segments[:k] in self._begun)
-        begun, rest = segments[:depth], [*_words(segments[depth:]), *tail]
-        elsewhere = [self._begun[begun]]
-        if known is not None and begun in known:
-            elsewhere.append(known[begun])
-        return into.setdefault(begun, Trie()).take(rest, elsewhere)
+        new = sum(fresh for fresh, _ in found)
+        return self._counted(new, sum(words for _, words in found) - new, generated)
 
     def _counted(self, prompt: int, cached: int, generated: int = 0) -> Usage:
         usage = Usage(prompt, cached, generated, 1)
@@ -168,8 +152,77 @@ class ScriptedEngine:
         return [_VOCABULARY[(start + at) % len(_VOCABULARY)] for at in range(min(max_tokens, 8))]
 
 
-def _words(segments: Segments) -> list[str]:
-    return [word for segment in segments for word in _split(segment)]
+class _Way(NamedTuple):
+    """A beginning: where it ends among the recent and the primed ones, and how many words it has."""
+
+    recent: Trie
+    primed: Trie | None
+    words: int
+
+
+class _Held:
+    """Which words are held in which place: those of primed beginnings for good, all others until the next `forget`.
+    Where a segment ends is remembered, so that a prompt is gone through from there on."""
+
+    def __init__(self) -> None:
+        self._primed = Trie()
+        self.forget()
+
+    def forget(self) -> None:
+        self._ways: dict[Segments, _Way] = {(): _Way(Trie(), self._primed, 0)}
+
+    def prime(self, segments: Segments) -> tuple[int, int]:
+        """How many words were not primed, and how many there are."""
+        words = [word for segment in segments for word in _split(segment)]
+        new = self._primed.take(words)
+        self.forget()
+        return new, len(words)
+
+    def needed(self, prompts: Sequence[Segments]) -> int:
+        """How many words these would add together."""
+        beyond: dict[tuple[int, int], Trie] = {}
+        return sum(self._added(segments, beyond) for segments in prompts)
+
+    def taken(self, segments: Segments, tail: tuple[str, ...]) -> tuple[int, int]:
+        """Hold a prompt and the words that follow it: how many were not held, and how many there are."""
+        known, way = self._longest(segments)
+        new = 0
+        for end in range(known + 1, len(segments) + 1):
+            way, fresh = _grown(way, _split(segments[end - 1]))
+            self._ways[segments[:end]] = way
+            new += fresh
+        way, fresh = _grown(way, tail)
+        return new + fresh, way.words
+
+    def _longest(self, segments: Segments) -> tuple[int, _Way]:
+        """The segments of the longest beginning that is remembered."""
+        known = next(k for k in range(len(segments), -1, -1) if segments[:k] in self._ways)
+        return known, self._ways[segments[:known]]
+
+    def _added(self, segments: Segments, beyond: dict[tuple[int, int], Trie]) -> int:
+        """Words from where the prompt leaves what is held; `beyond` has others' by where they left it."""
+        known, (recent, primed, _) = self._longest(segments)
+        words = [word for segment in segments[known:] for word in _split(segment)]
+        ways: tuple[Trie | None, Trie | None] = (recent, primed)
+        for at, word in enumerate(words):
+            ahead = [way.get(word) if way is not None else None for way in ways]
+            if ahead == [None, None]:
+                return beyond.setdefault((id(ways[0]), id(ways[1])), Trie()).take(words[at:])
+            ways = (ahead[0], ahead[1])
+        return 0
+
+
+def _grown(way: _Way, words: Sequence[str]) -> tuple[_Way, int]:
+    """The way with more words, and how many of them were held nowhere."""
+    here, primed, new = way.recent, way.primed, 0
+    for word in words:
+        primed = primed.get(word) if primed is not None else None
+        there = here.get(word)
+        if there is None:
+            there = here[word] = Trie()
+            new += primed is None
+        here = there
+    return _Way(here, primed, way.words + len(words)), new
 
 
 @lru_cache(maxsize=4096)

@@ -24,13 +24,6 @@ class Trie(dict[Hashable, "Trie"]):
             here = there
         return new
 
-    def after(self, items: Iterable[Hashable]) -> Trie:
-        """Where items end that have been taken in."""
-        here = self
-        for item in items:
-            here = here[item]
-        return here
-
     def joined(self, other: Trie) -> Trie:
         """This with all that `other` holds; both are used up."""
         for item, way in other.items():
