@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -85,6 +86,7 @@ class AgentTrader:
                 self.ports.memory.experience.decided(market.id, decided.thought)
                 self._stand(market, decided)
                 made.append(decided)
+                await asyncio.sleep(0)  # a slot of many markets is long: others have their turn in between
         for decided in made:
             tell(self.ports.bus, decided)
 

@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
+from agent.collecting import collect_seldom
 from agent.config import load
 from market.clock import from_ms
 from market.types import UNIT, Market, PayoutSource, Resolution
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args(sys.argv[1:] if __name__ == "__main__" else [])
     if asked.child:
+        collect_seldom()
         print(json.dumps(asyncio.run(traded(*asked.child))))
         return
     sizes = [asked.markets, asked.markets // 2, asked.markets // 4]

@@ -77,6 +77,7 @@ class RunLog:
         self._head = GENESIS
         self._gathering = False
         self._waiting: list[_Waiting] = []
+        self._busy = 0
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
@@ -158,10 +159,26 @@ class RunLog:
         decision: DecisionRecord | None = None,
     ) -> Record:
         hanging = _Hanging(objects, decision)
-        return await self._db.call(lambda: self._step(kind, key, at, encoded(body), hanging))
+        if self._gathers(kind):
+            return self._step(kind, key, at, encoded(body), hanging)
+        self._busy += 1
+
+        def step() -> Record:
+            try:
+                return self._step(kind, key, at, encoded(body), hanging)
+            finally:
+                self._busy -= 1
+
+        return await self._db.call(step)
+
+    def _gathers(self, kind: RecordKind) -> bool:
+        """Whether a record needs nothing of the disk now: it only takes its place, and nobody else is taking one."""
+        new = self._stored is not None and self._seq >= self._stored
+        return self._gathering and kind is RecordKind.DECISION and new and not self._busy
 
     def _step(self, kind: RecordKind, key: str, at: datetime, text: str, hanging: _Hanging) -> Record:
-        """Runs in the worker thread, which alone moves the position; so a cancelled caller leaves it right."""
+        """Take the next place. Runs whole, in the worker thread or, where nothing runs there, without it: so a
+        cancelled caller leaves the position right."""
         at = from_us(to_us(at))
         made = link(self.run_id, self._seq, kind, key, at, text, self._head)
         record = Record(self.run_id, self._seq, kind, key, at, json.loads(text), self._head, made)

@@ -22,6 +22,7 @@ from agent.cli import setup as setup_verbs
 from agent.cli import sweep as sweep_verb
 from agent.cli import venue as venue_verbs
 from agent.cli import wallet as wallet_verbs
+from agent.collecting import collect_seldom
 from market.errors import EdgeclawError
 
 app = typer.Typer(
@@ -69,6 +70,7 @@ app.add_typer(wallet_verbs.app, name="wallet")
 
 def main() -> None:
     """The console script."""
+    collect_seldom()
     try:
         code = app(standalone_mode=False)
     except EdgeclawError as error:
