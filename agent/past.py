@@ -132,11 +132,11 @@ class Past:
         return np.log(mids / (1 - mids)), gaps.astype(np.float64), self.windows.payout[rows] / UNIT
 
     def _analogs(self, feature: str, bucket: str) -> Analogs:
+        if not len(self.windows.like(feature, bucket, self.band)):
+            return Analogs.of([])
         alike = self.windows.once(("alike", feature, bucket, self.band), lambda: self._alike(feature, bucket))
         if len(alike.at) > self.settings.analogs:
             alike = alike.only(self.nearest(alike.at, self.settings.analogs))
-        if not len(alike.at):
-            return Analogs.of([])
         newest = EPOCH + int(alike.known_at.max()) * _MICROSECOND
         return Analogs(alike.mids, alike.payouts, alike.diffusions, (self.as_of - newest).total_seconds())
 
