@@ -167,6 +167,13 @@ class Edge(Section):
     latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)
+    together: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="markets of a cycle that are thought about at the same time, their questions in one batch of the "
+        "model; their costs are counted by token price alone",
+    )
     seed: int = Field(0, description="of the scripted engine, and of policies that draw")
     remote: Remote = Remote()
     mlc: Mlc = Mlc()

@@ -15,6 +15,7 @@ from agent.bus import Bus
 from agent.desk import Desk
 from agent.inputs import Inputs, Settings, identify
 from agent.llm.recorded import RecordedCall, RecordingEngine
+from agent.llm.together import Together
 from agent.memory import Memory
 from agent.recall import Recall, think_or_recall
 from agent.thought import Thought, written
@@ -35,8 +36,8 @@ cycles are. The rest of a window is kept with its outcome."""
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All that a cycle touches. `electricity` is None where tokens alone are counted, `recall`
-    where answers are never taken from the log."""
+    """All that a cycle touches. `electricity` is None where tokens alone are counted, `recall` where answers are never
+    taken from the log, `together` where markets are thought about one at a time."""
 
     clock: Clock
     feed: Feed
@@ -47,6 +48,7 @@ class Ports:
     settings: Settings
     electricity: Electricity | None = None
     recall: Recall | None = None
+    together: Together | None = None
 
     def old(self, book: Book) -> bool:
         """Whether what a book offers may be gone by now."""
@@ -65,8 +67,19 @@ class Decided:
     milliseconds: float = 0.0
 
 
-async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> Decided:
-    """Decide once about one market at `as_of`. `blocked` is a reason not to trade, recorded with the decision."""
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A decision that nobody knows of yet, and the engine that recorded its answers."""
+
+    thought: Thought
+    engine: RecordingEngine
+    timings: Mapping[str, float]
+    begun: float
+
+
+async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> Considered:
+    """Observe and think, once about one market at `as_of`: nothing is written down but prices, and nothing is ordered.
+    `blocked` is a reason not to trade, recorded with the decision."""
     begun = monotonic()
     blocked = blocked or ("halted" if ports.desk.halted else "")
     try:
@@ -81,19 +94,32 @@ async def run_cycle(ports: Ports, market: Market, as_of: datetime, blocked: str 
     )
     decided = monotonic()
     timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **thought.budget.timings()}
-    decision_id = identify(ports.desk.log.run_id, market.id, as_of)
-    await remember(ports, decision_id, thought, timings)
-    done = await act(ports, Decided(decision_id, thought))
-    return replace(done, milliseconds=(monotonic() - begun) * 1e3)
+    return Considered(thought, ports.engine, timings, begun)
+
+
+async def conclude(ports: Ports, made: Considered) -> Decided:
+    """Remember a decision, and act on it."""
+    inputs = made.thought.inputs
+    decision_id = identify(ports.desk.log.run_id, inputs.market.id, inputs.as_of)
+    await ports.desk.log.decision(record_of(decision_id, made.thought, made.engine.take(), made.timings))
+    done = await act(ports, Decided(decision_id, made.thought))
+    return replace(done, milliseconds=(monotonic() - made.begun) * 1e3)
 
 
 async def act(ports: Ports, decided: Decided) -> Decided:
-    """Order what was wished for, unless thinking took so long that the book it was wished on is old: then the belief
-    stands, and the next book decides."""
+    """Order what was wished for, unless the book it was wished on grew old in the thinking, or the account is not what
+    it was, because another market of the slot has ordered: then the belief stands, and the next book decides."""
     wish, view = decided.thought.wish, decided.thought.inputs.view()
-    if wish is None or view is None or ports.old(view.book):
+    if wish is None or view is None or ports.old(view.book) or await _moved(ports, decided.thought.inputs):
         return decided
     return replace(decided, acted=True, ack=await ports.desk.act(wish, view, decided.id, 0))
+
+
+async def _moved(ports: Ports, inputs: Inputs) -> bool:
+    """Whether the account is another one than the decision saw."""
+    account, market = await ports.desk.account(), inputs.market.id
+    now = account.free, account.held(market, Outcome.YES), account.held(market, Outcome.NO), ports.desk.at_risk(market)
+    return now != (inputs.cash, inputs.held_yes, inputs.held_no, inputs.at_risk)
 
 
 async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -> Inputs:
@@ -128,15 +154,11 @@ def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs
     return Inputs(market, as_of, memory.source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings, learned)
 
 
-async def remember(ports: Ports, decision_id: str, thought: Thought, timings: Mapping[str, float]) -> None:
-    """Write the decision with its tree, evidence, engine answers and token ledger."""
-    await ports.desk.log.decision(record_of(decision_id, thought, ports.engine.take(), timings))
-
-
 def record_of(
     decision_id: str, thought: Thought, calls: Sequence[RecordedCall], timings: Mapping[str, float]
 ) -> DecisionRecord:
-    """All that is kept of a decision: enough to think it through again without the model."""
+    """All that is kept of a decision, with its tree, evidence, engine answers and token ledger: enough to think it
+    through again without the model."""
     made = written(thought)
     answers = [StoredObject.holding("answer", call.to_json()) for call in calls]
     market = thought.inputs.market

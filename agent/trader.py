@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.cycle import SPAN, Decided, Ports, run_cycle, tell
+from agent.cycle import SPAN, Considered, Decided, Ports, conclude, consider, tell
 from agent.desk import Desk
 from agent.gate import book_fault
+from agent.llm.recorded import RecordingEngine
+from agent.llm.together import Conversation
 from agent.session import Trader
 from market.clock import from_ms, monotonic
 from market.errors import StrategyFailed
@@ -81,14 +83,32 @@ class AgentTrader:
             await self.ports.memory.record_all(markets, slot, SPAN)
         made = []
         async with self.ports.desk.log.together():
-            for market in markets:
-                decided = await run_cycle(self.ports, market, slot, blocked)
-                self.ports.memory.experience.decided(market.id, decided.thought)
-                self._stand(market, decided)
-                made.append(decided)
+            at_once = self.ports.together.at_once if self.ports.together is not None else 1
+            for first in range(0, len(markets), at_once):
+                group = markets[first : first + at_once]
+                for market, considered in zip(group, await self._considered(group, slot, blocked), strict=True):
+                    decided = await conclude(self.ports, considered)
+                    self.ports.memory.experience.decided(market.id, decided.thought)
+                    self._stand(market, decided)
+                    made.append(decided)
                 await asyncio.sleep(0)  # a slot of many markets is long: others have their turn in between
         for decided in made:
             tell(self.ports.bus, decided)
+
+    async def _considered(self, group: Sequence[Market], slot: datetime, blocked: str) -> list[Considered]:
+        """Each market's decision; those of several markets are thought at the same time."""
+        together = self.ports.together
+        if together is None:
+            return [await consider(self.ports, market, slot, blocked) for market in group]
+        async with together.conversations(len(group)) as talks, asyncio.TaskGroup() as tasks:
+            made = [tasks.create_task(self._beside(t, m, slot, blocked)) for t, m in zip(talks, group, strict=True)]
+        return [task.result() for task in made]
+
+    async def _beside(self, talk: Conversation, market: Market, slot: datetime, blocked: str) -> Considered:
+        try:
+            return await consider(replace(self.ports, engine=RecordingEngine(talk)), market, slot, blocked)
+        finally:
+            talk.leave()
 
     def _stand(self, market: Market, decided: Decided) -> None:
         self.standing.pop(market.id, None)

@@ -13,6 +13,7 @@ from benchmarks import (
     order_latency,
     replay,
     signing,
+    together,
     token_count,
     tree_search,
     verdict,
@@ -23,7 +24,7 @@ from benchmarks import (
 def main() -> None:
     """In order of how long they take."""
     fast = (signing, ingest, order_latency, book_feed, replay, hot_path, loop_lag, token_count, cost)
-    for bench in (*fast, verdict, verdict_openvino, many_markets, history, tree_search):
+    for bench in (*fast, verdict, verdict_openvino, many_markets, history, tree_search, together):
         bench.main()
 
 

@@ -19,7 +19,7 @@ import ctypes as c
 import json
 import statistics
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,16 +79,16 @@ class Listening(Asker):
         return await Asker.ask(self, phase, questions)
 
 
-async def product_calls(engine: LlamaEngine) -> Calls:
+async def product_calls(engine: LlamaEngine, seen: Mapping[str, str] = NOW) -> Calls:
     """Every batch of questions of one search, in order."""
     caps: dict[str, object] = {"edge.budget.tokens": 10**6, "edge.cost_limit": 10**6, "edge.tree_search.depth": DEPTH}
     shape = {"edge.tree_search.branching_factor": CHILDREN, "edge.tree_search.width": WIDTH}
     settings = load(None, caps | shape).settings(counted_in_tokens=True)
     asker = Listening(engine, Budget(settings.limits))
     nothing = Timeline(900, Vocabulary()).before(0)
-    now = Features(500_000, 900, NOW, (0.0,) * len(SCALES))
+    now = Features(500_000, 900, seen, (0.0,) * len(SCALES))
     ways = Proposals(asker, Past(nothing, now, (840, 960), EPOCH, 27, settings), settings)
-    await search(Node(prompts.opening(NOW), 0), ways.expand, ways.judge, settings.policy)
+    await search(Node(prompts.opening(seen), 0), ways.expand, ways.judge, settings.policy)
     return asker.asked
 
 

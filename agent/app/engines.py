@@ -14,26 +14,44 @@ from agent.config import Config, Edge
 from agent.install import model_file, openvino_notes
 from agent.llm.engine import Engine
 from agent.llm.llamacpp.context import THREADS
+from agent.llm.llamacpp.engine import CONTEXT, SEQUENCES, LlamaEngine
 from agent.llm.llamacpp.engine import opened as llama_opened
 from agent.llm.openvino.engine import opened as openvino_opened
 from agent.llm.openvino.network import Precision
 from agent.llm.scripted import ScriptedEngine
+from agent.llm.together import Together
 from agent.paths import home
 from market.clock import monotonic
-from market.errors import NotReady
+from market.errors import Misconfigured, NotReady
 
 Progress = Callable[[float], None] | None
 MOMENT = 2.0
 """Seconds of loading before anything is said about how far it is."""
+_ROOM = 2
+"""How many times the usual cache there is at most, for several conversations at a time."""
 
 
 @asynccontextmanager
 async def open_engine(config: Config, progress: Progress = None) -> AsyncIterator[Engine]:
     """The engine a configuration names, primed with what every prompt begins with. `progress` hears how much of an
-    embedded model is loaded, 0..1, from another thread."""
+    embedded model is loaded, 0..1, from another thread. Raises Misconfigured where it shall take several conversations
+    at a time and cannot."""
     async with _chosen(config.edge, progress) as engine:
         await engine.prime(prompts.static())
-        yield engine
+        yield engine if config.edge.together == 1 else _in_batches(engine, config.edge.together)
+
+
+def talking(engine: Engine) -> Together | None:
+    """The engine, where it takes several conversations at a time."""
+    return engine if isinstance(engine, Together) else None
+
+
+def _in_batches(engine: Engine, at_once: int) -> Together:
+    if isinstance(engine, LlamaEngine | ScriptedEngine):
+        return Together(engine, at_once)
+    raise Misconfigured(
+        f"{engine.identity.engine} is asked about one market at a time.", next_step="Set edge.together to 1."
+    )
 
 
 def _chosen(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Engine]:
@@ -56,6 +74,8 @@ def _llamacpp(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Eng
         sha256=edge.model_sha256 or known or None,
         library=edge.library,
         threads=edge.threads or THREADS,
+        context=CONTEXT * min(edge.together, _ROOM),
+        sequences=SEQUENCES * min(edge.together, _ROOM),
         progress=progress,
         saved=home() / "prefixes",
     )

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from market.polymarket.hosts import Hosts
     from market.polymarket.prices import Source
 
-from agent.app.engines import open_electricity, open_engine, slow_load
+from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, database_url, own_hosts
 from agent.app.recorded import BASELINES, weather
 from agent.app.result import RunResult, since
@@ -337,7 +337,9 @@ class LiveWorld:
         source = digest([feed.info.fingerprint, config.trading.cadence, config.trading.offset])
         memory = Memory(self.store, feed, feed, source, Experience(config.trading.shrink))
         settings = config.settings(counted_in_tokens=False)
-        ports = Ports(self.clock, feed, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity)
+        recorder, together = RecordingEngine(engine), talking(engine)
+        power = self.electricity if together is None else None
+        ports = Ports(self.clock, feed, memory, recorder, desk, self.bus, settings, power, together=together)
         schedule = Schedule(
             self.clock.now(), None, timedelta(seconds=config.trading.cadence or 300),
             timedelta(seconds=config.trading.offset), self.plan.cycles,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent import prompts
-from agent.app.engines import open_electricity, open_engine, slow_load
+from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, database_url, own_hosts, strategy_identity
 from agent.app.result import RunResult, since
 from agent.arms import ARMS, ArmPlan, run_arm
@@ -188,9 +188,9 @@ class World(Replayed):
         desk = self.desk(log, clock, run.id, self.bus)
         memory = self._memory()
         settings = self.plan.config.settings(counted_in_tokens=True)
-        ports = Ports(
-            clock, self.seen, memory, RecordingEngine(engine), desk, self.bus, settings, self.electricity, recall
-        )
+        recorder, together = RecordingEngine(engine), talking(engine)
+        power = self.electricity if together is None else None
+        ports = Ports(clock, self.seen, memory, recorder, desk, self.bus, settings, power, recall, together)
         trader = AgentTrader(ports)
         await self.play(trader, desk, clock, memory)
         return await self._end(run, log, desk, clock), trader.ticks, log, desk.halted

@@ -46,7 +46,7 @@ class ScriptedEngine:
         self._fail_after = fail_after
         script = f"{name}\n{seed}\n{f'{rule.__module__}.{rule.__qualname__}' if rule else ''}"
         self._identity = ModelIdentity("scripted", name, hashlib.sha256(script.encode()).hexdigest())
-        self._held = _Held()
+        self._held = Held()
         self._usage = Usage()
         self._calls = 0
         self._closed = False
@@ -72,7 +72,11 @@ class ScriptedEngine:
         self._held.forget()
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        return self._held.needed([prompt.segments for prompt in prompts])
+        return self._held.needed(prompts)
+
+    def alone(self) -> Held:
+        """See `agent.llm.together.Shared`."""
+        return self._held.beside()
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
         for question in questions:
@@ -127,7 +131,7 @@ class ScriptedEngine:
 
     def _taken_in(self, prompts: Sequence[tuple[Prompt, tuple[str, ...]]], generated: int = 0) -> Usage:
         """Each prompt with the words that follow it."""
-        found = [self._held.taken(prompt.segments, tail) for prompt, tail in prompts]
+        found = [self._held.grown(prompt.segments, tail) for prompt, tail in prompts]
         if (longest := max((words for _, words in found), default=0)) > _CONTEXT:
             raise EngineUnavailable(f"A prompt of {longest} words does not fit the context of {_CONTEXT}.")
         new = sum(fresh for fresh, _ in found)
@@ -160,13 +164,17 @@ class _Way(NamedTuple):
     words: int
 
 
-class _Held:
+class Held:
     """Which words are held in which place: those of primed beginnings for good, all others until the next `forget`.
     Where a segment ends is remembered, so that a prompt is gone through from there on."""
 
-    def __init__(self) -> None:
-        self._primed = Trie()
+    def __init__(self, primed: Trie | None = None) -> None:
+        self._primed = Trie() if primed is None else primed
         self.forget()
+
+    def beside(self) -> Held:
+        """Another one that holds what is primed, and nothing else."""
+        return Held(self._primed)
 
     def forget(self) -> None:
         self._ways: dict[Segments, _Way] = {(): _Way(Trie(), self._primed, 0)}
@@ -178,12 +186,17 @@ class _Held:
         self.forget()
         return new, len(words)
 
-    def needed(self, prompts: Sequence[Segments]) -> int:
+    def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         """How many words these would add together."""
         beyond: dict[tuple[int, int], Trie] = {}
-        return sum(self._added(segments, beyond) for segments in prompts)
+        return sum(self._added(prompt.segments, beyond) for prompt in prompts)
 
-    def taken(self, segments: Segments, tail: tuple[str, ...]) -> tuple[int, int]:
+    def taken(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> tuple[int, int]:
+        """Hold prompts: how many of their words were not held, and how many there are."""
+        found = [self.grown(prompt.segments, ()) for prompt in prompts]
+        return sum(new for new, _ in found), sum(words for _, words in found)
+
+    def grown(self, segments: Segments, tail: tuple[str, ...]) -> tuple[int, int]:
         """Hold a prompt and the words that follow it: how many were not held, and how many there are."""
         known, way = self._longest(segments)
         new = 0

@@ -19,9 +19,10 @@ from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.context import THREADS, Context, Model
 from agent.llm.llamacpp.prefixes import Wanted
 from agent.llm.llamacpp.saved import SavedPrefixes
-from agent.llm.llamacpp.session import Session
+from agent.llm.llamacpp.session import Alone, Session
 from market.errors import NotReady
 
+CONTEXT, SEQUENCES = 4096, 64
 _CHUNK = 1 << 24
 
 
@@ -36,6 +37,10 @@ class LlamaEngine(InProcessEngine[Wanted]):
         context = self._session.context
         exact = context.model.sliding_window == 0
         return Capabilities(exact_labels=True, score=True, bit_exact=exact, abort=True, context=context.cells)
+
+    def alone(self) -> Alone:
+        """See `agent.llm.together.Shared`."""
+        return self._session.alone()
 
     def _health(self) -> Health:
         context = self._session.context
@@ -57,8 +62,8 @@ async def opened(
     sha256: str | None = None,
     library: str = "auto",
     threads: int = THREADS,
-    context: int = 4096,
-    sequences: int = 64,
+    context: int = CONTEXT,
+    sequences: int = SEQUENCES,
     progress: Callable[[float], None] | None = None,
     saved: Path | None = None,
 ) -> AsyncIterator[LlamaEngine]:

@@ -6,7 +6,7 @@ prompt that is cached whole costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from agent.llm.engine import Prompt, Sampling
 from agent.llm.llamacpp.context import FORKS, Context
-from agent.llm.llamacpp.prefixes import Block, Blocks, Cached, Row, Wanted, blocks_of, length, planned
+from agent.llm.llamacpp.prefixes import Block, Blocks, Cached, Plan, Row, Wanted, blocks_of, length, planned
 from agent.llm.llamacpp.saved import SavedPrefixes, State
 from agent.llm.logits import Logits, sampled
 from agent.llm.stop import Stop
@@ -70,10 +70,13 @@ class Session:
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         """Tokens that these prompts would take, with one sample of `max_tokens` after them. Safe from any thread."""
-        spare = self._cells(max_tokens) if max_tokens else 0
-        return sum(len(plan.rows) for plan, _ in planned(self.cached, [self.wanted(p) for p in prompts], spare))
+        return Alone(self, self.cached).needed(prompts, max_tokens)
 
-    def _cells(self, max_tokens: int) -> int:
+    def alone(self) -> Alone:
+        """An account that begins with what is primed."""
+        return Alone(self, self.cached.flushed())
+
+    def cells(self, max_tokens: int) -> int:
         """Cells for one sample, with what its last block leaves empty."""
         return max_tokens + 2 * self.context.lanes
 
@@ -153,7 +156,7 @@ class Session:
     def written(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str) -> list[str]:
         """`n` texts."""
         want = self.wanted(prompt)
-        each = self._cells(max_tokens)
+        each = self.cells(max_tokens)
         ahead = length(want.blocks)
         room = (self.context.cells - self.cached.floor - len(want.blocks) * self.context.lanes) // each
         together = max(1, min(n, FORKS, room))
@@ -223,3 +226,28 @@ class Session:
             tokens = self.context.model.tokens(text, opening=opening)
             known = self._segments[key] = blocks_of([tokens], self.context.lanes)
         return known
+
+
+@dataclass(slots=True)
+class Alone:
+    """What a cache would hold after some prompts, and what they would take: nothing is evaluated. Safe from any
+    thread."""
+
+    session: Session
+    cached: Cached
+
+    def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        """Tokens that these prompts would take, with one sample of `max_tokens` after them."""
+        return sum(len(plan.rows) for plan, _ in self._plans(prompts, max_tokens))
+
+    def taken(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> tuple[int, int]:
+        """The same, held from now on; and how many tokens the prompts have."""
+        new = 0
+        for plan, after in self._plans(prompts, max_tokens):
+            new += len(plan.rows)
+            self.cached = after
+        return new, sum(length(self.session.wanted(prompt).blocks) for prompt in prompts)
+
+    def _plans(self, prompts: Sequence[Prompt], max_tokens: int) -> Iterator[tuple[Plan, Cached]]:
+        spare = self.session.cells(max_tokens) if max_tokens else 0
+        return planned(self.cached, [self.session.wanted(p) for p in prompts], spare)

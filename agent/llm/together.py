@@ -1,0 +1,268 @@
+"""Several conversations with one engine at a time: the questions that wait are asked in one batch.
+
+Each conversation is told, and charged, what it would have been told and charged alone, so that a decision does not
+depend on which others were thought about beside it. What sharing the engine saves shows on the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from agent.llm.engine import (
+    Answers,
+    Capabilities,
+    Engine,
+    Generated,
+    Health,
+    ModelIdentity,
+    Prompt,
+    Question,
+    Sampling,
+    Scored,
+    Usage,
+)
+from market.errors import EngineUnavailable, Misconfigured
+
+GREEDY = Sampling()
+
+
+class Account(Protocol):
+    """What one conversation would have cached, had it the engine to itself. Counting alone: nothing is evaluated."""
+
+    def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        """As `Engine.tokens_needed`."""
+        ...
+
+    def taken(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> tuple[int, int]:
+        """Hold the prompts: how many of their tokens were not, and how many there are."""
+        ...
+
+
+class Shared(Engine, Protocol):
+    """An engine whose answers do not depend on what is asked beside them."""
+
+    def alone(self) -> Account:
+        """A conversation's account from its beginning: only what was primed is held."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    questions: Sequence[Question]
+    deadline: float | None
+    answer: asyncio.Future[Answers]
+
+
+class Together:
+    """The port on an engine that others use at the same time. What is asked of it directly goes straight through."""
+
+    def __init__(self, engine: Shared, at_once: int) -> None:
+        if not engine.capabilities.bit_exact:
+            raise Misconfigured(
+                f"{engine.identity.model} on {engine.identity.engine} answers a little otherwise in a larger batch.",
+                next_step="Set edge.together to 1.",
+            )
+        self.at_once = at_once
+        self.batches = 0
+        self._engine = engine
+        self._usage = Usage()
+        self._talking = 0
+        self._asking: list[_Asked] = []
+        self._batch: asyncio.Task[None] | None = None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._engine.identity
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._engine.capabilities
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
+    async def prime(self, prefix: Prompt) -> Usage:
+        return self.counted(await self._engine.prime(prefix))
+
+    async def forget(self) -> None:
+        await self._engine.forget()
+
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        return self._engine.tokens_needed(prompts, max_tokens)
+
+    async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
+        answers = await self._engine.classify(questions, deadline=deadline)
+        self.counted(answers.usage)
+        return answers
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
+        scored = await self._engine.score(prompt, continuations, deadline=deadline)
+        self.counted(scored.usage)
+        return scored
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        n: int = 1,
+        sampling: Sampling = GREEDY,
+        stop: str = "",
+        deadline: float | None = None,
+    ) -> Generated:
+        made = await self._engine.generate(
+            prompt, max_tokens=max_tokens, n=n, sampling=sampling, stop=stop, deadline=deadline
+        )
+        self.counted(made.usage)
+        return made
+
+    async def health(self) -> Health:
+        return await self._engine.health()
+
+    async def aclose(self) -> None:
+        await self._engine.aclose()
+
+    @asynccontextmanager
+    async def conversations(self, count: int) -> AsyncIterator[list[Conversation]]:
+        """So many conversations that go on at the same time; each is left with `leave` once it asks nothing more."""
+        await self._engine.forget()
+        self._talking += count
+        talks = [Conversation(self, self._engine) for _ in range(count)]
+        try:
+            yield talks
+        finally:
+            for talk in talks:
+                talk.leave()
+
+    def counted(self, usage: Usage) -> Usage:
+        """Charge what was used."""
+        self._usage += usage
+        return usage
+
+    async def answered(self, questions: Sequence[Question], deadline: float | None) -> Answers:
+        """The answers, once everybody who still talks has asked something."""
+        asked = _Asked(questions, deadline, asyncio.get_running_loop().create_future())
+        self._asking.append(asked)
+        self._turn()
+        return await asked.answer
+
+    def left(self) -> None:
+        """One less to wait for."""
+        self._talking -= 1
+        self._turn()
+
+    def _turn(self) -> None:
+        if self._asking and len(self._asking) >= self._talking:
+            asking, self._asking = self._asking, []
+            self._batch = asyncio.ensure_future(self._ask(asking))
+
+    async def _ask(self, asking: Sequence[_Asked]) -> None:
+        """All questions in one call. Where it fails, it fails for everybody."""
+        self.batches += 1
+        limits = [asked.deadline for asked in asking if asked.deadline is not None]
+        questions = [question for asked in asking for question in asked.questions]
+        try:
+            answers = await self._engine.classify(questions, deadline=min(limits, default=None))
+        except EngineUnavailable as error:
+            for asked in asking:
+                if not asked.answer.done():
+                    asked.answer.set_exception(type(error)(str(error)))
+            return
+        rows = iter(answers.probabilities)
+        for asked in asking:
+            own = tuple(next(rows) for _ in asked.questions)
+            if not asked.answer.done():
+                asked.answer.set_result(Answers(own, Usage(milliseconds=answers.usage.milliseconds / len(asking))))
+
+
+class Conversation:
+    """The port for one of them."""
+
+    def __init__(self, together: Together, engine: Shared) -> None:
+        self._together, self._engine = together, engine
+        self._account = engine.alone()
+        self._usage = Usage()
+        self._here = True
+
+    @property
+    def identity(self) -> ModelIdentity:
+        return self._engine.identity
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(self._engine.capabilities, score=False)
+
+    @property
+    def usage(self) -> Usage:
+        return self._usage
+
+    def leave(self) -> None:
+        """Nobody needs to wait for this one any more."""
+        if self._here:
+            self._here = False
+            self._together.left()
+
+    async def prime(self, prefix: Prompt) -> Usage:
+        raise EngineUnavailable("What every prompt begins with is primed before conversations begin.")
+
+    async def forget(self) -> None:
+        """It begins with nothing but what was primed."""
+        self._account = self._engine.alone()
+
+    def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
+        return self._account.needed(prompts, max_tokens)
+
+    async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
+        prompts = [question.prompt for question in questions]
+        new, whole = self._account.taken(prompts)
+        try:
+            answers = await self._together.answered(questions, deadline)
+        except EngineUnavailable as error:
+            self._failed(error, new)
+            raise
+        return Answers(answers.probabilities, self._charged(new, whole, 0, answers.usage.milliseconds))
+
+    async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
+        raise EngineUnavailable("Scores are not asked for beside other conversations.")
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        *,
+        max_tokens: int,
+        n: int = 1,
+        sampling: Sampling = GREEDY,
+        stop: str = "",
+        deadline: float | None = None,
+    ) -> Generated:
+        new, whole = self._account.taken([prompt], max_tokens)
+        try:
+            made = await self._engine.generate(
+                prompt, max_tokens=max_tokens, n=n, sampling=sampling, stop=stop, deadline=deadline
+            )
+        except EngineUnavailable as error:
+            self._failed(error, new)
+            raise
+        return Generated(made.texts, self._charged(new, whole, made.usage.generated, made.usage.milliseconds))
+
+    async def health(self) -> Health:
+        return await self._engine.health()
+
+    async def aclose(self) -> None:
+        self.leave()
+
+    def _charged(self, new: int, whole: int, generated: int, milliseconds: float) -> Usage:
+        usage = self._together.counted(Usage(new, whole - new, generated, 1, milliseconds))
+        self._usage += usage
+        return usage
+
+    def _failed(self, error: EngineUnavailable, new: int) -> None:
+        """A call that failed is charged as foreseen, and what was cached is gone."""
+        self._charged(new, new, 0, 0.0)
+        error.spent = (new, 0, 0, 1)
+        self._account = self._engine.alone()
