@@ -28,6 +28,7 @@ from strategies.edge import decide
 if TYPE_CHECKING:
     from market.columns import Columns, Mask
 
+_TURN = 16
 _WAITING = frozenset({OrderStatus.LIVE, OrderStatus.DELAYED})
 
 
@@ -91,7 +92,8 @@ class AgentTrader:
                     self.ports.memory.experience.decided(market.id, decided.thought)
                     self._stand(market, decided)
                     made.append(decided)
-                await asyncio.sleep(0)  # a slot of many markets is long: others have their turn in between
+                if len(made) % _TURN == 0:
+                    await asyncio.sleep(0)  # a slot of many markets is long: others have their turn in between
         for decided in made:
             tell(self.ports.bus, decided)
 

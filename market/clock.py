@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_FEW = 512
+"""Instants that are worth remembering together."""
 
 
 def from_ms(milliseconds: int) -> datetime:
@@ -25,6 +28,18 @@ def from_ms(milliseconds: int) -> datetime:
 
 def instants(numbers: npt.NDArray[np.int64], unit: Literal["ms", "us"]) -> list[datetime]:
     """Many instants after 1970, exactly."""
+    return list(_made(numbers.tobytes(), unit)) if len(numbers) <= _FEW else _instants(numbers, unit)
+
+
+@lru_cache(maxsize=64)
+def _made(numbers: bytes, unit: Literal["ms", "us"]) -> list[datetime]:
+    """The markets of a slot have bars at the same instants."""
+    import numpy as np  # here, so that `--help` does without it
+
+    return _instants(np.frombuffer(numbers, np.int64), unit)
+
+
+def _instants(numbers: npt.NDArray[np.int64], unit: Literal["ms", "us"]) -> list[datetime]:
     naive: list[datetime] = numbers.astype(f"datetime64[{unit}]").tolist()
     return [at.replace(tzinfo=UTC) for at in naive]
 

@@ -81,6 +81,8 @@ class BarColumns:
         return list(map(Bar, repeat(market_id), instants(self.at, "us"), *prices, *rest))
 
     def _in_order(self) -> BarColumns:
+        if (np.diff(self.at) > 0).all():
+            return self
         rows = np.unique(self.at, return_index=True)[1]
         return BarColumns(*(column[rows] for column in self.columns))
 

@@ -141,8 +141,8 @@ def weigh(analogs: Analogs, *, trials: int = 1, confidence: float = 0.9) -> Evid
     k = len(analogs.mids)
     if k == 0:
         return NOTHING
-    base, rival = _inside(analogs.mids.mean()), _inside(analogs.diffusions.mean())
-    wins = float(analogs.payouts.sum())
+    base, rival = _inside(_summed(analogs.mids) / k), _inside(_summed(analogs.diffusions) / k)
+    wins = _summed(analogs.payouts)
     posterior = (PRIOR * base + wins) / (PRIOR + k)
     z = _NORMAL.inv_cdf(1 - (1 - confidence) / (2 * max(trials, 1)))
     sd = math.sqrt(posterior * (1 - posterior) / (PRIOR + k))
@@ -160,8 +160,12 @@ def weigh(analogs: Analogs, *, trials: int = 1, confidence: float = 0.9) -> Evid
     )
 
 
-def _inside(p: np.floating | float) -> float:
-    return min(max(float(p), 1e-3), 1 - 1e-3)
+def _summed(values: Floats) -> float:
+    return float(np.add.reduce(values))  # what `sum` and `mean` come to, without their way there
+
+
+def _inside(p: float) -> float:
+    return min(max(p, 1e-3), 1 - 1e-3)
 
 
 def _log_bayes_factor(wins: float, k: int, null: float, centre: float) -> float:
