@@ -297,6 +297,16 @@ class Storage(Section):
     url: str = Field("", description="SQLAlchemy URL; empty is edgeclaw.db in the home folder")
 
 
+class Service(Section):
+    listen: str = Field(
+        "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of /metrics, /healthz and /readyz; empty is none"
+    )
+    market_silence: Seconds = Field(
+        60.0, gt=0, description="a market that is not heard for so long is a reason for systemd to start anew"
+    )
+    loop_lag: Seconds = Field(5.0, gt=0, description="so is an event loop that is so late")
+
+
 class Config(Section):
     edge: Edge = Edge()
     trading: Trading = Trading()
@@ -304,6 +314,7 @@ class Config(Section):
     venue: Venue = Venue()
     promotion: Promotion = Promotion()
     storage: Storage = Storage()
+    service: Service = Service()
 
     def settings(self, *, counted_in_tokens: bool) -> Settings:
         """How to think. On recorded data the deadline is counted in tokens, so that a replay stops where it stopped."""
@@ -357,10 +368,8 @@ class Config(Section):
         says."""
         no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256", "remote", "mlc"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
-        body: Json = self.model_dump(
-            mode="json",
-            exclude={"storage": True, "venue": True, "promotion": True, "edge": {**no_matter, "cost": cost}},
-        )
+        outside = dict.fromkeys(("storage", "service", "venue", "promotion"), True)
+        body: Json = self.model_dump(mode="json", exclude={**outside, "edge": {**no_matter, "cost": cost}})
         return body
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from agent.bus import Bus
 from market.errors import Halt, VenueUnavailable
-from market.events import OrderFilled, OrderPlaced, PositionSettled, TradingHalted, TradingResumed
+from market.events import OrderFilled, OrderPlaced, OrderRefused, PositionSettled, TradingHalted, TradingResumed
 from market.fees import charged
 from market.types import Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
 from storage.store import RunLog
@@ -69,6 +69,8 @@ class Desk:
     async def _note(self, ack: Ack, at: datetime) -> None:
         """Write down what the venue said of an order."""
         await self.log.ack(ack, at)
+        if ack.status is OrderStatus.REJECTED:
+            self.bus.publish(OrderRefused(at=at, order_id=ack.order_id, reason=ack.reason))
         if ack.status in _OVER:
             self.working.pop(ack.order_id, None)
 
@@ -148,6 +150,10 @@ class Desk:
         """What a market's holdings have cost, and what its working orders may still cost."""
         promised = sum(o.cost for o in self.working.values() if o.market_id == market_id)
         return self.paid.get(market_id, 0) + promised
+
+    def all_at_risk(self) -> Micro:
+        """The same of all markets."""
+        return sum(self.paid.values()) + sum(order.cost for order in self.working.values())
 
     async def look(self, market: Market, book: Book, at: datetime) -> View:
         """A market as a strategy sees it."""

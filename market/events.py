@@ -53,6 +53,13 @@ class OrderPlaced(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRefused(Event):
+    topic: ClassVar[str] = "order/refused"
+    order_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFilled(Event):
     topic: ClassVar[str] = "order/filled"
     fill: Fill

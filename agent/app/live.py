@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from agent.budget import Electricity
-from agent.bus import Bus
+from agent.bus import Bus, LocalBus
 from agent.config import Config
 from agent.cost import InferenceToday
 from agent.cycle import Ports
@@ -27,6 +27,8 @@ from agent.memory import Memory
 from agent.paths import home
 from agent.promotion import promotion
 from agent.recovery import Past, recall, runs_of
+from agent.service.attending import attended, pulse_of
+from agent.service.pulse import Pulse
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
@@ -90,7 +92,7 @@ def must_trade() -> None:
         raise NotReady("What trades at the venue is not installed.", next_step="Run: pip install 'edgeclaw[live]'")
 
 
-async def run_live(plan: LivePlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
+async def run_live(plan: LivePlan, bus: LocalBus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
     """Trade the market as it is now, until the slots are done or it is stopped; what earlier runs left is taken on."""
     must_trade()
     from market.polymarket.hosts import Hosts
@@ -182,7 +184,7 @@ def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
 
 
 async def _at_venue(
-    plan: LivePlan, hosts: Hosts, account: LiveAccount, bus: Bus, stage: Callable[[str], None]
+    plan: LivePlan, hosts: Hosts, account: LiveAccount, bus: LocalBus, stage: Callable[[str], None]
 ) -> RunResult:
     from agent.live import venue_clock
 
@@ -194,13 +196,26 @@ async def _at_venue(
             open_engine(plan.config, slow_load(stage)) as engine,
             open_electricity(plan.config) as (electricity, measured),
         ):
-            world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, stage)
+            pulse = pulse_of(plan.config.service)
+
+            def told(what: str) -> None:
+                pulse.stage = what
+                stage(what)
+
+            world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse)
             primed = engine.usage
-            run, ticks, log, halted = await world.run(engine)
+            async with attended(plan.config.service, bus, pulse, engine, _halted):
+                run, ticks, log, halted = await world.run(engine)
             return RunResult(
                 run, log.appended, log.compared, tuple(ticks), engine.identity, since(engine, primed), halted, (),
                 measured.said,
             )  # fmt: skip
+
+
+def _halted() -> str:
+    """Why the kill switch was thrown, or nothing."""
+    thrown = KillSwitch(home()).read()
+    return "" if thrown is None else thrown.reason
 
 
 @dataclass(slots=True)
@@ -215,6 +230,7 @@ class LiveWorld:
     bus: Bus
     electricity: Electricity | None
     stage: Callable[[str], None]
+    pulse: Pulse
     ticks: list[float] = field(default_factory=list)
 
     async def run(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
@@ -243,6 +259,7 @@ class LiveWorld:
         self.stage("listening to the market")
         async with opened(self.hosts, clock, Watch(venue.watched(), venue.slugs), self._source()) as feed:
             known = past.markets
+            self.pulse.heard = lambda: feed.heard
             for market in past.unsettled.values():
                 feed.remember(market)
             lookup = lambda market_id: feed.market(market_id) or known.get(market_id)  # noqa: E731
@@ -254,6 +271,7 @@ class LiveWorld:
                 self.stage("taking back what was left open")
                 await patiently(lambda: desk.withdraw_all(clock.now()))
                 self.stage("trading")
+                self.pulse.trading, self.pulse.at_risk = True, desk.all_at_risk
                 async with self._redeeming(hands):
                     async with obeying(obedience):
                         await self._trade(feed, desk, past, engine, log)

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import aiohttp
 
-from market.clock import EPOCH, Clock, from_ms, to_ms
+from market.clock import EPOCH, Clock, from_ms, monotonic, to_ms
 from market.errors import DataInvalid, VenueUnavailable
 from market.feed import Bar, FeedInfo, ReferenceTick, Worth
 from market.polymarket.depth import Depth
@@ -168,6 +168,8 @@ class LiveFeed:
         self._reader, self._clock, self._watch, self.prices, self._tap = reader, clock, watch, prices, tap
         self.wire = Wire(reader.hosts.market_stream, Habits("PING"), self._hello, self._hear, self._lost)
         self.health = Health()
+        self.heard = monotonic()
+        """When anything came over the wire last, by the monotonic clock; at first, when it began to be waited for."""
         self._watched: dict[str, _Watched] = {}
         self._tokens: dict[str, _Watched] = {}
         self._slugs: dict[str, str] = {}
@@ -339,6 +341,7 @@ class LiveFeed:
             watched.whole = False
 
     def _hear(self, raw: bytes) -> None:
+        self.heard = monotonic()
         if raw == b"PONG":
             return
         self.health.frames += 1

@@ -1,0 +1,101 @@
+"""Figures of a run in Prometheus' format: counted from the events of the bus, measured when they are asked for.
+
+Best effort, like every observer: nothing here can hold up a cycle or decide about money.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from agent.bus import LocalBus
+from agent.service.pulse import Pulse
+from market.events import (
+    CycleStarted,
+    DecisionMade,
+    OrderFilled,
+    OrderPlaced,
+    OrderRefused,
+    PositionSettled,
+    TradingHalted,
+    TradingResumed,
+)
+from market.types import UNIT
+
+_DECIDED_IN = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
+
+
+class Metrics:
+    """One registry, `edgeclaw_...`. Dollars and seconds are floats here and nowhere else."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.cycles = self._counter("cycles", "Slots at which markets were decided on.")
+        self.last_cycle = self._gauge("last_cycle_timestamp_seconds", "The newest slot.")
+        self.decisions = self._counter("decisions", "Decisions by what came of them and why.", "action", "reason")
+        self.decided_in = Histogram(
+            "edgeclaw_decision_seconds", "From observing to the order.", buckets=_DECIDED_IN, registry=self.registry
+        )
+        self.tokens = self._counter("tokens", "Tokens evaluated and written, by phase.", "phase")
+        self.inference = self._counter("inference_dollars", "What thinking has cost.")
+        self.orders = self._counter("orders", "Orders sent.", "side")
+        self.refused = self._counter("orders_refused", "Orders that the venue or a limit refused.")
+        self.fills = self._counter("fills", "Fills by what proves them.", "evidence")
+        self.filled = self._counter("filled_dollars", "Price times size of all fills.")
+        self.fees = self._counter("fee_dollars", "Fees paid.")
+        self.cash = self._gauge("cash_flow_dollars", "What fills and settlements have brought in, less what they took.")
+        self.halted = self._gauge("halted", "1 while trading is stopped.")
+        self._measured("loop_lag_seconds", "The most the loop was late in ten seconds.", lambda: pulse.lag)
+        self._measured("market_silence_seconds", "Since the market was last heard.", lambda: pulse.silence)
+        self._measured("at_risk_dollars", "Cost of holdings and working orders.", lambda: pulse.at_risk() / UNIT)
+        self._measured("trading", "1 once the run trades.", lambda: float(pulse.trading))
+        self._measured("well", "1 while there is nothing to complain of.", lambda: float(not pulse.complaints()))
+
+    def text(self) -> bytes:
+        """All of it, in the text format."""
+        return generate_latest(self.registry)
+
+    @contextmanager
+    def counting(self, bus: LocalBus) -> Iterator[None]:
+        """Hear what happens while the block lasts."""
+        with ExitStack() as stack:
+            hear = stack.enter_context
+            hear(bus.subscribed(CycleStarted, self._cycle))
+            hear(bus.subscribed(DecisionMade, self._decision))
+            hear(bus.subscribed(OrderPlaced, lambda e: self.orders.labels(e.order.side.value).inc()))
+            hear(bus.subscribed(OrderRefused, lambda _: self.refused.inc()))
+            hear(bus.subscribed(OrderFilled, self._fill))
+            hear(bus.subscribed(PositionSettled, lambda e: self.cash.inc(e.settlement.cash / UNIT)))
+            hear(bus.subscribed(TradingHalted, lambda _: self.halted.set(1)))
+            hear(bus.subscribed(TradingResumed, lambda _: self.halted.set(0)))
+            yield
+
+    def _measured(self, name: str, what: str, measure: Callable[[], float]) -> None:
+        self._gauge(name, what).set_function(measure)
+
+    def _gauge(self, name: str, what: str) -> Gauge:
+        return Gauge(f"edgeclaw_{name}", what, registry=self.registry)
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"edgeclaw_{name}", what, labels, registry=self.registry)
+
+    def _cycle(self, event: CycleStarted) -> None:
+        self.cycles.inc()
+        self.last_cycle.set(event.at.timestamp())
+
+    def _decision(self, event: DecisionMade) -> None:
+        self.decisions.labels(event.action, event.reason).inc()
+        self.decided_in.observe(event.milliseconds / 1e3)
+        self.inference.inc(event.dollars)
+        for phase, tokens in event.phase_tokens:
+            self.tokens.labels(phase).inc(tokens)
+
+    def _fill(self, event: OrderFilled) -> None:
+        fill = event.fill
+        self.fills.labels(fill.evidence.value).inc()
+        self.filled.inc(float(fill.price) * fill.size / UNIT)
+        self.fees.inc(fill.fee / UNIT)
+        self.cash.inc(fill.cash / UNIT)

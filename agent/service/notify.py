@@ -1,0 +1,53 @@
+"""The protocol in which a service tells systemd how it is (sd_notify): datagrams to a socket that it names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+log = logging.getLogger(__name__)
+_UNASKED = 10.0
+
+
+@dataclass(slots=True)
+class Notifier:
+    """Says nothing where nobody listens. `interval` is how often `alive` is due: a third of what the watchdog waits."""
+
+    address: str = ""
+    interval: float = _UNASKED
+    watched: bool = False
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ) -> Notifier:
+        """What systemd asks of this process; of a child of the one that it means, nothing."""
+        micros, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
+        watched = micros.isdigit() and int(micros) > 0 and pid in ("", str(os.getpid()))
+        address = environment.get("NOTIFY_SOCKET", "")
+        return cls(address, int(micros) / 3e6 if watched else _UNASKED, watched)
+
+    def ready(self) -> None:
+        self._say("READY=1")
+
+    def status(self, text: str) -> None:
+        self._say("STATUS=" + " ".join(text.split()))
+
+    def alive(self) -> None:
+        if self.watched:
+            self._say("WATCHDOG=1")
+
+    def stopping(self) -> None:
+        self._say("STOPPING=1")
+
+    def _say(self, line: str) -> None:
+        if not self.address:
+            return
+        name = "\0" + self.address[1:] if self.address.startswith("@") else self.address
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
+                out.connect(name)
+                out.send(line.encode())
+        except OSError as error:
+            log.warning("systemd was not told %s: %s", line.partition("=")[0], error.strerror)

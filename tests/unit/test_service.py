@@ -1,0 +1,204 @@
+"""What surrounds a run: when it is called well, what systemd hears over a real socket, what the pages say."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
+
+from agent.bus import LocalBus
+from agent.llm.engine import Health
+from agent.llm.scripted import ScriptedEngine
+from agent.service.metrics import Metrics
+from agent.service.notify import Notifier
+from agent.service.pulse import Bounds, Pulse, beating
+from agent.service.web import serving
+from market.clock import monotonic
+from market.errors import NotReady
+from market.events import CycleStarted, DecisionMade, OrderFilled, OrderPlaced, OrderRefused, TradingHalted
+from market.types import UNIT, Evidence, Fill, Order, Outcome, Side, TimeInForce
+from tests.fakes import START
+
+
+class Keeper:
+    """A socket as systemd holds it, and what was said to it."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind("\0" + address[1:] if address.startswith("@") else address)
+
+    def heard(self) -> list[str]:
+        lines = []
+        while True:
+            try:
+                lines.append(self.socket.recv(4096).decode())
+            except BlockingIOError:
+                return lines
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_hears_that_it_trades_and_is_fed_only_while_all_is_well(tmp_path: Path, abstract: bool) -> None:
+    address = f"@edgeclaw-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    keeper = Keeper(address)
+    notifier = Notifier.of({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "60000", "WATCHDOG_PID": str(os.getpid())})
+    assert notifier.interval == pytest.approx(0.02)
+    heard, pulse = [monotonic()], Pulse(Bounds(silence=30, lag=5))
+
+    async def scenario() -> None:
+        async with beating(pulse, ScriptedEngine(), notifier):
+            await asyncio.sleep(0.1)
+            first = keeper.heard()
+            assert "WATCHDOG=1" in first and "READY=1" not in first, "alive while it starts, and not ready"
+            pulse.stage, pulse.trading, pulse.heard = "trading", True, lambda: heard[0]
+            await asyncio.sleep(0.1)
+            second = keeper.heard()
+            assert second.count("READY=1") == 1 and "STATUS=trading" in second and "WATCHDOG=1" in second
+            heard[0] = monotonic() - 31
+            await asyncio.sleep(0.1)
+            keeper.heard()
+            await asyncio.sleep(0.1)
+            third = keeper.heard()
+            assert "WATCHDOG=1" not in third and "STATUS=The market has not been heard for 31 s." in third
+            heard[0] = monotonic()
+            await asyncio.sleep(0.1)
+            assert "WATCHDOG=1" in keeper.heard(), "it comes back by itself"
+        assert keeper.heard()[-1] == "STOPPING=1"
+
+    asyncio.run(scenario())
+    keeper.socket.close()
+
+
+def test_a_loop_that_stood_still_is_complained_of_for_ten_seconds() -> None:
+    async def scenario() -> None:
+        pulse = Pulse(Bounds(lag=0.2))
+        async with beating(pulse, ScriptedEngine(), Notifier()):
+            await asyncio.sleep(0.3)
+            assert pulse.complaints() == ()
+            time.sleep(0.6)  # noqa: ASYNC251
+            await asyncio.sleep(0.3)
+            assert "The event loop was" in pulse.complaints()[0]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("health", "said"), [(Health(False, "The server is not well."), "not well"), (RuntimeError(), "RuntimeError")]
+)
+def test_an_engine_that_is_not_well_or_does_not_say_is_complained_of(health: Health | Exception, said: str) -> None:
+    class Ill(ScriptedEngine):
+        async def health(self) -> Health:
+            if isinstance(health, Exception):
+                raise health
+            return health
+
+    async def scenario() -> None:
+        pulse = Pulse()
+        async with beating(pulse, Ill(), Notifier()):
+            await asyncio.sleep(0.05)
+            assert said in pulse.complaints()[0]
+
+    asyncio.run(scenario())
+
+
+def test_nothing_is_said_where_nobody_listens_or_another_process_is_meant(tmp_path: Path) -> None:
+    other = Notifier.of({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1", "NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    assert not other.watched
+    other.ready()  # a keeper that is gone is no reason to fall
+    Notifier.of({}).alive()
+
+
+async def _got(port: int, page: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}{page}") as answer:
+        return answer.status, await answer.text()
+
+
+def _pages(scenario: Callable[[int, Pulse, LocalBus, list[str]], object]) -> None:
+    async def scope() -> None:
+        pulse, bus, halted = Pulse(), LocalBus(), [""]
+        metrics = Metrics(pulse)
+        with metrics.counting(bus):
+            async with serving("127.0.0.1:0", pulse, metrics, lambda: halted[0]) as port:
+                await scenario(port, pulse, bus, halted)  # type: ignore[misc]
+
+    asyncio.run(scope())
+
+
+def test_health_and_readiness_are_two_things() -> None:
+    async def scenario(port: int, pulse: Pulse, bus: LocalBus, halted: list[str]) -> None:
+        assert (await _got(port, "/healthz"))[0] == 200
+        status, text = await _got(port, "/readyz")
+        assert status == 503 and json.loads(text)["complaints"] == ["Not trading yet: starting."]
+        pulse.trading = True
+        assert (await _got(port, "/readyz"))[0] == 200
+        halted[0] = "a look at the books"
+        status, text = await _got(port, "/readyz")
+        assert status == 503 and "a look at the books" in text and (await _got(port, "/healthz"))[0] == 200
+        halted[0], pulse.engine = "", "The model is gone."
+        assert (await _got(port, "/healthz"))[0] == 503
+        assert (await _got(port, "/other"))[0] == 404
+
+    _pages(scenario)
+
+
+def test_what_happens_is_counted() -> None:
+    order = Order("0x1", Outcome.YES, Side.BUY, Decimal("0.5"), 10 * UNIT, TimeInForce.FAK, START, "k")
+    fill = Fill(
+        "f", "o", "0x1", Outcome.YES, Side.BUY, Decimal("0.5"), 10 * UNIT, 70_000, START, Evidence.BOOK_CROSS, False
+    )
+    decision = DecisionMade(
+        at=START, decision_id="d", market_id="0x1", slug="s", closes_at=START, action="abstain", reason="thin_history",
+        bid=None, ask=None, mid=None, probability=None, phase_tokens=(("search", 30), ("verify", 4)), dollars=1e-6,
+        milliseconds=12.0,
+    )  # fmt: skip
+
+    async def scenario(port: int, pulse: Pulse, bus: LocalBus, halted: list[str]) -> None:
+        pulse.at_risk = lambda: 5_070_000
+        bus.publish(CycleStarted(at=START, markets=1))
+        bus.publish(decision)
+        bus.publish(OrderPlaced(at=START, order_id="o", order=order))
+        bus.publish(OrderRefused(at=START, order_id="o", reason="too large"))
+        bus.publish(OrderFilled(at=START, fill=fill))
+        bus.publish(TradingHalted(at=START, reason="a look"))
+        _, text = await _got(port, "/metrics")
+        for line in (
+            "edgeclaw_cycles_total 1.0",
+            'edgeclaw_decisions_total{action="abstain",reason="thin_history"} 1.0',
+            'edgeclaw_tokens_total{phase="search"} 30.0',
+            f'edgeclaw_orders_total{{side="{Side.BUY.value}"}} 1.0',
+            "edgeclaw_orders_refused_total 1.0",
+            'edgeclaw_fills_total{evidence="book_cross"} 1.0',
+            "edgeclaw_filled_dollars_total 5.0",
+            "edgeclaw_fee_dollars_total 0.07",
+            f"edgeclaw_cash_flow_dollars {fill.cash / UNIT}",
+            "edgeclaw_at_risk_dollars 5.07",
+            "edgeclaw_halted 1.0",
+            'edgeclaw_decision_seconds_bucket{le="0.03"} 1.0',
+            "edgeclaw_well 1.0",
+        ):
+            assert line in text.splitlines(), line
+
+    _pages(scenario)
+
+
+def test_an_address_that_is_taken_is_one_sentence() -> None:
+    async def scenario() -> None:
+        pulse = Pulse()
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            where = f"127.0.0.1:{taken.getsockname()[1]}"
+            with pytest.raises(NotReady, match="cannot be listened on"):
+                async with serving(where, pulse, Metrics(pulse), str):
+                    pass
+
+    asyncio.run(scenario())
