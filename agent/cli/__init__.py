@@ -18,6 +18,7 @@ from agent.cli import evidence as evidence_verbs
 from agent.cli import halt as halt_verbs
 from agent.cli import log as log_verbs
 from agent.cli import run as run_verb
+from agent.cli import service as service_verbs
 from agent.cli import setup as setup_verbs
 from agent.cli import sweep as sweep_verb
 from agent.cli import venue as venue_verbs
@@ -60,6 +61,7 @@ app.command(
     "resume", short_help="Allow trading again.", epilog='Example: edgeclaw resume --reason "read the ten losers"'
 )(halt_verbs.resume)
 app.command("status", short_help="How things stand.", epilog="Example: edgeclaw status --json")(halt_verbs.status)
+app.add_typer(service_verbs.service_app, name="service")
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
 app.add_typer(evidence_verbs.app, name="evidence")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import yaml
 
 pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
 
@@ -202,3 +204,20 @@ def test_an_address_that_is_taken_is_one_sentence() -> None:
                     pass
 
     asyncio.run(scenario())
+
+
+def test_rules_and_dashboard_ask_for_figures_that_there_are() -> None:
+    """A renamed figure must not silence an alert."""
+    told = Metrics(Pulse()).text().decode()
+    known = set(re.findall(r"^# TYPE (\w+)", told, re.MULTILINE))
+    known |= {f"{name}_bucket" for name in known} | {f"{name.removesuffix('_total')}_total" for name in known}
+    for name in ("prometheus-alerts.yaml", "grafana-dashboard.json"):
+        text = (Path(__file__).parents[2] / "deploy" / name).read_text()
+        asked = set(re.findall(r"\b(?:edgeclaw|process)_[a-z_]+", text))
+        assert asked, name
+        assert asked <= known, (name, asked - known)
+    rules = yaml.safe_load((Path(__file__).parents[2] / "deploy/prometheus-alerts.yaml").read_text())
+    assert all({"alert", "expr", "labels", "annotations"} <= rule.keys() for rule in rules["groups"][0]["rules"])
+    board = json.loads((Path(__file__).parents[2] / "deploy/grafana-dashboard.json").read_text())
+    places = [tuple(panel["gridPos"].values()) for panel in board["panels"]]
+    assert len(set(places)) == len(places)
