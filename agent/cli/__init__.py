@@ -12,6 +12,7 @@ import sys
 import typer
 
 from agent.cli import backtest as backtest_verb
+from agent.cli import backup as backup_verbs
 from agent.cli import config as config_verbs
 from agent.cli import data as data_verbs
 from agent.cli import evidence as evidence_verbs
@@ -65,6 +66,12 @@ app.add_typer(service_verbs.service_app, name="service")
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
 app.add_typer(evidence_verbs.app, name="evidence")
+data_verbs.app.command(
+    "backup", short_help="Copy the database while it is in use.", epilog="Example: edgeclaw data backup ~/edgeclaw.bak"
+)(backup_verbs.backup)
+data_verbs.app.command(
+    "restore", short_help="Put such a copy back.", epilog="Example: edgeclaw data restore ~/edgeclaw.bak"
+)(backup_verbs.restore)
 app.add_typer(data_verbs.app, name="data")
 app.add_typer(venue_verbs.app, name="venue")
 app.add_typer(wallet_verbs.app, name="wallet")

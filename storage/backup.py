@@ -1,0 +1,143 @@
+"""A copy of the whole database in one file, taken while it is in use, and put back. SQLite alone.
+
+A copy counts only once it has been read through: until then it has another name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from market.errors import DataInvalid, Misconfigured, NotReady, StoreUnavailable
+
+_SIDE = ("-wal", "-shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """A copy and what is in it."""
+
+    file: Path
+    size: int
+    runs: int
+    records: int
+
+
+def file_of(url: str) -> Path:
+    """The file behind an SQLite URL. Raises Misconfigured for any other."""
+    target = make_url(url)
+    if target.get_backend_name() != "sqlite" or not target.database or target.database == ":memory:":
+        raise Misconfigured("Only an SQLite file is copied here.", next_step="Use the tools of the server, as pg_dump.")
+    return Path(target.database).expanduser().absolute()
+
+
+def back_up(url: str, to: Path) -> Copied:
+    """Copy the database as it is at this instant to `to`, without holding up whoever writes.
+
+    Errors: NotReady where there is no database, Misconfigured where `to` is there already or its folder is not,
+    StoreUnavailable where the database or the disk fails; then nothing is left at `to`.
+    """
+    source = file_of(url)
+    if not source.exists():
+        raise NotReady(f"there is no database at {source}.", next_step="Make a run first, or name another --config.")
+    if to.exists():
+        raise Misconfigured(f"{to} is there already.", next_step="Name a file that is not.")
+    if not to.parent.is_dir():
+        raise Misconfigured(f"there is no folder {to.parent}.", next_step="Make it, or name another.")
+    part = to.with_name(f"{to.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        with closing(_opened(source)) as connection:
+            connection.execute("VACUUM INTO ?", (str(part),))
+        found = looked_through(part)
+        _on_disk(part)
+        part.replace(to)
+        _on_disk(to.parent)
+    except (sqlite3.Error, OSError) as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise StoreUnavailable(f"{source} could not be copied to {to}: {error}.") from error
+    return Copied(to, found.size, found.runs, found.records)
+
+
+def restore(file: Path, url: str) -> tuple[Copied, Path | None]:
+    """Put a copy in the database's place. What was there keeps its content under another name, which is given back.
+
+    Errors: NotReady where a program has the database open or there is no copy, DataInvalid where the copy is damaged or
+    is none, StoreUnavailable where the disk fails; then the database is as it was.
+    """
+    target = file_of(url)
+    if not file.exists():
+        raise NotReady(f"there is no copy at {file}.", next_step="Name a file that `edgeclaw data backup` has made.")
+    if user := _user_of(target):
+        raise NotReady(f"process {user} has {target} open.", next_step="Stop it first.")
+    found = looked_through(file)
+    part = target.with_name(f"{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, part)
+        _on_disk(part)
+        aside = _set_aside(target)
+        part.replace(target)
+        _on_disk(target.parent)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise StoreUnavailable(f"{file} could not be put in the place of {target}: {error}.") from error
+    return Copied(target, found.size, found.runs, found.records), aside
+
+
+def looked_through(file: Path) -> Copied:
+    """What is in a copy, once all of it has been read. Raises DataInvalid where it is damaged or none of ours."""
+    try:
+        with closing(_opened(file)) as connection:
+            (said,) = connection.execute("PRAGMA integrity_check").fetchone()
+            if said != "ok":
+                raise DataInvalid(f"{file} is damaged: {said}.", next_step="Take an older copy.")
+            runs, records = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM runs").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise DataInvalid(f"{file} is no copy of our database: {error}.", next_step="Name another file.") from error
+    return Copied(file, file.stat().st_size, runs, records)
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{file}?mode=rw", uri=True, isolation_level=None, timeout=30)
+
+
+def _set_aside(target: Path) -> Path | None:
+    """Name a database and its side files, which belong to it, otherwise. One that is whole is one file first."""
+    if not target.exists():
+        return None
+    with suppress(sqlite3.Error), closing(_opened(target)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    number = 1
+    while (aside := target.with_name(f"{target.name}.before-{number}")).exists():
+        number += 1
+    for side in _SIDE:
+        with suppress(FileNotFoundError):
+            target.with_name(target.name + side).replace(aside.with_name(aside.name + side))
+    target.replace(aside)
+    return aside
+
+
+def _on_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _user_of(target: Path) -> int:
+    """A process that has the file open, of those that can be looked into; 0 where none does."""
+    for place in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if target.samefile(place) and int(place.parts[2]) != os.getpid():
+                return int(place.parts[2])
+    return 0
