@@ -41,7 +41,7 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
             tokens=tokens(rows),
             engine_tokens=outcome.used.charged,
             dollars=sum(r.micro_usd for r in rows) / 1e6,
-            cost=_cost(config, decisions, ledger, timings, outcome.energy),
+            cost=cost_of(config, decisions, ledger, timings, outcome.energy),
             latencies=(
                 latency("decision", [t["observe"] + t["think"] for t in timings.values()]),
                 latency("tick to order", outcome.ticks, config.edge.latency_limit * 1e3),
@@ -52,14 +52,14 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
         )
 
 
-def _cost(
+def cost_of(
     config: Config,
     decisions: Sequence[Record],
     ledger: Mapping[str, Sequence[LedgerRow]],
     timings: Mapping[str, Mapping[str, float]],
     energy: str,
 ) -> Cost:
-    """As many markets at a time as there were decisions at one instant, on the average."""
+    """What some decisions cost: as many markets at a time as there were decisions at one instant, on the average."""
     priced = config.edge.cost
     markets = len(decisions) / max(len({d.at for d in decisions}), 1)
     prices = Prices(priced.token_price, priced.kwh_price, priced.watts)

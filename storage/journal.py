@@ -83,9 +83,9 @@ class Journal:
         """The run's log, standing before its first record."""
         return RunLog(self._db, run_id)
 
-    async def records(self, run_id: str, kind: RecordKind | None = None) -> list[Record]:
-        """A run's records, or those of one kind."""
-        return await self._db.read(lambda c: _records(c, run_id, kind))
+    async def records(self, run_id: str, kind: RecordKind | None = None, *, since: int = 0) -> list[Record]:
+        """A run's records, or those of one kind, from number `since` on."""
+        return await self._db.read(lambda c: _records(c, run_id, kind, since))
 
     async def record(self, run_id: str, kind: RecordKind, key: str) -> Record | None:
         """One record by what it is of."""
@@ -131,9 +131,9 @@ class Journal:
         """How markets ended; where a market has two, the official one comes last."""
         return [resolution_of(r.body) for r in await self.records(run_id, RecordKind.OUTCOME)]
 
-    async def ledger(self, run_id: str) -> dict[str, tuple[LedgerRow, ...]]:
-        """What each decision used, phase by phase, in the order of the decisions."""
-        return await self._db.read(lambda c: _ledger(c, run_id))
+    async def ledger(self, run_id: str, *, since: int = 0) -> dict[str, tuple[LedgerRow, ...]]:
+        """What each decision from record `since` on used, phase by phase, in the order of the decisions."""
+        return await self._db.read(lambda c: _ledger(c, run_id, since=since))
 
     async def spent(self, run_id: str) -> dict[Phase, LedgerRow]:
         """What the run used in each phase."""
@@ -147,9 +147,9 @@ class Journal:
         """Micro-dollars of inference of every decision, of whatever run, made at `at` or later."""
         return await self._db.read(lambda c: _micro_usd_since(c, to_us(at)))
 
-    async def timings(self, run_id: str) -> dict[str, dict[str, float]]:
-        """Milliseconds by name for each decision, in the order of the decisions."""
-        return await self._db.read(lambda c: _timings(c, run_id))
+    async def timings(self, run_id: str, *, since: int = 0) -> dict[str, dict[str, float]]:
+        """Milliseconds by name for each decision from record `since` on, in the order of the decisions."""
+        return await self._db.read(lambda c: _timings(c, run_id, since=since))
 
 
 def _missing_run(run_id: str) -> Run:
@@ -168,9 +168,9 @@ def _run(row: Row[Any]) -> Run:
     )
 
 
-def _records(connection: Connection, run_id: str, kind: RecordKind | None) -> list[Record]:
+def _records(connection: Connection, run_id: str, kind: RecordKind | None, since: int) -> list[Record]:
     r = schema.records
-    query = select(r).where(r.c.run_id == run_id).order_by(r.c.seq)
+    query = select(r).where(r.c.run_id == run_id, r.c.seq >= since).order_by(r.c.seq)
     if kind is not None:
         query = query.where(r.c.kind == kind.value)
     return [record_of(row) for row in connection.execute(query)]
@@ -238,10 +238,12 @@ def _intents(connection: Connection, run_id: str, status: str | None) -> list[St
     return found
 
 
-def _ledger(connection: Connection, run_id: str, decision_id: str | None = None) -> dict[str, tuple[LedgerRow, ...]]:
+def _ledger(
+    connection: Connection, run_id: str, decision_id: str | None = None, since: int = 0
+) -> dict[str, tuple[LedgerRow, ...]]:
     t, d = schema.token_ledger, schema.decisions
     query = select(t).join(d, (d.c.run_id == t.c.run_id) & (d.c.id == t.c.decision_id)).order_by(d.c.seq)
-    query = query.where(t.c.run_id == run_id)
+    query = query.where(t.c.run_id == run_id, d.c.seq >= since)
     if decision_id is not None:
         query = query.where(t.c.decision_id == decision_id)
     found: dict[str, list[Row[Any]]] = {}
@@ -275,10 +277,12 @@ def _sum(a: LedgerRow, b: LedgerRow) -> LedgerRow:
     )
 
 
-def _timings(connection: Connection, run_id: str, decision_id: str | None = None) -> dict[str, dict[str, float]]:
+def _timings(
+    connection: Connection, run_id: str, decision_id: str | None = None, since: int = 0
+) -> dict[str, dict[str, float]]:
     t, d = schema.timings, schema.decisions
     query = select(t).join(d, (d.c.run_id == t.c.run_id) & (d.c.id == t.c.decision_id)).order_by(d.c.seq, t.c.name)
-    query = query.where(t.c.run_id == run_id)
+    query = query.where(t.c.run_id == run_id, d.c.seq >= since)
     if decision_id is not None:
         query = query.where(t.c.decision_id == decision_id)
     found: dict[str, dict[str, float]] = {}

@@ -18,6 +18,7 @@ from agent.cli import data as data_verbs
 from agent.cli import evidence as evidence_verbs
 from agent.cli import halt as halt_verbs
 from agent.cli import log as log_verbs
+from agent.cli import monitor as monitor_verbs
 from agent.cli import run as run_verb
 from agent.cli import service as service_verbs
 from agent.cli import setup as setup_verbs
@@ -62,6 +63,7 @@ app.command(
     "resume", short_help="Allow trading again.", epilog='Example: edgeclaw resume --reason "read the ten losers"'
 )(halt_verbs.resume)
 app.command("status", short_help="How things stand.", epilog="Example: edgeclaw status --json")(halt_verbs.status)
+app.add_typer(monitor_verbs.monitor_app, name="monitor")
 app.add_typer(service_verbs.service_app, name="service")
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")

@@ -150,7 +150,7 @@ async def chosen_run(store: Store, prefix: str | None) -> Run:
     """A run by the beginning of its id, or the agent's newest."""
     from market.errors import Misconfigured, NotReady
 
-    runs = [r for r in await store.runs() if r.identity.label == "agent" or prefix]
+    runs = [r for r in await store.runs() if prefix or r.identity.label == "agent" or "account" in r.manifest]
     if not runs:
         raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
     if prefix is None:

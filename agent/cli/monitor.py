@@ -1,0 +1,179 @@
+"""`edgeclaw monitor edge-runtime`: how the model on this box is doing, once or live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    from agent.config import Config
+    from agent.monitoring import Monitored
+
+monitor_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See how the box is doing.")
+
+
+@monitor_app.callback()
+def _monitor() -> None:
+    """See how the box is doing."""
+
+
+@monitor_app.command(
+    "edge-runtime",
+    short_help="Speed, cost and truth of the model.",
+    epilog="Example: edgeclaw monitor edge-runtime --watch",
+)
+def edge_runtime(
+    run: Annotated[str | None, typer.Option(help="A run's id or its beginning; the newest otherwise.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="So many of its newest decisions.")] = 288,
+    watch: Annotated[bool, typer.Option(help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    config: Annotated[Path | None, typer.Option(help="A YAML file over the defaults.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch an object a line.")] = False,
+) -> None:
+    """Tokens a second, latency, cost of a decision and of a month, cache hits, and how often history bears the model
+    out. Reads the log alone: it works beside a running agent."""
+    import asyncio
+
+    from agent.config import load
+
+    asyncio.run(_looked(load(config), run, last, every if watch else None, as_json=as_json))
+
+
+async def _looked(config: Config, run: str | None, last: int, every: float | None, *, as_json: bool) -> None:
+    import asyncio
+    import json
+    import sys
+
+    from rich.live import Live
+
+    from agent.cli import show
+    from storage.canonical import plain
+
+    found = await _found(config, run, last)
+    if every is None:
+        if as_json:
+            show.as_json(found)
+        else:
+            show.console().print(panel(found))
+        return
+    screen = show.console()
+    with Live(panel(found), console=screen, auto_refresh=False, screen=screen.is_terminal and not as_json) as live:
+        while True:
+            if as_json:
+                sys.stdout.write(json.dumps(plain(found)) + "\n")
+                sys.stdout.flush()
+            else:
+                live.update(panel(found), refresh=True)
+            await asyncio.sleep(every)
+            found = await _found(config, run, last)
+
+
+async def _found(config: Config, run: str | None, last: int) -> Monitored:
+    from agent.app.identity import database_url
+    from agent.cli.log import chosen_run
+    from agent.monitoring import monitored
+    from storage.store import open_store
+
+    async with open_store(database_url(config), read_only=True) as store:
+        return await monitored(store, config, await chosen_run(store, run), last)
+
+
+def panel(seen: Monitored) -> Panel:
+    """The whole as one picture."""
+    from rich.console import Group, RenderableType
+    from rich.markup import escape
+    from rich.panel import Panel
+    from rich.text import Text
+
+    from agent.cli.show import ACCENT, BAD, MUTED
+
+    parts: list[RenderableType] = [_head(seen), Text(), _phases(seen), Text(), _latencies(seen), Text(), _month(seen)]
+    if seen.health is not None and not seen.health.well:
+        parts += [Text(), *(Text(complaint, style=f"bold {BAD}") for complaint in seen.health.complaints)]
+    newest = f"{seen.newest:%Y-%m-%d %H:%M:%S} UTC" if seen.newest else "nothing yet"
+    return Panel(
+        Group(*parts),
+        title=f"[bold]edge-runtime[/] · run {seen.run_id[:8]} · {escape(seen.data)}",
+        title_align="left",
+        subtitle=f"[{MUTED}]last {seen.decisions} decisions · newest {newest}[/]",
+        subtitle_align="right",
+        border_style=ACCENT,
+        padding=(1, 2),
+        width=100,
+    )
+
+
+def _head(seen: Monitored) -> Table:
+    from rich.table import Table
+
+    from agent.cli.show import BAD, GOOD, MUTED, number
+
+    asked = seen.cost.asked
+    cells = {
+        "state": _state(seen),
+        "tokens/s": number(seen.tokens_per_second, 0),
+        "cached": _percent(seen.cached),
+        "borne out": _percent(seen.verified),
+        "asked": f"{asked} of {seen.decisions}",
+        "orders": str(seen.funnel.traded),
+        "a decision": f"${seen.cost.dollars:.7f}",
+    }
+    tint = {"well": GOOD, "trading": GOOD, "unwell": BAD}.get(cells["state"], MUTED)
+    grid = Table.grid(padding=(0, 3))
+    grid.add_row(*(f"[{MUTED}]{name}[/]" for name in cells))
+    grid.add_row(*(f"[bold {tint if name == 'state' else ''}]{value}[/]" for name, value in cells.items()))
+    return grid
+
+
+def _state(seen: Monitored) -> str:
+    if seen.health is not None:
+        return "well" if seen.health.well else "unwell"
+    return "not finished" if seen.running else "finished"
+
+
+def _phases(seen: Monitored) -> Table:
+    from agent.cli.show import ACCENT, MUTED, bar, number, table
+
+    rows = table("Tokens by phase", "", "tokens", "", "a second", "joules a token", right=("tokens", "a second"))
+    whole = max(sum(p.tokens for p in seen.cost.phases), 1)
+    for phase in seen.cost.phases:
+        rows.add_row(
+            phase.phase,
+            f"{phase.tokens:,}",
+            f"[{ACCENT if phase.tokens else MUTED}]{bar(phase.tokens / whole, 28)}[/]",
+            number(phase.tokens_per_second, 0),
+            number(phase.joules_per_token, 3),
+        )
+    return rows
+
+
+def _latencies(seen: Monitored) -> Table:
+    from agent.cli.show import number, table
+
+    rows = table("Milliseconds a decision", "", "n", "median", "99 %", right=("n", "median", "99 %"))
+    for line in seen.latencies:
+        rows.add_row(line.name, str(line.n), number(line.p50, 1), number(line.p99, 1))
+    return rows
+
+
+def _month(seen: Monitored) -> Text:
+    from rich.text import Text
+
+    from agent.cli.show import BAD, GOOD, MUTED, bar
+
+    month = seen.cost.month
+    share = month.total / month.goal
+    tint = GOOD if share <= 1 else BAD
+    line = Text("A month of this  ", style=MUTED)
+    line.append(f"${month.total:,.4f}", style=f"bold {tint}").append(f" of ${month.goal:g}  ", style=MUTED)
+    return line.append(bar(share, 28), style=tint).append(f"\n{'; '.join(month.assumes)}.", style=MUTED)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
