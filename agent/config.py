@@ -307,6 +307,19 @@ class Service(Section):
     loop_lag: Seconds = Field(5.0, gt=0, description="so is an event loop that is so late")
 
 
+class Mqtt(Section):
+    host: str = Field("", description="of the broker; empty is none, and then nothing else changes")
+    port: int = Field(1883, ge=1, le=65535)
+    instance: str = Field("edgeclaw", pattern=r"^[A-Za-z0-9_-]+$", description="this agent's part of every topic")
+    username: str = ""
+    password_file: str = Field("", description="a file with the password, readable by its owner alone")
+    password_credential: str = Field("", description="the systemd credential that holds it instead")
+    tls: bool = Field(False, description="encrypted, and the broker's certificate checked")
+    ca_file: str = Field("", description="whose certificates are believed; empty is the system's list")
+    heartbeat: Seconds = Field(10.0, gt=0, description="how often it says how it is")
+    queue: int = Field(1000, ge=1, description="events that wait while the broker is away; the oldest are dropped")
+
+
 class Config(Section):
     edge: Edge = Edge()
     trading: Trading = Trading()
@@ -315,6 +328,7 @@ class Config(Section):
     promotion: Promotion = Promotion()
     storage: Storage = Storage()
     service: Service = Service()
+    mqtt: Mqtt = Mqtt()
 
     def settings(self, *, counted_in_tokens: bool) -> Settings:
         """How to think. On recorded data the deadline is counted in tokens, so that a replay stops where it stopped."""
@@ -368,7 +382,7 @@ class Config(Section):
         says."""
         no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256", "remote", "mlc"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
-        outside = dict.fromkeys(("storage", "service", "venue", "promotion"), True)
+        outside = dict.fromkeys(("storage", "service", "mqtt", "venue", "promotion"), True)
         body: Json = self.model_dump(mode="json", exclude={**outside, "edge": {**no_matter, "cost": cost}})
         return body
 

@@ -87,6 +87,13 @@ class Journal:
         """A run's records, or those of one kind, from number `since` on."""
         return await self._db.read(lambda c: _records(c, run_id, kind, since))
 
+    async def some(self, run_id: str, kinds: Sequence[RecordKind], *, since: int, limit: int) -> list[Record]:
+        """The first `limit` records of these kinds from number `since` on."""
+        r = schema.records
+        query = select(r).where(r.c.run_id == run_id, r.c.seq >= since, r.c.kind.in_([kind.value for kind in kinds]))
+        query = query.order_by(r.c.seq).limit(limit)
+        return await self._db.read(lambda c: [record_of(row) for row in c.execute(query)])
+
     async def record(self, run_id: str, kind: RecordKind, key: str) -> Record | None:
         """One record by what it is of."""
         r = schema.records

@@ -20,8 +20,8 @@ PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
 
 
 def own_hosts(config: Config) -> frozenset[str]:
-    """The hosts that belong to the owner: of the model server and of the database."""
-    return frozenset({host_of(config.edge.remote.url), host_of(config.storage.url)}) - {""}
+    """The hosts that belong to the owner: of the model server, of the database and of the broker."""
+    return frozenset({host_of(config.edge.remote.url), host_of(config.storage.url), config.mqtt.host}) - {""}
 
 
 def database_url(config: Config) -> str:

@@ -28,6 +28,8 @@ from agent.paths import home
 from agent.promotion import promotion
 from agent.recovery import Past, recall, runs_of
 from agent.service.attending import attended, pulse_of
+from agent.service.commands import Commands
+from agent.service.linking import link
 from agent.service.pulse import Pulse
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
@@ -204,7 +206,11 @@ async def _at_venue(
 
             world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse)
             primed = engine.usage
-            async with attended(plan.config.service, bus, pulse, engine, _halted):
+            commands = Commands(plan.config, store, KillSwitch(home()), pulse, clock)
+            async with (
+                link(commands, account.name, bus, home()),
+                attended(plan.config.service, bus, pulse, engine, _halted),
+            ):
                 run, ticks, log, halted = await world.run(engine)
             return RunResult(
                 run, log.appended, log.compared, tuple(ticks), engine.identity, since(engine, primed), halted, (),

@@ -1,0 +1,248 @@
+"""Events out and commands in over MQTT 5, beside the run: nothing about money or time waits for a broker.
+
+What happened is put into a queue that drops its oldest; what happened to money is read from the run's own log from
+where the broker has confirmed it, so that it arrives at least once whatever falls in between. Commands are answered
+once each, however often they arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import ssl
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+from aiomqtt import Client, Message, MqttError, ProtocolVersion, Will
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.bus import LocalBus
+from agent.service.outbox import Outbox
+from agent.service.pulse import Pulse
+from market.clock import WallClock
+from market.errors import EdgeclawError, StoreUnavailable
+from market.events import Event
+from storage.canonical import Json, encoded, plain
+
+log = logging.getLogger(__name__)
+VERSION = 1
+"""Of every payload; a field may be added without another version, and none is taken away."""
+_SOON, _LATE = 1.0, 60.0
+"""Seconds before the first and at most before a later attempt to connect."""
+_ANSWER, _LOOK, _LAST_WORDS = 10.0, 1.0, 5.0
+"""Seconds: for the broker to answer, between two looks into the log, and for the rest to be told at the end."""
+_REMEMBERED = 1024
+_SESSION = 3600
+"""Seconds for which the broker keeps commands for an agent that is away."""
+
+Command = Callable[[Mapping[str, Json]], Awaitable[Json]]
+"""What a command does with its payload; a ValueError is the answer to who asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where it is and how it is spoken to. `instance` is this agent's part of every topic."""
+
+    host: str
+    port: int = 1883
+    instance: str = "edgeclaw"
+    username: str = ""
+    password: str = ""
+    tls: ssl.SSLContext | None = None
+    heartbeat: float = 10.0
+    queue: int = 1000
+
+    def topic(self, *parts: str) -> str:
+        return "/".join(("edgeclaw", self.instance, *parts))
+
+
+@dataclass(slots=True)
+class Link:
+    """The way to one broker and back. `dropped` counts events that the queue had no room for, `confirmed` those about
+    money that the broker has taken."""
+
+    broker: Broker
+    pulse: Pulse
+    outbox: Outbox
+    commands: Mapping[str, Command]
+    connected: bool = False
+    dropped: int = 0
+    confirmed: int = 0
+    waiting: deque[Event] = field(init=False)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    answered: OrderedDict[bytes, str] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.waiting = deque(maxlen=self.broker.queue)
+
+    def heard(self, event: Event) -> None:
+        """Take an event from the bus. Never waits."""
+        self.dropped += len(self.waiting) == self.waiting.maxlen
+        self.waiting.append(event)
+        self.news.set()
+
+    async def run(self) -> None:
+        """Connect, and again when it breaks, until cancelled; once `ending` is set, until all about money is told."""
+        pause = _SOON
+        while True:
+            try:
+                async with self._client() as client:
+                    self.connected, pause = True, _SOON
+                    await self._talk(client)
+                    return
+            except (MqttError, OSError, TimeoutError, StoreUnavailable) as error:
+                log.warning("nothing goes to the broker at %s for now: %s", self.broker.host, error)
+            finally:
+                self.connected = False
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LATE)
+
+    def _client(self) -> Client:
+        kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        kept.SessionExpiryInterval = _SESSION
+        return Client(
+            self.broker.host,
+            self.broker.port,
+            username=self.broker.username or None,
+            password=self.broker.password or None,
+            identifier=f"edgeclaw-{self.broker.instance}",
+            protocol=ProtocolVersion.V5,
+            will=Will(self.broker.topic("status"), _payload({"online": False}), 1, True),
+            clean_start=False,
+            properties=kept,
+            keepalive=max(5, round(2 * self.broker.heartbeat)),
+            timeout=_ANSWER,
+            tls_context=self.broker.tls,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
+
+    async def _talk(self, client: Client) -> None:
+        """All that goes over one connection, until it breaks or nothing is left to tell."""
+        await client.subscribe(self.broker.topic("command", "+"), qos=1)
+        await client.publish(self.broker.topic("status"), _payload({"online": True}), qos=1, retain=True)
+        account = asyncio.create_task(self._account(client))
+        others = [asyncio.create_task(w) for w in (self._tell(client), self._beat(client), self._obey(client))]
+        work = [account, *others]
+        try:
+            done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await client.publish(self.broker.topic("status"), _payload({"online": False}), qos=1, retain=True)
+        finally:
+            for task in work:
+                task.cancel()
+            await asyncio.gather(*work, return_exceptions=True)
+
+    async def _tell(self, client: Client) -> None:
+        """Events as they come; lost ones are no matter."""
+        while True:
+            await self.news.wait()
+            self.news.clear()
+            while self.waiting:
+                event = self.waiting.popleft()
+                body = plain(event)
+                said = dict(body) if isinstance(body, Mapping) else {}
+                await client.publish(self.broker.topic("event", event.topic), _payload(said), qos=0)
+
+    async def _account(self, client: Client) -> None:
+        """Records about money, each until the broker has it."""
+        while True:
+            for record in await self.outbox.next():
+                said: dict[str, Json] = {
+                    "id": record.hash,
+                    "run": record.run_id,
+                    "seq": record.seq,
+                    "at": record.at.isoformat(),
+                    "body": record.body,
+                }
+                await client.publish(self.broker.topic("money", record.kind.value), _payload(said), qos=1)
+                self.confirmed += 1
+                await self.outbox.confirmed(record)
+            if self.ending.is_set() and not await self.outbox.next():
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.ending.wait(), _LOOK)
+
+    async def _beat(self, client: Client) -> None:
+        while True:
+            pulse = self.pulse
+            complaints = pulse.complaints()
+            health: dict[str, Json] = {
+                "at": WallClock().now().isoformat(),
+                "well": not complaints,
+                "complaints": list(complaints),
+                "stage": pulse.stage,
+                "trading": pulse.trading,
+                "lag": round(pulse.lag, 3),
+                "silence": round(pulse.silence, 3),
+                "dropped": self.dropped,
+            }
+            await client.publish(self.broker.topic("health"), _payload(health), qos=0)
+            await asyncio.sleep(self.broker.heartbeat)
+
+    async def _obey(self, client: Client) -> None:
+        async for message in client.messages:
+            answer = await self._answer(message)
+            asked = message.properties
+            where = getattr(asked, "ResponseTopic", None)
+            if where is None or answer is None:
+                continue
+            reply = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if (mark := getattr(asked, "CorrelationData", None)) is not None:
+                reply.CorrelationData = mark
+            await client.publish(where, answer, qos=1, properties=reply)
+
+    async def _answer(self, message: Message) -> str | None:
+        """What comes of a command; of one that was answered before, the same answer. One that a broker kept for whoever
+        comes is nobody's wish of today."""
+        if message.retain:
+            return None
+        mark = getattr(message.properties, "CorrelationData", None)
+        if mark is not None and mark in self.answered:
+            return self.answered[mark]
+        answer = _payload(await self._done(str(message.topic).rpartition("/")[2], bytes(message.payload or b"")))
+        if mark is not None:
+            self.answered[mark] = answer
+            if len(self.answered) > _REMEMBERED:
+                self.answered.popitem(last=False)
+        return answer
+
+    async def _done(self, name: str, payload: bytes) -> dict[str, Json]:
+        command = self.commands.get(name)
+        if command is None:
+            return {"ok": False, "error": f"There is no command {name}: use one of {', '.join(self.commands)}."}
+        try:
+            asked = json.loads(payload or b"{}")
+        except ValueError:
+            asked = None
+        if not isinstance(asked, dict):
+            return {"ok": False, "error": "A command is a JSON object."}
+        try:
+            return {"ok": True, "result": await command(asked)}
+        except (ValueError, EdgeclawError) as error:
+            return {"ok": False, "error": str(error)}
+
+
+def _payload(said: Mapping[str, Json]) -> str:
+    return encoded({"v": VERSION, **said})
+
+
+@asynccontextmanager
+async def linked(link: Link, bus: LocalBus) -> AsyncIterator[None]:
+    """Keep the link up while the block lasts. A broker that is not there changes nothing."""
+    await link.outbox.begin()
+    with bus.subscribed(Event, link.heard):
+        task = asyncio.create_task(link.run())
+        try:
+            yield
+        finally:
+            link.ending.set()
+            await asyncio.wait({task}, timeout=_LAST_WORDS)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,75 @@
+"""Which records about money a broker has not confirmed yet. The run's log is the outbox itself: this keeps the place.
+
+The place is moved after a confirmation and kept on disk, so a record may be told twice and never not at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from market.errors import StoreUnavailable
+from storage.records import Record, RecordKind, Run
+from storage.store import Store
+
+MONEY = (RecordKind.INTENT, RecordKind.ACK, RecordKind.FILL, RecordKind.SETTLEMENT)
+_AT_ONCE = 200
+
+
+class Outbox:
+    """Of the runs of one account, in the order in which they were begun. Call `begin` before anything else."""
+
+    def __init__(self, store: Store, account: str, place: Path) -> None:
+        self._store, self._account, self._place = store, account, place
+        self._next: dict[str, int] = {}
+
+    async def begin(self) -> None:
+        """Find the place. Where nothing was kept, what has been written until now is not told any more."""
+        kept = await asyncio.to_thread(self._kept)
+        if kept is None:
+            kept = {run.id: run.records for run in await self._runs()}
+            await asyncio.to_thread(self._keep, kept)
+        self._next = kept
+
+    async def next(self) -> Sequence[Record]:
+        """The next records that are to be told, oldest first; none where all have been."""
+        places = self._next
+        for run in await self._runs():
+            if run.records <= places.get(run.id, 0):
+                continue
+            found = await self._store.some(run.id, MONEY, since=places.get(run.id, 0), limit=_AT_ONCE)
+            if found:
+                return found
+            places[run.id] = run.records
+        return ()
+
+    async def confirmed(self, record: Record) -> None:
+        """A record has been taken."""
+        self._next[record.run_id] = record.seq + 1
+        await asyncio.to_thread(self._keep, dict(self._next))
+
+    async def _runs(self) -> list[Run]:
+        return [run for run in await self._store.runs() if run.manifest.get("account") == self._account]
+
+    def _kept(self) -> dict[str, int] | None:
+        try:
+            kept = json.loads(self._place.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StoreUnavailable(f"{self._place} cannot be read ({error}).") from error
+        return {str(run): int(seq) for run, seq in kept.items()}
+
+    def _keep(self, places: dict[str, int]) -> None:
+        part = self._place.with_suffix(".part")
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                json.dump(places, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._place)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._place} cannot be written ({error.strerror}).") from error

@@ -1,0 +1,276 @@
+"""A live run and a real mosquitto: what is told, what is commanded, and that nothing about money is lost when the
+broker is frozen or killed. The agent and the venue are processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("polymarket", reason="the extra `live` is not installed")
+pytest.importorskip("aiomqtt", reason="the extra `service` is not installed")
+
+import aiomqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (Debian package mosquitto)")
+EDGECLAW = [sys.executable, "-m", "agent"]
+PASSWORDS = {"edgeclaw": "a-play-password", "owner": "another"}
+MONEY = ("intent", "ack", "fill", "settlement")
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class Broker:
+    """mosquitto as deploy/ configures it, but for its places."""
+
+    place: Path
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        deploy = Path(__file__).parents[2] / "deploy"
+        for user, password in PASSWORDS.items():
+            made = [] if (self.place / "passwd").exists() else ["-c"]
+            subprocess.run(["mosquitto_passwd", *made, "-b", str(self.place / "passwd"), user, password], check=True)
+        shutil.copy(deploy / "mosquitto.acl", self.place / "acl")
+        places = {
+            "listener 1883 127.0.0.1": f"listener {self.port} 127.0.0.1",
+            "/etc/mosquitto/edgeclaw.passwd": str(self.place / "passwd"),
+            "/etc/mosquitto/edgeclaw.acl": str(self.place / "acl"),
+            "/var/lib/mosquitto/": f"{self.place}/",
+        }
+        text = (deploy / "mosquitto.conf").read_text()
+        for there, here in places.items():
+            assert there in text
+            text = text.replace(there, here)
+        for file in self.place.iterdir():
+            file.chmod(0o600)
+        (self.place / "conf").write_text(f"user {os.environ.get('USER', 'root') or 'root'}\n{text}")
+
+    def start(self) -> None:
+        assert MOSQUITTO is not None
+        self.process = subprocess.Popen(
+            [MOSQUITTO, "-c", str(self.place / "conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        ends = time.monotonic() + 10
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            assert time.monotonic() < ends, "mosquitto does not come up"
+            time.sleep(0.05)
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.send(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    place = tmp_path / "broker"
+    place.mkdir()
+    made = Broker(place)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def venue() -> Iterator[str]:
+    serve = [*EDGECLAW, "venue", "serve", "--port", "0", "--speed", "60", "--json"]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["url"]
+        process.terminate()
+
+
+@contextmanager
+def agent(venue: str, home: Path, broker: Broker, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    home.mkdir(exist_ok=True)
+    secret = home / "mqtt.password"
+    secret.write_text(PASSWORDS["edgeclaw"])
+    secret.chmod(0o600)
+    mqtt = {"host": "127.0.0.1", "port": broker.port, "username": "edgeclaw", "password_file": str(secret)}
+    (home / "config.yaml").write_text(json.dumps({"mqtt": mqtt | {"heartbeat": 0.5}}))
+    line = [
+        *(*EDGECLAW, "run", "--mode", "live", "--venue", venue, "--engine", "scripted", "--trade-with", "join_best"),
+        *("--trade-with", "late_favourite", "--config", str(home / "config.yaml"), "--json", *more),
+    ]
+    with (
+        (home / "out").open("w") as out,
+        subprocess.Popen(line, env={**os.environ, "EDGECLAW_HOME": str(home)}, stdout=out, stderr=out) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@dataclass
+class Heard:
+    """What a subscriber with a session of its own has been told, across connections."""
+
+    broker: Broker
+    messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def of(self, topic: str) -> list[dict[str, Any]]:
+        return [said for where, said in self.messages if where.startswith(f"edgeclaw/edgeclaw/{topic}")]
+
+    async def listen(self) -> None:
+        """Listen, and again when the broker comes back, until cancelled."""
+        while True:
+            with suppress(aiomqtt.MqttError):
+                async with client(self.broker, "listener") as way:
+                    await way.subscribe("edgeclaw/edgeclaw/#", qos=1)
+                    async for message in way.messages:
+                        self.messages.append((str(message.topic), json.loads(bytes(message.payload))))
+            await asyncio.sleep(0.2)
+
+    async def until(self, what: str, holds: Any, seconds: float = 60) -> None:
+        ends = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < ends, f"it never came to that {what}"
+            await asyncio.sleep(0.05)
+
+
+def client(broker: Broker, name: str) -> Any:
+    kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    kept.SessionExpiryInterval = 600
+    return aiomqtt.Client(
+        "127.0.0.1", broker.port, username="owner", password=PASSWORDS["owner"], identifier=name,
+        protocol=aiomqtt.ProtocolVersion.V5, clean_start=False, properties=kept, keepalive=5, timeout=5,
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def listening(broker: Broker) -> AsyncIterator[Heard]:
+    heard = Heard(broker)
+    task = asyncio.create_task(heard.listen())
+    try:
+        yield heard
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def ask(broker: Broker, command: str, said: dict[str, Any], mark: bytes, times: int = 1) -> list[dict[str, Any]]:
+    """Command it, so many times alike; the answers."""
+    async with client(broker, f"asker-{mark.hex()}") as way:
+        await way.subscribe("edgeclaw/replies/owner", qos=1)
+        asked = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        asked.ResponseTopic, asked.CorrelationData, asked.MessageExpiryInterval = "edgeclaw/replies/owner", mark, 30
+        for _ in range(times):
+            await way.publish(f"edgeclaw/edgeclaw/command/{command}", json.dumps(said), qos=1, properties=asked)
+        answers = []
+        async with asyncio.timeout(20):
+            async for message in way.messages:
+                if message.properties.CorrelationData == mark:
+                    answers.append(json.loads(bytes(message.payload)))
+                if len(answers) == times:
+                    return answers
+    raise AssertionError("unreachable")
+
+
+def written(home: Path) -> set[str]:
+    """Hashes of all records about money in the log."""
+    with closing(sqlite3.connect(f"file:{home / 'edgeclaw.db'}?mode=ro", uri=True)) as database:
+        return {str(digest) for digest, kind in database.execute("SELECT hash, kind FROM records") if kind in MONEY}
+
+
+def test_what_happens_is_told_and_what_is_commanded_is_done_once(venue: str, broker: Broker, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+
+    async def scenario() -> None:
+        async with listening(broker) as heard:
+            with agent(venue, home, broker) as process:
+                await heard.until("it is online", lambda: {"v": 1, "online": True} in heard.of("status"))
+                await heard.until("it trades", lambda: any(h["trading"] for h in heard.of("health")))
+                await heard.until("an order is told", lambda: heard.of("money/intent"))
+                await heard.until("a cycle is told", lambda: heard.of("event/cycle/started"))
+                (told,) = await ask(broker, "status", {}, b"1")
+                assert told["ok"] and told["result"]["stage"] == "trading"
+                (limits,) = await ask(broker, "limits", {}, b"2")
+                assert limits["result"]["limits"]["order"] == "50"
+                (unknown,) = await ask(broker, "sell_all", {}, b"3")
+                assert not unknown["ok"] and "halt" in unknown["error"]
+                (refused,) = await ask(broker, "resume", {}, b"4")
+                assert not refused["ok"] and "reason" in refused["error"]
+                (config,) = await ask(broker, "config", {}, b"5")
+                assert PASSWORDS["edgeclaw"] not in json.dumps(config)
+                first, again = await ask(broker, "halt", {"reason": "a look"}, b"6", times=2)
+                assert first == again and first["ok"], "a command that comes twice is done once"
+                await heard.until("the halt is told", lambda: heard.of("event/halt/raised"))
+                assert (home / "halted").exists()
+                halts = (home / "halts.jsonl").read_text().count("a look")
+                assert halts == 1
+                (resumed,) = await ask(broker, "resume", {"reason": "looked"}, b"7")
+                assert resumed["ok"] and not (home / "halted").exists()
+                process.kill()
+                await heard.until("its last will is told", lambda: heard.of("status")[-1] == {"v": 1, "online": False})
+            secret = PASSWORDS["edgeclaw"]
+            assert not any(secret in json.dumps(said) for _, said in heard.messages)
+
+    asyncio.run(scenario())
+
+
+def test_no_record_about_money_is_lost_when_the_broker_freezes_and_dies(
+    venue: str, broker: Broker, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+
+    async def scenario() -> None:
+        async with listening(broker) as heard:
+            with agent(venue, home, broker, "--cycles", "6") as process:
+                await heard.until("an order is told", lambda: heard.of("money/intent"))
+                broker.send(signal.SIGSTOP)
+                await asyncio.sleep(4)
+                broker.send(signal.SIGCONT)
+                await asyncio.sleep(2)
+                broker.kill()
+                await asyncio.sleep(3)
+                broker.start()
+                before = len(heard.of("money/"))
+                await heard.until("more is told", lambda: len(heard.of("money/")) > before)
+                broker.kill()
+                await asyncio.to_thread(process.wait, 120)
+                assert process.returncode == 0, (home / "out").read_text()[-1500:]
+                assert written(home) - {said["id"] for said in heard.of("money/")}, "some were still to be told"
+                broker.start()
+            with agent(venue, home, broker, "--cycles", "1") as process:  # the next run tells the rest
+                await asyncio.to_thread(process.wait, 120)
+                assert process.returncode == 0, (home / "out").read_text()[-1500:]
+            await heard.until(
+                "everything is told", lambda: written(home) <= {said["id"] for said in heard.of("money/")}, 30
+            )
+            await heard.until("it says that it ends", lambda: heard.of("status")[-1] == {"v": 1, "online": False}, 10)
+
+    asyncio.run(scenario())
