@@ -227,10 +227,18 @@ class Link:
             return {"ok": True, "result": await command(asked)}
         except (ValueError, EdgeclawError) as error:
             return {"ok": False, "error": str(error)}
+        except Exception as error:  # whoever asks must never be able to cut the line
+            log.exception("the command %s failed", name)
+            return {"ok": False, "error": f"It failed ({type(error).__name__}); the log says more."}
 
 
 def _payload(said: Mapping[str, Json]) -> str:
     return encoded({"v": VERSION, **said})
+
+
+def _last_word(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("nothing goes to the broker any more: %s", error, exc_info=error)
 
 
 @asynccontextmanager
@@ -239,6 +247,7 @@ async def linked(link: Link, bus: LocalBus) -> AsyncIterator[None]:
     await link.outbox.begin()
     with bus.subscribed(Event, link.heard):
         task = asyncio.create_task(link.run())
+        task.add_done_callback(_last_word)
         try:
             yield
         finally:
