@@ -118,6 +118,14 @@ async def _mlc(edge: Edge) -> AsyncIterator[Engine]:
         yield engine
 
 
+def server_command(config: Config) -> tuple[str, ...]:
+    """How the model server is started that the section edge.mlc describes. Raises Misconfigured where something of it
+    is not set."""
+    from agent.llm.mlc.engine import Child
+
+    return Child(**config.edge.mlc.values()).argv(config.edge.remote.parallel)
+
+
 def _must_have_client() -> None:
     if find_spec("aiohttp") is None:
         raise NotReady(

@@ -50,7 +50,11 @@ def install(
         memory,
         installing.systemd_version(),
     )
-    beside = installing.server_command(load(server)) if server is not None else ()
+    beside: tuple[str, ...] = ()
+    if server is not None:
+        from agent.app.engines import server_command
+
+        beside = server_command(load(server))
     _do(installing.installation(asked, beside), dry_run=dry_run, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""The agent as a service of systemd: which files and commands that takes. Pure, but for `carried_out`."""
+"""The agent as a service of systemd: which files and commands that takes, and carrying them out."""
 
 from __future__ import annotations
 
@@ -103,14 +103,6 @@ def removal(folder: Path = FOLDER) -> Steps:
     units = (UNIT, SERVER) if (folder / SERVER).exists() else (UNIT,)
     files = tuple(str(folder / unit) for unit in units)
     return Steps((), (("systemctl", "disable", "--now", *units), ("rm", "-f", *files), ("systemctl", "daemon-reload")))
-
-
-def server_command(config: Config) -> tuple[str, ...]:
-    """How the model server is started that the section edge.mlc describes. Raises Misconfigured where something of it
-    is not set."""
-    from agent.llm.mlc.engine import Child
-
-    return Child(**config.edge.mlc.values()).argv(config.edge.remote.parallel)
 
 
 def _filled(name: str, values: dict[str, str]) -> str:
