@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from threading import Lock
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -77,7 +78,7 @@ class RunLog:
         self._head = GENESIS
         self._gathering = False
         self._waiting: list[_Waiting] = []
-        self._busy = 0
+        self._turn = Lock()
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
@@ -88,7 +89,7 @@ class RunLog:
             yield
         finally:
             self._gathering = False
-            await self._db.call(self._flush)
+            await self._db.call(self._write)
 
     async def go_on(self) -> None:
         """Stand behind the last record: a run on live data is not computed again, it goes on from where it stopped."""
@@ -160,25 +161,26 @@ class RunLog:
     ) -> Record:
         hanging = _Hanging(objects, decision)
         if self._gathers(kind):
-            return self._step(kind, key, at, encoded(body), hanging)
-        self._busy += 1
-
-        def step() -> Record:
-            try:
-                return self._step(kind, key, at, encoded(body), hanging)
-            finally:
-                self._busy -= 1
-
-        return await self._db.call(step)
+            return self._placed(kind, key, at, encoded(body), hanging)
+        return await self._db.call(lambda: self._placed(kind, key, at, encoded(body), hanging))
 
     def _gathers(self, kind: RecordKind) -> bool:
-        """Whether a record needs nothing of the disk now: it only takes its place, and nobody else is taking one."""
+        """Whether a record needs nothing of the disk now: it only takes its place."""
         new = self._stored is not None and self._seq >= self._stored
-        return self._gathering and kind is RecordKind.DECISION and new and not self._busy
+        return self._gathering and kind is RecordKind.DECISION and new
+
+    def _placed(self, kind: RecordKind, key: str, at: datetime, text: str, hanging: _Hanging) -> Record:
+        """Take the next place, whole and alone, in the worker thread or without it: so a cancelled caller leaves the
+        position right."""
+        with self._turn:
+            return self._step(kind, key, at, text, hanging)
+
+    def _write(self) -> None:
+        """Write what waits."""
+        with self._turn:
+            self._flush()
 
     def _step(self, kind: RecordKind, key: str, at: datetime, text: str, hanging: _Hanging) -> Record:
-        """Take the next place. Runs whole, in the worker thread or, where nothing runs there, without it: so a
-        cancelled caller leaves the position right."""
         at = from_us(to_us(at))
         made = link(self.run_id, self._seq, kind, key, at, text, self._head)
         record = Record(self.run_id, self._seq, kind, key, at, json.loads(text), self._head, made)

@@ -15,7 +15,7 @@ from storage import log as log_module
 from storage.canonical import digest
 from storage.chain import GENESIS, link
 from storage.records import Record, StoredObject
-from storage.store import open_store
+from storage.store import RunLog, open_store
 from tests.fakes import START
 from tests.unit.test_storage_values import MEMORY, RESOLUTION, begin, decision, fill, play, signed
 
@@ -294,3 +294,38 @@ def test_a_write_that_fails_takes_nothing_of_what_waits_and_may_be_tried_again(
 
 def _full(*_: object) -> None:
     raise StoreUnavailable("the disk is full.", next_step="Make room.")
+
+
+def test_decisions_made_together_and_records_of_others_share_one_chain(tmp_path: Path) -> None:
+    """Decisions take their places in the loop, all else in the store's thread: never the same place twice, and callers
+    who give up in between leave no hole."""
+
+    async def scope() -> None:
+        async with open_store(f"sqlite:///{tmp_path / 'e.db'}") as store:
+            run = await begin(store)
+            log = store.log(run.id)
+            await play_all(log)
+            records = await store.records(run.id)
+            assert [r.seq for r in records] == list(range(log.appended))
+            assert {r.key for r in records if r.key.startswith("d")} == {f"d{n:03d}" for n in range(60)}
+            assert await store.verify() == []
+
+    async def play_all(log: RunLog) -> None:
+        await log.outcome("0x00", RESOLUTION, START)
+
+        async def others() -> None:
+            for number in range(40):
+                given_up = asyncio.create_task(log.outcome(f"0x{number}", RESOLUTION, START))
+                await asyncio.sleep(0)
+                if number % 3 == 0:
+                    given_up.cancel()
+                await asyncio.gather(given_up, return_exceptions=True)
+
+        async with log.together():
+            beside = asyncio.create_task(others())
+            for number in range(60):
+                await log.decision(decision(number))
+                await asyncio.sleep(0)
+            await beside
+
+    asyncio.run(scope())
