@@ -27,12 +27,11 @@ class Outbox:
         self._next: dict[str, int] = {}
 
     async def begin(self) -> None:
-        """Find the place. Where nothing was kept, what has been written until now is not told any more."""
-        kept = await asyncio.to_thread(self._kept)
-        if kept is None:
-            kept = {run.id: run.records for run in await self._runs()}
-            await asyncio.to_thread(self._keep, kept)
-        self._next = kept
+        """Find the place. Where nothing was kept, what has been written until now is not told any more. A database that
+        was put back may end before the place that was reached: it goes on from its end."""
+        kept, ends = await asyncio.to_thread(self._kept), {run.id: run.records for run in await self._runs()}
+        self._next = ends if kept is None else {run: min(kept.get(run, 0), end) for run, end in ends.items()}
+        await asyncio.to_thread(self._keep, dict(self._next))
 
     async def next(self) -> Sequence[Record]:
         """The next records that are to be told, oldest first; none where all have been."""
