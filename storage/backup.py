@@ -83,7 +83,7 @@ def restore(file: Path, url: str) -> tuple[Copied, Path | None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, part)
         _on_disk(part)
-        aside = _set_aside(target)
+        aside = _kept_aside(target)
         part.replace(target)
         _on_disk(target.parent)
     except OSError as error:
@@ -110,8 +110,9 @@ def _opened(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{file}?mode=rw", uri=True, isolation_level=None, timeout=30)
 
 
-def _set_aside(target: Path) -> Path | None:
-    """Name a database and its side files, which belong to it, otherwise. One that is whole is one file first."""
+def _kept_aside(target: Path) -> Path | None:
+    """Give a database a second name; its side files, which belong to it, have only that one then. One that is whole is
+    one file first. The first name is never without a database: a run would begin from nothing there."""
     if not target.exists():
         return None
     with suppress(sqlite3.Error), closing(_opened(target)) as connection:
@@ -122,7 +123,11 @@ def _set_aside(target: Path) -> Path | None:
     for side in _SIDE:
         with suppress(FileNotFoundError):
             target.with_name(target.name + side).replace(aside.with_name(aside.name + side))
-    target.replace(aside)
+    try:
+        os.link(target, aside)
+    except OSError:  # not every file system knows a second name
+        shutil.copyfile(target, aside)
+        _on_disk(aside)
     return aside
 
 
