@@ -29,17 +29,20 @@ class Commands:
     async def halt(self, asked: Mapping[str, Json]) -> Json:
         """Stop trading, take orders back, and stay halted across restarts until a person resumes."""
         halted = self.switch.throw(_text(asked, "reason") or "asked to over MQTT", _BY, self.clock.now())
-        return {"halted": halted.sentence()}
+        return {"halted": halted.sentence(), "at": halted.at}
 
     async def pause(self, asked: Mapping[str, Json]) -> Json:
         """The same, said by somebody who means to come back soon."""
         return await self.halt({"reason": _text(asked, "reason") or "paused over MQTT"})
 
     async def resume(self, asked: Mapping[str, Json]) -> Json:
-        """Allow trading again. Wants a reason, as the command line does."""
-        reason = _text(asked, "reason")
+        """Allow trading again. Wants a reason, as the command line does, and the instant of the halt that it lifts: a
+        broker may bring a command late or twice, and it must not lift a halt that came after it was sent."""
+        reason, standing = _text(asked, "reason"), self.switch.read()
         if not reason:
-            raise ValueError('resume needs a reason: {"reason": "what was looked at"}.')
+            raise ValueError('resume needs a reason: {"reason": "what was looked at", "halt": "when it was halted"}.')
+        if standing is not None and _text(asked, "halt") != standing.at:
+            raise ValueError(f"That is another halt than the one in force. {standing.sentence()}")
         stood = self.switch.release(reason, _BY, self.clock.now())
         return {"was": None if stood is None else stood.sentence()}
 

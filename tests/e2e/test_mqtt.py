@@ -232,7 +232,11 @@ def test_what_happens_is_told_and_what_is_commanded_is_done_once(venue: str, bro
                 assert (home / "halted").exists()
                 halts = (home / "halts.jsonl").read_text().count("a look")
                 assert halts == 1
-                (resumed,) = await ask(broker, "resume", {"reason": "looked"}, b"7")
+                for stale in ({}, {"halt": "2026-01-01T00:00:00+00:00"}):
+                    (late,) = await ask(broker, "resume", {"reason": "looked", **stale}, b"7" + str(stale).encode())
+                    assert not late["ok"] and "a look" in late["error"] and (home / "halted").exists()
+                named = {"reason": "looked", "halt": first["result"]["at"]}
+                (resumed,) = await ask(broker, "resume", named, b"8")
                 assert resumed["ok"] and not (home / "halted").exists()
                 process.kill()
                 await heard.until("its last will is told", lambda: heard.of("status")[-1] == {"v": 1, "online": False})
