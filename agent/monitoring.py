@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -76,7 +75,7 @@ async def monitored(store: Store, config: Config, run: Run, last: int) -> Monito
         latencies=(
             latency("observe", [t["observe"] for t in measured if "observe" in t]),
             latency("think", [t["think"] for t in measured if "think" in t]),
-            latency("model", _asked(ledger.values())),
+            latency("model", _worked(ledger.values())),
         ),
         cost=cost_of(config, decisions, ledger, timings, ""),
         health=await _health(config.service.listen),
@@ -87,17 +86,17 @@ def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
 
 
-def _asked(decisions: Sequence[Sequence[LedgerRow]] | Any) -> list[float]:
+def _worked(decisions: Iterable[Sequence[LedgerRow]]) -> list[float]:
     """Milliseconds that the engine worked for each decision that asked it anything."""
     return [sum(row.milliseconds for row in rows) for rows in decisions if any(row.calls for row in rows)]
 
 
 async def _health(listen: str) -> Health | None:
     """What the agent says of itself, where it was told to speak."""
-    return await asyncio.to_thread(_asked_of, f"http://{listen}/healthz") if listen else None
+    return await asyncio.to_thread(_said_at, f"http://{listen}/healthz") if listen else None
 
 
-def _asked_of(address: str) -> Health:
+def _said_at(address: str) -> Health:
     try:
         with urlopen(address, timeout=_ANSWER) as answer:  # noqa: S310
             said = json.load(answer)

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from agent.cli.data import AsJson, File
 
 
 def backup(

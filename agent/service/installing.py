@@ -19,7 +19,6 @@ from market.errors import Misconfigured, NotReady
 FOLDER = Path("/etc/systemd/system")
 STOPPED = Path("/etc/edgeclaw/stopped")
 """While this file is there systemd starts nothing. (`edgeclaw halt` only stops trading: the run goes on settling.)"""
-STATE = Path("/var/lib/edgeclaw")
 UNIT, SERVER = "edgeclaw.service", "edgeclaw-mlc.service"
 _RUNNING = Path("/run/systemd/system")
 """There where systemd runs the machine (sd_booted)."""

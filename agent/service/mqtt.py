@@ -63,16 +63,13 @@ class Broker:
 
 @dataclass(slots=True)
 class Link:
-    """The way to one broker and back. `dropped` counts events that the queue had no room for, `confirmed` those about
-    money that the broker has taken."""
+    """The way to one broker and back. `dropped` counts events that the queue had no room for."""
 
     broker: Broker
     pulse: Pulse
     outbox: Outbox
     commands: Mapping[str, Command]
-    connected: bool = False
     dropped: int = 0
-    confirmed: int = 0
     waiting: deque[Event] = field(init=False)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,13 +90,11 @@ class Link:
         while True:
             try:
                 async with self._client() as client:
-                    self.connected, pause = True, _SOON
+                    pause = _SOON
                     await self._talk(client)
                     return
             except (MqttError, OSError, TimeoutError, StoreUnavailable) as error:
                 log.warning("nothing goes to the broker at %s for now: %s", self.broker.host, error)
-            finally:
-                self.connected = False
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LATE)
 
@@ -162,7 +157,6 @@ class Link:
                     "body": record.body,
                 }
                 await client.publish(self.broker.topic("money", record.kind.value), _payload(said), qos=1)
-                self.confirmed += 1
                 await self.outbox.confirmed(record)
             if self.ending.is_set() and not await self.outbox.next():
                 return
