@@ -102,9 +102,14 @@ class AgentTrader:
         together = self.ports.together
         if together is None:
             return [await consider(self.ports, market, slot, blocked) for market in group]
-        async with together.conversations(len(group)) as talks, asyncio.TaskGroup() as tasks:
-            made = [tasks.create_task(self._beside(t, m, slot, blocked)) for t, m in zip(talks, group, strict=True)]
-        return [task.result() for task in made]
+        async with together.conversations(len(group)) as talks:
+            made = [asyncio.create_task(self._beside(t, m, slot, blocked)) for t, m in zip(talks, group, strict=True)]
+            try:
+                return await asyncio.gather(*made)  # the first error as it is: a halt must be seen as one
+            finally:
+                for task in made:
+                    task.cancel()
+                await asyncio.gather(*made, return_exceptions=True)
 
     async def _beside(self, talk: Conversation, market: Market, slot: datetime, blocked: str) -> Considered:
         try:

@@ -138,6 +138,9 @@ class Together:
         finally:
             for talk in talks:
                 talk.leave()
+            if self._batch is not None:  # nobody waits for it any more
+                self._batch.cancel()
+                await asyncio.gather(self._batch, return_exceptions=True)
 
     def counted(self, usage: Usage) -> Usage:
         """Charge what was used."""
@@ -168,10 +171,11 @@ class Together:
         questions = [question for asked in asking for question in asked.questions]
         try:
             answers = await self._engine.classify(questions, deadline=min(limits, default=None))
-        except EngineUnavailable as error:
+        except Exception as error:
             for asked in asking:
-                if not asked.answer.done():
-                    asked.answer.set_exception(type(error)(str(error)))
+                if not asked.answer.done():  # each has its own, since each says what it spent
+                    copied = type(error)(str(error)) if isinstance(error, EngineUnavailable) else error
+                    asked.answer.set_exception(copied)
             return
         rows = iter(answers.probabilities)
         for asked in asking:

@@ -25,7 +25,7 @@ from agent.llm.together import Conversation, Shared, Together
 from agent.rethink import replay as again
 from backtest.columns import Recording
 from backtest.replay import ReplayFeed
-from market.errors import EngineUnavailable, Misconfigured
+from market.errors import EngineUnavailable, LedgerMismatch, Misconfigured
 from market.types import PayoutSource, Resolution
 from storage.records import Record, RecordKind
 from storage.store import open_store
@@ -119,6 +119,30 @@ def test_an_engine_that_fails_fails_everybody_and_the_calls_are_charged_as_fores
     asyncio.run(scenario())
 
 
+def test_any_other_error_reaches_everybody_as_it_is() -> None:
+    def broken(text: str, labels: tuple[str, ...]) -> list[float]:
+        raise LedgerMismatch("the books differ")
+
+    async def scenario() -> None:
+        engine = ScriptedEngine(broken)
+        await engine.prime(STATIC)
+        async with Together(engine, 2).conversations(2) as two:
+            said = await asyncio.wait_for(
+                asyncio.gather(*(talk.classify(questions(2)) for talk in two), return_exceptions=True), 10
+            )
+        assert [type(error) for error in said] == [LedgerMismatch] * 2
+
+    asyncio.run(scenario())
+
+
+def test_a_halt_in_one_market_ends_the_slot_as_a_halt(tmp_path: Path) -> None:
+    def broken(text: str, labels: tuple[str, ...]) -> list[float]:
+        raise LedgerMismatch("the books differ")
+
+    with pytest.raises(LedgerMismatch, match="the books differ"):
+        played(tmp_path / "h.db", 2, ScriptedEngine(broken))
+
+
 def test_nobody_waits_for_one_that_was_given_up() -> None:
     async def scenario() -> None:
         engine = ScriptedEngine(seed=3)
@@ -166,14 +190,14 @@ def twins() -> ReplayFeed:
     return replay(*windows)
 
 
-def played(place: Path, at_once: int) -> list[Record]:
+def played(place: Path, at_once: int, engine: ScriptedEngine | None = None) -> list[Record]:
     keys = {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5", "edge.runtime": "scripted"}
     config = load(None, keys)
 
     async def scope() -> list[Record]:
         async with open_store(f"sqlite:///{place}") as store:
-            engine = ScriptedEngine(up)
-            used = engine if at_once == 1 else Together(engine, at_once)
+            model = engine or ScriptedEngine(up)
+            used = model if at_once == 1 else Together(model, at_once)
             run, *_ = await World(Plan(config, "twins"), twins(), store, LocalBus()).agent(used)
             records = await store.records(run.id)
             decisions = [r for r in records if r.kind is RecordKind.DECISION]
