@@ -101,7 +101,17 @@ def _said_at(address: str) -> Health:
         with urlopen(address, timeout=_ANSWER) as answer:  # noqa: S310
             said = json.load(answer)
     except HTTPError as error:
-        said = json.loads(error.read())
+        said = _read(error)
     except (OSError, ValueError) as error:
         return Health(False, (f"It does not answer at {address} ({type(error).__name__}).",))
-    return Health(bool(said["ok"]), tuple(map(str, said["complaints"])))
+    if not isinstance(said, dict) or not isinstance(said.get("complaints"), list):
+        return Health(False, (f"Something else than edgeclaw answers at {address}.",))
+    return Health(bool(said.get("ok")), tuple(map(str, said["complaints"])))
+
+
+def _read(error: HTTPError) -> object:
+    """The page of an error, None where it is not JSON."""
+    try:
+        return json.loads(error.read())
+    except (OSError, ValueError):
+        return None
