@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.bus import Bus
+from agent.caution import Caution
 from market.errors import Halt, VenueUnavailable
 from market.events import OrderFilled, OrderPlaced, OrderRefused, PositionSettled, TradingHalted, TradingResumed
 from market.fees import charged
@@ -37,15 +38,16 @@ class Desk:
     working: dict[str, Order] = field(default_factory=dict)
     paid: dict[str, Micro] = field(default_factory=dict)
     ending: dict[str, Resolution] = field(default_factory=dict)
+    caution: Caution = field(default_factory=Caution)
 
     async def act(self, wish: Wish, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
-        did not come.
+        did not come, or where caution forbids it.
 
         `number` tells apart the orders of one decision; `view` is what was seen, and is kept. An order of unknown
         outcome is asked about in `reconcile` and never signed again.
         """
-        if self.halted:
+        if self.halted or self.caution.reason(view.at):
             return None
         key = f"{decision_id}/{number}"
         order = Order(

@@ -53,7 +53,7 @@ async def patiently(action: Callable[[], Awaitable[T]], seconds: float | None = 
 
 
 async def venue_clock(hosts: Hosts) -> Clock:
-    """The machine's clock; of a loopback venue its own, which may run faster. Raises VenueUnavailable."""
+    """The machine's clock, unless a loopback venue keeps a time or a pace of its own. Raises VenueUnavailable."""
     if not hosts.pretend:
         return WallClock()
     try:
@@ -64,7 +64,8 @@ async def venue_clock(hosts: Hosts) -> Clock:
         raise VenueUnavailable(
             f"No loopback venue answers at {hosts.clob}.", next_step="Start one: edgeclaw venue serve --port 8808"
         ) from None
-    return ScaledClock(datetime.fromisoformat(str(said["now"])), float(said["speed"]))
+    now, speed, here = datetime.fromisoformat(str(said["now"])), float(said["speed"]), WallClock()
+    return here if speed == 1.0 and abs(now - here.now()) < SKEW else ScaledClock(now, speed)
 
 
 async def _state(session: aiohttp.ClientSession, hosts: Hosts) -> dict[str, str]:
@@ -84,12 +85,13 @@ async def _agrees() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """An account that is open. `ready` raises NotReady or VenueUnavailable where orders must not be sent; `audit` says
-    in words how the venue's account differs from ours, or nothing; `unpaid` are winnings that are still to come, and
-    `see_payments` asks whether they came."""
+    """An account that is open. `ready` raises NotReady or VenueUnavailable where orders must not be sent, and `agree`
+    where the clocks differ; `audit` says in words how the venue's account differs from ours, or nothing; `unpaid` are
+    winnings that are still to come, and `see_payments` asks whether they came."""
 
     orders: OrderTool
     ready: Callable[[Clock], Awaitable[None]]
+    agree: Callable[[Clock], Awaitable[None]]
     audit: Callable[[], Awaitable[str]] = _agrees
     unpaid: Callable[[], Mapping[tuple[str, Outcome], Settlement]] = dict
     see_payments: Callable[[], Awaitable[None]] = _nothing_to_see
@@ -191,7 +193,8 @@ class VenueAccount:
                     task.add_done_callback(orders.failed)
                 try:
                     ready = partial(self_test, asked, orders)
-                    yield Hands(orders, ready, orders.audit, lambda: dict(books.unpaid), orders.see_payments)
+                    agree = partial(clocks_must_agree, asked)
+                    yield Hands(orders, ready, agree, orders.audit, lambda: dict(books.unpaid), orders.see_payments)
                 finally:
                     for task in tasks:
                         task.cancel()

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import count, pairwise
+from itertools import count, groupby, pairwise, takewhile
 from typing import Protocol
 
 from agent.desk import Desk
 from agent.memory import Outcomes
 from market.clock import EPOCH, Clock
-from market.events import CycleStarted
+from market.events import CycleStarted, SlotSkipped
 from market.feed import Feed, Worth
 from market.types import Book, Market, Resolution
 
@@ -46,8 +46,8 @@ class Trader(Protocol):
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """Slots every `cadence` on the grid of the wall clock, moved by `offset`, or at `instants` where those are given;
-    from `begins` up to but not at `ends`; at most `cycles` slots with an open market. A slot that starts more than
-    `grace` late is recorded as missed."""
+    from `begins` up to but not at `ends`; at most `cycles` slots with an open market. At a slot that starts more than
+    `grace` late nothing is traded, and of slots that are over before they start only the gap is written down."""
 
     begins: datetime
     ends: datetime | None
@@ -67,6 +67,10 @@ class Schedule:
             if self.ends is not None and slot >= self.ends:
                 return
             yield slot, following
+
+    def until(self, end: datetime) -> Iterator[datetime]:
+        """The slots before `end`."""
+        return takewhile(lambda at: at < end, (slot for slot, _ in self.slots()))
 
     def _instants(self) -> Iterator[datetime]:
         """Slots from `begins` on, and one instant more than there are slots."""
@@ -92,6 +96,7 @@ class Session:
     schedule: Schedule
     open: dict[str, Market] = field(default_factory=dict)
     told: dict[str, Resolution] = field(default_factory=dict)
+    skipped: list[tuple[datetime, str]] = field(default_factory=list)
 
     async def run(self) -> None:
         """What an earlier run left first, then every slot in order, then the settlement of what is left."""
@@ -100,19 +105,40 @@ class Session:
         done = 0
         for slot, following in self.schedule.slots():
             await self.clock.wait_until(slot)
+            if self._skips(slot, following):
+                continue
+            late = max(0.0, (self.clock.now() - slot).total_seconds())
+            await self._write_gap()
             await self.desk.catch_up(slot)
             await self._close_books(slot)
             markets = await self.feed.markets(slot)
             if not markets:
                 continue
             self.open |= {m.id: m for m in markets}
-            self.desk.bus.publish(CycleStarted(at=slot, markets=len(markets)))
+            self.desk.bus.publish(CycleStarted(at=slot, markets=len(markets), late=late))
             await self.trader.cycle(slot, markets, self._lateness(slot))
             await self._watch(slot, following)
             done += 1
             if self.schedule.cycles is not None and done >= self.schedule.cycles:
                 break
         await self._finish()
+
+    def _skips(self, slot: datetime, following: datetime) -> bool:
+        """Whether a slot is over before it starts, as after a suspended night or a cycle that took too long, or its
+        instant cannot be believed. Then nothing is decided there."""
+        over = self.clock.now() >= following > slot
+        reason = self.desk.caution.clock or ("slot_missed" if over else "")
+        if reason:
+            self.skipped.append((slot, reason))
+            self.desk.bus.publish(SlotSkipped(at=slot, reason=reason))
+        return bool(reason)
+
+    async def _write_gap(self) -> None:
+        """Remember the slots at which nothing was decided, neighbours with one reason as one gap."""
+        gaps = [list(same) for _, same in groupby(self.skipped, key=lambda s: s[1])]
+        self.skipped = []
+        for gap in gaps:
+            await self.desk.log.gap(gap[0][0], gap[-1][0], len(gap), gap[0][1], self.clock.now())
 
     def _lateness(self, slot: datetime) -> str:
         """A clock that jumped forward missed the slot; one that was set back must not act on it twice."""
@@ -149,6 +175,7 @@ class Session:
                 del self.open[market.id]
 
     async def _finish(self) -> None:
+        await self._write_gap()
         last = max((m.closes_at for m in self.open.values()), default=self.clock.now())
         await self.clock.wait_until(last + SETTLING)
         await self._close_books(self.clock.now())

@@ -4,6 +4,7 @@ Every error edgeclaw raises on purpose, grouped by what the caller does next.
 * EdgeclawError
   - Transient            try again later; this cycle ends
     + VenueUnavailable
+    + ClockStepped
     + EngineUnavailable
       * EngineTimeout
   - CycleSkipped         note the reason, wait for the next cycle
@@ -51,6 +52,10 @@ class Transient(EdgeclawError):
 
 class VenueUnavailable(Transient):
     """The exchange or its data feed did not answer."""
+
+
+class ClockStepped(Transient):
+    """The machine's clock was set back: what was heard until now lies in the future. Starting again is the cure."""
 
 
 class EngineUnavailable(Transient):

@@ -21,8 +21,19 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleStarted(Event):
+    """`late` is how many seconds after its slot it was begun."""
+
     topic: ClassVar[str] = "cycle/started"
     markets: int
+    late: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotSkipped(Event):
+    """A slot at which nothing was decided, and why."""
+
+    topic: ClassVar[str] = "cycle/skipped"
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,6 +91,11 @@ class RunLog:
             self._gathering = False
             await self._db.call(self._write)
 
+    @property
+    def length(self) -> int:
+        """Number of the next record."""
+        return self._seq
+
     async def go_on(self) -> None:
         """Stand behind the last record: a run on live data is not computed again, it goes on from where it stopped."""
         await self._db.call(self._stand_at_end)
@@ -145,6 +150,15 @@ class RunLog:
     async def outcome(self, market_id: str, resolution: Resolution, at: datetime) -> Record:
         """Append how a market ended; an inferred and an official outcome may follow each other."""
         return await self._put(RecordKind.OUTCOME, f"{market_id}/{resolution.source}", at, _fields(resolution))
+
+    async def gap(self, since: datetime, until: datetime, slots: int, reason: str, at: datetime) -> Record:
+        """Append that nothing was decided at the slots from `since` to `until`, and why."""
+        body: dict[str, Json] = {"since": plain(since), "until": plain(until), "slots": slots, "reason": reason}
+        return await self._put(RecordKind.GAP, f"gap/{self._seq}", at, body)
+
+    async def stop(self, reason: str, at: datetime) -> Record:
+        """Append that the program ended in an orderly way; the run may go on later."""
+        return await self._put(RecordKind.STOP, f"stop/{self._seq}", at, {"reason": reason})
 
     async def end(self, at: datetime, body: Mapping[str, Json]) -> Record:
         """Append the last record: nothing may follow it."""

@@ -22,6 +22,8 @@ class RecordKind(StrEnum):
     FILL = "fill"
     SETTLEMENT = "settlement"
     OUTCOME = "outcome"
+    GAP = "gap"
+    STOP = "stop"
     END = "end"
 
 

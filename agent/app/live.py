@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from importlib.util import find_spec
 from itertools import count
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
+from agent.caution import Caution
 from agent.config import Config
 from agent.cost import InferenceToday
 from agent.cycle import Ports
@@ -31,6 +32,7 @@ from agent.service.attending import attended, pulse_of
 from agent.service.commands import Commands
 from agent.service.linking import link
 from agent.service.pulse import Pulse
+from agent.service.timekeeping import Timekeeper, kept
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
@@ -46,7 +48,7 @@ from market.errors import (
 )
 from market.types import Market, Micro, micro
 from storage.canonical import Json, digest
-from storage.records import Run, RunIdentity
+from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
 from strategies.quoting import JoinBest
@@ -174,7 +176,8 @@ class PaperAccount:
             settled=past.settlements,
         )
         async with reader(self.hosts, clock) as asked:
-            yield Hands(exchange, partial(clocks_must_agree, asked))
+            agree = partial(clocks_must_agree, asked)
+            yield Hands(exchange, agree, agree)
 
 
 def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
@@ -204,7 +207,8 @@ async def _at_venue(
                 pulse.stage = what
                 stage(what)
 
-            world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse)
+            caution = Caution()
+            world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse, caution)
             primed = engine.usage
             commands = Commands(plan.config, store, KillSwitch(home()), pulse, clock)
             async with (
@@ -237,6 +241,7 @@ class LiveWorld:
     electricity: Electricity | None
     stage: Callable[[str], None]
     pulse: Pulse
+    caution: Caution
     ticks: list[float] = field(default_factory=list)
 
     async def run(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
@@ -261,6 +266,7 @@ class LiveWorld:
         run = await self._begin(engine)
         log = self.store.log(run.id)
         await log.go_on()
+        await self._close_gap(log)
         past = await recall(self.store, self.account.name, run.id)
         self.stage("listening to the market")
         async with opened(self.hosts, clock, Watch(venue.watched(), venue.slugs), self._source()) as feed:
@@ -278,8 +284,9 @@ class LiveWorld:
                 await patiently(lambda: desk.withdraw_all(clock.now()))
                 self.stage("trading")
                 self.pulse.trading, self.pulse.at_risk = True, desk.all_at_risk
+                keeper = Timekeeper(clock, self.caution, lambda: hands.agree(clock), hands.orders.cancel_all)
                 async with self._redeeming(hands):
-                    async with obeying(obedience):
+                    async with obeying(obedience), kept(keeper):
                         await self._trade(feed, desk, past, engine, log)
                     return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
 
@@ -353,7 +360,8 @@ class LiveWorld:
         limited = RateLimited(hands.orders, self.clock, config.venue.orders_per_second)
         risk = RiskLimited(limited, config.risk_limits(), before)
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
-        desk = Desk(tool, log, self.bus, working=dict(before.promised), paid=dict(before.paid))
+        working, paid = dict(before.promised), dict(before.paid)
+        desk = Desk(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
         return desk, Obedience(switch, desk, tool, self.clock, risk.forget_results)
 
     async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog) -> None:
@@ -364,19 +372,40 @@ class LiveWorld:
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None
         ports = Ports(self.clock, feed, memory, recorder, desk, self.bus, settings, power, together=together)
-        schedule = Schedule(
-            self.clock.now(), None, timedelta(seconds=config.trading.cadence or 300),
-            timedelta(seconds=config.trading.offset), self.plan.cycles,
-        )  # fmt: skip
+        schedule = self._schedule(await self._begins(log.run_id))
         trader = Several([self._trader(name, ports, past) for name in self.plan.trade_with])
         session = Session(self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told))
         try:
             await session.run()
-        except (asyncio.CancelledError, StrategyFailed):
-            with suppress(VenueUnavailable, TimeoutError):
+        except (asyncio.CancelledError, StrategyFailed, Halt) as stop:
+            with suppress(VenueUnavailable, StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_LAST_WORDS):
                     await desk.withdraw_all(self.clock.now())
+                    await log.stop(str(stop) or "it was ended", self.clock.now())
             raise
+
+    def _schedule(self, begins: datetime) -> Schedule:
+        trading = self.plan.config.trading
+        cadence, offset = timedelta(seconds=trading.cadence or 300), timedelta(seconds=trading.offset)
+        return Schedule(begins, None, cadence, offset, self.plan.cycles)
+
+    async def _begins(self, run_id: str) -> datetime:
+        """From when on slots are decided at: none a second time, were the clock set back since."""
+        newest = await self.store.decisions(run_id, limit=1)
+        now = self.clock.now()
+        return max(now, newest[-1].at + timedelta(microseconds=1)) if newest else now
+
+    async def _close_gap(self, log: RunLog) -> None:
+        """Close what an earlier process of this run left open: nothing was decided at the slots since its last decision,
+        because it was stopped, or ended in the middle of something."""
+        newest, now = await self.store.decisions(log.run_id, limit=1), self.clock.now()
+        if not newest:
+            return
+        missed = list(self._schedule(newest[-1].at + timedelta(microseconds=1)).until(now))
+        last = await self.store.records(log.run_id, since=log.length - 1)
+        reason = "stopped" if last[-1].kind is RecordKind.STOP else "interrupted"
+        if missed:
+            await log.gap(missed[0], missed[-1], len(missed), reason, now)
 
     def _trader(self, name: str, ports: Ports, past: Past) -> Trader:
         if name == "agent":

@@ -372,16 +372,19 @@ class Jumping(ManualClock):
 
 
 @pytest.mark.parametrize(
-    ("minutes", "skipped"), [(12, ["slot_missed"] * 3), (-6, ["clock_stepped_back", "thin_history", "thin_history"])]
+    ("minutes", "skipped", "gaps"),
+    [(12, ["slot_missed"], 1), (-6, ["clock_stepped_back", "thin_history", "thin_history"], 0)],
 )
 def test_a_clock_that_jumps_skips_slots_with_a_reason(
-    minutes: int, skipped: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    minutes: int, skipped: list[str], gaps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Slots that are over before they start are one gap in the log; at one that begins too late nothing is traded."""
     jump, by = START + timedelta(minutes=10), timedelta(minutes=minutes)
     monkeypatch.setattr(World, "_clock", lambda self: Jumping(START - timedelta(minutes=10), jump, by))
     made = play(tmp_path / "e.db", replay(*planted().recordings[:6]))
     reasons = [d.body["summary"]["reason"] for d in made.decisions]
     assert reasons == ["thin_history", "thin_history", *skipped, "thin_history"]
+    assert made.kinds.count("gap") == gaps
 
 
 def test_an_order_wished_for_on_a_book_that_grew_old_is_not_sent(

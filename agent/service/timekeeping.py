@@ -1,0 +1,103 @@
+"""Whether the machine's clock can be believed: it is compared with a clock that never steps, and with the venue's.
+
+Set forward, or woken from a suspended night, nothing is opened until the venue's clock agrees. Set back, what was heard
+until now lies in the future, and nothing that is point in time holds any more: the run ends, and the next start
+recovers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from agent.caution import Caution
+from market.clock import Clock, ScaledClock, monotonic
+from market.errors import ClockStepped, NotReady, VenueUnavailable
+
+log = logging.getLogger(__name__)
+STEP = 2.0
+"""Seconds by which a clock may drift from the one that never steps between two looks."""
+STEPPED, DIFFERS = "clock_stepped", "clock_differs"
+_LOOK, _COMPARE = 0.5, 60.0
+
+
+def pace(clock: Clock) -> float:
+    """How many of its seconds pass in one of the machine's."""
+    return clock.speed if isinstance(clock, ScaledClock) else 1.0
+
+
+@dataclass(slots=True)
+class Timekeeper:
+    """Watches `clock` for one run. `agree` raises NotReady where it differs from the venue's; `stand_back` takes back
+    what rests, since nobody knows what time it is."""
+
+    clock: Clock
+    caution: Caution
+    agree: Callable[[], Awaitable[None]]
+    stand_back: Callable[[], Awaitable[object]]
+    look: float = _LOOK
+    compare: float = _COMPARE
+
+    async def watch(self) -> None:
+        """Look again and again, until cancelled. Raises ClockStepped when the clock was set back."""
+        here, steady, compared = self.clock.now(), monotonic(), monotonic()
+        while True:
+            await asyncio.sleep(self.look)
+            now, at = self.clock.now(), monotonic()
+            step = (now - here).total_seconds() / pace(self.clock) - (at - steady)
+            here, steady = now, at
+            if step < -STEP:
+                raise ClockStepped(
+                    f"The clock was set back by {-step:.0f} s.", next_step="Start again: a start is a recovery."
+                )
+            if step > STEP:
+                log.warning("the clock went ahead by %.0f s: nothing is opened until the venue's agrees", step)
+                await self._doubt(STEPPED)
+            if self.caution.clock or at - compared > self.compare:
+                compared = at
+                await self._compare()
+
+    async def _compare(self) -> None:
+        try:
+            await self.agree()
+        except NotReady as error:
+            log.warning("%s", error.sentence())
+            await self._doubt(DIFFERS)
+        except VenueUnavailable:
+            pass  # nobody says otherwise: what was believed stands
+        else:
+            self.caution.clock = ""
+
+    async def _doubt(self, why: str) -> None:
+        begins, self.caution.clock = not self.caution.clock, why
+        if begins:
+            with suppress(VenueUnavailable):
+                await self.stand_back()
+
+
+@asynccontextmanager
+async def kept(keeper: Timekeeper) -> AsyncIterator[None]:
+    """Watch while the block lasts. What ends the watch ends the block, as if it had been raised there."""
+    here = asyncio.current_task()
+    watching = asyncio.create_task(keeper.watch())
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if here is not None and not task.cancelled():
+            here.cancel()
+
+    watching.add_done_callback(ended)
+    try:
+        yield
+    except asyncio.CancelledError:
+        error = watching.exception() if watching.done() and not watching.cancelled() else None
+        if error is not None and here is not None and here.uncancel() == 0:
+            raise error from None
+        raise
+    finally:
+        watching.remove_done_callback(ended)
+        watching.cancel()
+        with suppress(asyncio.CancelledError, ClockStepped):
+            await watching

@@ -1,0 +1,141 @@
+"""A clock that jumps under a run: nothing is opened on a time that nobody confirms, and one set back ends the run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.caution import MOST, Caution, Signal
+from agent.service.timekeeping import DIFFERS, STEPPED, Timekeeper, kept
+from market.clock import WallClock
+from market.errors import ClockStepped, NotReady, VenueUnavailable
+from tests.fakes import START
+
+
+class Settable(WallClock):
+    """The machine's clock, moved by hand."""
+
+    by = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.by
+
+
+class Venue:
+    """What the venue says of our clock, and how often what rests was taken back."""
+
+    def __init__(self, answers: Callable[[], Exception | None]) -> None:
+        self.answers, self.taken_back = answers, 0
+
+    async def agree(self) -> None:
+        if (error := self.answers()) is not None:
+            raise error
+
+    async def stand_back(self) -> None:
+        self.taken_back += 1
+
+
+def keeper(clock: WallClock, caution: Caution, venue: Venue) -> Timekeeper:
+    return Timekeeper(clock, caution, venue.agree, venue.stand_back, look=0.005, compare=0.02)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():  # noqa: ASYNC110 - what is waited for is a value
+            await asyncio.sleep(0.002)
+
+
+def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
+    async def scope() -> None:
+        clock, caution = Settable(), Caution()
+        says: list[Exception | None] = [VenueUnavailable("no answer")]
+        venue = Venue(lambda: says[0])
+        async with kept(keeper(clock, caution, venue)):
+            await asyncio.sleep(0.05)
+            assert not caution.clock and not venue.taken_back
+            clock.by = timedelta(hours=1)
+            await until(lambda: caution.clock == STEPPED)
+            await until(lambda: venue.taken_back == 1)
+            says[0] = NotReady("an hour away")
+            await until(lambda: caution.clock == DIFFERS)
+            says[0] = None
+            await until(lambda: not caution.clock)
+            assert venue.taken_back == 1, "what rests is taken back once"
+
+    asyncio.run(scope())
+
+
+def test_a_clock_that_drifts_away_from_the_venues_is_noticed_without_a_step() -> None:
+    async def scope() -> None:
+        caution = Caution()
+        venue = Venue(lambda: NotReady("three seconds away"))
+        async with kept(keeper(WallClock(), caution, venue)):
+            await until(lambda: caution.clock == DIFFERS)
+
+    asyncio.run(scope())
+
+
+def test_a_clock_set_back_ends_the_run_with_its_own_error() -> None:
+    async def scope() -> None:
+        clock = Settable()
+        ended: list[bool] = []
+        with pytest.raises(ClockStepped, match="set back by 3600 s"):
+            async with kept(keeper(clock, Caution(), Venue(lambda: None))):
+                clock.by = timedelta(hours=-1)
+                try:
+                    await asyncio.sleep(10)
+                finally:
+                    ended.append(True)  # the block is ended as by a request, so that it can clean up
+        assert ended and not asyncio.current_task().cancelling()  # type: ignore[union-attr]
+
+    asyncio.run(scope())
+
+
+def test_a_request_to_end_stays_one() -> None:
+    async def scope() -> None:
+        async def run() -> None:
+            async with kept(keeper(WallClock(), Caution(), Venue(lambda: None))):
+                await asyncio.sleep(10)
+
+        task = asyncio.create_task(run())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scope())
+
+
+names = st.sampled_from(["a", "b", "c"])
+spans = st.integers(-100, 100)
+
+
+@given(st.lists(st.tuples(names, spans, st.integers(0, 10)), max_size=20))
+def test_signals_forbid_exactly_until_their_time(told: list[tuple[str, int, int]]) -> None:
+    """Against the plain rule: the last word of each name counts, until its instant."""
+    caution, at, plain = Caution(), START, dict[str, datetime]()
+    for name, span, passes in told:
+        at += timedelta(seconds=passes)
+        until_then = at + timedelta(seconds=span)
+        caution.heed(Signal(name, until_then), at)
+        plain[name] = until_then
+        standing = sorted(n for n, end in plain.items() if at < end)
+        assert caution.reason(at) == (f"signal_{standing[0]}" if standing else "")
+    caution.clock = DIFFERS
+    assert caution.reason(at) == DIFFERS
+
+
+def test_there_is_an_end_to_signals() -> None:
+    caution = Caution()
+    for n in range(MOST):
+        caution.heed(Signal(f"s{n}", START + timedelta(hours=1)), START)
+    with pytest.raises(ValueError, match="end one first"):
+        caution.heed(Signal("more", START + timedelta(hours=1)), START)
+    caution.heed(Signal("s0", START), START)
+    caution.heed(Signal("more", START + timedelta(hours=1)), START)
+    assert len(caution.signals) == MOST
