@@ -1,4 +1,4 @@
-"""Why nothing is opened for now, though nobody has halted trading: a clock that cannot be believed, a signal from outside.
+"""Why nothing is opened for now, though nobody has halted trading: a clock in doubt, a signal from outside.
 
 Caution passes by itself; a halt does not. It can forbid, and never wishes for anything.
 """

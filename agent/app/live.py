@@ -396,8 +396,8 @@ class LiveWorld:
         return max(now, newest[-1].at + timedelta(microseconds=1)) if newest else now
 
     async def _close_gap(self, log: RunLog) -> None:
-        """Close what an earlier process of this run left open: nothing was decided at the slots since its last decision,
-        because it was stopped, or ended in the middle of something."""
+        """Close what an earlier process of this run left open: nothing was decided at the slots since its last
+        decision, because it was stopped, or ended in the middle of something."""
         newest, now = await self.store.decisions(log.run_id, limit=1), self.clock.now()
         if not newest:
             return

@@ -89,6 +89,7 @@ async def kept(keeper: Timekeeper) -> AsyncIterator[None]:
             here.cancel()
 
     watching.add_done_callback(ended)
+    await asyncio.sleep(0)  # it has looked once when the block begins
     try:
         yield
     except asyncio.CancelledError:

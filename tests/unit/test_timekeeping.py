@@ -81,16 +81,19 @@ def test_a_clock_that_drifts_away_from_the_venues_is_noticed_without_a_step() ->
 
 
 def test_a_clock_set_back_ends_the_run_with_its_own_error() -> None:
+    clock, ended = Settable(), list[bool]()
+
+    async def run() -> None:
+        async with kept(keeper(clock, Caution(), Venue(lambda: None))):
+            clock.by = timedelta(hours=-1)
+            try:
+                await asyncio.sleep(10)
+            finally:
+                ended.append(True)  # the block is ended as by a request, so that it can clean up
+
     async def scope() -> None:
-        clock = Settable()
-        ended: list[bool] = []
         with pytest.raises(ClockStepped, match="set back by 3600 s"):
-            async with kept(keeper(clock, Caution(), Venue(lambda: None))):
-                clock.by = timedelta(hours=-1)
-                try:
-                    await asyncio.sleep(10)
-                finally:
-                    ended.append(True)  # the block is ended as by a request, so that it can clean up
+            await run()
         assert ended and not asyncio.current_task().cancelling()  # type: ignore[union-attr]
 
     asyncio.run(scope())
