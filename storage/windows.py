@@ -15,12 +15,13 @@ import numpy as np
 from sqlalchemy import Connection, Row, bindparam, func, select, text
 
 from market.errors import DataInvalid
+from market.types import UNIT
 from storage import schema
 from storage.analogs import Past, Vocabulary
 from storage.connection import Database
 from storage.neighbours import state_of
 from storage.records import Observation
-from storage.rows import add_new
+from storage.rows import add_new, chunks
 from storage.schema import to_us
 from storage.timeline import Array, Timeline
 
@@ -70,6 +71,20 @@ class Windows:
 
         last = self._last
         return last[1] if last is not None and last[0] == key else await self._db.read(read)
+
+    async def mids(self, source: str, market_ids: Sequence[str]) -> dict[str, dict[int, float]]:
+        """The mids kept of finished windows, in dollars, by market and seconds to the close."""
+        o = schema.observations.c
+
+        def read(connection: Connection) -> dict[str, dict[int, float]]:
+            found: dict[str, dict[int, float]] = {}
+            for some in chunks(list(dict.fromkeys(market_ids))):
+                query = select(o.market_id, o.seconds_left, o.mid).where(o.source == source, o.market_id.in_(some))
+                for row in connection.execute(query):
+                    found.setdefault(row.market_id, {})[row.seconds_left] = row.mid / UNIT
+            return found
+
+        return await self._db.read(read)
 
     def _add_rows(
         self, connection: Connection, source: str, rows: Sequence[Observation], states: Sequence[bytes]

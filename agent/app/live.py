@@ -28,6 +28,7 @@ from agent.memory import Memory
 from agent.paths import home
 from agent.promotion import promotion
 from agent.recovery import Past, recall, runs_of
+from agent.restoring import relive
 from agent.service.attending import attended, pulse_of
 from agent.service.commands import Commands
 from agent.service.linking import link
@@ -367,7 +368,10 @@ class LiveWorld:
     async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog) -> None:
         config = self.plan.config
         source = digest([feed.info.fingerprint, config.trading.cadence, config.trading.offset])
-        memory = Memory(self.store, feed, feed, source, Experience(config.trading.shrink))
+        experience = Experience(config.trading.shrink)
+        runs = await runs_of(self.store, self.account.name)
+        await relive(self.store, source, runs, experience, self.clock.now())
+        memory = Memory(self.store, feed, feed, source, experience)
         settings = config.settings(counted_in_tokens=False)
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None

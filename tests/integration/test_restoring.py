@@ -1,0 +1,43 @@
+"""A restart forgets nothing: what decisions taught while they were made is learnt again from the log, to the bit."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from agent.experience import Experience
+from agent.restoring import SPAN, relive
+from agent.rethink import inputs_of
+from storage.records import RecordKind
+from storage.store import open_store
+from tests.integration.test_trading import planted, play
+
+
+def test_what_was_learnt_is_learnt_again_from_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lived: list[Experience] = []
+
+    class Kept(Experience):
+        def __init__(self, start: float) -> None:
+            super().__init__(start)
+            lived.append(self)
+
+    monkeypatch.setattr("agent.app.recorded.Experience", Kept)
+    made = play(tmp_path / "e.db", planted())
+
+    async def scope() -> None:
+        async with open_store(f"sqlite:///{tmp_path / 'e.db'}") as store:
+            records = await store.records(made.run.id, RecordKind.DECISION)
+            source, after = (await inputs_of(store, records[-1])).source, records[-1].at + timedelta(hours=1)
+            again = Experience(lived[0].start)
+            assert await relive(store, source, await store.runs(), again, after) > 50
+            assert again.known == lived[0].known and again.waiting == lived[0].waiting
+            assert again.learned(after) == lived[0].learned(after)
+            assert any(s.searched and s.found for _, _, some in again.known for s in some)
+            assert any(s.missed is not None for _, _, some in again.known for s in some)
+            late = Experience(0.5)
+            assert await relive(store, source, await store.runs(), late, after + SPAN) == 0 and not late.known
+
+    asyncio.run(scope())
