@@ -305,6 +305,11 @@ class Service(Section):
         60.0, gt=0, description="a market that is not heard for so long is a reason for systemd to start anew"
     )
     loop_lag: Seconds = Field(5.0, gt=0, description="so is an event loop that is so late")
+    least_room: int = Field(256, ge=0, description="megabytes that should be free on the disk; with less it warns")
+    keep_prices: int = Field(
+        0, ge=0, description="days for which price bars are kept; 0 keeps all; decisions are always kept"
+    )
+    backfill: bool = Field(True, description="every hour keep the venue's prices of windows that have ended")
 
 
 class Mqtt(Section):

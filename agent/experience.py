@@ -92,6 +92,16 @@ class Experience:
             self._learned = count, self._lesson(self.known[:count])
         return self._learned[1]
 
+    def scored(self) -> tuple[int, float, float]:
+        """How many windows have ended, and the mean log scores of the forecasts and of the mids; each window counts
+        once."""
+        rows = [(float(paid), samples) for _, paid, samples in self.known if samples]
+        if not rows:
+            return 0, 0.0, 0.0
+        ours = [log_score([s.forecast for s in some], [y] * len(some)).mean() for y, some in rows]
+        mids = [log_score([s.mid for s in some], [y] * len(some)).mean() for y, some in rows]
+        return len(rows), float(sum(ours)) / len(rows), float(sum(mids)) / len(rows)
+
     def _lesson(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Learned:
         rows = [(window, s, y) for window, (_, y, samples) in enumerate(ended) for s in samples]
         windows, seen, paid = [w for w, _, _ in rows], [s for _, s, _ in rows], [y for _, _, y in rows]

@@ -130,13 +130,14 @@ async def history(
                 listed = await patiently(lambda slug=slug: asked.market(slug))  # type: ignore[misc]
                 if listed is None:
                     raise DataInvalid(f"the venue lists no market {slug}.", next_step="Check the slug.")
-                filled = await _fill(asked, store, listed.market, since, until)
+                filled = await fill(asked, store, listed.market, since, until)
                 told(filled)
                 done.append(filled)
     return done
 
 
-async def _fill(asked: VenueReader, store: Store, market: Market, since: datetime, until: datetime) -> Filled:
+async def fill(asked: VenueReader, store: Store, market: Market, since: datetime, until: datetime) -> Filled:
+    """Keep the prices of one market, and its outcome where it has one. Raises VenueUnavailable, DataInvalid."""
     source = history_source(asked.hosts)
     prices: dict[datetime, int] = {}
     begins = since

@@ -83,6 +83,27 @@ class PositionSettled(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationMeasured(Event):
+    """Mean log scores, in nats, of the agent's forecasts and of the market's mid, over finished windows."""
+
+    topic: ClassVar[str] = "calibration/measured"
+    windows: int
+    log_score: float
+    mid_log_score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDone(Event):
+    """`says` is what came of it in words, or why it failed."""
+
+    topic: ClassVar[str] = "job/done"
+    name: str
+    ok: bool
+    says: str
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradingHalted(Event):
     topic: ClassVar[str] = "halt/raised"
     reason: str

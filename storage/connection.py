@@ -41,6 +41,14 @@ class Database:
         self._worker = worker
 
     @property
+    def folder(self) -> Path | None:
+        """Where its file is; None where it is no file of this machine."""
+        database = self._engine.url.database
+        if self._engine.url.get_backend_name() != "sqlite" or database in _MEMORY:
+            return None
+        return Path(str(database)).parent
+
+    @property
     def dialect(self) -> Dialect:
         return self._engine.dialect
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from market.feed import Bar
 from storage import schema
@@ -113,6 +113,20 @@ class Prices:
 
         if wanted:
             self._series |= await self._db.write(add)
+
+    async def drop_bars(self, before: datetime) -> int:
+        """Forget chunks all of whose bars closed before an instant; how many there were."""
+        s, c, cut = schema.bar_series.c, schema.bar_chunks.c, to_us(before)
+
+        def drop(connection: Connection) -> int:
+            count = 0
+            for step in connection.scalars(select(s.step).distinct()).all():
+                of_step = c.series.in_(select(s.id).where(s.step == step))
+                old = delete(schema.bar_chunks).where(of_step, c.chunk < cut // width(step))
+                count += connection.execute(old).rowcount
+            return count
+
+        return await self._db.write(drop)
 
     async def bars(self, source: str, market_id: str, step: int, *, as_of: datetime, limit: int) -> list[Bar]:
         """The last `limit` bars closed at or before `as_of`, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -33,7 +33,7 @@ from agent.service.attending import attended, pulse_of
 from agent.service.commands import Commands
 from agent.service.linking import link
 from agent.service.pulse import Pulse
-from agent.service.timekeeping import Timekeeper, kept
+from agent.service.timekeeping import Timekeeper, kept, pace
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
@@ -58,6 +58,7 @@ from tools.limits import CostLimited, RateLimited, RiskLimited, Switched
 
 if TYPE_CHECKING:
     from agent.live import Hands, LiveAccount
+    from agent.service.chores import Chores
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
     from market.polymarket.prices import Source
@@ -92,7 +93,11 @@ class LivePlan:
 
 def must_trade() -> None:
     """Raises NotReady where the libraries of live trading are not installed."""
-    missing = [name for name in ("aiohttp", "coincurve", "msgspec", "polymarket", "Crypto") if find_spec(name) is None]
+    missing = [
+        name
+        for name in ("aiohttp", "apscheduler", "coincurve", "msgspec", "polymarket", "Crypto")
+        if find_spec(name) is None
+    ]
     if missing:
         raise NotReady("What trades at the venue is not installed.", next_step="Run: pip install 'edgeclaw[live]'")
 
@@ -258,6 +263,7 @@ class LiveWorld:
 
     async def _run(self, engine: Engine, switch: KillSwitch) -> tuple[Run, list[float], RunLog, str]:
         from agent.live import patiently
+        from agent.service.jobs import scheduled
         from market.polymarket.feed import Watch, opened
 
         venue, clock = self.plan.config.venue, self.clock
@@ -286,18 +292,31 @@ class LiveWorld:
                 self.stage("trading")
                 self.pulse.trading, self.pulse.at_risk = True, desk.all_at_risk
                 keeper = Timekeeper(clock, self.caution, lambda: hands.agree(clock), hands.orders.cancel_all)
-                async with self._redeeming(hands):
+                memory = await self._memory(feed)
+                chores = self._chores(memory.experience, hands)
+                async with scheduled(chores.jobs(), self.bus, clock, pace(clock)):
                     async with obeying(obedience), kept(keeper):
-                        await self._trade(feed, desk, past, engine, log)
+                        await self._trade(feed, desk, past, engine, log, memory)
                     return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
 
-    def _redeeming(self, hands: Hands) -> AbstractAsyncContextManager[None]:
+    def _chores(self, experience: Experience, hands: Hands) -> Chores:
         """Only an account at the venue has winnings that can be late."""
-        if self.plan.paper:
-            return nullcontext()
-        from agent.redeeming import redeeming
+        from agent.service.chores import Chores
 
-        return redeeming(self.plan.config, home(), hands, self.clock)
+        folders = tuple({home(), self.store.folder or home()})
+        at_venue = None if self.plan.paper else hands
+        return Chores(
+            self.plan.config, home(), self.store, self.hosts, self.clock, self.bus, self.pulse, experience, at_venue,
+            folders=folders,
+        )  # fmt: skip
+
+    async def _memory(self, feed: LiveFeed) -> Memory:
+        """What this account's earlier runs learnt on this feed, and what is learnt from now on."""
+        trading = self.plan.config.trading
+        source = digest([feed.info.fingerprint, trading.cadence, trading.offset])
+        experience, runs = Experience(trading.shrink), await runs_of(self.store, self.account.name)
+        await relive(self.store, source, runs, experience, self.clock.now())
+        return Memory(self.store, feed, feed, source, experience)
 
     async def _must_be_promoted(self) -> None:
         verdict = await promotion(self.store, self.plan.config.promotion_rule())
@@ -365,14 +384,8 @@ class LiveWorld:
         desk = Desk(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
         return desk, Obedience(switch, desk, tool, self.clock, risk.forget_results)
 
-    async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog) -> None:
-        config = self.plan.config
-        source = digest([feed.info.fingerprint, config.trading.cadence, config.trading.offset])
-        experience = Experience(config.trading.shrink)
-        runs = await runs_of(self.store, self.account.name)
-        await relive(self.store, source, runs, experience, self.clock.now())
-        memory = Memory(self.store, feed, feed, source, experience)
-        settings = config.settings(counted_in_tokens=False)
+    async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog, memory: Memory) -> None:
+        settings = self.plan.config.settings(counted_in_tokens=False)
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None
         ports = Ports(self.clock, feed, memory, recorder, desk, self.bus, settings, power, together=together)

@@ -49,7 +49,7 @@ class Commands:
     async def status(self, asked: Mapping[str, Json]) -> Json:
         """Accounts, positions, halt and health."""
         found = plain(await status(self.store, self.switch.read(), self.clock.now()))
-        health: Json = {"well": not self.pulse.complaints(), "complaints": list(self.pulse.complaints())}
+        health: Json = {"well": not self.pulse.remarks(), "complaints": list(self.pulse.remarks())}
         return {"status": found, "stage": self.pulse.stage, "health": health}
 
     async def limits(self, asked: Mapping[str, Json]) -> Json:

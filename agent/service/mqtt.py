@@ -166,7 +166,7 @@ class Link:
     async def _beat(self, client: Client) -> None:
         while True:
             pulse = self.pulse
-            complaints = pulse.complaints()
+            complaints = pulse.remarks()
             health: dict[str, Json] = {
                 "at": WallClock().now().isoformat(),
                 "well": not complaints,

@@ -43,6 +43,7 @@ class Pulse:
     heard: Callable[[], float] | None = None
     at_risk: Callable[[], Micro] = lambda: 0
     engine: str = ""
+    warnings: dict[str, str] = field(default_factory=dict)
     late: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     @property
@@ -55,8 +56,19 @@ class Pulse:
         """Seconds since the market was heard; 0 where nobody listens yet."""
         return monotonic() - self.heard() if self.heard is not None else 0.0
 
+    def warn(self, about: str, sentence: str) -> None:
+        """Say what a person should look at, or nothing any more. Starting again would not help, so nobody does."""
+        if sentence:
+            self.warnings[about] = sentence
+        else:
+            self.warnings.pop(about, None)
+
+    def remarks(self) -> tuple[str, ...]:
+        """All that there is to say: what is out of bounds, and what a person should look at."""
+        return (*self.complaints(), *self.warnings.values())
+
     def complaints(self) -> tuple[str, ...]:
-        """What is out of bounds, a plain sentence each."""
+        """What is out of bounds, a plain sentence each: reasons to start again."""
         found = []
         if self.silence > self.bounds.silence:
             found.append(f"The market has not been heard for {self.silence:.0f} s.")

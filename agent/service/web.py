@@ -25,7 +25,7 @@ async def serving(listen: str, pulse: Pulse, metrics: Metrics, halted: Callable[
     app = web.Application()
     app.router.add_get("/metrics", _page(lambda: web.Response(body=metrics.text(), headers={"Content-Type": _TEXT})))
     app.router.add_get("/healthz", _page(lambda: _well(pulse.complaints())))
-    app.router.add_get("/readyz", _page(lambda: _well((*pulse.complaints(), *_not_trading(pulse, halted())))))
+    app.router.add_get("/readyz", _page(lambda: _well((*pulse.remarks(), *_not_trading(pulse, halted())))))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:

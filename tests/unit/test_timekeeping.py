@@ -60,12 +60,12 @@ def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
             assert not caution.clock and not venue.taken_back
             clock.by = timedelta(hours=1)
             await until(lambda: caution.clock == STEPPED)
-            await until(lambda: venue.taken_back == 1)
+            await until(lambda: venue.taken_back > 0)
             says[0] = NotReady("an hour away")
             await until(lambda: caution.clock == DIFFERS)
             says[0] = None
             await until(lambda: not caution.clock)
-            assert venue.taken_back == 1, "what rests is taken back once"
+            assert int(venue.taken_back) == 1, "what rests is taken back once"
 
     asyncio.run(scope())
 

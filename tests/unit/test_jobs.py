@@ -1,0 +1,133 @@
+"""Jobs beside a run: late ones are made up for once, none runs twice at a time, and none can end the run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("apscheduler", reason="the extra `live` is not installed")
+pytest.importorskip("polymarket", reason="the extra `live` is not installed")
+
+from agent.bus import LocalBus
+from agent.experience import Experience
+from agent.service.chores import _short, _windows
+from agent.service.jobs import Job, scheduled
+from market.clock import WallClock
+from market.errors import VenueUnavailable
+from market.events import JobDone
+from market.feed import Bar
+from storage.store import open_store
+from tests.fakes import START
+
+SECOND = timedelta(seconds=1)
+
+
+def watched(*jobs: Job, seconds: float, block: float = 0.0) -> list[JobDone]:
+    """What was done in so many seconds, of which the loop is busy for `block` after the first."""
+
+    async def scope() -> list[JobDone]:
+        bus, done = LocalBus(), list[JobDone]()
+        with bus.subscribed(JobDone, done.append):
+            async with scheduled(jobs, bus, WallClock(), pace=1.0):
+                await asyncio.sleep(0.5)
+                time.sleep(block)  # noqa: ASYNC251 - a loop that does not turn is what this is about
+                await asyncio.sleep(seconds - 0.5 - block)
+        return done
+
+    return asyncio.run(scope())
+
+
+def test_what_was_missed_while_the_loop_was_busy_is_made_up_for_once() -> None:
+    times: list[float] = []
+
+    async def work() -> str:
+        times.append(time.monotonic())
+        return ""
+
+    watched(Job("j", SECOND, work), seconds=5.3, block=3.0)
+    assert 2 <= len(times) <= 3, "three were due while the loop was busy, and were made up for as one"
+    assert times[1] - times[0] > 0.4, "and not at once one after the other"
+
+
+def test_a_job_is_not_begun_while_it_runs_and_is_cancelled_at_the_end() -> None:
+    running, most, ended = 0, 0, list[str]()
+
+    async def work() -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            await asyncio.sleep(30)
+        finally:
+            running -= 1
+            ended.append("cancelled")
+        return ""
+
+    watched(Job("slow", SECOND, work), seconds=3.4)
+    assert most == 1 and ended == ["cancelled"] and running == 0
+
+
+def test_a_job_that_fails_is_tried_again_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    calls = 0
+
+    async def work() -> str:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise VenueUnavailable("The venue does not answer.")
+        if calls == 3:
+            raise ZeroDivisionError
+        return "All is well."
+
+    with caplog.at_level(logging.INFO, "agent.service.jobs"):
+        done = watched(Job("j", SECOND, work), seconds=4.6)
+    assert [d.ok for d in done] == [False, False, False, True]
+    assert done[0].says == done[1].says == "The venue does not answer." and "ZeroDivisionError" in done[2].says
+    said = [r.getMessage() for r in caplog.records]
+    assert said.count("j: The venue does not answer.") == 1 and "j: All is well." in said
+
+
+def test_a_disk_with_little_room_is_named(tmp_path: Path) -> None:
+    assert _short([tmp_path], 1) == ""
+    assert _short([tmp_path], 50_000_000, lambda _: 7_000_000) == f"Only 7 MB are free at {tmp_path}."
+    assert "cannot be looked at" in _short([tmp_path / "gone"], 1)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_every_window_is_back_filled_once(first: int, second: int) -> None:
+    """What one look leaves, the next takes: nothing twice, nothing not at all."""
+    a, b, c = START, START + timedelta(seconds=first), START + timedelta(seconds=first + second)
+    series = (("btc", 300), ("eth", 900))
+    assert sorted(_windows(series, a, b) + _windows(series, b, c)) == sorted(_windows(series, a, c))
+    for slug, opens, closes in _windows(series, a, c):
+        assert a < closes <= c and slug.endswith(str(int(opens.timestamp())))
+
+
+@settings(max_examples=25, deadline=None)
+@given(cut=st.integers(0, 5_000), step=st.sampled_from([5, 60, 300]))
+def test_only_whole_pieces_of_old_prices_are_dropped(cut: int, step: int) -> None:
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            bars = [Bar("m", START + n * timedelta(seconds=step), 1, 2, 3, 4, 5) for n in range(1, 900)]
+            await store.add_bars("s", step, bars)
+            before = START + cut * timedelta(seconds=step)
+            await store.drop_bars(before)
+            left = await store.bars("s", "m", step, as_of=bars[-1].at, limit=10_000)
+            assert left == bars[len(bars) - len(left) :], "the newest stay as they were"
+            assert all(b in left for b in bars if b.at >= before), "nothing from that instant on is dropped"
+            assert len(left) <= sum(b.at >= before for b in bars) + 288
+            await store.add_bars("s", step, [Bar("m", bars[-1].at + SECOND * step, 1, 2, 3, 4, 5)])
+            assert len(await store.bars("s", "m", step, as_of=START + SECOND * 10**6, limit=10_000)) == len(left) + 1
+
+    asyncio.run(scope())
+
+
+def test_nothing_ended_is_nothing_scored() -> None:
+    assert Experience(0.1).scored() == (0, 0.0, 0.0)
