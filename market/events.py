@@ -104,6 +104,16 @@ class JobDone(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignalHeard(Event):
+    """Somebody outside asked that nothing be opened until an instant."""
+
+    topic: ClassVar[str] = "signal/heard"
+    name: str
+    until: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TradingHalted(Event):
     topic: ClassVar[str] = "halt/raised"
     reason: str

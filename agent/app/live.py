@@ -216,7 +216,7 @@ async def _at_venue(
             caution = Caution()
             world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse, caution)
             primed = engine.usage
-            commands = Commands(plan.config, store, KillSwitch(home()), pulse, clock)
+            commands = Commands(plan.config, store, KillSwitch(home()), pulse, clock, caution, bus)
             async with (
                 link(commands, account.name, bus, home()),
                 attended(plan.config.service, bus, pulse, engine, _halted),

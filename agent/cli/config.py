@@ -41,9 +41,18 @@ def check(file: Annotated[Path, typer.Argument(help="The YAML file to check.")],
 
 
 @app.command(epilog="Example: edgeclaw config schema > edgeclaw.schema.json")
-def schema(_as_json: AsJson = True) -> None:
+def schema(
+    mqtt: Annotated[bool, typer.Option("--mqtt", help="Of what goes over MQTT, topic by topic.")] = False,
+    _as_json: AsJson = True,
+) -> None:
     """Print the JSON Schema of the configuration; editors complete and check YAML with it."""
     from agent.cli import show as screen
+
+    if mqtt:
+        from agent.service.contract import schemas
+
+        screen.as_json(schemas())
+        return
     from agent.config import Config
 
     screen.as_json(Config.model_json_schema())

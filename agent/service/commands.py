@@ -1,69 +1,117 @@
-"""What can be asked of a run from outside: stop, go on, and how it stands. The kill switch decides, not the asker."""
+"""What can be asked of a run from outside: stop, go on, be careful, and how it stands. The kill switch decides, not the
+asker."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from agent.bus import Bus
+from agent.caution import Caution, Signal
 from agent.config import Config
+from agent.service.contract import COMMANDS, NAME, Asked, Resume, SignalTold, Stop
 from agent.service.pulse import Pulse
 from agent.status import status
 from market.clock import Clock
+from market.events import SignalHeard
 from storage.canonical import Json, plain
 from storage.store import Store
 from tools.halts import KillSwitch
 
 _BY = "MQTT"
+A = TypeVar("A", bound=Asked)
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Each takes a JSON object and answers with one. A ValueError is a sentence for who asked."""
+    """Takes what was read of a JSON object and answers with another. A ValueError is a sentence for who asked."""
 
     config: Config
     store: Store
     switch: KillSwitch
     pulse: Pulse
     clock: Clock
+    caution: Caution
+    bus: Bus
 
-    async def halt(self, asked: Mapping[str, Json]) -> Json:
-        """Stop trading, take orders back, and stay halted across restarts until a person resumes."""
-        halted = self.switch.throw(_text(asked, "reason") or "asked to over MQTT", _BY, self.clock.now())
+    async def obey(self, name: str, asked: bytes) -> Json:
+        """Carry out a command. Raises ValueError where there is none, or it is not what it should be, or too late."""
+        known: Mapping[str, Callable[[Any], Awaitable[Json]]] = {
+            "halt": self._halt,
+            "pause": self._pause,
+            "resume": self._resume,
+            "status": self._status,
+            "limits": self._limits,
+            "config": self._config,
+        }
+        if name not in COMMANDS:
+            raise ValueError(f"There is no command {name}: use one of {', '.join(COMMANDS)}.")
+        return await known[name](self._read(COMMANDS[name], asked))
+
+    async def heed(self, name: str, told: bytes) -> Json:
+        """Take a signal from outside. It can forbid to open anything for a while, and nothing else."""
+        if not re.fullmatch(NAME, name):
+            raise ValueError(f"A signal is called by small letters, digits and hyphens, not {name!r}.")
+        heard, now = self._read(SignalTold, told), self.clock.now()
+        self.caution.heed(Signal(name, heard.until, heard.why), now)
+        self.bus.publish(SignalHeard(at=now, name=name, until=heard.until, why=heard.why))
+        return {"standing": self._standing()}
+
+    def _read(self, model: type[A], asked: bytes) -> A:
+        try:
+            made = model.model_validate_json(asked or b"{}")
+        except ValidationError as error:
+            raise ValueError(_sentence(error)) from None
+        if made.expires is not None and made.expires <= self.clock.now():
+            raise ValueError(f"That was to be done by {made.expires.isoformat()}, which is past.")
+        return made
+
+    async def _halt(self, asked: Stop) -> Json:
+        halted = self.switch.throw(asked.reason.strip() or "asked to over MQTT", _BY, self.clock.now())
         return {"halted": halted.sentence(), "at": halted.at}
 
-    async def pause(self, asked: Mapping[str, Json]) -> Json:
+    async def _pause(self, asked: Stop) -> Json:
         """The same, said by somebody who means to come back soon."""
-        return await self.halt({"reason": _text(asked, "reason") or "paused over MQTT"})
+        return await self._halt(Stop(reason=asked.reason.strip() or "paused over MQTT"))
 
-    async def resume(self, asked: Mapping[str, Json]) -> Json:
-        """Allow trading again. Wants a reason, as the command line does, and the instant of the halt that it lifts: a
-        broker may bring a command late or twice, and it must not lift a halt that came after it was sent."""
-        reason, standing = _text(asked, "reason"), self.switch.read()
+    async def _resume(self, asked: Resume) -> Json:
+        """Wants a reason, as the command line does, and the instant of the halt that it lifts: a broker may bring a
+        command late or twice, and it must not lift a halt that came after it was sent."""
+        reason, standing = asked.reason.strip(), self.switch.read()
         if not reason:
             raise ValueError('resume needs a reason: {"reason": "what was looked at", "halt": "when it was halted"}.')
-        if standing is not None and _text(asked, "halt") != standing.at:
+        if standing is not None and asked.halt.strip() != standing.at:
             raise ValueError(f"That is another halt than the one in force. {standing.sentence()}")
         stood = self.switch.release(reason, _BY, self.clock.now())
         return {"was": None if stood is None else stood.sentence()}
 
-    async def status(self, asked: Mapping[str, Json]) -> Json:
-        """Accounts, positions, halt and health."""
+    async def _status(self, _: Asked) -> Json:
+        """Accounts, positions, halt, signals and health."""
         found = plain(await status(self.store, self.switch.read(), self.clock.now()))
-        health: Json = {"well": not self.pulse.remarks(), "complaints": list(self.pulse.remarks())}
-        return {"status": found, "stage": self.pulse.stage, "health": health}
+        remarks = list(self.pulse.remarks())
+        health: Json = {"well": not remarks, "complaints": remarks}
+        return {"status": found, "stage": self.pulse.stage, "health": health, "signals": self._standing()}
 
-    async def limits(self, asked: Mapping[str, Json]) -> Json:
+    async def _limits(self, _: Asked) -> Json:
         """What may be risked, and what is."""
         return {"limits": self.config.risk.model_dump(mode="json"), "at_risk_micro_dollars": self.pulse.at_risk()}
 
-    async def show_config(self, asked: Mapping[str, Json]) -> Json:
+    async def _config(self, _: Asked) -> Json:
         """The configuration it runs with. It names files of secrets, and holds none."""
         found: Json = self.config.model_dump(mode="json")
         return found
 
+    def _standing(self) -> Json:
+        return plain(self.caution.standing(self.clock.now()))
 
-def _text(asked: Mapping[str, Json], name: str) -> str:
-    value = asked.get(name, "")
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be text.")  # noqa: TRY004
-    return value.strip()[:500]
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "json_invalid" or (not where and first["type"].endswith("_type")):
+        return "A command is a JSON object."
+    return f"{where} is wrong: {first['msg'].removeprefix('Value error, ')}."

@@ -39,16 +39,8 @@ def link(
         asked.heartbeat,
         asked.queue,
     )
-    known = {
-        "halt": commands.halt,
-        "pause": commands.pause,
-        "resume": commands.resume,
-        "status": commands.status,
-        "limits": commands.limits,
-        "config": commands.show_config,
-    }
     outbox = Outbox(commands.store, account, home / "mqtt.json")
-    return linked(Link(broker, commands.pulse, outbox, known), bus)
+    return linked(Link(broker, commands.pulse, outbox, commands.obey, commands.heed), bus)
 
 
 def _password(asked: Mqtt, environment: Mapping[str, str]) -> str:

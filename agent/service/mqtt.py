@@ -8,7 +8,6 @@ once each, however often they arrive.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import ssl
@@ -22,6 +21,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.bus import LocalBus
+from agent.service.contract import VERSION, HealthTold
 from agent.service.outbox import Outbox
 from agent.service.pulse import Pulse
 from market.clock import WallClock
@@ -30,8 +30,6 @@ from market.events import Event
 from storage.canonical import Json, encoded, plain
 
 log = logging.getLogger(__name__)
-VERSION = 1
-"""Of every payload; a field may be added without another version, and none is taken away."""
 _SOON, _LATE = 1.0, 60.0
 """Seconds before the first and at most before a later attempt to connect."""
 _ANSWER, _LOOK, _LAST_WORDS = 10.0, 1.0, 5.0
@@ -40,8 +38,8 @@ _REMEMBERED = 1024
 _SESSION = 3600
 """Seconds for which the broker keeps commands for an agent that is away."""
 
-Command = Callable[[Mapping[str, Json]], Awaitable[Json]]
-"""What a command does with its payload; a ValueError is the answer to who asked."""
+Heeded = Callable[[str, bytes], Awaitable[Json]]
+"""What is done with a name and a payload; a ValueError is the answer to who sent it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +66,8 @@ class Link:
     broker: Broker
     pulse: Pulse
     outbox: Outbox
-    commands: Mapping[str, Command]
+    obey: Heeded
+    heed: Heeded
     dropped: int = 0
     waiting: deque[Event] = field(init=False)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -119,7 +118,7 @@ class Link:
 
     async def _talk(self, client: Client) -> None:
         """All that goes over one connection, until it breaks or nothing is left to tell."""
-        await client.subscribe(self.broker.topic("command", "+"), qos=1)
+        await client.subscribe([(self.broker.topic(what, "+"), 1) for what in ("command", "signal")])
         await client.publish(self.broker.topic("status"), _payload({"online": True}), qos=1, retain=True)
         account = asyncio.create_task(self._account(client))
         others = [asyncio.create_task(w) for w in (self._tell(client), self._beat(client), self._obey(client))]
@@ -141,9 +140,7 @@ class Link:
             self.news.clear()
             while self.waiting:
                 event = self.waiting.popleft()
-                body = plain(event)
-                said = dict(body) if isinstance(body, Mapping) else {}
-                await client.publish(self.broker.topic("event", event.topic), _payload(said), qos=0)
+                await client.publish(self.broker.topic("event", event.topic), _payload(_fields(event)), qos=0)
 
     async def _account(self, client: Client) -> None:
         """Records about money, each until the broker has it."""
@@ -166,18 +163,12 @@ class Link:
     async def _beat(self, client: Client) -> None:
         while True:
             pulse = self.pulse
-            complaints = pulse.remarks()
-            health: dict[str, Json] = {
-                "at": WallClock().now().isoformat(),
-                "well": not complaints,
-                "complaints": list(complaints),
-                "stage": pulse.stage,
-                "trading": pulse.trading,
-                "lag": round(pulse.lag, 3),
-                "silence": round(pulse.silence, 3),
-                "dropped": self.dropped,
-            }
-            await client.publish(self.broker.topic("health"), _payload(health), qos=0)
+            remarks = pulse.remarks()
+            health = HealthTold(
+                WallClock().now().isoformat(), not remarks, remarks, pulse.stage, pulse.trading, round(pulse.lag, 3),
+                round(pulse.silence, 3), self.dropped, len(self.waiting),
+            )  # fmt: skip
+            await client.publish(self.broker.topic("health"), _payload(_fields(health)), qos=0)
             await asyncio.sleep(self.broker.heartbeat)
 
     async def _obey(self, client: Client) -> None:
@@ -193,37 +184,36 @@ class Link:
             await client.publish(where, answer, qos=1, properties=reply)
 
     async def _answer(self, message: Message) -> str | None:
-        """What comes of a command; of one that was answered before, the same answer. One that a broker kept for whoever
-        comes is nobody's wish of today."""
-        if message.retain:
+        """What comes of a command or a signal; of one that was answered before, the same answer. A command that a
+        broker kept for whoever comes is nobody's wish of today; a signal says itself until when it holds."""
+        *_, what, name = str(message.topic).split("/")
+        if message.retain and what == "command":
             return None
         mark = getattr(message.properties, "CorrelationData", None)
         if mark is not None and mark in self.answered:
             return self.answered[mark]
-        answer = _payload(await self._done(str(message.topic).rpartition("/")[2], bytes(message.payload or b"")))
+        work = self.obey if what == "command" else self.heed
+        answer = _payload(await _done(work, name, bytes(message.payload or b"")))
         if mark is not None:
             self.answered[mark] = answer
             if len(self.answered) > _REMEMBERED:
                 self.answered.popitem(last=False)
         return answer
 
-    async def _done(self, name: str, payload: bytes) -> dict[str, Json]:
-        command = self.commands.get(name)
-        if command is None:
-            return {"ok": False, "error": f"There is no command {name}: use one of {', '.join(self.commands)}."}
-        try:
-            asked = json.loads(payload or b"{}")
-        except ValueError:
-            asked = None
-        if not isinstance(asked, dict):
-            return {"ok": False, "error": "A command is a JSON object."}
-        try:
-            return {"ok": True, "result": await command(asked)}
-        except (ValueError, EdgeclawError) as error:
-            return {"ok": False, "error": str(error)}
-        except Exception as error:  # whoever asks must never be able to cut the line
-            log.exception("the command %s failed", name)
-            return {"ok": False, "error": f"It failed ({type(error).__name__}); the log says more."}
+
+async def _done(work: Heeded, name: str, payload: bytes) -> dict[str, Json]:
+    try:
+        return {"ok": True, "result": await work(name, payload)}
+    except (ValueError, EdgeclawError) as error:
+        return {"ok": False, "error": str(error)}
+    except Exception as error:  # whoever asks must never be able to cut the line
+        log.exception("%s failed", name)
+        return {"ok": False, "error": f"It failed ({type(error).__name__}); the log says more."}
+
+
+def _fields(value: object) -> dict[str, Json]:
+    body = plain(value)
+    return dict(body) if isinstance(body, Mapping) else {}
 
 
 def _payload(said: Mapping[str, Json]) -> str:

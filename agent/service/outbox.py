@@ -11,11 +11,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.service.contract import MONEY
 from market.errors import StoreUnavailable
-from storage.records import Record, RecordKind, Run
+from storage.records import Record, Run
 from storage.store import Store
 
-MONEY = (RecordKind.INTENT, RecordKind.ACK, RecordKind.FILL, RecordKind.SETTLEMENT)
 _AT_ONCE = 200
 
 

@@ -25,8 +25,11 @@ pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 pytest.importorskip("aiomqtt", reason="the extra `service` is not installed")
 
 import aiomqtt
+from jsonschema import Draft202012Validator
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+from agent.service.contract import schemas
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (Debian package mosquitto)")
@@ -121,7 +124,16 @@ def agent(venue: str, home: Path, broker: Broker, *more: str) -> Iterator[subpro
     (home / "config.yaml").write_text(json.dumps({"mqtt": mqtt | {"heartbeat": 0.5}}))
     line = [
         *(*EDGECLAW, "run", "--mode", "live", "--venue", venue, "--engine", "scripted", "--trade-with", "join_best"),
-        *("--trade-with", "late_favourite", "--config", str(home / "config.yaml"), "--json", *more),
+        *(
+            "--trade-with",
+            "late_favourite",
+            "--trade-with",
+            "agent",
+            "--config",
+            str(home / "config.yaml"),
+            "--json",
+            *more,
+        ),
     ]
     with (
         (home / "out").open("w") as out,
@@ -142,6 +154,14 @@ class Heard:
 
     def of(self, topic: str) -> list[dict[str, Any]]:
         return [said for where, said in self.messages if where.startswith(f"edgeclaw/edgeclaw/{topic}")]
+
+    def must_be_as_described(self) -> None:
+        """Every payload is what its schema says."""
+        described: Any = schemas()["topics"]
+        for where, said in self.messages:
+            topic = where.removeprefix("edgeclaw/edgeclaw/")
+            if topic.startswith(("event/", "money/", "status", "health")):
+                Draft202012Validator(described[topic]["payload"]).validate(said)
 
     async def listen(self) -> None:
         """Listen, and again when the broker comes back, until cancelled."""
@@ -182,14 +202,16 @@ async def listening(broker: Broker) -> AsyncIterator[Heard]:
             await task
 
 
-async def ask(broker: Broker, command: str, said: dict[str, Any], mark: bytes, times: int = 1) -> list[dict[str, Any]]:
+async def ask(
+    broker: Broker, command: str, said: dict[str, Any], mark: bytes, times: int = 1, what: str = "command"
+) -> list[dict[str, Any]]:
     """Command it, so many times alike; the answers."""
     async with client(broker, f"asker-{mark.hex()}") as way:
         await way.subscribe("edgeclaw/replies/owner", qos=1)
         asked = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         asked.ResponseTopic, asked.CorrelationData, asked.MessageExpiryInterval = "edgeclaw/replies/owner", mark, 30
         for _ in range(times):
-            await way.publish(f"edgeclaw/edgeclaw/command/{command}", json.dumps(said), qos=1, properties=asked)
+            await way.publish(f"edgeclaw/edgeclaw/{what}/{command}", json.dumps(said), qos=1, properties=asked)
         answers = []
         async with asyncio.timeout(20):
             async for message in way.messages:
@@ -198,6 +220,10 @@ async def ask(broker: Broker, command: str, said: dict[str, Any], mark: bytes, t
                 if len(answers) == times:
                     return answers
     raise AssertionError("unreachable")
+
+
+def _reasons(heard: Heard) -> list[str]:
+    return [said["reason"] for said in heard.of("event/decision/made")]
 
 
 def written(home: Path) -> set[str]:
@@ -226,6 +252,16 @@ def test_what_happens_is_told_and_what_is_commanded_is_done_once(venue: str, bro
                 assert not refused["ok"] and "reason" in refused["error"]
                 (config,) = await ask(broker, "config", {}, b"5")
                 assert PASSWORDS["edgeclaw"] not in json.dumps(config)
+                (late,) = await ask(broker, "halt", {"expires": "2026-01-01T00:00:00Z"}, b"late")
+                assert not late["ok"] and "past" in late["error"] and not (home / "halted").exists()
+                soon = {"until": "2100-01-01T00:00:00Z", "why": "a speech"}
+                (heeded,) = await ask(broker, "speech", soon, b"s1", what="signal")
+                assert heeded["result"]["standing"][0]["name"] == "speech"
+                await heard.until("nothing is opened", lambda: _reasons(heard)[-1:] == ["signal_speech"])
+                (over,) = await ask(broker, "speech", soon | {"until": "2026-01-01T00:00:00Z"}, b"s2", what="signal")
+                assert over["result"]["standing"] == []
+                (unsaid,) = await ask(broker, "No!", soon, b"s3", what="signal")
+                assert not unsaid["ok"]
                 first, again = await ask(broker, "halt", {"reason": "a look"}, b"6", times=2)
                 assert first == again and first["ok"], "a command that comes twice is done once"
                 await heard.until("the halt is told", lambda: heard.of("event/halt/raised"))
@@ -242,6 +278,7 @@ def test_what_happens_is_told_and_what_is_commanded_is_done_once(venue: str, bro
                 await heard.until("its last will is told", lambda: heard.of("status")[-1] == {"v": 1, "online": False})
             secret = PASSWORDS["edgeclaw"]
             assert not any(secret in json.dumps(said) for _, said in heard.messages)
+            heard.must_be_as_described()
 
     asyncio.run(scenario())
 
@@ -275,6 +312,7 @@ def test_no_record_about_money_is_lost_when_the_broker_freezes_and_dies(
             await heard.until(
                 "everything is told", lambda: written(home) <= {said["id"] for said in heard.of("money/")}, 30
             )
+            heard.must_be_as_described()
             await heard.until("it says that it ends", lambda: heard.of("status")[-1] == {"v": 1, "online": False}, 10)
 
     asyncio.run(scenario())

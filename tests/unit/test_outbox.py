@@ -6,7 +6,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from agent.service.outbox import MONEY, Outbox
+from agent.service.contract import MONEY
+from agent.service.outbox import Outbox
 from storage.records import RecordKind
 from storage.store import Store, open_store
 from tests.fakes import START

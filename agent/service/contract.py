@@ -1,0 +1,171 @@
+"""What goes over MQTT, as data: every topic, what it carries and how surely it arrives. Needs no MQTT to be read.
+
+A payload is a JSON object with a version `v`. A field may be added without another version, and none is taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+
+from market import events
+from market.events import Event
+from market.types import Ack, Fill, Settlement, SignedOrder
+from storage.canonical import Json
+from storage.records import RecordKind
+
+VERSION = 1
+MONEY = (RecordKind.INTENT, RecordKind.ACK, RecordKind.FILL, RecordKind.SETTLEMENT)
+"""Records that are told until the broker has them."""
+NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
+"""What a signal may be called."""
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_Text = Annotated[str, Field(max_length=500)]
+
+
+class Asked(BaseModel):
+    """A command without arguments. After `expires` it is refused, however late a broker brings it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    v: int = Field(VERSION, ge=VERSION, le=VERSION)
+    expires: AwareDatetime | None = None
+
+
+class Stop(Asked):
+    """`halt` and `pause`: take orders back, and open nothing until a person resumes."""
+
+    reason: _Text = ""
+
+
+class Resume(Asked):
+    """Allow trading again. `halt` is the instant of the halt that it lifts, as `halt` and `status` tell it."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    halt: str = ""
+
+
+class SignalTold(Asked):
+    """A signal: nothing is opened until an instant. One whose instant is past ends the signal of that name."""
+
+    until: AwareDatetime
+    why: Annotated[str, Field(max_length=200)] = ""
+
+
+COMMANDS: Mapping[str, type[Asked]] = {
+    "halt": Stop,
+    "pause": Stop,
+    "resume": Resume,
+    "status": Asked,
+    "limits": Asked,
+    "config": Asked,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HealthTold:
+    """`lag` and `silence` are seconds; `dropped` events had no room, `waiting` have not been told yet."""
+
+    at: str
+    well: bool
+    complaints: tuple[str, ...]
+    stage: str
+    trading: bool
+    lag: float
+    silence: float
+    dropped: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To a command with a response topic: `result` where it is `ok`, else `error`, a sentence."""
+
+    ok: bool
+    result: Any = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An order that is about to be sent; `view` is the hash of what was seen."""
+
+    decision_id: str
+    signed: SignedOrder
+    view: str
+    why: str
+    objects: str
+
+
+_BODIES: Mapping[RecordKind, Any] = {
+    RecordKind.INTENT: Intent,
+    RecordKind.ACK: Ack,
+    RecordKind.FILL: Fill,
+    RecordKind.SETTLEMENT: Settlement,
+}
+
+
+def told_events() -> list[type[Event]]:
+    """Every kind of event, by topic."""
+    found = [e for e in vars(events).values() if isinstance(e, type) and issubclass(e, Event) and e is not Event]
+    return sorted(found, key=lambda e: e.topic)
+
+
+def schemas() -> dict[str, Json]:
+    """All topics below `edgeclaw/INSTANCE/`, with the JSON Schema of what they carry."""
+    topics: dict[str, Json] = {
+        "status": _out(Status, 1, retained=True),
+        "health": _out(HealthTold, 0),
+        **{f"event/{e.topic}": _out(e, 0) for e in told_events()},
+        **{f"money/{kind.value}": _topic("out", 1, _record(kind)) for kind in MONEY},
+        **{f"command/{name}": _topic("in", 1, _model(model)) for name, model in COMMANDS.items()},
+        "signal/+": _topic("in", 1, _model(SignalTold)),
+        "(response topic)": _out(Answer, 1),
+    }
+    return {"version": VERSION, "topics": topics}
+
+
+def _topic(way: str, qos: int, payload: Json, *, retained: bool = False) -> dict[str, Json]:
+    return {"direction": way, "qos": qos, "retained": retained, "payload": payload}
+
+
+def _out(kind: Any, qos: int, *, retained: bool = False) -> dict[str, Json]:
+    return _topic("out", qos, _versioned(_schema_of(kind)), retained=retained)
+
+
+def _schema_of(kind: Any) -> dict[str, Json]:
+    """As `plain` writes it: decimals are text."""
+    return TypeAdapter(kind).json_schema(mode="serialization")
+
+
+def _model(model: type[BaseModel]) -> dict[str, Json]:
+    return {"$schema": _DIALECT, **model.model_json_schema()}
+
+
+def _versioned(schema: dict[str, Json]) -> dict[str, Json]:
+    own: Any = schema.get("properties", {})
+    required: Any = schema.get("required", [])
+    version: Json = {"const": VERSION}
+    return {"$schema": _DIALECT, **schema, "properties": {"v": version, **own}, "required": ["v", *required]}
+
+
+def _record(kind: RecordKind) -> dict[str, Json]:
+    """A record of the log: `id` is its hash, which tells repetitions apart, `seq` its place in the run."""
+    body = _schema_of(_BODIES[kind])
+    shared = body.pop("$defs", {})
+    text: Json = {"type": "string"}
+    fields: dict[str, Json] = {
+        "id": text,
+        "run": text,
+        "seq": {"type": "integer", "minimum": 0},
+        "at": {"type": "string", "format": "date-time"},
+        "body": body,
+    }
+    return _versioned({"type": "object", "properties": fields, "required": list(fields), "$defs": shared})

@@ -1,0 +1,118 @@
+"""What is said to go over MQTT is what goes over it, and what comes in is read strictly."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from agent.bus import LocalBus
+from agent.caution import Caution
+from agent.config import Config
+from agent.service.commands import Commands
+from agent.service.contract import COMMANDS, MONEY, schemas, told_events
+from agent.service.pulse import Pulse
+from market.clock import ManualClock
+from market.events import SignalHeard
+from storage.store import open_store
+from tests.fakes import START
+from tools.halts import KillSwitch
+
+
+def topics() -> dict[str, Any]:
+    found: Any = schemas()["topics"]
+    return dict(found)
+
+
+def described() -> list[tuple[str, dict[str, Any]]]:
+    return [(topic, how["payload"]) for topic, how in topics().items()]
+
+
+@pytest.mark.parametrize(("topic", "payload"), described())
+def test_each_topic_has_a_valid_schema_with_a_version(topic: str, payload: dict[str, Any]) -> None:
+    Draft202012Validator.check_schema(payload)
+    assert "v" in payload["properties"], topic
+    assert not Draft202012Validator(payload).is_valid({"v": 2})
+
+
+def test_every_event_every_record_about_money_and_every_command_is_described() -> None:
+    known = topics()
+    assert {f"event/{e.topic}" for e in told_events()} <= known.keys()
+    assert {f"money/{kind.value}" for kind in MONEY} <= known.keys()
+    assert {f"command/{name}" for name in COMMANDS} <= known.keys()
+    assert all(known[t]["qos"] == 1 for t in known if t.startswith(("money/", "command/", "signal/")))
+
+
+@asynccontextmanager
+async def commanded(home: Path) -> AsyncIterator[tuple[Commands, LocalBus]]:
+    async with open_store("sqlite://") as store:
+        bus = LocalBus()
+        yield Commands(Config(), store, KillSwitch(home), Pulse(), ManualClock(START), Caution(), bus), bus
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "says"),
+    [
+        ("sell", b"{}", "There is no command sell: use one of halt, pause"),
+        ("halt", b"[]", "A command is a JSON object."),
+        ("halt", b"{", "A command is a JSON object."),
+        ("halt", b'{"reason": 5}', "reason is wrong"),
+        ("halt", b'{"raeson": "x"}', "raeson is wrong"),
+        ("halt", b'{"v": 2}', "v is wrong"),
+        ("resume", b"{}", "reason is wrong"),
+        ("resume", b'{"reason": " "}', "resume needs a reason"),
+        ("status", b'{"expires": "2026-01-01T00:00:00"}', "expires is wrong"),
+        ("status", b'{"expires": "2020-01-01T00:00:00Z"}', "which is past"),
+    ],
+)
+def test_what_is_no_command_is_refused_in_one_sentence(tmp_path: Path, name: str, payload: bytes, says: str) -> None:
+    async def scope() -> None:
+        async with commanded(tmp_path) as (commands, _):
+            with pytest.raises(ValueError) as refused:  # noqa: PT011 - the sentence is looked at
+                await commands.obey(name, payload)
+            assert says in str(refused.value) and "\n" not in str(refused.value)
+            assert commands.switch.read() is None
+
+    asyncio.run(scope())
+
+
+def test_every_command_answers_what_can_be_written_as_json(tmp_path: Path) -> None:
+    async def scope() -> None:
+        async with commanded(tmp_path) as (commands, _):
+            for name in ("status", "limits", "config", "pause"):
+                json.dumps(await commands.obey(name, b""))
+            standing = commands.switch.read()
+            assert standing is not None and standing.reason == "paused over MQTT"
+            asked = json.dumps({"reason": "looked", "halt": standing.at}).encode()
+            json.dumps(await commands.obey("resume", asked))
+            assert commands.switch.read() is None
+
+    asyncio.run(scope())
+
+
+def test_a_signal_is_told_heeded_and_passes(tmp_path: Path) -> None:
+    async def scope() -> None:
+        async with commanded(tmp_path) as (commands, bus):
+            heard: list[SignalHeard] = []
+            later = START + timedelta(minutes=5)
+            with bus.subscribed(SignalHeard, heard.append):
+                await commands.heed("news", json.dumps({"until": later.isoformat(), "why": "a speech"}).encode())
+            assert [(h.name, h.until, h.why) for h in heard] == [("news", later, "a speech")]
+            assert commands.caution.reason(START) == "signal_news" and not commands.caution.reason(later)
+            for name, payload in (
+                ("News", b"{}"),
+                ("news", b"{}"),
+                ("news", b'{"until": "tomorrow"}'),
+                ("a" * 33, b""),
+            ):
+                with pytest.raises(ValueError):  # noqa: PT011 - any sentence will do
+                    await commands.heed(name, payload)
+
+    asyncio.run(scope())
