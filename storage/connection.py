@@ -22,6 +22,7 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from market.errors import Misconfigured, NotReady
 from storage.faults import translated
+from storage.wal import must_be_whole
 
 T = TypeVar("T")
 
@@ -39,6 +40,11 @@ class Database:
         self._engine = engine
         self._writer = engine.execution_options(writes=True)
         self._worker = worker
+
+    @property
+    def url(self) -> URL:
+        """Where it is, password and all: to open another connection, not to be shown."""
+        return self._engine.url
 
     @property
     def folder(self) -> Path | None:
@@ -128,6 +134,8 @@ def _engine(url: URL, place: str, read_only: bool) -> Engine:
 def _sqlite_engine(url: URL, place: str, read_only: bool) -> Engine:
     memory = url.database in _MEMORY
     if not memory:
+        if not read_only:
+            must_be_whole(Path(str(url.database)).expanduser().absolute())
         url = _file_url(url, Path(str(url.database)).expanduser().absolute(), place, read_only)
     wait = {} if "timeout" in url.query else {"timeout": BUSY_SECONDS}
     pool: dict[str, Any] = {"poolclass": StaticPool} if memory else {"poolclass": QueuePool, "pool_size": 1}

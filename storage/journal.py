@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from storage import schema
 from storage.canonical import Json, canonical, digest
 from storage.chain import GENESIS
 from storage.connection import Database
+from storage.lease import Lease, leased
 from storage.log import RunLog
 from storage.projections import fill_of, resolution_of, settlement_of, signed_order
 from storage.records import (
@@ -79,9 +81,13 @@ class Journal:
         query = select(schema.runs).where(schema.runs.c.id == run_id)
         return await self._db.read(lambda c: _run(row) if (row := c.execute(query).one_or_none()) else None)
 
-    def log(self, run_id: str) -> RunLog:
-        """The run's log, standing before its first record."""
-        return RunLog(self._db, run_id)
+    def leased(self, account: str, at: datetime) -> AbstractAsyncContextManager[Lease]:
+        """The right to trade an account, while the block lasts. Raises NotReady where another program has it."""
+        return leased(self._db, account, at)
+
+    def log(self, run_id: str, lease: Lease | None = None) -> RunLog:
+        """The run's log, standing before its first record; with a `lease`, writable only while that is held."""
+        return RunLog(self._db, run_id, lease)
 
     async def records(self, run_id: str, kind: RecordKind | None = None, *, since: int = 0) -> list[Record]:
         """A run's records, or those of one kind, from number `since` on."""

@@ -23,6 +23,7 @@ from storage import schema
 from storage.canonical import Json, encoded, plain
 from storage.chain import GENESIS, difference, link, manifest, text_hash
 from storage.connection import Database
+from storage.lease import Lease
 from storage.projections import PROJECTED, SUMMARY, Projection, project
 from storage.records import DecisionRecord, Record, RecordKind, StoredObject
 from storage.rows import add_new, record_of
@@ -64,15 +65,16 @@ class RunLog:
 
     Every method returns the record once it is on disk (or once it was found there, identical), but for decisions made
     `together`. Errors: Drift where a record differs from the recorded one, comes after the end, or was written by
-    another program; StoreUnavailable where it could not be written, and then nothing of it was and it may be tried
-    again.
+    another program; NotReady where another program has taken the account; StoreUnavailable where it could not be
+    written, and then nothing of it was and it may be tried again.
     """
 
-    def __init__(self, database: Database, run_id: str) -> None:
+    def __init__(self, database: Database, run_id: str, lease: Lease | None = None) -> None:
         self.run_id = run_id
         self.appended = 0
         self.compared = 0
         self._db = database
+        self._lease = lease
         self._stored: int | None = None
         self._seq = 0
         self._head = GENESIS
@@ -247,6 +249,8 @@ class RunLog:
     def _append(self, connection: Connection, waiting: Sequence[_Waiting]) -> None:
         """Write records that follow each other, table by table."""
         records = [w.record for w in waiting]
+        if self._lease is not None:
+            self._lease.must_hold(connection)
         try:
             self._move_head(connection, records[0], records[-1])
             connection.execute(_RECORD, [_columns(w.record, w.text) for w in waiting])

@@ -233,6 +233,15 @@ markets = Table(
     Column("body", Text, nullable=False),
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("since", BigInteger, nullable=False),
+)
+
 resolutions = Table(
     "resolutions",
     metadata,

@@ -49,6 +49,7 @@ from market.errors import (
 )
 from market.types import Market, Micro, micro
 from storage.canonical import Json, digest
+from storage.lease import Lease
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
@@ -70,6 +71,8 @@ from agent.app.result import RunResult, since
 
 QUOTERS: tuple[Strategy, ...] = (JoinBest(),)
 TRADERS = ("agent", *(s.name for s in (*BASELINES, *QUOTERS)))
+_IN_FLIGHT = 30.0
+"""Seconds in which what another machine has sent must have come to the venue, before its account is taken on."""
 _LAST_WORDS = 5.0
 """Seconds in which orders are taken back when a live run is stopped."""
 _AUDITS, _AUDITS_UNTIL_PAID, _BETWEEN_AUDITS = 30, 120, timedelta(seconds=10)
@@ -213,14 +216,14 @@ async def _at_venue(
                 pulse.stage = what
                 stage(what)
 
-            caution = Caution()
-            world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse, caution)
-            primed = engine.usage
+            caution, primed = Caution(), engine.usage
             commands = Commands(plan.config, store, KillSwitch(home()), pulse, clock, caution, bus)
             async with (
+                store.leased(account.name, clock.now()) as lease,
                 link(commands, account.name, bus, home()),
                 attended(plan.config.service, bus, pulse, engine, _halted),
             ):
+                world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse, caution, lease)
                 run, ticks, log, halted = await world.run(engine)
             return RunResult(
                 run, log.appended, log.compared, tuple(ticks), engine.identity, since(engine, primed), halted, (),
@@ -248,6 +251,7 @@ class LiveWorld:
     stage: Callable[[str], None]
     pulse: Pulse
     caution: Caution
+    lease: Lease
     ticks: list[float] = field(default_factory=list)
 
     async def run(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
@@ -270,8 +274,11 @@ class LiveWorld:
         if self.account.real:
             await self._must_be_promoted()
         await patiently(lambda: self.account.begin(clock))
+        if self.lease.taken_from:
+            self.stage(f"waiting for what {self.lease.taken_from} may still have sent")
+            await asyncio.sleep(_IN_FLIGHT)
         run = await self._begin(engine)
-        log = self.store.log(run.id)
+        log = self.store.log(run.id, self.lease)
         await log.go_on()
         await self._close_gap(log)
         past = await recall(self.store, self.account.name, run.id)

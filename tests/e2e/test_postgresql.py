@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from tests.e2e.conftest import Edgeclaw
+from tests.integration.test_lease import check_fenced, check_killed, check_one_at_a_time
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 pytestmark = [
@@ -115,3 +116,8 @@ def test_a_sweep_finds_the_same_and_goes_on_there(edgeclaw: Edgeclaw, tmp_path: 
     done = edgeclaw(*words, "6", "--storage", database)
     assert done.code == 0, done.err
     assert done.json == ours.json
+
+
+@pytest.mark.parametrize("check", [check_one_at_a_time, check_killed, check_fenced])
+def test_two_boxes_cannot_trade_the_same_account(database: str, check: Callable[[str], None]) -> None:
+    check(database)

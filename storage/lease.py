@@ -1,0 +1,145 @@
+"""Who may trade an account: one program at a time, wherever it runs.
+
+A lock that the system gives back when its holder dies says who is alive; a number that grows with each holder says
+whose writing still counts. A holder that was cut off and comes back finds that its number is an old one, and its
+records are refused in the transaction that would have written them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, insert, select, text, update
+from sqlalchemy.pool import NullPool
+
+from market.errors import NotReady, StoreUnavailable
+from storage import schema
+from storage.canonical import digest
+from storage.connection import Database
+from storage.faults import translated
+from storage.schema import to_us
+
+_KEEPALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
+"""Seconds, and a count: so the server soon notices that a holder's machine is gone."""
+_WATCH = "Run: edgeclaw status"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to trade `account`. `token` grows with each holder; `taken_from` is a holder that did not give it back
+    and may not be dead, or nothing."""
+
+    account: str
+    token: int
+    taken_from: str = ""
+
+    def must_hold(self, connection: Connection) -> None:
+        """Raises NotReady where somebody else has taken the account; until the transaction ends nobody can."""
+        lease = schema.leases
+        query = select(lease.c.token, lease.c.holder).where(lease.c.account == self.account)
+        if connection.dialect.name == "postgresql":
+            query = query.with_for_update(read=True)
+        row = connection.execute(query).one_or_none()
+        if row is None or row.token != self.token:
+            holder = row.holder if row is not None and row.holder else "nobody"
+            raise NotReady(f"Another agent has taken over {self.account} ({holder}).", next_step=_WATCH)
+
+
+@asynccontextmanager
+async def leased(database: Database, account: str, at: datetime) -> AsyncIterator[Lease]:
+    """Hold an account while the block lasts. Raises NotReady where another program holds it."""
+    release = await database.call(lambda: _lock(database, account))
+    try:
+        lease = await database.write(lambda connection: _take(connection, account, at))
+        try:
+            yield lease
+        finally:
+            with suppress(StoreUnavailable):
+                await database.write(lambda connection: _give_back(connection, lease))
+    finally:
+        await asyncio.shield(database.call(release))
+
+
+def _here() -> str:
+    return f"{socket.gethostname()}/{os.getpid()}"
+
+
+def _take(connection: Connection, account: str, at: datetime) -> Lease:
+    lease = schema.leases
+    query = select(lease).where(lease.c.account == account)
+    if connection.dialect.name == "postgresql":
+        query = query.with_for_update()
+    row = connection.execute(query).one_or_none()
+    values = {"token": 1 if row is None else row.token + 1, "holder": _here(), "since": to_us(at)}
+    if row is None:
+        connection.execute(insert(lease).values(account=account, **values))
+        return Lease(account, 1)
+    connection.execute(update(lease).where(lease.c.account == account).values(**values))
+    elsewhere = row.holder if row.holder and row.holder.rpartition("/")[0] != socket.gethostname() else ""
+    return Lease(account, row.token + 1, elsewhere)
+
+
+def _give_back(connection: Connection, lease: Lease) -> None:
+    mine = (schema.leases.c.account == lease.account) & (schema.leases.c.token == lease.token)
+    connection.execute(update(schema.leases).where(mine).values(holder=""))
+
+
+def _lock(database: Database, account: str) -> Callable[[], None]:
+    """Take the lock of an account; what gives it back. A database in memory is nobody else's."""
+    if database.dialect.name == "postgresql":
+        return _server_lock(database, account)
+    return (lambda: None) if database.folder is None else _file_lock(Path(database.place), account)
+
+
+def _held(database: Database, account: str) -> NotReady:
+    with suppress(StoreUnavailable), database.reading() as connection:
+        lease = schema.leases
+        holder = connection.scalar(select(lease.c.holder).where(lease.c.account == account))
+        return NotReady(f"Another agent trades {account} already ({holder or 'it is starting'}).", next_step=_WATCH)
+    return NotReady(f"Another agent trades {account} already.", next_step=_WATCH)
+
+
+def _server_lock(database: Database, account: str) -> Callable[[], None]:
+    """A lock of the session on the server: it is gone when this connection is."""
+    engine = create_engine(database.url, poolclass=NullPool)
+    with translated(database.place):
+        connection = engine.connect()
+        for name, value in _KEEPALIVE.items():
+            connection.execute(text(f"SET {name} = {value}"))
+        key = int(digest(account)[:15], 16)
+        got = bool(connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": key}))
+        connection.commit()
+    if not got:
+        connection.close()
+        raise _held(database, account)
+
+    def release() -> None:
+        with suppress(Exception):  # a connection that is gone holds nothing
+            connection.close()
+        engine.dispose()
+
+    return release
+
+
+def _file_lock(place: Path, account: str) -> Callable[[], None]:
+    """A lock of the kernel on a file beside the database: it is gone when this process is."""
+    path = place.with_name(f"{place.name}.{digest(account)[:12]}.lock")
+    with translated(str(path)):
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(file)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise NotReady(f"Another agent trades {account} already.", next_step=_WATCH) from None
+            raise
+    return lambda: os.close(file)
