@@ -199,6 +199,7 @@ def tell(bus: Bus, decided: Decided) -> None:
             mid=thought.mid,
             probability=thought.probability,
             phase_tokens=tuple((r.phase.value, r.prompt + r.generated) for r in thought.ledger),
+            phase_seconds=tuple((r.phase.value, r.milliseconds / 1e3) for r in thought.ledger),
             dollars=thought.budget.dollars,
             milliseconds=decided.milliseconds,
         )

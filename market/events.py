@@ -38,7 +38,8 @@ class SlotSkipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionMade(Event):
-    """`phase_tokens` are (phase, tokens) pairs; `probability` is the belief's P(YES); prices are of the YES book."""
+    """`phase_tokens` and `phase_seconds` are pairs with the name of a phase; `probability` is the belief's P(YES);
+    prices are of the YES book."""
 
     topic: ClassVar[str] = "decision/made"
     decision_id: str
@@ -52,6 +53,7 @@ class DecisionMade(Event):
     mid: float | None
     probability: float | None
     phase_tokens: tuple[tuple[str, int], ...]
+    phase_seconds: tuple[tuple[str, float], ...]
     dollars: float
     milliseconds: float
 

@@ -42,6 +42,11 @@ class Database:
         self._worker = worker
 
     @property
+    def waiting(self) -> int:
+        """Jobs that wait for the worker thread."""
+        return self._worker._work_queue.qsize()
+
+    @property
     def url(self) -> URL:
         """Where it is, password and all: to open another connection, not to be shown."""
         return self._engine.url

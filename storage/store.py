@@ -26,6 +26,8 @@ class Store(Journal, Prices, Windows, History, Audit):
         Journal.__init__(self, database)
         Prices.__init__(self, database)
         Windows.__init__(self, database)
+        self.waiting = lambda: database.waiting
+        """How many reads and writes wait for their turn."""
         self.folder = database.folder
         """Where the database's file is; None where it is no file of this machine."""
 

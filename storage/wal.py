@@ -39,7 +39,7 @@ def damage(wal: Path) -> Damage | None:
     for _ in range(_LOOKS):
         try:
             body = wal.read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         found = _examined(body)
         if found is None:

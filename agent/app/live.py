@@ -211,6 +211,7 @@ async def _at_venue(
             open_electricity(plan.config) as (electricity, measured),
         ):
             pulse = pulse_of(plan.config.service)
+            pulse.queues["store"] = store.waiting
 
             def told(what: str) -> None:
                 pulse.stage = what

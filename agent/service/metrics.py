@@ -13,17 +13,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from agent.bus import LocalBus
 from agent.service.pulse import Pulse
 from market.events import (
+    CalibrationMeasured,
     CycleStarted,
     DecisionMade,
+    JobDone,
     OrderFilled,
     OrderPlaced,
     OrderRefused,
     PositionSettled,
+    SlotSkipped,
     TradingHalted,
     TradingResumed,
 )
-from market.types import UNIT
+from market.types import UNIT, Micro
 
+_LATE = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30)
 _DECIDED_IN = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 
 
@@ -34,12 +38,18 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.cycles = self._counter("cycles", "Slots at which markets were decided on.")
+        self.skipped = self._counter("slots_skipped", "Slots at which nothing was decided, and why.", "reason")
+        self.late = Histogram(
+            "edgeclaw_slot_late_seconds", "From a slot to its cycle.", buckets=_LATE, registry=self.registry
+        )
         self.last_cycle = self._gauge("last_cycle_timestamp_seconds", "The newest slot.")
         self.decisions = self._counter("decisions", "Decisions by what came of them and why.", "action", "reason")
         self.decided_in = Histogram(
             "edgeclaw_decision_seconds", "From observing to the order.", buckets=_DECIDED_IN, registry=self.registry
         )
         self.tokens = self._counter("tokens", "Tokens evaluated and written, by phase.", "phase")
+        self.seconds = self._counter("phase_seconds", "Time in the engine, by phase.", "phase")
+        self.speed = self._gauge("engine_tokens_per_second", "Of the newest decision that asked the engine.")
         self.inference = self._counter("inference_dollars", "What thinking has cost.")
         self.orders = self._counter("orders", "Orders sent.", "side")
         self.refused = self._counter("orders_refused", "Orders that the venue or a limit refused.")
@@ -47,7 +57,14 @@ class Metrics:
         self.filled = self._counter("filled_dollars", "Price times size of all fills.")
         self.fees = self._counter("fee_dollars", "Fees paid.")
         self.cash = self._gauge("cash_flow_dollars", "What fills and settlements have brought in, less what they took.")
+        self.profit = self._gauge("profit_dollars", "Of markets that have settled since the start, after fees.")
         self.halted = self._gauge("halted", "1 while trading is stopped.")
+        self.halts = self._counter("halts", "How often trading was stopped.")
+        self.jobs = self._counter("jobs", "Jobs done beside the run.", "name", "ok")
+        self.score = self._gauge("log_score", "Of the forecasts, in nats, over finished windows.")
+        self.mid_score = self._gauge("mid_log_score", "Of the market's own price, over the same windows.")
+        self.queues = Gauge("edgeclaw_queue_depth", "How much waits.", ("queue",), registry=self.registry)
+        self._pulse, self._spent = pulse, dict[str, Micro]()
         self._measured("loop_lag_seconds", "The most the loop was late in ten seconds.", lambda: pulse.lag)
         self._measured("market_silence_seconds", "Since the market was last heard.", lambda: pulse.silence)
         self._measured("at_risk_dollars", "Cost of holdings and working orders.", lambda: pulse.at_risk() / UNIT)
@@ -56,6 +73,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """All of it, in the text format."""
+        for name, depth in self._pulse.queues.items():
+            self.queues.labels(name).set(depth())
         return generate_latest(self.registry)
 
     @contextmanager
@@ -68,8 +87,11 @@ class Metrics:
             hear(bus.subscribed(OrderPlaced, lambda e: self.orders.labels(e.order.side.value).inc()))
             hear(bus.subscribed(OrderRefused, lambda _: self.refused.inc()))
             hear(bus.subscribed(OrderFilled, self._fill))
-            hear(bus.subscribed(PositionSettled, lambda e: self.cash.inc(e.settlement.cash / UNIT)))
-            hear(bus.subscribed(TradingHalted, lambda _: self.halted.set(1)))
+            hear(bus.subscribed(SlotSkipped, lambda e: self.skipped.labels(e.reason).inc()))
+            hear(bus.subscribed(PositionSettled, self._settled))
+            hear(bus.subscribed(JobDone, lambda e: self.jobs.labels(e.name, str(e.ok).lower()).inc()))
+            hear(bus.subscribed(CalibrationMeasured, self._calibrated))
+            hear(bus.subscribed(TradingHalted, self._halted))
             hear(bus.subscribed(TradingResumed, lambda _: self.halted.set(0)))
             yield
 
@@ -85,6 +107,7 @@ class Metrics:
     def _cycle(self, event: CycleStarted) -> None:
         self.cycles.inc()
         self.last_cycle.set(event.at.timestamp())
+        self.late.observe(event.late)
 
     def _decision(self, event: DecisionMade) -> None:
         self.decisions.labels(event.action, event.reason).inc()
@@ -92,6 +115,10 @@ class Metrics:
         self.inference.inc(event.dollars)
         for phase, tokens in event.phase_tokens:
             self.tokens.labels(phase).inc(tokens)
+        for phase, seconds in event.phase_seconds:
+            self.seconds.labels(phase).inc(seconds)
+        if took := sum(seconds for _, seconds in event.phase_seconds):
+            self.speed.set(sum(tokens for _, tokens in event.phase_tokens) / took)
 
     def _fill(self, event: OrderFilled) -> None:
         fill = event.fill
@@ -99,3 +126,17 @@ class Metrics:
         self.filled.inc(float(fill.price) * fill.size / UNIT)
         self.fees.inc(fill.fee / UNIT)
         self.cash.inc(fill.cash / UNIT)
+        self._spent[fill.market_id] = self._spent.get(fill.market_id, 0) + fill.cash
+
+    def _settled(self, event: PositionSettled) -> None:
+        settled = event.settlement
+        self.cash.inc(settled.cash / UNIT)
+        self.profit.inc((settled.cash + self._spent.pop(settled.market_id, 0)) / UNIT)
+
+    def _calibrated(self, event: CalibrationMeasured) -> None:
+        self.score.set(event.log_score)
+        self.mid_score.set(event.mid_log_score)
+
+    def _halted(self, _: TradingHalted) -> None:
+        self.halted.set(1)
+        self.halts.inc()

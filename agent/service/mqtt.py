@@ -229,6 +229,7 @@ def _last_word(task: asyncio.Task[None]) -> None:
 async def linked(link: Link, bus: LocalBus) -> AsyncIterator[None]:
     """Keep the link up while the block lasts. A broker that is not there changes nothing."""
     await link.outbox.begin()
+    link.pulse.queues |= {"mqtt": lambda: len(link.waiting), "mqtt_dropped": lambda: link.dropped}
     with bus.subscribed(Event, link.heard):
         task = asyncio.create_task(link.run())
         task.add_done_callback(_last_word)

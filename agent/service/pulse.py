@@ -35,7 +35,7 @@ class Bounds:
 class Pulse:
     """What is known of a run right now. `heard` gives the instant, by the monotonic clock, at which the market was last
     heard of; None until it is listened to. `stage` says what the run is at, `trading` whether it has come to trade,
-    `at_risk` what holdings and working orders cost."""
+    `at_risk` what holdings and working orders cost; `queues` say by name how much waits in them."""
 
     bounds: Bounds = Bounds()
     stage: str = "starting"
@@ -43,6 +43,7 @@ class Pulse:
     heard: Callable[[], float] | None = None
     at_risk: Callable[[], Micro] = lambda: 0
     engine: str = ""
+    queues: dict[str, Callable[[], int]] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
     late: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 

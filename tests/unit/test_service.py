@@ -27,8 +27,19 @@ from agent.service.pulse import Bounds, Pulse, beating
 from agent.service.web import serving
 from market.clock import monotonic
 from market.errors import NotReady
-from market.events import CycleStarted, DecisionMade, OrderFilled, OrderPlaced, OrderRefused, TradingHalted
-from market.types import UNIT, Evidence, Fill, Order, Outcome, Side, TimeInForce
+from market.events import (
+    CalibrationMeasured,
+    CycleStarted,
+    DecisionMade,
+    JobDone,
+    OrderFilled,
+    OrderPlaced,
+    OrderRefused,
+    PositionSettled,
+    SlotSkipped,
+    TradingHalted,
+)
+from market.types import UNIT, Evidence, Fill, Order, Outcome, PayoutSource, Settlement, Side, TimeInForce
 from tests.fakes import START
 
 
@@ -157,19 +168,25 @@ def test_what_happens_is_counted() -> None:
     fill = Fill(
         "f", "o", "0x1", Outcome.YES, Side.BUY, Decimal("0.5"), 10 * UNIT, 70_000, START, Evidence.BOOK_CROSS, False
     )
+    settled = Settlement("0x1", Outcome.YES, 10 * UNIT, Decimal(1), PayoutSource.OFFICIAL, START)
     decision = DecisionMade(
         at=START, decision_id="d", market_id="0x1", slug="s", closes_at=START, action="abstain", reason="thin_history",
-        bid=None, ask=None, mid=None, probability=None, phase_tokens=(("search", 30), ("verify", 4)), dollars=1e-6,
-        milliseconds=12.0,
+        bid=None, ask=None, mid=None, probability=None, phase_tokens=(("search", 30), ("verify", 4)),
+        phase_seconds=(("search", 0.5), ("verify", 0.125)), dollars=1e-6, milliseconds=12.0,
     )  # fmt: skip
 
     async def scenario(port: int, pulse: Pulse, bus: LocalBus, halted: list[str]) -> None:
         pulse.at_risk = lambda: 5_070_000
-        bus.publish(CycleStarted(at=START, markets=1))
+        pulse.queues["mqtt"] = lambda: 7
+        bus.publish(CycleStarted(at=START, markets=1, late=0.004))
+        bus.publish(SlotSkipped(at=START, reason="slot_missed"))
+        bus.publish(JobDone(at=START, name="health", ok=False, says="no", milliseconds=1.0))
+        bus.publish(CalibrationMeasured(at=START, windows=3, log_score=-0.6, mid_log_score=-0.5))
         bus.publish(decision)
         bus.publish(OrderPlaced(at=START, order_id="o", order=order))
         bus.publish(OrderRefused(at=START, order_id="o", reason="too large"))
         bus.publish(OrderFilled(at=START, fill=fill))
+        bus.publish(PositionSettled(at=START, settlement=settled))
         bus.publish(TradingHalted(at=START, reason="a look"))
         _, text = await _got(port, "/metrics")
         for line in (
@@ -181,7 +198,17 @@ def test_what_happens_is_counted() -> None:
             'edgeclaw_fills_total{evidence="book_cross"} 1.0',
             "edgeclaw_filled_dollars_total 5.0",
             "edgeclaw_fee_dollars_total 0.07",
-            f"edgeclaw_cash_flow_dollars {fill.cash / UNIT}",
+            f"edgeclaw_cash_flow_dollars {(fill.cash + settled.cash) / UNIT}",
+            "edgeclaw_profit_dollars 4.93",
+            'edgeclaw_slot_late_seconds_bucket{le="0.005"} 1.0',
+            'edgeclaw_slots_skipped_total{reason="slot_missed"} 1.0',
+            'edgeclaw_phase_seconds_total{phase="verify"} 0.125',
+            "edgeclaw_engine_tokens_per_second 54.4",
+            'edgeclaw_jobs_total{name="health",ok="false"} 1.0',
+            "edgeclaw_log_score -0.6",
+            "edgeclaw_mid_log_score -0.5",
+            "edgeclaw_halts_total 1.0",
+            'edgeclaw_queue_depth{queue="mqtt"} 7.0',
             "edgeclaw_at_risk_dollars 5.07",
             "edgeclaw_halted 1.0",
             'edgeclaw_decision_seconds_bucket{le="0.03"} 1.0',
