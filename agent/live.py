@@ -64,8 +64,9 @@ async def venue_clock(hosts: Hosts) -> Clock:
         raise VenueUnavailable(
             f"No loopback venue answers at {hosts.clob}.", next_step="Start one: edgeclaw venue serve --port 8808"
         ) from None
-    now, speed, here = datetime.fromisoformat(str(said["now"])), float(said["speed"]), WallClock()
-    return here if speed == 1.0 and abs(now - here.now()) < SKEW else ScaledClock(now, speed)
+    now, machine = (datetime.fromisoformat(str(said[name])) for name in ("now", "machine"))
+    speed = float(said["speed"])
+    return WallClock() if speed == 1.0 and abs(now - machine) < SKEW else ScaledClock(now, speed)
 
 
 async def _state(session: aiohttp.ClientSession, hosts: Hosts) -> dict[str, str]:
@@ -114,7 +115,7 @@ class LiveAccount(Protocol):
     def said(self) -> Mapping[str, str] | None: ...
 
     async def begin(self, clock: Clock) -> None:
-        """Introduce itself. Raises VenueUnavailable."""
+        """Introduce itself. Raises VenueUnavailable, NotReady."""
         ...
 
     async def cash(self, clock: Clock) -> Micro:
@@ -165,6 +166,8 @@ class VenueAccount:
         return opened(self.hosts, self.trader, self.key.reveal(), self.credentials, clock)
 
     async def begin(self, clock: Clock) -> None:
+        async with reader(self.hosts, clock) as asked:
+            await clocks_must_agree(asked, clock)  # or the venue would say that the key is wrong
         self._credentials = await credentials_of(self.hosts, self.trader.signer, clock)
 
     async def cash(self, clock: Clock) -> Micro:

@@ -81,7 +81,12 @@ class Database:
 
         A cancelled caller does not stop a job: what it writes is whole, and what it counts is counted.
         """
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._worker, job))
+        done = asyncio.get_running_loop().run_in_executor(self._worker, job)
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            done.add_done_callback(_unheard)
+            raise
 
     async def read(self, job: Callable[[Connection], T]) -> T:
         def work() -> T:
@@ -96,6 +101,12 @@ class Database:
                 return job(connection)
 
         return await self.call(work)
+
+
+def _unheard(done: asyncio.Future[T]) -> None:
+    """Whoever asked has gone: how it ended is nobody's concern any more."""
+    if not done.cancelled():
+        done.exception()
 
 
 @asynccontextmanager

@@ -60,11 +60,16 @@ async def leased(database: Database, account: str, at: datetime) -> AsyncIterato
     release = await database.call(lambda: _lock(database, account))
     try:
         lease = await database.write(lambda connection: _take(connection, account, at))
+        writable = True
         try:
             yield lease
+        except StoreUnavailable:
+            writable = False
+            raise
         finally:
             with suppress(StoreUnavailable):
-                await database.write(lambda connection: _give_back(connection, lease))
+                if writable:
+                    await database.write(lambda connection: _give_back(connection, lease))
     finally:
         await asyncio.shield(database.call(release))
 

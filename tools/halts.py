@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from market.clock import EPOCH
 from market.errors import StoreUnavailable
 
-_SWITCH, _HISTORY = "halted", "halts.jsonl"
+_SWITCH, _HISTORY, _SPARE = "halted", "halts.jsonl", "halted.spare"
 _LONGEST = 4096
 
 
@@ -38,6 +39,7 @@ class KillSwitch:
     def __init__(self, home: Path) -> None:
         self.file = home / _SWITCH
         self._history = home / _HISTORY
+        self._spare = home / _SPARE
 
     def read(self) -> Halted | None:
         """None while trading is allowed. A switch that cannot be read counts as thrown."""
@@ -53,6 +55,15 @@ class KillSwitch:
         except (ValueError, KeyError, TypeError):
             return Halted(" ".join(text.split()) or f"somebody made {self.file}")
 
+    def prepare(self) -> None:
+        """Make a switch that only has to be renamed, for the day on which the disk is full. Raises StoreUnavailable."""
+        said = Halted("something had to be written and could not be, as on a full disk", "edgeclaw")
+        try:
+            self._spare.parent.mkdir(parents=True, exist_ok=True)
+            _durably(self._spare, json.dumps(asdict(said)) + "\n", "w")
+        except OSError as error:
+            raise StoreUnavailable(f"{self._spare} cannot be written ({error.strerror}).") from None
+
     def throw(self, reason: str, by: str, at: datetime) -> Halted:
         """Halt; a halt that stands keeps its reason. Raises StoreUnavailable where it cannot be written: the caller
         must then stop by itself."""
@@ -67,10 +78,19 @@ class KillSwitch:
             draft.replace(self.file)
             self._remember("halt", reason, by, at)
         except OSError as error:
+            if self._thrown_without_room():
+                return self.read() or made
             raise StoreUnavailable(
                 f"The halt cannot be written to {self.file} ({error.strerror}).", next_step="Stop the service by hand."
             ) from None
         return made
+
+    def _thrown_without_room(self) -> bool:
+        """A file that is there is renamed where none can be made."""
+        with suppress(OSError):
+            if not self.file.exists():
+                self._spare.replace(self.file)
+        return self.file.exists()
 
     def release(self, reason: str, by: str, at: datetime) -> Halted | None:
         """Allow trading again; what stood in its way, or None where nothing did. Raises StoreUnavailable."""

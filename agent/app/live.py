@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -260,6 +260,7 @@ class LiveWorld:
         not go on by itself throws the kill switch."""
         switch = KillSwitch(home())
         try:
+            switch.prepare()
             return await self._run(engine, switch)
         except Halt as stop:
             with suppress(StoreUnavailable):
@@ -402,12 +403,22 @@ class LiveWorld:
         session = Session(self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told))
         try:
             await session.run()
-        except (asyncio.CancelledError, StrategyFailed, Halt) as stop:
-            with suppress(VenueUnavailable, StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(_LAST_WORDS):
-                    await desk.withdraw_all(self.clock.now())
-                    await log.stop(str(stop) or "it was ended", self.clock.now())
+        except StoreUnavailable:
+            await self._last_words(desk.orders.cancel_all())  # whatever came of it could not be written down
             raise
+        except (asyncio.CancelledError, StrategyFailed, Halt) as stop:
+            await self._last_words(self._stop(desk, log, str(stop) or "it was ended"))
+            raise
+
+    async def _last_words(self, work: Awaitable[object]) -> None:
+        """What is still done when a run ends before its time, as far as it can be and while it does not take long."""
+        with suppress(VenueUnavailable, StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS):
+                await work
+
+    async def _stop(self, desk: Desk, log: RunLog, why: str) -> None:
+        await desk.withdraw_all(self.clock.now())
+        await log.stop(why, self.clock.now())
 
     def _schedule(self, begins: datetime) -> Schedule:
         trading = self.plan.config.trading

@@ -24,6 +24,7 @@ from backtest.venue.rpc import Chain
 from backtest.venue.state import VenueState
 from backtest.venue.streams import Streams
 from backtest.venue.trading import Trading
+from market.clock import WallClock
 from market.errors import Misconfigured, NotReady
 
 HOST = "127.0.0.1"
@@ -79,11 +80,12 @@ class VenueServer:
     # -- what only a loopback venue can be asked
 
     async def told(self, request: web.Request) -> web.Response:
-        """Its time, its pace, and the faults that have happened."""
+        """Its time and that of its machine, its pace, and the faults that have happened."""
         now = self.state.now()
         return said(
             {
                 "now": now.isoformat(),
+                "machine": WallClock().now().isoformat(),
                 "speed": getattr(self.state.clock, "speed", 1.0),
                 "windows": len(self.state.windows),
                 "orders": len(self.state.exchange.orders),

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
@@ -30,119 +26,31 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from agent.service.contract import schemas
+from tests.broker import MOSQUITTO, PASSWORDS, Broker, client, serving
+from tests.running import Agent, venue
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (Debian package mosquitto)")
-EDGECLAW = [sys.executable, "-m", "agent"]
-PASSWORDS = {"edgeclaw": "a-play-password", "owner": "another"}
 MONEY = ("intent", "ack", "fill", "settlement")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@dataclass
-class Broker:
-    """mosquitto as deploy/ configures it, but for its places."""
-
-    place: Path
-    port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    def __post_init__(self) -> None:
-        deploy = Path(__file__).parents[2] / "deploy"
-        for user, password in PASSWORDS.items():
-            made = [] if (self.place / "passwd").exists() else ["-c"]
-            subprocess.run(["mosquitto_passwd", *made, "-b", str(self.place / "passwd"), user, password], check=True)
-        shutil.copy(deploy / "mosquitto.acl", self.place / "acl")
-        places = {
-            "listener 1883 127.0.0.1": f"listener {self.port} 127.0.0.1",
-            "/etc/mosquitto/edgeclaw.passwd": str(self.place / "passwd"),
-            "/etc/mosquitto/edgeclaw.acl": str(self.place / "acl"),
-            "/var/lib/mosquitto/": f"{self.place}/",
-        }
-        text = (deploy / "mosquitto.conf").read_text()
-        for there, here in places.items():
-            assert there in text
-            text = text.replace(there, here)
-        for file in self.place.iterdir():
-            file.chmod(0o600)
-        (self.place / "conf").write_text(f"user {os.environ.get('USER', 'root') or 'root'}\n{text}")
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        self.process = subprocess.Popen(
-            [MOSQUITTO, "-c", str(self.place / "conf")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        ends = time.monotonic() + 10
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return
-            assert time.monotonic() < ends, "mosquitto does not come up"
-            time.sleep(0.05)
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.send(signal.SIGCONT)
-            self.process.kill()
-            self.process.wait()
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    place = tmp_path / "broker"
-    place.mkdir()
-    made = Broker(place)
-    made.start()
-    yield made
-    made.kill()
+    with serving(tmp_path / "broker") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def venue() -> Iterator[str]:
-    serve = [*EDGECLAW, "venue", "serve", "--port", "0", "--speed", "60", "--json"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["url"]
-        process.terminate()
+def address() -> Iterator[str]:
+    with venue() as (url, _):
+        yield url
 
 
 @contextmanager
-def agent(venue: str, home: Path, broker: Broker, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+def agent(url: str, home: Path, broker: Broker, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     home.mkdir(exist_ok=True)
-    secret = home / "mqtt.password"
-    secret.write_text(PASSWORDS["edgeclaw"])
-    secret.chmod(0o600)
-    mqtt = {"host": "127.0.0.1", "port": broker.port, "username": "edgeclaw", "password_file": str(secret)}
-    (home / "config.yaml").write_text(json.dumps({"mqtt": mqtt | {"heartbeat": 0.5}}))
-    line = [
-        *(*EDGECLAW, "run", "--mode", "live", "--venue", venue, "--engine", "scripted", "--trade-with", "join_best"),
-        *(
-            "--trade-with",
-            "late_favourite",
-            "--trade-with",
-            "agent",
-            "--config",
-            str(home / "config.yaml"),
-            "--json",
-            *more,
-        ),
-    ]
-    with (
-        (home / "out").open("w") as out,
-        subprocess.Popen(line, env={**os.environ, "EDGECLAW_HOME": str(home)}, stdout=out, stderr=out) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
+    config = {"mqtt": broker.settings(home) | {"heartbeat": 0.5}}
+    with Agent(url, home, ("join_best", "late_favourite", "agent"), config).running(*more) as process:
+        yield process
 
 
 @dataclass
@@ -178,16 +86,6 @@ class Heard:
         while not holds():
             assert time.monotonic() < ends, f"it never came to that {what}"
             await asyncio.sleep(0.05)
-
-
-def client(broker: Broker, name: str) -> Any:
-    kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-    kept.SessionExpiryInterval = 600
-    return aiomqtt.Client(
-        "127.0.0.1", broker.port, username="owner", password=PASSWORDS["owner"], identifier=name,
-        protocol=aiomqtt.ProtocolVersion.V5, clean_start=False, properties=kept, keepalive=5, timeout=5,
-        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
-    )  # fmt: skip
 
 
 @asynccontextmanager
@@ -232,12 +130,12 @@ def written(home: Path) -> set[str]:
         return {str(digest) for digest, kind in database.execute("SELECT hash, kind FROM records") if kind in MONEY}
 
 
-def test_what_happens_is_told_and_what_is_commanded_is_done_once(venue: str, broker: Broker, tmp_path: Path) -> None:
+def test_what_happens_is_told_and_what_is_commanded_is_done_once(address: str, broker: Broker, tmp_path: Path) -> None:
     home = tmp_path / "home"
 
     async def scenario() -> None:
         async with listening(broker) as heard:
-            with agent(venue, home, broker) as process:
+            with agent(address, home, broker) as process:
                 await heard.until("it is online", lambda: {"v": 1, "online": True} in heard.of("status"))
                 await heard.until("it trades", lambda: any(h["trading"] for h in heard.of("health")))
                 await heard.until("an order is told", lambda: heard.of("money/intent"))
@@ -284,13 +182,13 @@ def test_what_happens_is_told_and_what_is_commanded_is_done_once(venue: str, bro
 
 
 def test_no_record_about_money_is_lost_when_the_broker_freezes_and_dies(
-    venue: str, broker: Broker, tmp_path: Path
+    address: str, broker: Broker, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
 
     async def scenario() -> None:
         async with listening(broker) as heard:
-            with agent(venue, home, broker, "--cycles", "6") as process:
+            with agent(address, home, broker, "--cycles", "6") as process:
                 await heard.until("an order is told", lambda: heard.of("money/intent"))
                 broker.send(signal.SIGSTOP)
                 await asyncio.sleep(4)
@@ -303,12 +201,12 @@ def test_no_record_about_money_is_lost_when_the_broker_freezes_and_dies(
                 await heard.until("more is told", lambda: len(heard.of("money/")) > before)
                 broker.kill()
                 await asyncio.to_thread(process.wait, 120)
-                assert process.returncode == 0, (home / "out").read_text()[-1500:]
+                assert process.returncode == 0, home.with_name("home.out").read_text()[-1500:]
                 assert written(home) - {said["id"] for said in heard.of("money/")}, "some were still to be told"
                 broker.start()
-            with agent(venue, home, broker, "--cycles", "1") as process:  # the next run tells the rest
+            with agent(address, home, broker, "--cycles", "1") as process:  # the next run tells the rest
                 await asyncio.to_thread(process.wait, 120)
-                assert process.returncode == 0, (home / "out").read_text()[-1500:]
+                assert process.returncode == 0, home.with_name("home.out").read_text()[-1500:]
             await heard.until(
                 "everything is told", lambda: written(home) <= {said["id"] for said in heard.of("money/")}, 30
             )

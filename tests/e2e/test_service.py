@@ -8,11 +8,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,49 +16,18 @@ import pytest
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
 
-EDGECLAW = [sys.executable, "-m", "agent"]
+from tests.running import EDGECLAW, free_port, page, until, venue
+
 SILENCE = 3
 
 
-@pytest.fixture
-def venue() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    serve = [*EDGECLAW, "venue", "serve", "--port", "0", "--speed", "60", "--json"]
-    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield json.loads(process.stdout.readline())["url"], process
-        finally:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
+def test_a_run_is_watched_over_from_its_start_to_its_end(tmp_path: Path) -> None:
+    with venue() as (url, market):
+        watched_over(url, market, tmp_path)
 
 
-def page(port: int, name: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-    except OSError:
-        return 0, ""
-
-
-def until(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends, f"it never came to that {what}"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def test_a_run_is_watched_over_from_its_start_to_its_end(
-    venue: tuple[str, subprocess.Popen[str]], tmp_path: Path
-) -> None:
-    (address, market), port = venue, free_port()
+def watched_over(address: str, market: subprocess.Popen[str], tmp_path: Path) -> None:
+    port = free_port()
     keeper = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     keeper.bind(str(tmp_path / "notify"))
     said: list[str] = []

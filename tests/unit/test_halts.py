@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -92,6 +93,23 @@ def test_a_halt_that_cannot_be_written_is_not_passed_over(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable, match="cannot be written"):
         KillSwitch(tmp_path / "file").throw("x", "a person", NOW)
+
+
+def test_a_full_disk_halts_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was made while there was room has only to be renamed."""
+    switch = KillSwitch(tmp_path)
+    switch.prepare()
+    assert switch.read() is None
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tools.halts._durably", full)
+    assert switch.throw("the database cannot be written", "edgeclaw", NOW).by == "edgeclaw"
+    standing = KillSwitch(tmp_path).read()
+    assert standing is not None and "full disk" in standing.reason
+    monkeypatch.undo()
+    assert switch.release("made room", "a person", NOW) == standing and switch.read() is None
 
 
 def test_a_torn_history_is_read_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""What a broker costs: how long a command takes there and back, and whether telling what happens slows a cycle down.
+
+    python -m benchmarks.mqtt [--commands 500] [--blocks 200]
+
+A real mosquitto on the loopback. Each block has three slots of one live run in an order that is drawn: without a
+broker, with one, and with one that is frozen; the ratios are of slots of the same block, so what else goes on counts
+alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+import agent.app.live as live
+from agent.bus import LocalBus
+from agent.config import load
+from agent.keys import play_key
+from agent.service.commands import Commands
+from agent.service.linking import link
+from agent.summary import latency
+from market.clock import monotonic
+from market.events import CycleStarted, DecisionMade
+from strategies.score import block_interval
+from tests.broker import Broker, client, serving
+from tests.running import venue
+
+MARKETS, SPEED = 5, 150.0
+ASSETS = tuple(f"{chr(97 + n)}{chr(97 + n)}" for n in range(MARKETS))
+WAYS = ("without", "with", "frozen")
+GOAL_MS, GOAL_RATIO = 5.0, 1.02
+
+
+@dataclass
+class Turns:
+    """Which slot is had in which way, and how long its cycle took, in milliseconds."""
+
+    broker: Broker
+    chance: random.Random
+    blocks: int
+    took: dict[str, list[float]] = field(default_factory=lambda: {way: [] for way in WAYS})
+    order: list[str] = field(default_factory=list)
+    begun: float = 0.0
+    last: float = 0.0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def started(self, _: CycleStarted) -> None:
+        self.begun = monotonic()
+        self.news.set()
+
+    def decided(self, _: DecisionMade) -> None:
+        self.last = monotonic()
+
+    async def take(self, commands: Commands, account: str, bus: LocalBus, home: Path) -> None:
+        """Between two slots have the next one in its way, until there were enough blocks."""
+        await self._slot()
+        for _ in range(self.blocks):
+            for way in self.chance.sample(WAYS, len(WAYS)):
+                async with AsyncExitStack() as stack:
+                    if way != "without":
+                        await stack.enter_async_context(link(commands, account, bus, home))
+                        await asyncio.sleep(0.4)  # until it is connected and has told what it had to
+                    if way == "frozen":
+                        self.broker.send(signal.SIGSTOP)
+                    await self._slot()
+                    self.took[way].append((self.last - self.begun) * 1e3)
+                    self.broker.send(signal.SIGCONT)
+
+    async def _slot(self) -> None:
+        """Wait for the next cycle, and until it is over."""
+        self.news.clear()
+        await self.news.wait()
+        while monotonic() - max(self.last, self.begun) < 0.3:  # noqa: ASYNC110 - a value is waited for
+            await asyncio.sleep(0.05)
+
+
+async def cycles(broker: Broker, url: str, home: Path, blocks: int) -> Mapping[str, Any]:
+    """The time of cycles by way, and the ratios to those without a broker."""
+    asked = {
+        "edge.runtime": "scripted", "edge.shadow_search": True, "edge.strategy": "fixed", "venue.loopback": url,
+        "venue.key_file": str(home / "play.key"), "venue.series": [f"{asset}-5m" for asset in ASSETS],
+        "storage.url": f"sqlite:///{home / 'e.db'}", "service.backfill": False,
+        **{f"mqtt.{name}": value for name, value in broker.settings(home).items()},
+    }  # fmt: skip
+    play_key(home / "play.key")
+    turns, bus = Turns(broker, random.Random(7), blocks), LocalBus()
+
+    @asynccontextmanager
+    async def toggled(commands: Commands, account: str, heard: LocalBus, place: Path) -> AsyncIterator[None]:
+        """Instead of a link that is always there."""
+        work = asyncio.create_task(turns.take(commands, account, heard, place))
+        work.add_done_callback(lambda _: run.cancel())
+        yield
+        await work
+
+    with (
+        mock.patch.object(live, "link", toggled),
+        bus.subscribed(CycleStarted, turns.started),
+        bus.subscribed(DecisionMade, turns.decided),
+    ):
+        run = asyncio.create_task(live.run_live(live.LivePlan(load(None, asked)), bus))
+        await asyncio.gather(run, return_exceptions=True)
+    return {way: compared(turns.took["without"], turns.took[way]) for way in WAYS}
+
+
+def compared(without: list[float], those: list[float]) -> dict[str, object]:
+    """Median milliseconds, and the ratio to the same blocks without a broker, with its 95 % interval."""
+    logs = np.log(np.array(those) / np.array(without))
+    found = block_interval(logs, block=1)
+    if found is None:
+        return {"cycles": 0}
+    ratio, low, high = (float(np.exp(v)) for v in (found.mean, found.low, found.high))
+    return {"cycles": len(those), "p50_ms": float(np.median(those)), "ratio": ratio, "low": low, "high": high}
+
+
+async def commands(broker: Broker, url: str, home: Path, count: int) -> dict[str, object]:
+    """Milliseconds from publishing a command to its answer, while the run trades."""
+    asked = {
+        "edge.runtime": "scripted", "venue.loopback": url, "venue.key_file": str(home / "play.key"),
+        "storage.url": f"sqlite:///{home / 'c.db'}", "service.backfill": False,
+        **{f"mqtt.{name}": value for name, value in broker.settings(home).items()},
+    }  # fmt: skip
+    play_key(home / "play.key")
+    stages: list[str] = []
+    plan = live.LivePlan(load(None, asked), ("agent", "join_best"))
+    run = asyncio.create_task(live.run_live(plan, LocalBus(), stages.append))
+    while "trading" not in stages:  # noqa: ASYNC110 - what is waited for is a value
+        await asyncio.sleep(0.1)
+    try:
+        return {name: await _asked(broker, name, count) for name in ("limits", "status")}
+    finally:
+        run.cancel()
+        await asyncio.gather(run, return_exceptions=True)
+
+
+async def _asked(broker: Broker, name: str, count: int) -> dict[str, object]:
+    reply, took = "edgeclaw/replies/bench", list[float]()
+    async with client(broker, f"bench-{name}") as way:
+        await way.subscribe(reply, qos=1)
+        answers = aiter(way.messages)
+        for number in range(count):
+            how, mark = Properties(PacketTypes.PUBLISH), f"{name}{number}".encode()  # type: ignore[no-untyped-call]
+            how.ResponseTopic, how.CorrelationData = reply, mark
+            begun = monotonic()
+            await way.publish(f"edgeclaw/edgeclaw/command/{name}", "{}", qos=1, properties=how)
+            async for answer in answers:
+                if answer.properties.CorrelationData == mark:
+                    break
+            took.append((monotonic() - begun) * 1e3)
+            await asyncio.sleep(0.01)
+    line = latency(name, took)
+    return {"n": line.n, "p50_ms": line.p50, "p99_ms": line.p99, "of_goal": (line.p50 or 0.0) / GOAL_MS}
+
+
+def main() -> None:
+    """JSON lines: commands there and back, then cycles in three ways."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--commands", type=int, default=500)
+    parser.add_argument("--blocks", type=int, default=200)
+    asked, _ = parser.parse_known_args()
+    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "broker") as broker:
+        home = Path(folder)
+        if asked.commands:
+            with venue(speed=10) as (url, _):
+                print(json.dumps({"bench": "mqtt_command", **asyncio.run(commands(broker, url, home, asked.commands))}))
+        if asked.blocks:
+            more = [word for asset in ASSETS for word in ("--asset", asset)]
+            with venue(*more, speed=SPEED) as (url, _):
+                found = asyncio.run(cycles(broker, url, home, asked.blocks))
+            print(json.dumps({"bench": "mqtt_cycle", "markets": MARKETS, "goal_ratio": GOAL_RATIO, **found}))
+
+
+if __name__ == "__main__":
+    main()
