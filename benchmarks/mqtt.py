@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import tempfile
@@ -174,6 +175,7 @@ def main() -> None:
     asked, _ = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "broker") as broker:
         home = Path(folder)
+        os.environ["EDGECLAW_HOME"] = folder
         if asked.commands:
             with venue(speed=10) as (url, _):
                 print(json.dumps({"bench": "mqtt_command", **asyncio.run(commands(broker, url, home, asked.commands))}))

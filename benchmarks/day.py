@@ -1,0 +1,180 @@
+"""A day of a live agent on a venue whose clock runs fast: 288 cycles, twenty markets, with a broker and with metrics.
+
+    python -m benchmarks.day [--cycles 288] [--markets 20] [--speed 60]
+
+Says whether a slot was missed, whether memory grew, and whether log, events, metrics, broker and venue tell the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import sqlite3
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import aiomqtt
+import numpy as np
+
+from agent.keys import play_key
+from agent.service.contract import MONEY
+from tests.broker import Broker, client, serving
+from tests.running import Agent, free_port, page, venue
+from tests.storm import ask
+from tools.polymarket.client import Trader
+
+CADENCE = timedelta(minutes=5)
+_EVERY = 2.0
+"""Seconds between two looks at the metrics."""
+
+
+@dataclass
+class Told:
+    """What a subscriber was told: events by topic, and the records about money."""
+
+    broker: Broker
+    topics: Counter[str] = field(default_factory=Counter)
+    money: list[str] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    async def listen(self) -> None:
+        while not self.ended.is_set():
+            with suppress(aiomqtt.MqttError, TimeoutError):
+                async with client(self.broker, "day") as way, asyncio.timeout(5):
+                    await way.subscribe("edgeclaw/edgeclaw/#", qos=1)
+                    async for message in way.messages:
+                        _, _, what, *rest = str(message.topic).split("/")
+                        self.topics[f"{what}/{'/'.join(rest)}"] += 1
+                        if what == "money":
+                            self.money.append(json.loads(bytes(message.payload))["id"])
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        thread = threading.Thread(target=lambda: asyncio.run(self.listen()))
+        thread.start()
+        try:
+            yield
+        finally:
+            self.ended.set()
+            thread.join()
+
+
+def figures(port: int) -> dict[str, float]:
+    """The metrics by name, labels summed."""
+    found: dict[str, float] = {}
+    for name, value in re.findall(r"^(\w+)(?:\{[^}]*\})? ([\d.e+-]+)$", page(port, "metrics")[1], re.MULTILINE):
+        found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def slope(samples: list[tuple[float, float]]) -> dict[str, float]:
+    """Growth of memory over the second half, in megabytes a simulated hour, with its standard error; the residuals are
+    taken by blocks, since neighbours are alike."""
+    half = samples[len(samples) // 2 :]
+    hours, size = np.array([h for h, _ in half]), np.array([s for _, s in half]) / 1e6
+    blocks = [
+        (float(h.mean()), float(s.mean())) for h, s in zip(*(np.array_split(v, 12) for v in (hours, size)), strict=True)
+    ]
+    x, y = np.array(blocks).T
+    fit, errors = np.polyfit(x, y, 1, cov=True)
+    return {"mb_per_hour": float(fit[0]), "se": float(errors[0, 0] ** 0.5), "mb": float(size.mean())}
+
+
+def log_of(agent: Agent) -> dict[str, list[str]]:
+    """Hashes of the log's records by kind."""
+    found: dict[str, list[str]] = {}
+    with closing(sqlite3.connect(f"file:{agent.home / 'edgeclaw.db'}?mode=ro", uri=True)) as database:
+        for kind, digest in database.execute("SELECT kind, hash FROM records ORDER BY run_id, seq"):
+            found.setdefault(str(kind), []).append(str(digest))
+    return found
+
+
+def measure(cycles: int, markets: int, speed: float) -> dict[str, object]:
+    assets = [f"{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(markets)]
+    more = [word for asset in assets for word in ("--asset", asset)]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving(Path(folder) / "broker") as broker,
+        venue(*more, speed=speed) as (url, _),
+    ):
+        home, port, told = Path(folder) / "home", free_port(), Told(broker)
+        home.mkdir()
+        no_limits = dict.fromkeys(("market", "together", "loss", "day", "drawdown"), 1_000_000)
+        config = {
+            "venue": {"series": [f"{asset}-5m" for asset in assets], "orders_per_second": 40},
+            "edge": {"shadow_search": True, "strategy": "fixed"},
+            "risk": {**no_limits, "open_orders": 100},
+            "service": {"listen": f"127.0.0.1:{port}"},
+            "mqtt": broker.settings(home),
+        }
+        agent, memory, last = Agent(url, home, ("agent", "late_favourite"), config), list[tuple[float, float]](), {}
+        begun = time.monotonic()
+        with told.listening(), agent.running("--cycles", str(cycles)) as process:
+            while process.poll() is None:
+                time.sleep(_EVERY)
+                if now := figures(port):
+                    last = now
+                    memory.append(((time.monotonic() - begun) * speed / 3600, now["process_resident_memory_bytes"]))
+            took = time.monotonic() - begun
+            time.sleep(3)
+        wallet = Trader.of(play_key(home / "play.key").signer()).wallet
+        ledger = ask(f"{url}/venue/ledger/{wallet}")
+        return {
+            "bench": "day", "cycles": cycles, "markets": markets, "speed": speed, "seconds": round(took, 1),
+            "exit": process.returncode, **_sums(agent, told, last, ledger), "memory": slope(memory),
+            "memory_first_mb": memory[0][1] / 1e6, "memory_last_mb": memory[-1][1] / 1e6,
+            "cpu_seconds": last.get("process_cpu_seconds_total"),
+        }  # fmt: skip
+
+
+def _sums(agent: Agent, told: Told, last: dict[str, float], ledger: dict[str, dict[str, int]]) -> dict[str, object]:
+    """The same things as log, events, metrics, broker and venue have them."""
+    log, started = log_of(agent), agent.happened("cycle/started")
+    slots = [datetime.fromisoformat(event["at"]) for event in started]
+    money = [digest for kind in MONEY for digest in log.get(kind.value, [])]
+    summary = json.loads(agent.said() or "{}")
+    return {
+        "slots": len(slots),
+        "gaps": sum(b - a != CADENCE for a, b in pairwise(slots)),
+        "skipped": len(agent.happened("cycle/skipped")),
+        "late_p99_ms": float(np.quantile([e["late"] for e in started], 0.99) * 1e3),
+        "decisions": {
+            "log": len(log["decision"]),
+            "expected": sum(e["markets"] for e in started),
+            "events": len(agent.happened("decision/made")),
+            "metrics": int(last["edgeclaw_decisions_total"]),
+            "mqtt": told.topics["event/decision/made"],
+        },
+        "orders": {
+            "log": len(log.get("intent", [])),
+            "metrics": int(last["edgeclaw_orders_total"]),
+            "mqtt": told.topics["money/intent"],
+        },
+        "fills": {"log": len(log.get("fill", [])), "mqtt": told.topics["money/fill"]},
+        "money": {"log": len(money), "lost": len(set(money) - set(told.money)), "twice": len(told.money) - len(money)},
+        "cash": {"here": summary.get("money", summary).get("cash"), "venue": ledger["held"].get("cash", 0)},
+    }
+
+
+def main() -> None:
+    """One JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=288)
+    parser.add_argument("--markets", type=int, default=20)
+    parser.add_argument("--speed", type=float, default=60.0)
+    asked = parser.parse_args()
+    print(json.dumps(measure(asked.cycles, asked.markets, asked.speed)))
+
+
+if __name__ == "__main__":
+    main()
