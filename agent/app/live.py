@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from typing import TYPE_CHECKING
@@ -37,7 +36,6 @@ from agent.service.timekeeping import Timekeeper, kept, pace
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
-from backtest.exchange import PaperExchange
 from market.clock import Clock
 from market.errors import (
     Halt,
@@ -47,7 +45,7 @@ from market.errors import (
     StrategyFailed,
     VenueUnavailable,
 )
-from market.types import Market, Micro, micro
+from market.types import Micro, micro
 from storage.canonical import Json, digest
 from storage.lease import Lease
 from storage.records import RecordKind, Run, RunIdentity
@@ -64,9 +62,10 @@ if TYPE_CHECKING:
     from market.polymarket.hosts import Hosts
     from market.polymarket.prices import Source
 
+from agent.app.accounts import account_of
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, database_url, own_hosts
-from agent.app.recorded import BASELINES, weather
+from agent.app.recorded import BASELINES
 from agent.app.result import RunResult, since
 
 QUOTERS: tuple[Strategy, ...] = (JoinBest(),)
@@ -112,7 +111,7 @@ async def run_live(plan: LivePlan, bus: LocalBus, stage: Callable[[str], None] =
 
     venue = plan.config.venue
     hosts = Hosts.named(venue.loopback)
-    account = _account(plan, hosts)
+    account = account_of(plan.config, hosts, paper=plan.paper)
     with confined(own_hosts(plan.config) | hosts.names() | _price_hosts(plan, hosts) | _node_hosts(plan, hosts)):
         return await _at_venue(plan, hosts, account, bus, stage)
 
@@ -124,69 +123,6 @@ def _node_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
     from agent.wallet import node_of
 
     return frozenset({host_of(node_of(plan.config, hosts))})
-
-
-def _account(plan: LivePlan, hosts: Hosts) -> LiveAccount:
-    """Whose money it is about: pretend money in this process, or a key's account at the venue."""
-    from agent.keys import key_of
-    from agent.live import VenueAccount
-    from tools.polymarket.client import Trader as VenueTrader
-
-    if plan.paper:
-        return PaperAccount(plan.config, hosts)
-    key = key_of(plan.config.venue, home())
-    return VenueAccount(hosts, VenueTrader.of(key.signer(), plan.config.venue.wallet), key)
-
-
-@dataclass(slots=True)
-class PaperAccount:
-    """Pretend money of this process, on the venue's market."""
-
-    config: Config
-    hosts: Hosts
-    said: Mapping[str, str] | None = None
-
-    @property
-    def name(self) -> str:
-        return f"paper at {self.hosts.clob}"
-
-    @property
-    def note(self) -> str:
-        return "Pretend money; orders met the venue's books in this process."
-
-    @property
-    def real(self) -> bool:
-        return False
-
-    async def begin(self, clock: Clock) -> None:
-        """Nobody has to be asked."""
-
-    async def cash(self, clock: Clock) -> Micro:
-        return micro(self.config.trading.cash)
-
-    @asynccontextmanager
-    async def opened(
-        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
-    ) -> AsyncIterator[Hands]:
-        from agent.live import Hands, clocks_must_agree
-        from market.polymarket.rest import reader
-
-        venue, network = self.config.delay()
-        exchange = PaperExchange(
-            feed,
-            clock,
-            cash=past.cash,
-            run=self.name,
-            venue_delay=venue,
-            network_delay=network,
-            weather=weather(self.config),
-            markets=markets,
-            restored=past.fills,
-            settled=past.settlements,
-        )
-        async with reader(self.hosts, clock) as asked:
-            agree = partial(clocks_must_agree, asked)
-            yield Hands(exchange, agree, agree)
 
 
 def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:

@@ -1,0 +1,85 @@
+"""Whose money a live run is about: pretend money of this process, or an account at the venue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from agent.app.recorded import weather
+from agent.config import Config
+from agent.paths import home
+from agent.recovery import Past
+from backtest.exchange import PaperExchange
+from market.clock import Clock
+from market.types import Market, Micro, micro
+
+if TYPE_CHECKING:
+    from agent.live import Hands, LiveAccount
+    from market.polymarket.feed import LiveFeed
+    from market.polymarket.hosts import Hosts
+
+
+def account_of(config: Config, hosts: Hosts, *, paper: bool) -> LiveAccount:
+    """Pretend money of this process, or the account of the configured key."""
+    from agent.keys import key_of
+    from agent.live import VenueAccount
+    from tools.polymarket.client import Trader as VenueTrader
+
+    if paper:
+        return PaperAccount(config, hosts)
+    key = key_of(config.venue, home())
+    return VenueAccount(hosts, VenueTrader.of(key.signer(), config.venue.wallet), key)
+
+
+@dataclass(slots=True)
+class PaperAccount:
+    """Pretend money of this process, on the venue's market."""
+
+    config: Config
+    hosts: Hosts
+    said: Mapping[str, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"paper at {self.hosts.clob}"
+
+    @property
+    def note(self) -> str:
+        return "Pretend money; orders met the venue's books in this process."
+
+    @property
+    def real(self) -> bool:
+        return False
+
+    async def begin(self, clock: Clock) -> None:
+        """Nobody has to be asked."""
+
+    async def cash(self, clock: Clock) -> Micro:
+        return micro(self.config.trading.cash)
+
+    @asynccontextmanager
+    async def opened(
+        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+    ) -> AsyncIterator[Hands]:
+        from agent.live import Hands, clocks_must_agree
+        from market.polymarket.rest import reader
+
+        venue, network = self.config.delay()
+        exchange = PaperExchange(
+            feed,
+            clock,
+            cash=past.cash,
+            run=self.name,
+            venue_delay=venue,
+            network_delay=network,
+            weather=weather(self.config),
+            markets=markets,
+            restored=past.fills,
+            settled=past.settlements,
+        )
+        async with reader(self.hosts, clock) as asked:
+            agree = partial(clocks_must_agree, asked)
+            yield Hands(exchange, agree, agree)
