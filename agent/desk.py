@@ -47,7 +47,7 @@ class Desk:
         `number` tells apart the orders of one decision; `view` is what was seen, and is kept. An order of unknown
         outcome is asked about in `reconcile` and never signed again.
         """
-        if self.halted or self.caution.reason(view.at):
+        if self.idle(view.at):
             return None
         key = f"{decision_id}/{number}"
         order = Order(
@@ -67,6 +67,10 @@ class Desk:
             ack = Ack(signed.id, OrderStatus.REJECTED, str(stop))
         await self._note(ack, view.at)
         return ack
+
+    def idle(self, at: datetime) -> bool:
+        """Whether nothing is to be opened at an instant."""
+        return bool(self.halted or self.caution.reason(at))
 
     async def _note(self, ack: Ack, at: datetime) -> None:
         """Write down what the venue said of an order."""

@@ -1,4 +1,5 @@
-"""A live run obeys the kill switch: it takes every order back, stays halted, and goes on once a person allows it."""
+"""A live run obeys the kill switch: it takes every order back, stays halted, and goes on once a person allows it. What
+rests is taken back for caution, too, which passes by itself."""
 
 from __future__ import annotations
 
@@ -29,6 +30,7 @@ class Obedience:
     forget: Callable[[], None]
     thrown: bool = False
     all_back: bool = False
+    careful: bool = False
 
     async def look(self) -> None:
         """Make what is done agree with the switch."""
@@ -38,6 +40,7 @@ class Obedience:
                 self.thrown = self.all_back = False
                 self.forget()
                 self.desk.resume(self.clock.now())
+            await self._be_careful()
             return
         if not self.thrown:
             self.thrown = True
@@ -47,6 +50,15 @@ class Obedience:
             with suppress(VenueUnavailable):
                 await self.orders.cancel_all()
                 self.all_back = True
+
+    async def _be_careful(self) -> None:
+        """Once caution begins, nothing that rests may fill."""
+        begins = bool(self.desk.caution.reason(self.clock.now()))
+        if begins and not self.careful:
+            with suppress(VenueUnavailable):
+                await self.orders.cancel_all()
+                self.careful = True
+        self.careful = self.careful and begins
 
     async def watch(self) -> None:
         """Look again and again, until cancelled."""

@@ -150,6 +150,8 @@ class AgentTrader:
         if standing is None or standing.decision_id in self.used or book_fault(book) or self.ports.old(book):
             return
         at, desk, settings = book.received_at, self.ports.desk, self.ports.settings
+        if desk.idle(at):
+            return
         quote = self._standing_quote(standing)
         if standing.decision_id in self.used or (quote is not None and at - quote.since < self.pause):
             return
@@ -265,6 +267,7 @@ class StrategyTrader:
         market = self.markets[book.market_id]
         if (
             market.id in self.used
+            or self.desk.idle(book.received_at)
             or book_fault(book)
             or self.old(book)
             or not market.opens_at <= book.received_at < market.closes_at
@@ -324,7 +327,7 @@ class QuotingTrader:
 
     async def on_book(self, book: Book) -> None:
         market, at = self.markets.get(book.market_id), book.received_at
-        if market is None or self.old(book):
+        if market is None or self.old(book) or self.desk.idle(at):
             return
         quote = self.quotes.get(market.id)
         if quote is not None and quote.order_id not in self.desk.working:

@@ -234,11 +234,12 @@ class LiveWorld:
                 desk, obedience = self._desk(hands, log, past, switch, spent)
                 self.stage("taking back what was left open")
                 await patiently(lambda: desk.withdraw_all(clock.now()))
-                self.stage("trading")
-                self.pulse.trading, self.pulse.at_risk = True, desk.all_at_risk
-                keeper = Timekeeper(clock, self.caution, lambda: hands.agree(clock), hands.orders.cancel_all)
+                keeper = Timekeeper(clock, self.caution, lambda: hands.agree(clock))
+                self.stage("learning from the log")
                 memory = await self._memory(feed)
                 chores = self._chores(memory.experience, hands)
+                self.stage("trading")
+                self.pulse.trading, self.pulse.at_risk = True, desk.all_at_risk
                 async with scheduled(chores.jobs(), self.bus, clock, pace(clock)):
                     async with obeying(obedience), kept(keeper):
                         await self._trade(feed, desk, past, engine, log, memory)

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 STEP = 2.0
 """Seconds by which a clock may drift from the one that never steps between two looks."""
 STEPPED, DIFFERS = "clock_stepped", "clock_differs"
-_LOOK, _COMPARE = 0.5, 60.0
+_LOOK, _COMPARE, _IN_DOUBT = 0.5, 60.0, 5.0
+"""Seconds between two looks, between two questions to the venue, and between those while the clock is in doubt."""
 
 
 def pace(clock: Clock) -> float:
@@ -31,19 +32,19 @@ def pace(clock: Clock) -> float:
 
 @dataclass(slots=True)
 class Timekeeper:
-    """Watches `clock` for one run. `agree` raises NotReady where it differs from the venue's; `stand_back` takes back
-    what rests, since nobody knows what time it is."""
+    """Watches `clock` for one run. `agree` raises NotReady where it differs from the venue's."""
 
     clock: Clock
     caution: Caution
     agree: Callable[[], Awaitable[None]]
-    stand_back: Callable[[], Awaitable[object]]
     look: float = _LOOK
     compare: float = _COMPARE
+    in_doubt: float = _IN_DOUBT
 
     async def watch(self) -> None:
         """Look again and again, until cancelled. Raises ClockStepped when the clock was set back."""
-        here, steady, compared = self.clock.now(), monotonic(), monotonic()
+        here, steady = self.clock.now(), monotonic()
+        due = steady + self.compare
         while True:
             await asyncio.sleep(self.look)
             now, at = self.clock.now(), monotonic()
@@ -55,27 +56,22 @@ class Timekeeper:
                 )
             if step > STEP:
                 log.warning("the clock went ahead by %.0f s: nothing is opened until the venue's agrees", step)
-                await self._doubt(STEPPED)
-            if self.caution.clock or at - compared > self.compare:
-                compared = at
+                self.caution.clock, due = STEPPED, at
+            if at >= due:
                 await self._compare()
+                due = at + (self.in_doubt if self.caution.clock else self.compare)
 
     async def _compare(self) -> None:
         try:
             await self.agree()
         except NotReady as error:
-            log.warning("%s", error.sentence())
-            await self._doubt(DIFFERS)
+            if self.caution.clock != DIFFERS:
+                log.warning("%s", error.sentence())
+            self.caution.clock = DIFFERS
         except VenueUnavailable:
             pass  # nobody says otherwise: what was believed stands
         else:
             self.caution.clock = ""
-
-    async def _doubt(self, why: str) -> None:
-        begins, self.caution.clock = not self.caution.clock, why
-        if begins:
-            with suppress(VenueUnavailable):
-                await self.stand_back()
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.bus import LocalBus
+from agent.caution import Signal
 from agent.desk import Desk
 from agent.halting import Obedience, obeying
 from market.clock import EPOCH, ManualClock
@@ -277,6 +278,25 @@ def test_a_desk_that_halted_for_another_reason_is_not_set_going_by_a_switch_nobo
     desk.halt("the disk is full", NOW)
     asyncio.run(obedience.look())
     assert desk.halted == "the disk is full"
+
+
+def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_path: Path) -> None:
+    hands = Hands(deaf=1)
+    obedience, desk, forgot = obedient(tmp_path, hands)
+
+    async def looks(count: int) -> None:
+        for _ in range(count):
+            await obedience.look()
+
+    desk.caution.clock = "clock_differs"
+    asyncio.run(looks(4))
+    assert hands.cancels == 1 and not desk.halted and desk.idle(NOW)
+    desk.caution.clock = ""
+    asyncio.run(looks(3))
+    assert hands.cancels == 1 and not desk.idle(NOW) and not forgot
+    desk.caution.heed(Signal("news", NOW + timedelta(minutes=1)), NOW)
+    asyncio.run(looks(3))
+    assert hands.cancels == 2 and desk.idle(NOW)
 
 
 def test_a_signal_throws_it(tmp_path: Path) -> None:
