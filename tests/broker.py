@@ -64,6 +64,17 @@ class Broker:
             assert time.monotonic() < ends, "mosquitto does not come up"
             time.sleep(0.05)
 
+    def secured(self) -> tuple[int, Path]:
+        """A second door with a certificate of its own, from the next start on: its port, and the certificate."""
+        port, certificate, key = free_port(), self.place / "cert.pem", self.place / "key.pem"
+        made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+        made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run(made, check=True, stderr=subprocess.DEVNULL)
+        door = f"listener {port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n"
+        with (self.place / "conf").open("a") as conf:
+            conf.write(door)
+        return port, certificate
+
     def settings(self, home: Path) -> dict[str, Any]:
         """The section `mqtt` of an agent's configuration; its password is put into `home`."""
         secret = home / "mqtt.password"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -214,3 +215,31 @@ def test_no_record_about_money_is_lost_when_the_broker_freezes_and_dies(
             await heard.until("it says that it ends", lambda: heard.of("status")[-1] == {"v": 1, "online": False}, 10)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@pytest.mark.parametrize("known", [True, False])
+def test_over_tls_the_brokers_certificate_is_checked(address: str, tmp_path: Path, known: bool) -> None:
+    """One that is not known is told nothing, and the agent trades all the same."""
+    (tmp_path / "broker").mkdir()
+    broker, home = Broker(tmp_path / "broker"), tmp_path / "home"
+    port, certificate = broker.secured()
+    broker.start()
+    home.mkdir()
+    secure = {"port": port, "tls": True, "ca_file": str(certificate) if known else ""}
+    trader = Agent(address, home, config={"mqtt": broker.settings(home) | secure})
+
+    async def scenario() -> None:
+        async with listening(broker) as heard:
+            with trader.running():
+                await heard.until("it trades", lambda: trader.happened("order/placed"))
+                if known:
+                    await heard.until("it is heard of", lambda: heard.of("status"))
+                else:
+                    await asyncio.sleep(3)
+                    assert not heard.messages and "certificate" in trader.said()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        broker.kill()

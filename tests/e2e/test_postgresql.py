@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 
 from tests.e2e.conftest import Edgeclaw
 from tests.integration.test_lease import check_fenced, check_killed, check_one_at_a_time
+from tests.running import Agent, until, venue
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 pytestmark = [
@@ -121,3 +122,23 @@ def test_a_sweep_finds_the_same_and_goes_on_there(edgeclaw: Edgeclaw, tmp_path: 
 @pytest.mark.parametrize("check", [check_one_at_a_time, check_killed, check_fenced])
 def test_two_boxes_cannot_trade_the_same_account(database: str, check: Callable[[str], None]) -> None:
     check(database)
+
+
+def test_two_agents_trade_one_account_in_turn(database: str, tmp_path: Path) -> None:
+    """Two boxes and one database: the second one waits outside, and takes over where the first was killed."""
+    with venue() as (url, _):
+        config = {"storage": {"url": database}}
+        first, second = (Agent(url, tmp_path / name, config=config) for name in ("first", "second"))
+        with first.running() as process:
+            until("it trades", lambda: len(first.happened("order/placed")) > 3)
+            second.home.mkdir()
+            shutil.copy(first.home / "play.key", second.home / "play.key")
+            code, said = second.ended()
+            assert code == 3 and "Another agent trades" in said and "Traceback" not in said
+            process.kill()
+            process.wait()
+        code, said = second.ended("--cycles", "1")
+        assert code == 0, said[-800:]
+        verified = second.call("log", "verify", "--json", "--config", str(second.home / "config.yaml"))
+        assert verified.returncode == 0 and verified.stdout.strip() == "[]", verified.stdout + verified.stderr
+        assert second.happened("order/placed"), "it went on trading"
