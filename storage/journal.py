@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from market.errors import Misconfigured
 from market.types import Fill, Resolution, Settlement
@@ -21,7 +21,6 @@ from storage.lease import Lease, leased
 from storage.log import RunLog
 from storage.projections import fill_of, resolution_of, settlement_of, signed_order
 from storage.records import (
-    DecisionSummary,
     LedgerRow,
     Phase,
     Record,
@@ -106,16 +105,6 @@ class Journal:
         query = select(r).where(r.c.run_id == run_id, r.c.kind == kind.value, r.c.key == key)
         return await self._db.read(lambda c: record_of(row) if (row := c.execute(query).one_or_none()) else None)
 
-    async def decisions(
-        self, run_id: str | None = None, *, limit: int = 1000, action: str | None = None, reason: str | None = None
-    ) -> list[DecisionSummary]:
-        """The newest `limit` decisions that match, oldest first."""
-        wanted: list[ColumnElement[bool]] = []
-        for column, value in (("run_id", run_id), ("action", action), ("reason", reason)):
-            if value is not None:
-                wanted.append(schema.decisions.c[column] == value)
-        return await self._db.read(lambda c: _summaries(c, wanted, limit))
-
     async def decision(self, run_id: str | None, prefix: str) -> Record:
         """A decision's record by its id or the beginning of it, in one run or in all.
 
@@ -187,31 +176,6 @@ def _records(connection: Connection, run_id: str, kind: RecordKind | None, since
     if kind is not None:
         query = query.where(r.c.kind == kind.value)
     return [record_of(row) for row in connection.execute(query)]
-
-
-def _summaries(connection: Connection, wanted: Sequence[ColumnElement[bool]], limit: int) -> list[DecisionSummary]:
-    d, t = schema.decisions, schema.token_ledger
-    tokens = (
-        select(func.coalesce(func.sum(t.c.prompt + t.c.generated), 0))
-        .where(t.c.run_id == d.c.run_id, t.c.decision_id == d.c.id)
-        .scalar_subquery()
-    )
-    newest = (d.c.at.desc(), d.c.run_id.desc(), d.c.seq.desc())
-    query = select(d, tokens.label("tokens")).where(*wanted).order_by(*newest).limit(limit)
-    return [
-        DecisionSummary(
-            run_id=row.run_id,
-            seq=row.seq,
-            id=row.id,
-            market_id=row.market_id,
-            slug=row.slug,
-            at=from_us(row.at),
-            action=row.action,
-            reason=row.reason,
-            tokens=int(row.tokens),
-        )
-        for row in reversed(connection.execute(query).all())
-    ]
 
 
 def _decision(connection: Connection, run_id: str | None, prefix: str) -> Record:

@@ -64,7 +64,22 @@ def project(record: Record) -> Projection | None:
 def _decision(record: Record) -> Projection:
     summary: Any = record.body[SUMMARY]
     row = {"run_id": record.run_id, "id": record.key, "seq": record.seq, "at": to_us(record.at)}
-    return Projection(schema.decisions, row | {k: summary[k] for k in ("market_id", "slug", "action", "reason")})
+    row |= {name: summary[name] for name in ("market_id", "slug", "action", "reason")}
+    return Projection(schema.decisions, row | _asked_for(record.body, summary["tokens"]))
+
+
+def _asked_for(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """What lists are filtered by; nothing of a thought that has none of it."""
+    thought = body.get("thought") or {}
+    search = thought.get("search") or {}
+    belief = search.get("belief") or {}
+    return {
+        "mid": thought.get("mid"),
+        "probability": thought.get("probability"),
+        "verified_share": belief.get("verified_share"),
+        "corrected": bool(search.get("correction")),
+        "tokens": sum(prompt + generated for prompt, _, generated, _ in tokens.values()),
+    }
 
 
 def _intent(record: Record) -> Projection:

@@ -155,7 +155,9 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class DecisionSummary:
-    """One line of a list of decisions. `tokens` are evaluated + generated, over all phases."""
+    """One line of a list of decisions. `tokens` are evaluated + generated, over all phases; `verified_share` is of the
+    claims of a searched path; `profit` is what the decision's orders brought in, in micro-dollars after fees, where
+    their market has settled and there were any."""
 
     run_id: str
     seq: int
@@ -166,6 +168,39 @@ class DecisionSummary:
     action: str
     reason: str
     tokens: int
+    mid: float | None = None
+    probability: float | None = None
+    verified_share: float | None = None
+    corrected: bool = False
+    profit: Micro | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which decisions a list is to hold: those for which everything holds that is not None. `since` and `until` are the
+    first instant and the one after the last; `below` is a verified share; `searched`, `corrected` and `traded` say what
+    happened."""
+
+    run_id: str | None = None
+    action: str | None = None
+    reason: str | None = None
+    slug: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    below: float | None = None
+    searched: bool | None = None
+    corrected: bool | None = None
+    traded: bool | None = None
+
+
+class Sorting(StrEnum):
+    """Which decisions come first where a list has an end."""
+
+    NEWEST = "newest"
+    LOST_MOST = "lost_most"
+    EARNED_MOST = "earned_most"
+    MOST_TOKENS = "most_tokens"
+    LEAST_VERIFIED = "least_verified"
 
 
 @dataclass(frozen=True, slots=True)

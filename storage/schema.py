@@ -110,7 +110,13 @@ decisions = Table(
     Column("at", BigInteger, nullable=False),
     Column("action", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("mid", Double),
+    Column("probability", Double),
+    Column("verified_share", Double),
+    Column("corrected", Boolean),
+    Column("tokens", BigInteger),
     Index(None, "at"),
+    Index("ix_decisions_run_id", "run_id", "reason", "at"),
 )
 
 intents = Table(
@@ -141,6 +147,7 @@ fills = Table(
     Column("at", BigInteger, nullable=False),
     Column("evidence", Text, nullable=False),
     Column("maker", Boolean, nullable=False),
+    Index(None, "order_id"),
 )
 
 settlements = Table(

@@ -10,6 +10,7 @@ from storage.audit import Audit
 from storage.connection import Database, open_database
 from storage.history import History
 from storage.journal import Journal
+from storage.listing import Listing
 from storage.log import RunLog
 from storage.migrate import prepare
 from storage.prices import Prices
@@ -19,7 +20,7 @@ from storage.windows import Windows
 __all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredIntent", "open_store"]
 
 
-class Store(Journal, Prices, Windows, History, Audit):
+class Store(Journal, Listing, Prices, Windows, History, Audit):
     """All that is kept, over one database. Calls run one after the other in a thread of their own."""
 
     def __init__(self, database: Database) -> None:

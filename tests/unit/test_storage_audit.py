@@ -80,7 +80,7 @@ def test_an_untouched_log_holds(database: Path) -> None:
 @pytest.mark.parametrize("column", COLUMNS, ids=str)
 def test_a_flipped_byte_in_any_column_is_named(database: Path, column: Column[object]) -> None:
     name = column.name
-    flipped = f"NOT {name}" if isinstance(column.type, Boolean) else f"{name} + 1"
+    flipped = f"NOT {name}" if isinstance(column.type, Boolean) else f"coalesce({name}, 0) + 1"
     if isinstance(column.type, Text):
         flipped = f"substr({name}, 1, 2) || '~' || substr({name}, 4)"
     table = column.table.name

@@ -1,0 +1,138 @@
+"""Lists of decisions: which ones, in which order, and what each one's orders brought in. Reads only.
+
+Everything is answered from the listing tables, so that a list of a hundred thousand decisions takes no longer than its
+page does to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, exists, func, select
+
+from market.types import UNIT, Micro, Side
+from storage import schema
+from storage.connection import Database
+from storage.records import DecisionSummary, Sorting, Wanted
+from storage.rows import chunks
+from storage.schema import from_us, to_us
+
+
+class Listing:
+    """Decisions by what is asked of them. Instants are aware UTC."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    async def decisions(
+        self, run_id: str | None = None, *, limit: int = 1000, action: str | None = None, reason: str | None = None
+    ) -> list[DecisionSummary]:
+        """The newest `limit` decisions that match, oldest first."""
+        found = await self.listed(Wanted(run_id=run_id, action=action, reason=reason), limit=limit)
+        return found[::-1]
+
+    async def listed(
+        self, wanted: Wanted, *, sorting: Sorting = Sorting.NEWEST, limit: int = 100, after: int = 0
+    ) -> list[DecisionSummary]:
+        """At most `limit` decisions in this order, without the first `after`."""
+        return await self._db.read(lambda c: _listed(c, wanted, sorting, limit, after))
+
+    async def reasons(self, run_id: str | None = None) -> list[tuple[str, str, int]]:
+        """How often each action came of each reason, the most frequent first."""
+        d = schema.decisions.c
+        count = func.count()
+        query = select(d.action, d.reason, count).group_by(d.action, d.reason).order_by(count.desc(), d.reason)
+        if run_id is not None:
+            query = query.where(d.run_id == run_id)
+        return await self._db.read(lambda c: [(r[0], r[1], int(r[2])) for r in c.execute(query)])
+
+
+def _listed(connection: Connection, wanted: Wanted, sorting: Sorting, limit: int, after: int) -> list[DecisionSummary]:
+    d, profit = schema.decisions, _profit()
+    newest = (d.c.at.desc(), d.c.run_id.desc(), d.c.seq.desc())
+    query: Select[Any] = select(d).where(*_conditions(wanted)).limit(limit).offset(after)
+    match sorting:
+        case Sorting.NEWEST:
+            query = query.order_by(*newest)
+        case Sorting.MOST_TOKENS:
+            query = query.order_by(d.c.tokens.desc(), *newest)
+        case Sorting.LEAST_VERIFIED:
+            query = query.where(d.c.verified_share.is_not(None)).order_by(d.c.verified_share, *newest)
+        case _:
+            earned = profit.c.profit.desc() if sorting is Sorting.EARNED_MOST else profit.c.profit
+            of_it = and_(profit.c.run_id == d.c.run_id, profit.c.decision_id == d.c.id)
+            query = query.join(profit, of_it).where(profit.c.profit.is_not(None)).order_by(earned, *newest)
+    rows = connection.execute(query).all()
+    brought = _profits(connection, profit, [row.id for row in rows])
+    return [_summary(row, brought.get((row.run_id, row.id))) for row in rows]
+
+
+def _conditions(wanted: Wanted) -> Iterable[ColumnElement[bool]]:
+    d = schema.decisions.c
+    for column, value in ((d.run_id, wanted.run_id), (d.action, wanted.action), (d.reason, wanted.reason)):
+        if value is not None:
+            yield column == value
+    if wanted.slug is not None:
+        yield d.slug.contains(wanted.slug, autoescape=True)
+    if wanted.since is not None:
+        yield d.at >= to_us(wanted.since)
+    if wanted.until is not None:
+        yield d.at < to_us(wanted.until)
+    if wanted.below is not None:
+        yield d.verified_share < wanted.below
+    if wanted.searched is not None:
+        yield d.verified_share.is_not(None) if wanted.searched else d.verified_share.is_(None)
+    if wanted.corrected is not None:
+        yield d.corrected.is_(wanted.corrected)
+    if wanted.traded is not None:
+        i = schema.intents.c
+        ordered = exists().where(i.run_id == d.run_id, i.decision_id == d.id)
+        yield ordered if wanted.traded else ~ordered
+
+
+def _profit() -> Subquery:
+    """What each decision's fills brought in, in micro-dollars; null where something of it has not settled."""
+    i, f, s = schema.intents.c, schema.fills.c, schema.settlements
+    shares = case((f.side == Side.BUY.value, f.size), else_=-f.size)
+    cash = -shares * 1.0 * f.price_micro / UNIT - f.fee
+    paid = select(s.c.market_id, s.c.outcome, func.max(s.c.payout_micro).label("payout"))
+    payouts = paid.group_by(s.c.market_id, s.c.outcome).subquery()
+    settled = and_(payouts.c.market_id == f.market_id, payouts.c.outcome == f.outcome)
+    worth = func.sum(cash + shares * 1.0 * payouts.c.payout / UNIT)
+    profit = case((func.count() == func.count(payouts.c.payout), worth), else_=None)
+    return (
+        select(i.run_id, i.decision_id, profit.label("profit"))
+        .join(schema.fills, f.order_id == i.order_id)
+        .outerjoin(payouts, settled)
+        .group_by(i.run_id, i.decision_id)
+        .subquery()
+    )
+
+
+def _profits(connection: Connection, profit: Subquery, ids: Sequence[str]) -> dict[tuple[str, str], Micro]:
+    found: dict[tuple[str, str], Micro] = {}
+    for some in chunks(ids):
+        for row in connection.execute(select(profit).where(profit.c.decision_id.in_(some))):
+            if row.profit is not None:
+                found[row.run_id, row.decision_id] = round(row.profit)
+    return found
+
+
+def _summary(row: Row[Any], profit: Micro | None) -> DecisionSummary:
+    return DecisionSummary(
+        run_id=row.run_id,
+        seq=row.seq,
+        id=row.id,
+        market_id=row.market_id,
+        slug=row.slug,
+        at=from_us(row.at),
+        action=row.action,
+        reason=row.reason,
+        tokens=int(row.tokens or 0),
+        mid=row.mid,
+        probability=row.probability,
+        verified_share=row.verified_share,
+        corrected=bool(row.corrected),
+        profit=profit,
+    )

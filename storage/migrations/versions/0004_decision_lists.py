@@ -1,0 +1,58 @@
+"""What lists of decisions are asked for, as columns; those of decisions that are there are read from their records."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+_NEW: tuple[tuple[str, type[sa.types.TypeEngine[Any]]], ...] = (
+    ("mid", sa.Double),
+    ("probability", sa.Double),
+    ("verified_share", sa.Double),
+    ("corrected", sa.Boolean),
+    ("tokens", sa.BigInteger),
+)
+_AT_ONCE = 2_000
+
+
+def upgrade() -> None:
+    for name, kind in _NEW:
+        op.add_column("decisions", sa.Column(name, kind(), nullable=True))
+    op.create_index("ix_decisions_run_id", "decisions", ["run_id", "reason", "at"])
+    op.create_index("ix_fills_order_id", "fills", ["order_id"])
+    _fill()
+
+
+def _fill() -> None:
+    connection = op.get_bind()
+    decisions = sa.table("decisions", *(sa.column(n) for n in ("run_id", "id", *(name for name, _ in _NEW))))
+    change = (
+        sa.update(decisions)
+        .where(decisions.c.run_id == sa.bindparam("of_run"), decisions.c.id == sa.bindparam("of_id"))
+        .values({name: sa.bindparam(name) for name, _ in _NEW})
+    )
+    kept = connection.execute(sa.text("SELECT run_id, key, body FROM records WHERE kind = 'decision'"))
+    while rows := kept.fetchmany(_AT_ONCE):
+        connection.execute(change, [{"of_run": r.run_id, "of_id": r.key, **_listed(json.loads(r.body))} for r in rows])
+
+
+def _listed(body: dict[str, Any]) -> dict[str, Any]:
+    """As it was when this was written: what lists show later is the affair of later migrations."""
+    thought = body.get("thought") or {}
+    search = thought.get("search") or {}
+    belief = search.get("belief") or {}
+    return {
+        "mid": thought.get("mid"),
+        "probability": thought.get("probability"),
+        "verified_share": belief.get("verified_share"),
+        "corrected": bool(search.get("correction")),
+        "tokens": sum(prompt + generated for prompt, _, generated, _ in body["summary"]["tokens"].values()),
+    }
