@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from agent.budget import Electricity
 from agent.inputs import Inputs, Settings
-from agent.llm.engine import Capabilities, ModelIdentity
+from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordingEngine, ReplayEngine
 from agent.past import History
 from agent.recall import Recall, recorded_calls, think_or_recall
@@ -62,6 +62,20 @@ async def replay(store: Store, record: Record, history: History) -> Replayed:
         if intent.body["decision_id"] == record.key:
             found += await _reorder(store, again, intent)
     return Replayed(record.key, tuple(found))
+
+
+async def regenerate(store: Store, record: Record, engine: Engine, history: History) -> Replayed:
+    """Ask the model again, with the recorded inputs and stop points; what it says now must be what it said."""
+    inputs, recorder = await inputs_of(store, record), RecordingEngine(engine)
+    again = await think(inputs, recorder, history, stops=_stops(record))
+    was, now = await recorded_calls(store, record), recorder.take()
+    found = [f"{len(was)} questions were asked, {len(now)} are now"] if len(was) != len(now) else []
+    for number, (before, after) in enumerate(zip(was, now, strict=False)):
+        if before.key != after.key:
+            found.append(f"question {number}: another one is asked ({before.kind}, then {after.kind})")
+            break  # the ones that follow depend on it
+        found += differences(before.result, after.result, f"answer {number}")
+    return Replayed(record.key, (*found, *differences(_thought(record), written(again).body)))
 
 
 async def _reorder(store: Store, thought: Thought, intent: Record) -> list[str]:

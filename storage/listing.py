@@ -38,6 +38,11 @@ class Listing:
         """At most `limit` decisions in this order, without the first `after`."""
         return await self._db.read(lambda c: _listed(c, wanted, sorting, limit, after))
 
+    async def count(self, wanted: Wanted) -> int:
+        """How many decisions match."""
+        query = select(func.count()).select_from(schema.decisions).where(*_conditions(wanted))
+        return int(await self._db.read(lambda c: c.execute(query).scalar_one()))
+
     async def reasons(self, run_id: str | None = None) -> list[tuple[str, str, int]]:
         """How often each action came of each reason, the most frequent first."""
         d = schema.decisions.c

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -23,40 +24,106 @@ class Action(StrEnum):
     ABSTAIN = "abstain"
 
 
+class Sort(StrEnum):
+    NEWEST = "newest"
+    LOST_MOST = "lost_most"
+    EARNED_MOST = "earned_most"
+    MOST_TOKENS = "most_tokens"
+    LEAST_VERIFIED = "least_verified"
+
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read, explain, reproduce and check decisions.")
 
 RunId = Annotated[str | None, typer.Option("--run", help="A run's id or its beginning; without it, the newest run.")]
 InRun = Annotated[str | None, typer.Option("--run", help="Look in this run only.")]
 File = Annotated[Path | None, typer.Option("--config", help="A YAML file that names the database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Market = Annotated[str | None, typer.Option(help="Only markets with this in their slug.")]
+Since = Annotated[datetime | None, typer.Option(help="From this instant on (UTC).")]
+Until = Annotated[datetime | None, typer.Option(help="Before this instant (UTC).")]
 
 
-@app.command("list", epilog="Example: edgeclaw log list --reason thin_history --limit 10")
+@app.command("list", epilog="Example: edgeclaw log list --sort lost_most --traded --limit 10")
 def list_(
     run: RunId = None,
     reason: Annotated[str | None, typer.Option(help="Only decisions that ended for this reason.")] = None,
     action: Annotated[Action | None, typer.Option(help="Only decisions that took, posted, or abstained.")] = None,
+    market: Market = None,
+    since: Since = None,
+    until: Until = None,
+    below: Annotated[
+        float | None, typer.Option("--verified-below", min=0, max=1.01, help="Only searches with less verified claims.")
+    ] = None,
+    searched: Annotated[
+        bool | None, typer.Option("--searched/--gated", help="Only searched ones, or the others.")
+    ] = None,
+    corrected: Annotated[bool | None, typer.Option(help="Only those that corrected themselves, or the others.")] = None,
+    traded: Annotated[bool | None, typer.Option(help="Only those with an order, or the others.")] = None,
+    sort: Annotated[Sort, typer.Option(help="Which ones come first where there are more than --limit.")] = Sort.NEWEST,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 10_000,
+    why: Annotated[bool, typer.Option("--why", help="Count actions and reasons instead.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
     config: File = None,
     as_json: AsJson = False,
 ) -> None:
-    """List decisions, oldest first."""
+    """List decisions, oldest first, or in the order of --sort."""
     from agent.cli import logview, show
+    from storage.records import Sorting, Wanted
 
     async def read(store: Store) -> Any:
         if runs:
             return await store.runs()
-        chosen = await chosen_run(store, run)
-        return await store.decisions(chosen.id, limit=limit, action=action, reason=reason)
+        chosen = (await chosen_run(store, run)).id
+        if why:
+            return await store.reasons(chosen)
+        wanted = Wanted(
+            chosen, None if action is None else action.value, reason, market, _utc(since), _utc(until), below, searched,
+            corrected, traded,
+        )  # fmt: skip
+        found = await store.listed(wanted, sorting=Sorting(sort.value), limit=limit)
+        return found[::-1] if sort is Sort.NEWEST else found
 
     found = with_store(config, read)
     if as_json:
         show.as_json(found)
-    elif runs:
-        logview.print_runs(found, show.console())
+        return
+    look = logview.print_runs if runs else logview.print_reasons if why else logview.print_decisions
+    look(found, show.console())
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    """As it is written, in UTC."""
+    from datetime import UTC
+
+    return None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
+
+
+@app.command("export", short_help="Write decisions to a file.", epilog="Example: edgeclaw log export decisions.parquet")
+def export_(
+    file: Annotated[Path, typer.Argument(help="Ends in .jsonl (all of each thought), .csv or .parquet.")],
+    run: RunId = None,
+    market: Market = None,
+    since: Since = None,
+    until: Until = None,
+    redacted: Annotated[bool, typer.Option("--redacted", help="Nothing about money: to show to others.")] = False,
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the decisions of a run for other programs, oldest first."""
+    from agent.cli import show
+    from agent.exporting import export
+    from storage.records import Wanted
+
+    async def read(store: Store) -> Any:
+        chosen = (await chosen_run(store, run)).id
+        wanted = Wanted(run_id=chosen, slug=market, since=_utc(since), until=_utc(until))
+        return await export(store, wanted, file, redacted=redacted)
+
+    done = with_store(config, read)
+    if as_json:
+        show.as_json(done)
     else:
-        logview.print_decisions(found, show.console())
+        show.console().print(f"{done.decisions:,} decisions are in {done.file}.", markup=False, highlight=False)
 
 
 @app.command("show", short_help="Explain one decision.", epilog="Example: edgeclaw log show 3f2a91")
@@ -84,22 +151,23 @@ def show_(
 def replay(
     decision: Annotated[str | None, typer.Argument(help="A decision's id, or its beginning.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every decision of the run.")] = False,
+    regenerate: Annotated[
+        bool, typer.Option("--regenerate", help="Ask the model again, too, instead of its recorded answers.")
+    ] = False,
     run: RunId = None,
     config: File = None,
     as_json: AsJson = False,
 ) -> None:
     """Think decisions through again from their recorded answers; exit 1 where one comes out differently."""
-    from agent.arms import history_of
     from agent.cli import logview, show
-    from agent.rethink import replay as again
 
     if every == (decision is not None):
         raise typer.BadParameter("name one decision, or pass --all")
 
     async def read(store: Store) -> Any:
-        records = await _chosen(store, decision, run)
-        labels = {r.id: r.identity.label for r in await store.runs()}
-        return [await again(store, r, history_of(labels[r.run_id], store)) for r in records]
+        from agent.app.replaying import replayed
+
+        return await replayed(store, await _chosen(store, decision, run), config if regenerate else None, regenerate)
 
     results = with_store(config, read)
     if as_json:

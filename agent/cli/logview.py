@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from agent.cli.show import ACCENT, BAD, GOOD, MUTED, WARN, number, table
+from agent.cli.show import ACCENT, BAD, GOOD, MUTED, WARN, bar, number, table, tinted
 from agent.explain import Explanation
 from agent.rethink import Replayed
 from market.rules import resolution_rule
@@ -40,12 +40,36 @@ def print_runs(runs: Sequence[Run], screen: Console) -> None:
 
 
 def print_decisions(decisions: Sequence[DecisionSummary], screen: Console) -> None:
-    rows = table("Decisions", "id", "UTC", "market", "decision", "tokens", right=("tokens",))
+    rows = table(
+        "Decisions", "id", "UTC", "market", "decision", "mid", "P(Up)", "verified", "profit", "tokens",
+        right=("mid", "P(Up)", "verified", "profit", "tokens"),
+    )  # fmt: skip
+    for column in rows.columns[:3]:
+        column.no_wrap = True
     for d in decisions:
         made = f"[bold {GOOD}]{d.action}[/]" if d.action != "abstain" else d.reason
-        rows.add_row(d.id, f"{d.at:%m-%d %H:%M}", escape(d.slug), made, str(d.tokens))
+        rows.add_row(
+            d.id,
+            f"{d.at:%m-%d %H:%M}",
+            escape(d.slug),
+            f"{made} [{WARN}]corrected[/]" if d.corrected else made,
+            number(d.mid, 3),
+            number(d.probability, 3),
+            "-" if d.verified_share is None else f"{d.verified_share:.0%}",
+            "-" if d.profit is None else tinted(d.profit),
+            str(d.tokens),
+        )
     screen.print(rows)
     screen.print(f"[{MUTED}]{len(decisions)} decisions. Open one: edgeclaw log show ID[/]")
+
+
+def print_reasons(reasons: Sequence[tuple[str, str, int]], screen: Console) -> None:
+    rows = table("What came of decisions", "decision", "why", "how often", "", "share", right=("how often", "share"))
+    total = sum(count for _, _, count in reasons) or 1
+    for action, reason, count in reasons:
+        made = f"[bold {GOOD}]{action}[/]" if action != "abstain" else action
+        rows.add_row(made, reason, f"{count:,}", f"[{ACCENT}]{bar(count / total)}[/]", f"{count / total:.1%}")
+    screen.print(rows)
 
 
 def print_explanation(e: Explanation, screen: Console) -> None:

@@ -1,0 +1,36 @@
+"""Decisions thought through again: from what the model said, or by asking it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.app.engines import open_engine
+from agent.arms import history_of
+from agent.config import load, profile_for
+from agent.rethink import Replayed, regenerate, replay
+from market.errors import NotReady
+from storage.canonical import digest
+from storage.records import Record
+from storage.store import Store
+
+
+async def replayed(store: Store, records: Sequence[Record], config: Path | None, ask: bool) -> list[Replayed]:
+    """One result for each decision. With `ask` the configured engine is asked again. Raises NotReady where that is
+    another model than the run's, or one whose answers are not the same each time."""
+    runs = {run.id: run for run in await store.runs()}
+    histories = {record.run_id: history_of(runs[record.run_id].identity.label, store) for record in records}
+    if not ask:
+        return [await replay(store, record, histories[record.run_id]) for record in records]
+    profile = "" if any("account" in runs[record.run_id].manifest for record in records) else profile_for("sample")
+    async with open_engine(load(config, profile=profile)) as engine:
+        if not engine.capabilities.bit_exact:
+            raise NotReady(
+                f"{engine.identity.engine} does not say the same each time.", next_step="Leave --regenerate."
+            )
+        if any(runs[record.run_id].identity.model != digest(engine.identity) for record in records):
+            raise NotReady(
+                f"The run was thought by another model than {engine.identity.model}.",
+                next_step="Name its configuration: --config FILE",
+            )
+        return [await regenerate(store, record, engine, histories[record.run_id]) for record in records]
