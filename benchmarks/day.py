@@ -33,6 +33,8 @@ from tests.running import Agent, free_port, page, venue
 from tests.storm import ask
 from tools.polymarket.client import Trader
 
+PLAY = 1_000_000_000
+"""Micro-dollars that the venue gives a new key."""
 CADENCE = timedelta(minutes=5)
 _EVERY = 2.0
 """Seconds between two looks at the metrics."""
@@ -142,7 +144,9 @@ def _sums(agent: Agent, told: Told, last: dict[str, float], ledger: dict[str, di
     log, started = log_of(agent), agent.happened("cycle/started")
     slots = [datetime.fromisoformat(event["at"]) for event in started]
     money = [digest for kind in MONEY for digest in log.get(kind.value, [])]
-    summary = json.loads(agent.said() or "{}")
+    said = agent.said()
+    begins = said.find("{\n")
+    summary, warnings = json.loads(said[max(begins, 0) :] or "{}"), said[: max(begins, 0)].splitlines()
     return {
         "slots": len(slots),
         "gaps": sum(b - a != CADENCE for a, b in pairwise(slots)),
@@ -162,7 +166,8 @@ def _sums(agent: Agent, told: Told, last: dict[str, float], ledger: dict[str, di
         },
         "fills": {"log": len(log.get("fill", [])), "mqtt": told.topics["money/fill"]},
         "money": {"log": len(money), "lost": len(set(money) - set(told.money)), "twice": len(told.money) - len(money)},
-        "cash": {"here": summary.get("money", summary).get("cash"), "venue": ledger["held"].get("cash", 0)},
+        "warnings": {"count": len(warnings), "first": warnings[:3]},
+        "cash": {"here": PLAY + sum(t["pnl"] for t in summary["traders"]), "venue": ledger["held"].get("cash", 0)},
     }
 
 

@@ -53,6 +53,8 @@ class _Running:
         begun = monotonic()
         try:
             says, ok = await self.job.work(), True
+        except asyncio.CancelledError:
+            return  # the block ends; whoever scheduled this need not say so
         except EdgeclawError as error:
             says, ok = error.sentence(), False
         except Exception as error:  # a job must never end a run
