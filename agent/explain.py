@@ -42,8 +42,9 @@ async def explain(store: Store, record: Record) -> Explanation:
     search = thought["search"]
     hashes = [thought["inputs"], thought["book"], *(search["nodes"] if search else [])]
     found = {h: json.loads(o.text) for h, o in (await store.objects(hashes)).items()}
-    intents = [i for i in await store.intents(record.run_id) if i.decision_id == record.key]
-    placed = {i.order_id for i in intents}
+    intents = await store.intents(record.run_id, decision_id=record.key)
+    used = await store.ledger(record.run_id, decision_id=record.key)
+    took = await store.timings(record.run_id, decision_id=record.key)
     return Explanation(
         id=record.key,
         run_id=record.run_id,
@@ -55,9 +56,9 @@ async def explain(store: Store, record: Record) -> Explanation:
         inputs=found[thought["inputs"]],
         book=found[thought["book"]],
         nodes=[{"hash": h, **found[h]} for h in (search["nodes"] if search else [])],
-        tokens=(await store.ledger(record.run_id)).get(record.key, ()),
-        timings=(await store.timings(record.run_id)).get(record.key, {}),
+        tokens=used.get(record.key, ()),
+        timings=took.get(record.key, {}),
         orders=[{"order_id": i.order_id, "status": i.status, "order": i.order} for i in intents],
-        fills=[f for f in await store.fills(record.run_id) if f.order_id in placed],
-        outcome=next((r for r in await store.outcomes(record.run_id) if r.market_id == market["id"]), None),
+        fills=await store.fills_of([i.order_id for i in intents]),
+        outcome=await store.outcome_of(record.run_id, str(market["id"])),
     )

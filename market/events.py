@@ -86,7 +86,8 @@ class PositionSettled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationMeasured(Event):
-    """Mean log scores, in nats, of the agent's forecasts and of the market's mid, over finished windows."""
+    """Mean log losses, in nats, of the agent's forecasts and of the market's mid, over finished windows: small is
+    good."""
 
     topic: ClassVar[str] = "calibration/measured"
     windows: int

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from market.errors import Misconfigured
-from market.types import Fill, Resolution, Settlement
+from market.types import Fill, PayoutSource, Resolution, Settlement
 from storage import schema
 from storage.canonical import Json, canonical, digest
 from storage.chain import GENESIS
@@ -119,12 +119,21 @@ class Journal:
         """The objects that are there, by hash; each hash may be asked for more than once."""
         return await self._db.read(lambda c: _objects(c, hashes))
 
-    async def intents(self, run_id: str, status: str | None = None) -> list[StoredIntent]:
-        """Orders that were going to be sent, all or those of one status."""
-        return await self._db.read(lambda c: _intents(c, run_id, status))
+    async def intents(
+        self, run_id: str, status: str | None = None, *, decision_id: str | None = None
+    ) -> list[StoredIntent]:
+        """Orders that were going to be sent: all, or those of one status or decision."""
+        return await self._db.read(lambda c: _intents(c, run_id, status, decision_id))
 
     async def fills(self, run_id: str) -> list[Fill]:
         return [fill_of(r.body) for r in await self.records(run_id, RecordKind.FILL)]
+
+    async def fills_of(self, order_ids: Sequence[str]) -> list[Fill]:
+        """The fills of some orders, of whatever run wrote them down."""
+        f, r = schema.fills, schema.records
+        query = select(r.c.body).join(f, (f.c.run_id == r.c.run_id) & (f.c.seq == r.c.seq))
+        query = query.where(f.c.order_id.in_(order_ids)).order_by(f.c.at, f.c.seq)
+        return await self._db.read(lambda c: [fill_of(json.loads(body)) for body in c.scalars(query)])
 
     async def settlements(self, run_id: str) -> list[Settlement]:
         return [settlement_of(r.body) for r in await self.records(run_id, RecordKind.SETTLEMENT)]
@@ -133,9 +142,19 @@ class Journal:
         """How markets ended; where a market has two, the official one comes last."""
         return [resolution_of(r.body) for r in await self.records(run_id, RecordKind.OUTCOME)]
 
-    async def ledger(self, run_id: str, *, since: int = 0) -> dict[str, tuple[LedgerRow, ...]]:
-        """What each decision from record `since` on used, phase by phase, in the order of the decisions."""
-        return await self._db.read(lambda c: _ledger(c, run_id, since=since))
+    async def outcome_of(self, run_id: str, market_id: str) -> Resolution | None:
+        """How a market ended, as this run heard of it; the official outcome where there is one."""
+        for source in (PayoutSource.OFFICIAL, PayoutSource.INFERRED):
+            record = await self.record(run_id, RecordKind.OUTCOME, f"{market_id}/{source}")
+            if record is not None:
+                return resolution_of(record.body)
+        return None
+
+    async def ledger(
+        self, run_id: str, *, since: int = 0, decision_id: str | None = None
+    ) -> dict[str, tuple[LedgerRow, ...]]:
+        """What each decision from record `since` on used, or one, phase by phase, in the order of the decisions."""
+        return await self._db.read(lambda c: _ledger(c, run_id, decision_id, since))
 
     async def spent(self, run_id: str) -> dict[Phase, LedgerRow]:
         """What the run used in each phase."""
@@ -149,9 +168,11 @@ class Journal:
         """Micro-dollars of inference of every decision, of whatever run, made at `at` or later."""
         return await self._db.read(lambda c: _micro_usd_since(c, to_us(at)))
 
-    async def timings(self, run_id: str, *, since: int = 0) -> dict[str, dict[str, float]]:
-        """Milliseconds by name for each decision from record `since` on, in the order of the decisions."""
-        return await self._db.read(lambda c: _timings(c, run_id, since=since))
+    async def timings(
+        self, run_id: str, *, since: int = 0, decision_id: str | None = None
+    ) -> dict[str, dict[str, float]]:
+        """Milliseconds by name for each decision from record `since` on, or one, in the order of the decisions."""
+        return await self._db.read(lambda c: _timings(c, run_id, decision_id, since))
 
 
 def _missing_run(run_id: str) -> Run:
@@ -201,12 +222,16 @@ def _objects(connection: Connection, hashes: Sequence[str]) -> dict[str, StoredO
     return {h: found[h] for h in hashes if h in found}
 
 
-def _intents(connection: Connection, run_id: str, status: str | None) -> list[StoredIntent]:
+def _intents(
+    connection: Connection, run_id: str, status: str | None, decision_id: str | None = None
+) -> list[StoredIntent]:
     i, r = schema.intents, schema.records
     query = select(i, r.c.body).join(r, (r.c.run_id == i.c.run_id) & (r.c.seq == i.c.seq))
     query = query.where(i.c.run_id == run_id).order_by(i.c.seq)
     if status is not None:
         query = query.where(i.c.status == status)
+    if decision_id is not None:
+        query = query.where(i.c.decision_id == decision_id)
     found = []
     for row in connection.execute(query):
         signed = signed_order(json.loads(row.body))

@@ -178,6 +178,28 @@ def replay(
         raise typer.Exit(1)
 
 
+@app.command(short_help="Read the log in a browser.", epilog="Example: edgeclaw log serve")
+def serve(
+    listen: Annotated[str, typer.Option(help="HOST:PORT; beyond this machine a token is needed.")] = "127.0.0.1:8765",
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve the review site until it is stopped: overview, decisions with filters, and each decision in pictures. It
+    reads the log, also while an agent writes it, and changes nothing."""
+    from agent.cli import show
+    from agent.review.serving import reviewing
+
+    async def read(store: Store) -> None:
+        async with reviewing(store, listen) as served:
+            if as_json:
+                show.as_line({"url": served.url})
+            else:
+                show.console().print(f"Read the log at {served.url}", soft_wrap=True, markup=False)
+            await asyncio.Event().wait()
+
+    with_store(config, read)
+
+
 @app.command(short_help="Check every hash and link.", epilog="Example: edgeclaw log verify")
 def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> None:
     """Check every hash and link of the log, of all runs or one; exit 1 and name what does not hold."""

@@ -23,6 +23,12 @@ def as_json(value: object) -> None:
     sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
 
 
+def as_line(value: object) -> None:
+    """A value on standard output, at once, for whoever started this program."""
+    sys.stdout.write(json.dumps(plain(value)) + "\n")
+    sys.stdout.flush()
+
+
 def table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
     """An unboxed table in the house style; `right` names the columns of numbers."""
     made = Table(

@@ -69,14 +69,10 @@ def _stopped() -> Iterator[asyncio.Event]:
 
 
 def _say(base: str, speed: float, as_json: bool) -> None:
-    import json
-    import sys
-
-    from agent.cli.show import ACCENT, MUTED, console
+    from agent.cli.show import ACCENT, MUTED, as_line, console
 
     if as_json:
-        sys.stdout.write(json.dumps({"url": base, "speed": speed}) + "\n")
-        sys.stdout.flush()
+        as_line({"url": base, "speed": speed})
         return
     screen = console()
     screen.print(

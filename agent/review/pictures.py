@@ -1,0 +1,222 @@
+"""Pictures of a decision as SVG text: the tree, the build-up of the belief, the price. Colours are the style sheet's.
+
+Pure: numbers in, text out. Everything a picture shows stands as text beside it, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+_ROW, _COLUMN, _BOX, _TALL, _EDGE = 30, 190, 168, 24, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung of what a probability was built from."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened at a time of a price path; `kind` is decision, fill or close."""
+
+    at: float
+    kind: str
+    says: str
+
+
+def svg(width: float, height: float, says: str, body: str, name: str) -> str:
+    """A picture with a sentence for who cannot see it."""
+    return (
+        f'<svg class="{name}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" '
+        f'aria-label="{escape(says)}">{body}</svg>'
+    )
+
+
+def label_of(claim: Mapping[str, Any]) -> str:
+    """A claim in as few words as it takes."""
+    if claim["rung"] == "decision":
+        return f"→ {claim['bucket']}"
+    arrow = {"up": " ↑", "down": " ↓"}.get(claim["effect"], "")
+    return f"{claim['feature']} {claim['bucket']}{arrow}"
+
+
+def tree(nodes: Sequence[Mapping[str, Any]], picked: frozenset[str]) -> str:
+    """The search tree from left to right; each node leads to its details. `picked` are hashes of the chosen path."""
+    places = _placed(nodes)
+    depth = max((node["depth"] for node in nodes), default=0)
+    height = _ROW * max((1 + y for _, y in places.values()), default=1) + 2 * _EDGE
+    links = "".join(_link(node, places, picked) for node in nodes if node["parent"])
+    boxes = "".join(_box(node, places, picked) for node in nodes)
+    says = f"Search tree: {len(nodes)} claims on {depth} rungs"
+    return svg(_COLUMN * depth + 2 * _EDGE, height, says, f"{links}{boxes}", "tree")
+
+
+def _placed(nodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Column and row of each node: leaves one below the other, a parent in the middle of its children."""
+    children: dict[str, list[str]] = {}
+    for node in nodes:
+        children.setdefault(node["parent"], []).append(node["hash"])
+    rows: dict[str, float] = {}
+    free = 0
+
+    def place(name: str) -> float:
+        nonlocal free
+        below = [place(child) for child in children.get(name, ())]
+        if not below:
+            rows[name] = float(free)
+            free += 1
+        else:
+            rows[name] = (below[0] + below[-1]) / 2
+        return rows[name]
+
+    for root in children.get("", ()):
+        place(root)
+    return {node["hash"]: (node["depth"] - 1.0, rows[node["hash"]]) for node in nodes}
+
+
+def _link(node: Mapping[str, Any], places: Mapping[str, tuple[float, float]], picked: frozenset[str]) -> str:
+    (x0, y0), (x1, y1) = (_corner(places[name]) for name in (node["parent"], node["hash"]))
+    x0, y0, y1 = x0 + _BOX, y0 + _TALL / 2, y1 + _TALL / 2
+    half = (x0 + x1) / 2
+    kind = "link picked" if node["hash"] in picked else "link"
+    return f'<path class="{kind}" d="M{x0:.1f} {y0:.1f} C{half:.1f} {y0:.1f} {half:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"/>'
+
+
+def _box(node: Mapping[str, Any], places: Mapping[str, tuple[float, float]], picked: frozenset[str]) -> str:
+    x, y = _corner(places[node["hash"]])
+    kind = f"node {node['verdict']}{' picked' if node['hash'] in picked else ''}"
+    text = escape(label_of(node["claim"]))
+    return (
+        f'<a href="#n{node["hash"][:12]}"><g class="{kind}"><title>{text}: {node["verdict"]}, value '
+        f'{node["value"]:.2f}</title><rect x="{x:.1f}" y="{y:.1f}" width="{_BOX}" height="{_TALL}" rx="6"/>'
+        f'<text x="{x + 9:.1f}" y="{y + 16:.1f}">{text}</text></g></a>'
+    )
+
+
+def _corner(place: tuple[float, float]) -> tuple[float, float]:
+    return _EDGE + place[0] * _COLUMN, _EDGE + place[1] * _ROW
+
+
+def waterfall(steps: Sequence[Step]) -> str:
+    """How a probability was built, from the market's own to the agent's."""
+    if not steps:
+        return ""
+    low, high = min(s.value for s in steps), max(s.value for s in steps)
+    room = max(high - low, 0.01)
+    low, high = max(0.0, low - 0.25 * room), min(1.0, high + 0.25 * room)
+    left, width, line = 120.0, 380.0, 30.0
+
+    def x(value: float) -> float:
+        return left + width * (value - low) / (high - low)
+
+    parts = []
+    before = steps[0].value
+    for number, step in enumerate(steps):
+        y, (a, b) = 14 + number * line, sorted((x(before), x(step.value)))
+        change = step.value - before
+        kind = "same" if abs(change) < 5e-5 else "up" if change > 0 else "down"
+        shown = f"{step.value:.4f}" if number == 0 else f"{step.value:.4f} ({change:+.4f})"
+        parts.append(
+            f'<text class="name" x="{left - 12:.1f}" y="{y + 13:.1f}">{escape(step.name)}</text>'
+            f'<rect class="{kind}" x="{a:.1f}" y="{y:.1f}" width="{max(b - a, 2.5):.1f}" height="18" rx="3"/>'
+            f'<text class="value" x="{b + 8:.1f}" y="{y + 13:.1f}">{shown}</text>'
+        )
+        if number + 1 < len(steps):
+            here = x(step.value)
+            parts.append(f'<path class="link" d="M{here:.1f} {y + 18:.1f} V{y + line:.1f}"/>')
+        before = step.value
+    says = f"From {steps[0].value:.3f} by the market to {steps[-1].value:.3f}"
+    return svg(left + width + 150, 14 + line * len(steps), says, "".join(parts), "waterfall")
+
+
+def path(points: Sequence[tuple[float, float, float]], marks: Sequence[Mark]) -> str:
+    """Best bid and ask over time, with what happened. `points` are (seconds, bid, ask), in order of time."""
+    if len(points) < 2:
+        return ""
+    width, height, left, top = 700.0, 196.0, 44.0, 18.0
+    begins, ends = points[0][0], max(points[-1][0], *(m.at for m in marks), points[0][0] + 1)
+    low, high = min(p[1] for p in points), max(p[2] for p in points)
+    room = max(high - low, 0.02)
+    low, high = max(0.0, low - 0.1 * room), min(1.0, high + 0.1 * room)
+
+    def x(at: float) -> float:
+        return left + (width - left - 24) * (at - begins) / (ends - begins)
+
+    def y(value: float) -> float:
+        return top + (height - top - 26) * (high - value) / (high - low)
+
+    band = " ".join(f"{x(at):.1f},{y(ask):.1f}" for at, _, ask in points)
+    band += " " + " ".join(f"{x(at):.1f},{y(bid):.1f}" for at, bid, _ in reversed(points))
+    middle = " ".join(f"{x(at):.1f},{y((bid + ask) / 2):.1f}" for at, bid, ask in points)
+    grid = "".join(
+        f'<path class="rule" d="M{left} {y(v):.1f} H{width - 8}"/><text class="tick" x="{left - 6}" y="{y(v) + 4:.1f}">'
+        f"{v:.2f}</text>"
+        for v in (low, (low + high) / 2, high)
+    )
+    flags = "".join(_flag(m, x(m.at), top, height) for m in marks)
+    says = f"Price of Up from {points[0][1]:.2f} to {points[-1][1]:.2f} over {ends - begins:.0f} seconds"
+    body = f'{grid}<polygon class="band" points="{band}"/><polyline class="mid" points="{middle}"/>{flags}'
+    return svg(width, height, says, body, "path")
+
+
+def _flag(mark: Mark, x: float, top: float, height: float) -> str:
+    """A line at its time; fills are named above the picture, so that they do not cover the decision's name."""
+    place = top - 2 if mark.kind == "fill" else height - 10
+    return (
+        f'<g class="mark {mark.kind}"><title>{escape(mark.says)}</title>'
+        f'<path d="M{x:.1f} {top:.0f} V{height - 26:.0f}"/>'
+        f'<text x="{x:.1f}" y="{place:.0f}">{escape(mark.kind)}</text></g>'
+    )
+
+
+def evidence(found: Mapping[str, Any]) -> str:
+    """What history says of a claim against what the market said: an interval and a mark on a line from 0 to 1."""
+    if not found["support"]:
+        return ""
+
+    def x(p: float) -> float:
+        return 4 + 192 * min(max(p, 0.0), 1.0)
+
+    low, high, here, null = (x(found[name]) for name in ("low", "high", "posterior", "base_rate"))
+    says = f"posterior {found['posterior']:.3f} from {found['low']:.3f} to {found['high']:.3f}; the mids said " + (
+        f"{found['base_rate']:.3f}"
+    )
+    body = (
+        '<path class="rule" d="M4 12 H196"/>'
+        f'<path class="interval" d="M{low:.1f} 12 H{high:.1f}"/><circle class="here" cx="{here:.1f}" cy="12" r="4"/>'
+        f'<path class="null" d="M{null:.1f} 4 V20"/>'
+    )
+    return svg(200, 24, says, body, "evidence")
+
+
+def bars(rows: Sequence[tuple[str, float]]) -> str:
+    """Shares by name, the largest first."""
+    top = max((value for _, value in rows), default=0.0) or 1.0
+    parts = [
+        f'<text class="name" x="150" y="{14 + 24 * n}">{escape(name)}</text>'
+        f'<rect class="bar" x="160" y="{2 + 24 * n}" width="{max(300 * value / top, 2):.1f}" height="16" rx="3"/>'
+        f'<text class="value" x="{168 + 300 * value / top:.1f}" y="{14 + 24 * n}">{value:,.0f}</text>'
+        for n, (name, value) in enumerate(rows)
+    ]
+    return svg(540, 24 * len(rows) + 4, ", ".join(f"{n} {v:,.0f}" for n, v in rows), "".join(parts), "bars")
+
+
+def reliability(rows: Sequence[tuple[float, float, int]]) -> str:
+    """Forecast against outcome: (mean forecast, share that paid, how many), on the line where both are equal."""
+    parts = ['<path class="rule" d="M40 210 L240 10"/><path class="axis" d="M40 10 V210 H240"/>']
+    most = max((n for _, _, n in rows), default=1)
+    for forecast, paid, count in rows:
+        radius = 3 + 7 * (count / most) ** 0.5
+        parts.append(
+            f'<circle class="here" cx="{40 + 200 * forecast:.1f}" cy="{210 - 200 * paid:.1f}" r="{radius:.1f}">'
+            f"<title>{count} forecasts of {forecast:.2f}: {paid:.2f} paid</title></circle>"
+        )
+    parts.append('<text class="tick" x="36" y="16">1</text><text class="tick" x="36" y="214">0</text>')
+    parts.append('<text class="name" x="240" y="230">said</text><text class="tick" x="36" y="120">paid</text>')
+    return svg(260, 236, "How often Up paid, by what was said", "".join(parts), "reliability")

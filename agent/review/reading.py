@@ -1,0 +1,197 @@
+"""What the pages show, read from the store: overviews and the surroundings of one decision. Judges nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from agent.explain import Explanation, explain
+from agent.rethink import inputs_of
+from agent.review.pictures import Mark, Step
+from market.errors import Misconfigured
+from market.types import UNIT, Micro
+from storage.canonical import Json
+from storage.records import DecisionSummary, LedgerRow, Run, Sorting, Wanted
+from storage.store import Store
+from strategies.score import Interval, block_interval, log_score, reliability
+
+SCORED = 5_000
+"""The newest decisions that an overview scores; more would not change what it says."""
+_RUNGS = (("mid", "the market"), ("search", "searched"), ("verify", "verified"), ("correct", "corrected"))
+_STEP = 5
+_BEFORE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Of decisions whose outcome is known, one vote a window: mean log losses in nats, what the agent's spares against
+    the mid's, and what was said against what paid, in bins (said, paid, how many)."""
+
+    windows: int
+    ours: float
+    mids: float
+    gain: Interval | None
+    bins: Sequence[tuple[float, float, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """A run at a glance; `profit` is of orders whose market has settled, in micro-dollars after fees."""
+
+    run: Run
+    decisions: int
+    reasons: Sequence[tuple[str, str, int]]
+    spent: Sequence[LedgerRow]
+    profit: Micro
+    per_order: Interval | None
+    best: Sequence[DecisionSummary]
+    worst: Sequence[DecisionSummary]
+    scores: Scores | None
+
+    @property
+    def dollars(self) -> float:
+        return sum(row.micro_usd for row in self.spent) / UNIT
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One decision with what is around it. `points` are (seconds since the window opened, bid, ask)."""
+
+    e: Explanation
+    steps: Sequence[Step]
+    points: Sequence[tuple[float, float, float]]
+    marks: Sequence[Mark]
+    nodes: Sequence[Mapping[str, Any]]
+    picked: frozenset[str]
+    older: str
+    newer: str
+    profit: Micro | None
+
+
+async def runs_with_decisions(store: Store) -> list[Run]:
+    """Newest first; the arms of a ladder come after what they belong to."""
+    runs = [run for run in await store.runs() if run.records]
+    return sorted(runs, key=lambda run: ("account" in run.manifest or run.identity.label == "agent", run.started_at))[
+        ::-1
+    ]
+
+
+async def run_named(store: Store, prefix: str) -> Run:
+    """The run whose id begins so, or the newest. Raises Misconfigured where there is none."""
+    runs = [run for run in await runs_with_decisions(store) if run.id.startswith(prefix)]
+    if not runs:
+        raise Misconfigured("There is no such run.", next_step="Make one first: edgeclaw run --feed sample")
+    return runs[0]
+
+
+async def overview(store: Store, run: Run) -> Overview:
+    """A run's figures."""
+    of_run = Wanted(run_id=run.id)
+    traded = await store.listed(of_run, sorting=Sorting.EARNED_MOST, limit=SCORED)
+    profits = [d.profit for d in traded if d.profit is not None]
+    spent = await store.spent(run.id)
+    return Overview(
+        run=run,
+        decisions=await store.count(of_run),
+        reasons=await store.reasons(run.id),
+        spent=list(spent.values()),
+        profit=sum(profits),
+        per_order=block_interval(np.array(profits, np.float64) / UNIT, block=1),
+        best=[d for d in traded[:5] if d.profit is not None and d.profit > 0],
+        worst=[d for d in traded[::-1][:5] if d.profit is not None and d.profit < 0],
+        scores=await _scores(store, run),
+    )
+
+
+async def _scores(store: Store, run: Run) -> Scores | None:
+    newest = await store.listed(Wanted(run_id=run.id), limit=SCORED)
+    paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
+    rows = [d for d in newest if d.market_id in paid and d.mid is not None and d.probability is not None]
+    if not rows:
+        return None
+    said, mids = [float(d.probability or 0.0) for d in rows], [float(d.mid or 0.0) for d in rows]
+    outcome = [paid[d.market_id] for d in rows]
+    names = sorted({d.market_id for d in rows})
+    number = np.array([names.index(d.market_id) for d in rows])
+
+    def by_window(losses: Any) -> Any:
+        return np.bincount(number, losses) / np.bincount(number)
+
+    ours, theirs = by_window(log_score(said, outcome)), by_window(log_score(mids, outcome))
+    bins = [(b.forecast, b.share, b.n) for b in reliability(said, outcome)]
+    return Scores(len(names), float(ours.mean()), float(theirs.mean()), block_interval(theirs - ours, block=1), bins)
+
+
+async def decision_page(store: Store, run_id: str | None, prefix: str) -> Page:
+    """All that is told of one decision. Raises Misconfigured where there is none, or several."""
+    record = await store.decision(run_id, prefix)
+    e = await explain(store, record)
+    inputs = await inputs_of(store, record)
+    market = inputs.market
+    until = min(market.closes_at, record.at + _BEFORE)
+    bars = await store.bars(
+        inputs.source, market.id, _STEP, as_of=until, limit=int(2 * _BEFORE.total_seconds() / _STEP)
+    )
+    points = [
+        ((bar.at - market.opens_at).total_seconds(), bar.bid / UNIT, bar.ask / UNIT)
+        for bar in bars
+        if bar.bid is not None and bar.ask is not None
+    ]
+    search = e.thought["search"]
+    hashes = [node["hash"] for node in e.nodes]
+    older = await store.listed(Wanted(record.run_id, until=record.at, slug=market.slug), limit=1)
+    later = Wanted(record.run_id, since=record.at + timedelta(microseconds=1), slug=market.slug)
+    newer = await store.listed(later, limit=1, after=max(await store.count(later) - 1, 0))
+    mine = await store.listed(Wanted(record.run_id, since=record.at, until=record.at + timedelta(microseconds=1)))
+    return Page(
+        e=e,
+        steps=_steps(e.thought),
+        points=points,
+        marks=_marks(e, market.opens_at, record.at, market.closes_at if market.closes_at <= until else None),
+        nodes=e.nodes,
+        picked=frozenset(hashes[i] for i in search["picked"]) if search else frozenset(),
+        older=older[0].id if older else "",
+        newer=newer[0].id if newer else "",
+        profit=next((d.profit for d in mine if d.id == record.key), None),
+    )
+
+
+def _steps(thought: Mapping[str, Any]) -> list[Step]:
+    """From the market's probability to the agent's, rung by rung; nothing where it was not searched."""
+    arms = thought["arms"]
+    if not thought["search"] or "mid" not in arms:
+        return []
+    steps = [Step(says, float(arms[name])) for name, says in _RUNGS if name in arms]
+    return [*steps, Step("calibrated", float(arms["calibrate"]))] if "calibrate" in arms else steps
+
+
+def _marks(e: Explanation, opens: datetime, at: datetime, closes: datetime | None) -> list[Mark]:
+    def seconds(when: datetime) -> float:
+        return (when - opens).total_seconds()
+
+    marks = [Mark(seconds(at), "decision", f"{e.thought['action']}: {e.thought['reason']}")]
+    marks += [Mark(seconds(f.at), "fill", f"{f.side} {f.size / UNIT:g} {f.outcome} at {f.price}") for f in e.fills]
+    return marks + ([Mark(seconds(closes), "close", "the window closes")] if closes is not None else [])
+
+
+def listed_row(d: DecisionSummary) -> dict[str, Json]:
+    """A line of the list, as text."""
+    return {
+        "id": d.id,
+        "run": d.run_id,
+        "at": f"{d.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+        "slug": d.slug,
+        "action": d.action,
+        "reason": d.reason,
+        "mid": "" if d.mid is None else f"{d.mid:.3f}",
+        "probability": "" if d.probability is None else f"{d.probability:.3f}",
+        "lean": "" if d.mid is None or d.probability is None else f"{d.probability - d.mid:+.3f}",
+        "verified": "" if d.verified_share is None else f"{d.verified_share:.0%}",
+        "corrected": d.corrected,
+        "profit": "" if d.profit is None else f"{d.profit / UNIT:+,.2f}",
+        "tokens": f"{d.tokens:,}",
+    }

@@ -1,0 +1,200 @@
+"""The review site as a reader meets it: a process that serves a log, asked over HTTP and looked at in Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="the extra `review` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `review` is not installed")
+
+from agent.review.serving import reviewing
+from market.errors import Misconfigured, NotReady
+from storage.records import Sorting, Wanted
+from storage.store import open_store
+from tests.integration.test_trading import planted, play
+from tests.running import EDGECLAW
+
+CHROMIUM = shutil.which("chromium")
+SCREENS = Path("test-artefacts")
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run that found a planted effect and traded on it."""
+    path = tmp_path_factory.mktemp("review") / "e.db"
+    play(path, planted())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(scope="module")
+def site(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    config = tmp_path_factory.mktemp("config") / "c.yaml"
+    config.write_text(json.dumps({"storage": {"url": database}}))
+    serve = [*EDGECLAW, "log", "serve", "--listen", "127.0.0.1:0", "--json", "--config", str(config)]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline())["url"].rstrip("/")
+        finally:
+            process.kill()
+
+
+def asked(url: str, method: str = "GET", **headers: str) -> tuple[int, str, Any]:
+    request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 - a loopback address
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - a loopback address
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(), error.headers
+
+
+class Links(HTMLParser):
+    """Every address a page leads to, and every name it lets be led to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: set[str] = set()
+        self.names: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        for name, value in attributes:
+            if name in ("href", "src") and value:
+                self.links.add(value)
+            if name == "id" and value:
+                self.names.add(value)
+
+
+def test_every_link_of_every_page_leads_somewhere(site: str) -> None:
+    seen, waiting = set[str](), ["/"]
+    while waiting:
+        path = waiting.pop()
+        seen.add(path)
+        status, text, headers = asked(site + path)
+        assert status == 200, path
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        if path.startswith("/static/"):
+            continue
+        assert "http://" not in text and "https://" not in text, "nothing is asked of any other place"
+        page = Links(text)
+        for link in page.links:
+            if link.startswith("#"):
+                assert link[1:] in page.names, (path, link)
+            elif link not in seen and link not in waiting and len(seen) < 150:
+                waiting.append(link)
+    assert sum(path.startswith("/decisions/") for path in seen) > 50
+
+
+def test_filters_and_orders_are_those_of_the_log(site: str, database: str) -> None:
+    async def listed(sorting: Sorting) -> list[str]:
+        async with open_store(database, read_only=True) as store:
+            return [d.id for d in await store.listed(Wanted(traded=True), sorting=sorting)]
+
+    for sorting in (Sorting.NEWEST, Sorting.LOST_MOST):
+        _, text, _ = asked(f"{site}/decisions?traded=yes&sort={sorting.value}")
+        shown = [link.split("/")[2].split("?")[0] for link in _in_order(text) if link.startswith("/decisions/")]
+        assert shown == asyncio.run(listed(sorting))
+    for nonsense in ("sort=worst", "below=much", "since=now", "after=-3", "after=" + "9" * 30, "searched=perhaps"):
+        assert asked(f"{site}/decisions?{nonsense}")[0] == 200
+
+
+def _in_order(text: str) -> list[str]:
+    return [part.split('"')[0] for part in text.split('<td><a href="')[1:]]
+
+
+def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, database: str) -> None:
+    async def newest() -> Any:
+        async with open_store(database, read_only=True) as store:
+            (summary,) = await store.listed(Wanted(traded=True), limit=1)
+            return summary, await store.decision(None, summary.id)
+
+    summary, record = asyncio.run(newest())
+    _, text, _ = asked(f"{site}/decisions/{summary.id}")
+    thought = record.body["thought"]
+    for said in (
+        f"{thought['mid']:.3f}",
+        f"{thought['probability']:.3f}",
+        record.hash,
+        "Up",
+        thought["search"]["words"],
+    ):
+        assert said in text
+    assert text.count('class="node ') == len(thought["search"]["nodes"])
+    assert f"+${summary.profit / 1e6:,.2f}" in text
+
+
+def test_nothing_can_be_changed_and_nobody_else_is_answered(site: str) -> None:
+    assert asked(site, "POST")[0] == 405
+    assert asked(site, Host="evil.example")[0] == 421
+    status, said, _ = asked(f"{site}/decisions/ffffffffffff")
+    assert status == 404 and "no decision's id begins" in said and "Traceback" not in said
+    assert asked(f"{site}/decisions?run=nosuch")[0] == 404
+    assert asked(f"{site}/static/../site.py")[0] == 404
+    assert asked(f"{site}/decisions?market=<script>alert(1)</script>")[1].count("<script") == 1
+
+
+def test_beyond_this_machine_a_token_is_needed(database: str) -> None:
+    async def scope() -> None:
+        async with open_store(database, read_only=True) as store, reviewing(store, "0.0.0.0:0") as served:
+            port = served.url.split(":")[2].split("/")[0]
+            here = f"http://127.0.0.1:{port}"
+            assert (await asyncio.to_thread(asked, here))[0] == 403
+            assert (await asyncio.to_thread(asked, f"{here}/?token=guess"))[0] == 403
+            known = await asyncio.to_thread(asked, here, Cookie=f"edgeclaw={served.token}")
+            assert known[0] == 200
+            for listen, error in (("nowhere", Misconfigured), (f"127.0.0.1:{port}", NotReady)):
+                with pytest.raises(error):
+                    async with reviewing(store, listen):
+                        pass
+
+    asyncio.run(scope())
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian package chromium)")
+def test_the_pages_work_in_a_browser(site: str) -> None:
+    """By keyboard, in light and dark, on a small screen and on paper; nothing is refused and nothing fails."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    SCREENS.mkdir(exist_ok=True)
+    with playwright.sync_playwright() as play_it:
+        browser = play_it.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            complaints: list[str] = []
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            page.goto(site)
+            assert page.locator("h1").inner_text().startswith("agent")
+            page.screenshot(path=SCREENS / "overview.png", full_page=True)
+            page.click("nav >> text=Decisions")
+            assert page.locator("table.list tbody tr").count() == 60
+            page.screenshot(path=SCREENS / "decisions.png")
+            page.keyboard.press("j")
+            page.keyboard.press("j")
+            second = page.locator("table.list tbody tr").nth(1).locator("a").get_attribute("href")
+            page.keyboard.press("Enter")
+            page.wait_for_url(f"**{second}")
+            node = page.locator(".tree a").nth(2)
+            node.click()
+            assert page.locator("details.claims").get_attribute("open") is not None, "a node opens its claim"
+            page.screenshot(path=SCREENS / "decision.png", full_page=True)
+            page.emulate_media(color_scheme="dark")
+            page.screenshot(path=SCREENS / "decision-dark.png", full_page=True)
+            page.set_viewport_size({"width": 390, "height": 800})
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= 390, "a small screen need not scroll sideways"
+            page.screenshot(path=SCREENS / "decision-small.png", full_page=True)
+            assert page.pdf()[:4] == b"%PDF"
+            assert complaints == []
+        finally:
+            browser.close()
