@@ -158,11 +158,7 @@ class Journal:
 
     async def spent(self, run_id: str) -> dict[Phase, LedgerRow]:
         """What the run used in each phase."""
-        total: dict[Phase, LedgerRow] = {}
-        for rows in (await self.ledger(run_id)).values():
-            for row in rows:
-                total[row.phase] = _sum(total[row.phase], row) if row.phase in total else row
-        return {phase: total[phase] for phase in Phase if phase in total}
+        return await self._db.read(lambda c: _spent(c, run_id))
 
     async def micro_usd_since(self, at: datetime) -> float:
         """Micro-dollars of inference of every decision, of whatever run, made at `at` or later."""
@@ -263,20 +259,17 @@ def _micro_usd_since(connection: Connection, at: int) -> float:
 
 
 def _ledger_row(row: Row[Any]) -> LedgerRow:
-    used = (row.prompt, row.cached, row.generated, row.calls, row.milliseconds, row.micro_usd)
-    return LedgerRow(Phase(row.phase), *used)
+    tokens = (int(row.prompt), int(row.cached), int(row.generated), int(row.calls))  # sums are decimals elsewhere
+    return LedgerRow(Phase(row.phase), *tokens, float(row.milliseconds), float(row.micro_usd))
 
 
-def _sum(a: LedgerRow, b: LedgerRow) -> LedgerRow:
-    return LedgerRow(
-        phase=a.phase,
-        prompt=a.prompt + b.prompt,
-        cached=a.cached + b.cached,
-        generated=a.generated + b.generated,
-        calls=a.calls + b.calls,
-        milliseconds=a.milliseconds + b.milliseconds,
-        micro_usd=a.micro_usd + b.micro_usd,
-    )
+def _spent(connection: Connection, run_id: str) -> dict[Phase, LedgerRow]:
+    t = schema.token_ledger.c
+    columns = (t.prompt, t.cached, t.generated, t.calls, t.milliseconds, t.micro_usd)
+    sums = (func.sum(column).label(column.name) for column in columns)
+    query = select(t.phase, *sums).where(t.run_id == run_id).group_by(t.phase)
+    found = {row.phase: _ledger_row(row) for row in connection.execute(query)}
+    return {phase: found[phase.value] for phase in Phase if phase.value in found}
 
 
 def _timings(

@@ -43,6 +43,12 @@ class Listing:
         query = select(func.count()).select_from(schema.decisions).where(*_conditions(wanted))
         return int(await self._db.read(lambda c: c.execute(query).scalar_one()))
 
+    async def reasons_of(self, run_id: str) -> list[str]:
+        """Every reason that a run's decisions ended for."""
+        d = schema.decisions.c
+        query = select(d.reason).distinct().where(d.run_id == run_id).order_by(d.reason)
+        return await self._db.read(lambda c: [str(reason) for reason in c.scalars(query)])
+
     async def reasons(self, run_id: str | None = None) -> list[tuple[str, str, int]]:
         """How often each action came of each reason, the most frequent first."""
         d = schema.decisions.c

@@ -116,7 +116,8 @@ decisions = Table(
     Column("corrected", Boolean),
     Column("tokens", BigInteger),
     Index(None, "at"),
-    Index("ix_decisions_run_id", "run_id", "reason", "at"),
+    Index("ix_decisions_newest", "run_id", "at", "seq"),
+    Index("ix_decisions_reason", "run_id", "reason", "at", "seq"),
 )
 
 intents = Table(

@@ -143,7 +143,7 @@ class _Pages:
         kept = [(k, v) for k, v in asked.multi_items() if k != "after" and v]
         return self._page(
             "decisions.html", request, runs, run,
-            rows=rows, reasons=sorted({r for _, r, _ in await self._store.reasons(run.id)}), asked=asked,
+            rows=rows, reasons=await self._store.reasons_of(run.id), asked=asked,
             sorts={s.value: says for s, says in _SORTS.items()},
             newer=_link(kept, max(first - PAGE, 0)) if first else "", older=_link(kept, first + PAGE)
             if len(found) > PAGE else "", live=sorting is Sorting.NEWEST and not first,

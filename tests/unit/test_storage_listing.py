@@ -192,7 +192,7 @@ def test_an_older_database_gets_the_columns_from_its_records(tmp_path: Path, see
 
     before = asyncio.run(write())
     with closing(sqlite3.connect(path)) as old, old:
-        for index in ("ix_decisions_run_id", "ix_fills_order_id"):
+        for index in ("ix_decisions_newest", "ix_decisions_reason", "ix_fills_order_id"):
             old.execute(f"DROP INDEX {index}")
         for column in ("mid", "probability", "verified_share", "corrected", "tokens"):
             old.execute(f"ALTER TABLE decisions DROP COLUMN {column}")

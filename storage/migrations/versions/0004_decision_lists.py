@@ -26,7 +26,8 @@ _AT_ONCE = 2_000
 def upgrade() -> None:
     for name, kind in _NEW:
         op.add_column("decisions", sa.Column(name, kind(), nullable=True))
-    op.create_index("ix_decisions_run_id", "decisions", ["run_id", "reason", "at"])
+    op.create_index("ix_decisions_newest", "decisions", ["run_id", "at", "seq"])
+    op.create_index("ix_decisions_reason", "decisions", ["run_id", "reason", "at", "seq"])
     op.create_index("ix_fills_order_id", "fills", ["order_id"])
     _fill()
 
