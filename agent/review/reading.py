@@ -12,6 +12,7 @@ import numpy as np
 from agent.explain import Explanation, explain
 from agent.rethink import inputs_of
 from agent.review.pictures import Mark, Step
+from agent.review.whatif import Answer, Changed, answer
 from market.errors import Misconfigured
 from market.types import UNIT, Micro
 from storage.canonical import Json
@@ -70,6 +71,7 @@ class Page:
     older: str
     newer: str
     profit: Micro | None
+    whatif: Answer | None
 
 
 async def runs_with_decisions(store: Store) -> list[Run]:
@@ -126,8 +128,9 @@ async def _scores(store: Store, run: Run) -> Scores | None:
     return Scores(len(names), float(ours.mean()), float(theirs.mean()), block_interval(theirs - ours, block=1), bins)
 
 
-async def decision_page(store: Store, run_id: str | None, prefix: str) -> Page:
-    """All that is told of one decision. Raises Misconfigured where there is none, or several."""
+async def decision_page(store: Store, run_id: str | None, prefix: str, changed: Changed) -> Page:
+    """All that is told of one decision, and what would have been decided had some numbers been `changed`. Raises
+    Misconfigured where there is none, or several."""
     record = await store.decision(run_id, prefix)
     e = await explain(store, record)
     inputs = await inputs_of(store, record)
@@ -157,6 +160,7 @@ async def decision_page(store: Store, run_id: str | None, prefix: str) -> Page:
         older=older[0].id if older else "",
         newer=newer[0].id if newer else "",
         profit=next((d.profit for d in mine if d.id == record.key), None),
+        whatif=answer(inputs, search, changed) if search else None,
     )
 
 

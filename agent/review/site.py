@@ -10,6 +10,7 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -24,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from agent.review import pictures
 from agent.review.reading import decision_page, listed_row, overview, run_named, runs_with_decisions
+from agent.review.whatif import Changed
 from market.errors import EdgeclawError
 from market.types import UNIT
 from storage.records import Run, Sorting, Wanted
@@ -151,10 +153,17 @@ class _Pages:
         )  # fmt: skip
 
     async def decision(self, request: Request) -> Response:
-        run_id = request.query_params.get("run") or None
-        page = await decision_page(self._store, run_id, request.path_params["id"])
+        asked = request.query_params
+        fee = _share(asked.get("fee", ""), 1.0)
+        changed = Changed(
+            _share(asked.get("threshold", ""), 1.0), _share(asked.get("shrink", ""), 1.0),
+            None if fee is None else Decimal(str(fee)),
+        )  # fmt: skip
+        page = await decision_page(self._store, asked.get("run") or None, request.path_params["id"], changed)
         run = await self._store.run(page.e.run_id)
-        return self._page("decision.html", request, [], run, p=page, e=page.e, t=page.e.thought, UNIT=UNIT)
+        return self._page(
+            "decision.html", request, [], run, p=page, e=page.e, t=page.e.thought, UNIT=UNIT, changed=changed
+        )
 
     async def tail(self, request: Request) -> Response:
         """New decisions as they come, each a line of the list, for as long as somebody listens."""
@@ -209,11 +218,13 @@ def _instant(text: str) -> datetime | None:
     return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
 
 
-def _share(text: str) -> float | None:
+def _share(text: str, most: float = 2.0) -> float | None:
+    """A number from 0 to `most`; None where it is none."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         return None
+    return value if 0 <= value <= most else None
 
 
 def _whole(text: str) -> int:

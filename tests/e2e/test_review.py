@@ -134,6 +134,23 @@ def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, datab
     assert f"+${summary.profit / 1e6:,.2f}" in text
 
 
+def test_what_if_without_a_change_is_what_was_decided_and_a_dear_fee_is_not_paid(site: str, database: str) -> None:
+    async def scope() -> list[tuple[str, Any]]:
+        async with open_store(database, read_only=True) as store:
+            found = await store.listed(Wanted(searched=True), limit=40)
+            return [(d.id, (await store.decision(None, d.id)).body["thought"]) for d in found]
+
+    for name, thought in asyncio.run(scope()):
+        _, text, _ = asked(f"{site}/decisions/{name}")
+        said = text.split('id="whatif"')[1].split("</section>")[0]
+        assert f'tag {thought["action"]}"' in said and f"<b>{thought['probability']:.4f}</b>" in said
+        _, dear, _ = asked(f"{site}/decisions/{name}?fee=0.9")
+        assert 'tag abstain"' in dear.split('id="whatif"')[1]
+        _, timid, _ = asked(f"{site}/decisions/{name}?shrink=0")
+        assert 'tag abstain"' in timid.split('id="whatif"')[1], "claims without weight are no edge"
+        assert asked(f"{site}/decisions/{name}?fee=x&threshold=-1&shrink=99")[1] == text
+
+
 def test_nothing_can_be_changed_and_nobody_else_is_answered(site: str) -> None:
     assert asked(site, "POST")[0] == 405
     assert asked(site, Host="evil.example")[0] == 421

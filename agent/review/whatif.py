@@ -1,0 +1,86 @@
+"""What would have been decided with another threshold, another trust in verified claims, another fee: from what is kept
+of the search, without the model. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from agent.inputs import Inputs
+from strategies.belief import Belief, believe
+from strategies.edge import best_edge, decide
+from strategies.verification import Checked
+
+_PATH = TypeAdapter(list[Checked])
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """None leaves what it was. `shrink` is the weight of a verified lean, `fee` the rate of the taker's fee."""
+
+    threshold: float | None = None
+    shrink: float | None = None
+    fee: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What would have come of it; `net` is dollars a share of the better side after fee and buffer, and `sure` the
+    probability that it is above zero."""
+
+    action: str
+    reason: str
+    probability: float
+    side: str
+    price: Decimal | None
+    net: float | None
+    sure: float | None
+    threshold: float
+    shrink: float
+    fee: Decimal
+
+
+def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> Answer | None:
+    """None where there was no book to decide on."""
+    view = inputs.view()
+    mid = None if view is None else view.book.mid
+    if view is None or mid is None:
+        return None
+    shrink = inputs.learned.weight if changed.shrink is None else changed.shrink
+    rule = inputs.settings.rule
+    rule = rule if changed.threshold is None else replace(rule, threshold=changed.threshold)
+    view = view if changed.fee is None else replace(view, fees=replace(view.fees, rate=changed.fee))
+    belief = _belief(inputs, search, shrink)
+    wish, reason = decide(view, belief, rule, inputs.settings.sizing)
+    best = best_edge(view, belief, rule)
+    return Answer(
+        action="abstain" if wish is None else "post" if wish.post_only else "take",
+        reason=reason,
+        probability=belief.calibrated(float(mid)),
+        side="" if best is None else best.outcome.value,
+        price=None if best is None else best.price,
+        net=None if best is None else best.net,
+        sure=None if best is None else best.confidence,
+        threshold=rule.threshold,
+        shrink=shrink,
+        fee=view.fees.rate,
+    )
+
+
+def _belief(inputs: Inputs, search: Mapping[str, Any], shrink: float) -> Belief:
+    settings = inputs.settings
+    return believe(
+        _PATH.validate_json(json.dumps(search["path"])),
+        market_id=inputs.market.id,
+        as_of=inputs.as_of,
+        expires_at=min(inputs.market.closes_at, inputs.as_of + timedelta(seconds=settings.band)),
+        shrink=shrink,
+        max_shift=settings.max_shift,
+        calibration=inputs.learned.calibration,
+    )
