@@ -28,6 +28,7 @@ from agent.paths import home
 from agent.promotion import promotion
 from agent.recovery import Past, recall, runs_of
 from agent.restoring import relive
+from agent.review.serving import beside
 from agent.service.attending import attended, pulse_of
 from agent.service.commands import Commands
 from agent.service.linking import link
@@ -159,6 +160,7 @@ async def _at_venue(
                 store.leased(account.name, clock.now()) as lease,
                 link(commands, account.name, bus, home()),
                 attended(plan.config.service, bus, pulse, engine, _halted),
+                beside(database_url(plan.config), plan.config.service.review, told),
             ):
                 world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse, caution, lease)
                 run, ticks, log, halted = await world.run(engine)

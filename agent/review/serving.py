@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import ip_address
 
 from market.errors import Misconfigured, NotReady
-from storage.store import Store
+from storage.store import Store, open_store
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -59,6 +59,18 @@ async def reviewing(store: Store, listen: str) -> AsyncIterator[Served]:
         finally:
             server.should_exit = True
             await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def beside(url: str, listen: str, told: Callable[[str], None]) -> AsyncIterator[None]:
+    """The site beside a run that writes the database at `url`, where `listen` names an address; `told` hears where it
+    is. It reads over a connection of its own, so that no cycle waits for a reader."""
+    if not listen:
+        yield
+        return
+    async with open_store(url, read_only=True) as store, reviewing(store, listen) as served:
+        told(f"read the log at {served.url}")
+        yield
 
 
 def _parsed(listen: str) -> tuple[str, int]:

@@ -23,7 +23,7 @@ from market.errors import Misconfigured, NotReady
 from storage.records import Sorting, Wanted
 from storage.store import open_store
 from tests.integration.test_trading import planted, play
-from tests.running import EDGECLAW
+from tests.running import EDGECLAW, Agent, free_port, until, venue
 
 CHROMIUM = shutil.which("chromium")
 SCREENS = Path("test-artefacts")
@@ -176,6 +176,23 @@ def test_beyond_this_machine_a_token_is_needed(database: str) -> None:
                         pass
 
     asyncio.run(scope())
+
+
+def test_it_is_read_beside_a_run_that_goes_on(tmp_path: Path) -> None:
+    """A decision shows on the page that is open already, as soon as it is written down."""
+    port = free_port()
+    with venue() as (url, _):
+        trader = Agent(url, tmp_path / "home", ("agent",), {"service": {"review": f"127.0.0.1:{port}"}})
+        with trader.running() as process:
+            until("something is decided", lambda: trader.happened("decision/made"))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/tail", timeout=60) as tail:
+                known = len(trader.happened("decision/made"))
+                line = next(said for said in tail if said.startswith(b"data: "))
+            name = trader.happened("decision/made")[known]["decision_id"]
+            assert f"/decisions/{name}" in json.loads(line[6:])
+            assert asked(f"http://127.0.0.1:{port}/decisions/{name}")[0] == 200
+            process.terminate()
+            assert process.wait(20) == 130
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian package chromium)")
