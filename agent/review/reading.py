@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agent.explain import Explanation, explain
-from agent.rethink import inputs_of
-from agent.review.pictures import Mark, Step
+from agent.rethink import differences, inputs_of
+from agent.review.pictures import Mark, Step, label_of
 from agent.review.whatif import Answer, Changed, answer
 from market.errors import Misconfigured
 from market.types import UNIT, Micro
@@ -162,6 +162,43 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
         profit=next((d.profit for d in mine if d.id == record.key), None),
         whatif=answer(inputs, search, changed) if search else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two decisions, what is worth reading side by side, and every place in which their thoughts differ."""
+
+    sides: tuple[Explanation, Explanation]
+    rows: Sequence[tuple[str, tuple[str, str]]]
+    lines: Sequence[str]
+
+
+async def comparison(store: Store, a: str, b: str) -> Comparison:
+    """Raises Misconfigured where one of them is none, or several."""
+    sides = (await explain(store, await store.decision(None, a)), await explain(store, await store.decision(None, b)))
+    told = [_told(e) for e in sides]
+    rows = [(name, (told[0][name], told[1].get(name, ""))) for name in told[0]]
+    return Comparison(sides, rows, differences(sides[0].thought, sides[1].thought))
+
+
+def _told(e: Explanation) -> dict[str, str]:
+    """A decision in a few words each."""
+    t, search = e.thought, e.thought["search"] or {}
+    path = " · ".join(label_of(c["claim"]) for c in search.get("path", ()))
+    features = t["features"] or {}
+    return {
+        "run": e.run_id,
+        "market": str(e.market["slug"]),
+        "at": e.at,
+        "decision": f"{t['action']}: {t['reason']}",
+        "mid": "-" if t["mid"] is None else f"{t['mid']:.4f}",
+        "P(Up)": "-" if t["probability"] is None else f"{t['probability']:.4f}",
+        "path": path or "-",
+        "verified share": f"{search['belief']['verified_share']:.0%}" if search else "-",
+        "tokens": f"{sum(r.prompt + r.generated for r in e.tokens):,}",
+        "orders": str(len(e.orders)),
+        **{f"feature {name}": str(value) for name, value in features.items()},
+    }
 
 
 def _steps(thought: Mapping[str, Any]) -> list[Step]:

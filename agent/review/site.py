@@ -24,7 +24,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from agent.review import pictures
-from agent.review.reading import decision_page, listed_row, overview, run_named, runs_with_decisions
+from agent.review.reading import comparison, decision_page, listed_row, overview, run_named, runs_with_decisions
 from agent.review.whatif import Changed
 from market.errors import EdgeclawError
 from market.types import UNIT
@@ -66,6 +66,7 @@ def site(store: Store, hosts: frozenset[str], token: str = "") -> Starlette:
         Route("/", pages.overview),
         Route("/decisions", pages.decisions),
         Route("/decisions/{id}", pages.decision),
+        Route("/compare", pages.compare),
         Route("/tail", pages.tail),
         Mount("/static", StaticFiles(directory=_HERE / "static")),
     ]
@@ -164,6 +165,13 @@ class _Pages:
         return self._page(
             "decision.html", request, [], run, p=page, e=page.e, t=page.e.thought, UNIT=UNIT, changed=changed
         )
+
+    async def compare(self, request: Request) -> Response:
+        a, b = (request.query_params.get(name, "") for name in ("a", "b"))
+        found = await comparison(self._store, a, b) if a and b else None
+        shown = (found.sides, found.rows, found.lines) if found is not None else ((), (), ())
+        named = dict(zip(("sides", "rows", "lines"), shown, strict=True))
+        return self._page("compare.html", request, [], None, a_id=a, b_id=b, **named)
 
     async def tail(self, request: Request) -> Response:
         """New decisions as they come, each a line of the list, for as long as somebody listens."""

@@ -151,6 +151,19 @@ def test_what_if_without_a_change_is_what_was_decided_and_a_dear_fee_is_not_paid
         assert asked(f"{site}/decisions/{name}?fee=x&threshold=-1&shrink=99")[1] == text
 
 
+def test_two_decisions_are_compared_place_by_place(site: str, database: str) -> None:
+    async def two() -> tuple[str, str]:
+        async with open_store(database, read_only=True) as store:
+            first, second = await store.listed(Wanted(searched=True), limit=2)
+            return first.id, second.id
+
+    first, second = asyncio.run(two())
+    _, text, _ = asked(f"{site}/compare?a={first}&b={second}")
+    assert "differs" in text and "inputs: was" in text
+    assert "the same to the byte" in asked(f"{site}/compare?a={first}&b={first}")[1]
+    assert asked(f"{site}/compare?a={first}")[0] == 200 and asked(f"{site}/compare?a={first}&b=zz")[0] == 404
+
+
 def test_nothing_can_be_changed_and_nobody_else_is_answered(site: str) -> None:
     assert asked(site, "POST")[0] == 405
     assert asked(site, Host="evil.example")[0] == 421
