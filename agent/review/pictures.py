@@ -30,10 +30,10 @@ class Mark:
     says: str
 
 
-def svg(width: float, height: float, says: str, body: str, name: str) -> str:
-    """A picture with a sentence for who cannot see it."""
+def svg(width: float, height: float, says: str, body: str, name: str, role: str = "img") -> str:
+    """A picture with a sentence for who cannot see it; one with links in it is a `group`."""
     return (
-        f'<svg class="{name}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" '
+        f'<svg class="{name}" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="{role}" '
         f'aria-label="{escape(says)}">{body}</svg>'
     )
 
@@ -54,7 +54,7 @@ def tree(nodes: Sequence[Mapping[str, Any]], picked: frozenset[str]) -> str:
     links = "".join(_link(node, places, picked) for node in nodes if node["parent"])
     boxes = "".join(_box(node, places, picked) for node in nodes)
     says = f"Search tree: {len(nodes)} claims on {depth} rungs"
-    return svg(_COLUMN * depth + 2 * _EDGE, height, says, f"{links}{boxes}", "tree")
+    return svg(_COLUMN * depth + 2 * _EDGE, height, says, f"{links}{boxes}", "tree", "group")
 
 
 def _placed(nodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:

@@ -212,18 +212,27 @@ def test_it_is_read_beside_a_run_that_goes_on(tmp_path: Path) -> None:
 def test_the_pages_work_in_a_browser(site: str) -> None:
     """By keyboard, in light and dark, on a small screen and on paper; nothing is refused and nothing fails."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     SCREENS.mkdir(exist_ok=True)
     with playwright.sync_playwright() as play_it:
         browser = play_it.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
             complaints: list[str] = []
+
+            def must_be_accessible(where: Any) -> None:
+                """By the rules of axe-core."""
+                found = axe.Axe().run(where).response["violations"]
+                complaints.extend(f"{v['id']}: {v['nodes'][0]['html'][:160]}" for v in found)
+
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
             page.on("pageerror", lambda error: complaints.append(str(error)))
             page.goto(site)
             assert page.locator("h1").inner_text().startswith("agent")
             page.screenshot(path=SCREENS / "overview.png", full_page=True)
+            must_be_accessible(page)
             page.click("nav >> text=Decisions")
+            must_be_accessible(page)
             assert page.locator("table.list tbody tr").count() == 60
             page.screenshot(path=SCREENS / "decisions.png")
             page.keyboard.press("j")
@@ -235,13 +244,19 @@ def test_the_pages_work_in_a_browser(site: str) -> None:
             node.click()
             assert page.locator("details.claims").get_attribute("open") is not None, "a node opens its claim"
             page.screenshot(path=SCREENS / "decision.png", full_page=True)
+            must_be_accessible(page)
             page.emulate_media(color_scheme="dark")
+            must_be_accessible(page)
             page.screenshot(path=SCREENS / "decision-dark.png", full_page=True)
             page.set_viewport_size({"width": 390, "height": 800})
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= 390, "a small screen need not scroll sideways"
             page.screenshot(path=SCREENS / "decision-small.png", full_page=True)
+            must_be_accessible(page)
             assert page.pdf()[:4] == b"%PDF"
+            page.click("text=compare")
+            must_be_accessible(page)
+            page.screenshot(path=SCREENS / "compare.png")
             assert complaints == []
         finally:
             browser.close()
