@@ -113,6 +113,7 @@ class Session:
             await self._close_books(slot)
             markets = await self.feed.markets(slot)
             if not markets:
+                self.desk.bus.publish(SlotSkipped(at=slot, reason="no_market"))
                 continue
             self.open |= {m.id: m for m in markets}
             self.desk.bus.publish(CycleStarted(at=slot, markets=len(markets), late=late))
@@ -173,6 +174,7 @@ class Session:
                 await self.memory.outcome(market, resolution, self.desk.log, at)
             if resolution.payout is not None:
                 del self.open[market.id]
+                del self.told[market.id]
 
     async def _finish(self) -> None:
         await self._write_gap()

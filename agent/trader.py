@@ -80,6 +80,8 @@ class AgentTrader:
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         for market_id in list(self.quotes):
             await _withdraw(self.ports.desk, self.quotes, market_id, slot)
+        for market_id in [m for m, standing in self.standing.items() if standing.market.closes_at <= slot]:
+            self._forget(market_id)
         if len(markets) > 1:
             await self.ports.memory.record_all(markets, slot, SPAN)
         made = []
@@ -117,8 +119,14 @@ class AgentTrader:
         finally:
             talk.leave()
 
+    def _forget(self, market_id: str) -> None:
+        """A belief that stands no more, and what was done on it."""
+        if (standing := self.standing.pop(market_id, None)) is not None:
+            self.used.discard(standing.decision_id)
+            self.sent.pop(standing.decision_id, None)
+
     def _stand(self, market: Market, decided: Decided) -> None:
-        self.standing.pop(market.id, None)
+        self._forget(market.id)
         belief = decided.thought.belief
         if belief is None or belief.shift == 0:
             return

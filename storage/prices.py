@@ -20,6 +20,8 @@ from storage.rows import add_new
 from storage.schema import to_us
 
 _ALL = sys.maxsize
+_MOST_SERIES = 10_000
+"""Numbers of series that are kept in mind."""
 _END = 2**63 - 1
 _Key = tuple[str, str, int]
 _Fetch = Callable[[int, int, int], Sequence[tuple[int, bytes]]]
@@ -112,6 +114,8 @@ class Prices:
             return numbers
 
         if wanted:
+            if len(self._series) > _MOST_SERIES:
+                self._series.clear()  # windows come and go
             self._series |= await self._db.write(add)
 
     async def drop_bars(self, before: datetime) -> int:

@@ -54,7 +54,9 @@ _PATIENCE = timedelta(seconds=5)
 """How old the newest book may be before the venue is asked whether it still stands."""
 _REST = timedelta(seconds=2)
 _FORGOTTEN, _GIVEN_UP = timedelta(hours=1), timedelta(days=7)
-_REMEMBERED = 10_000
+_REMEMBERED = 1_000
+_AT_ONCE = 8
+"""Windows that are looked for at the same time."""
 _WAITING = 10_000
 _BEST = 5
 
@@ -280,9 +282,9 @@ class LiveFeed:
         """Find windows as their time comes, learn their price to beat, forget those long over; until cancelled."""
         while True:
             now = self._clock.now()
-            for slug in dict.fromkeys(self._watch.wanted(now)):
-                if slug not in self._slugs:
-                    await self._find(slug)
+            unknown = [slug for slug in dict.fromkeys(self._watch.wanted(now)) if slug not in self._slugs]
+            for first in range(0, len(unknown), _AT_ONCE):
+                await asyncio.gather(*(self._find(slug) for slug in unknown[first : first + _AT_ONCE]))
             for watched in list(self._watched.values()):
                 await self._look_after(watched, now)
             await self._clock.wait_until(now + _REST)
