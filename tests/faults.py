@@ -99,6 +99,19 @@ def trading(agent: Agent) -> Callable[[], bool]:
     return lambda: len(agent.happened("order/placed")) > 8
 
 
+def killed_while_trading(agent: Agent) -> list[str]:
+    """Let it trade, and kill it; what it had written down. Its files stay as the kill left them."""
+    with agent.running() as process:
+        until("it trades", trading(agent))
+        process.kill()
+        process.wait()
+    wal = agent.home / "edgeclaw.db-wal"
+    left = wal.read_bytes()
+    before = records(agent)
+    wal.write_bytes(left)  # whoever reads a database last tidies up
+    return before
+
+
 def nothing_rests(agent: Agent) -> bool:
     """By what the venue says."""
     wallet = Trader.of(play_key(agent.home / "play.key").signer()).wallet
@@ -166,11 +179,7 @@ def disk_filled(place: Path, _: int) -> str:
 def read_only(place: Path, _: int) -> str:
     with small_disk(place, "24m") as disk, venue() as (url, _venue):
         agent = Agent(url, disk / "home")
-        with agent.running() as process:
-            until("it trades", trading(agent))
-            process.kill()
-            process.wait()
-        before = records(agent)
+        before = killed_while_trading(agent)
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         outside = Agent(url, place / "outside", environment={"EDGECLAW_HOME": str(agent.home)})
         code, said = outside.ended()
@@ -197,14 +206,9 @@ def database_busy(place: Path, _: int) -> str:
 def log_damaged(place: Path, _: int) -> str:
     with venue() as (url, _venue):
         agent = Agent(url, place / "home")
-        with agent.running() as process:
-            until("it trades", trading(agent))
-            process.kill()
-            process.wait()
+        before = killed_while_trading(agent)
         wal = agent.home / "edgeclaw.db-wal"
         whole = wal.read_bytes()
-        before = records(agent)
-        wal.write_bytes(whole)
         torn = bytearray(whole)
         torn[len(whole) // 2] ^= 1
         wal.write_bytes(bytes(torn))
