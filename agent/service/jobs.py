@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -71,7 +71,7 @@ class _Running:
 async def scheduled(jobs: Sequence[Job], bus: Bus, clock: Clock, pace: float = 1.0) -> AsyncIterator[AsyncIOScheduler]:
     """Do the jobs while the block lasts, the first time one interval after it began; `pace` is how many seconds of
     theirs pass in one of the machine's. What is under way when the block ends is cancelled."""
-    scheduler = AsyncIOScheduler(timezone="UTC", job_defaults=RULES)
+    scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=RULES)  # the name would ask for a table of time zones
     running = [_Running(job, bus, clock) for job in jobs]
     for one in running:
         every = max(_LEAST, one.job.every / pace)
