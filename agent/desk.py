@@ -23,6 +23,27 @@ from tools.orders import Account, OrderTool
 _OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECTED})
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Micro-shares of one outcome."""
+
+    market_id: str
+    outcome: str
+    size: Micro
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account at a glance, in micro-dollars; `free` is what no order has promised."""
+
+    run: str
+    cash: Micro
+    free: Micro
+    at_risk: Micro
+    held: tuple[Held, ...]
+    working: tuple[Order, ...]
+
+
 @dataclass(slots=True)
 class Desk:
     """Hands between decisions and a venue. `halted` is the reason trading stopped, or empty.
@@ -160,6 +181,13 @@ class Desk:
     def all_at_risk(self) -> Micro:
         """The same of all markets."""
         return sum(self.paid.values()) + sum(order.cost for order in self.working.values())
+
+    async def standing(self) -> Standing:
+        """How things stand, without asking anybody."""
+        account = await self.account()
+        held = tuple(Held(market, outcome.value, size) for (market, outcome), size in sorted(account.holdings.items()))
+        working = tuple(self.working.values())
+        return Standing(self.log.run_id, account.cash, account.free, self.all_at_risk(), held, working)
 
     async def look(self, market: Market, book: Book, at: datetime) -> View:
         """A market as a strategy sees it."""

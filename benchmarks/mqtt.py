@@ -36,6 +36,7 @@ from agent.service.linking import link
 from agent.summary import latency
 from market.clock import monotonic
 from market.events import CycleStarted, DecisionMade
+from storage.store import Store
 from strategies.score import block_interval
 from tests.broker import Broker, client, serving
 from tests.running import venue
@@ -66,14 +67,14 @@ class Turns:
     def decided(self, _: DecisionMade) -> None:
         self.last = monotonic()
 
-    async def take(self, commands: Commands, account: str, bus: LocalBus, home: Path) -> None:
+    async def take(self, commands: Commands, store: Store, account: str, bus: LocalBus, home: Path) -> None:
         """Between two slots have the next one in its way, until there were enough blocks."""
         await self._slot()
         for _ in range(self.blocks):
             for way in self.chance.sample(WAYS, len(WAYS)):
                 async with AsyncExitStack() as stack:
                     if way != "without":
-                        await stack.enter_async_context(link(commands, account, bus, home))
+                        await stack.enter_async_context(link(commands, store, account, bus, home))
                         await asyncio.sleep(0.4)  # until it is connected and has told what it had to
                     if way == "frozen":
                         self.broker.send(signal.SIGSTOP)
@@ -101,9 +102,11 @@ async def cycles(broker: Broker, url: str, home: Path, blocks: int) -> Mapping[s
     turns, bus = Turns(broker, random.Random(7), blocks), LocalBus()
 
     @asynccontextmanager
-    async def toggled(commands: Commands, account: str, heard: LocalBus, place: Path) -> AsyncIterator[None]:
+    async def toggled(
+        commands: Commands, store: Store, account: str, heard: LocalBus, place: Path
+    ) -> AsyncIterator[None]:
         """Instead of a link that is always there."""
-        work = asyncio.create_task(turns.take(commands, account, heard, place))
+        work = asyncio.create_task(turns.take(commands, store, account, heard, place))
         work.add_done_callback(lambda _: run.cancel())
         yield
         await work

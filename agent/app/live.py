@@ -155,10 +155,10 @@ async def _at_venue(
                 stage(what)
 
             caution, primed = Caution(), engine.usage
-            commands = Commands(plan.config, store, KillSwitch(home()), pulse, clock, caution, bus)
+            commands = Commands(plan.config, KillSwitch(home()), pulse, clock, caution, bus)
             async with (
                 store.leased(account.name, clock.now()) as lease,
-                link(commands, account.name, bus, home()),
+                link(commands, store, account.name, bus, home()),
                 attended(plan.config.service, bus, pulse, engine, _halted),
                 beside(database_url(plan.config), plan.config.service.review, told),
             ):
@@ -241,7 +241,7 @@ class LiveWorld:
                 memory = await self._memory(feed)
                 chores = self._chores(memory.experience, hands)
                 self.stage("trading")
-                self.pulse.trading, self.pulse.at_risk = True, desk.all_at_risk
+                self.pulse.trading, self.pulse.at_risk, self.pulse.account = True, desk.all_at_risk, desk.standing
                 async with scheduled(chores.jobs(), self.bus, clock, pace(clock)):
                     async with obeying(obedience), kept(keeper):
                         await self._trade(feed, desk, past, engine, log, memory)

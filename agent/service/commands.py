@@ -15,11 +15,9 @@ from agent.caution import Caution, Signal
 from agent.config import Config
 from agent.service.contract import COMMANDS, NAME, Asked, Resume, SignalTold, Stop
 from agent.service.pulse import Pulse
-from agent.status import status
 from market.clock import Clock
 from market.events import SignalHeard
 from storage.canonical import Json, plain
-from storage.store import Store
 from tools.halts import KillSwitch
 
 _BY = "MQTT"
@@ -31,7 +29,6 @@ class Commands:
     """Takes what was read of a JSON object and answers with another. A ValueError is a sentence for who asked."""
 
     config: Config
-    store: Store
     switch: KillSwitch
     pulse: Pulse
     clock: Clock
@@ -90,11 +87,15 @@ class Commands:
         return {"was": None if stood is None else stood.sentence()}
 
     async def _status(self, _: Asked) -> Json:
-        """Accounts, positions, halt, signals and health."""
-        found = plain(await status(self.store, self.switch.read(), self.clock.now()))
-        remarks = list(self.pulse.remarks())
-        health: Json = {"well": not remarks, "complaints": remarks}
-        return {"status": found, "stage": self.pulse.stage, "health": health, "signals": self._standing()}
+        """Account, positions, halt, signals and health, from what the run knows: no cycle waits for a reader."""
+        remarks, halted = list(self.pulse.remarks()), self.switch.read()
+        return {
+            "stage": self.pulse.stage,
+            "account": plain(await self.pulse.account()),
+            "halted": None if halted is None else plain(halted),
+            "health": {"well": not remarks, "complaints": remarks},
+            "signals": self._standing(),
+        }
 
     async def _limits(self, _: Asked) -> Json:
         """What may be risked, and what is."""

@@ -13,11 +13,17 @@ from agent.bus import LocalBus
 from agent.config import Mqtt
 from agent.service.commands import Commands
 from market.errors import Misconfigured, NotReady
+from storage.store import Store
 from tools.keystore import passphrase_from, secret_text
 
 
 def link(
-    commands: Commands, account: str, bus: LocalBus, home: Path, environment: Mapping[str, str] = os.environ
+    commands: Commands,
+    store: Store,
+    account: str,
+    bus: LocalBus,
+    home: Path,
+    environment: Mapping[str, str] = os.environ,
 ) -> AbstractAsyncContextManager[None]:
     """Keeps a run in touch with its broker, where there is one. Raises Misconfigured or NotReady in one sentence; that
     the broker is away is no error."""
@@ -39,7 +45,7 @@ def link(
         asked.heartbeat,
         asked.queue,
     )
-    outbox = Outbox(commands.store, account, home / "mqtt.json")
+    outbox = Outbox(store, account, home / "mqtt.json")
     return linked(Link(broker, commands.pulse, outbox, commands.obey, commands.heed), bus)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -31,11 +31,15 @@ class Bounds:
     lag: float = 5.0
 
 
+async def _nobody() -> None:
+    """No account is open yet."""
+
+
 @dataclass(slots=True)
 class Pulse:
     """What is known of a run right now. `heard` gives the instant, by the monotonic clock, at which the market was last
     heard of; None until it is listened to. `stage` says what the run is at, `trading` whether it has come to trade,
-    `at_risk` what holdings and working orders cost; `queues` say by name how much waits in them."""
+    `at_risk` what holdings and working orders cost, `account` how it stands; `queues` say by name how much waits."""
 
     bounds: Bounds = Bounds()
     stage: str = "starting"
@@ -43,6 +47,7 @@ class Pulse:
     heard: Callable[[], float] | None = None
     at_risk: Callable[[], Micro] = lambda: 0
     engine: str = ""
+    account: Callable[[], Awaitable[object]] = _nobody
     queues: dict[str, Callable[[], int]] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
     late: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))

@@ -143,6 +143,7 @@ def test_what_happens_is_told_and_what_is_commanded_is_done_once(address: str, b
                 await heard.until("a cycle is told", lambda: heard.of("event/cycle/started"))
                 (told,) = await ask(broker, "status", {}, b"1")
                 assert told["ok"] and told["result"]["stage"] == "trading"
+                assert told["result"]["account"]["cash"] > 0 and told["result"]["halted"] is None
                 (limits,) = await ask(broker, "limits", {}, b"2")
                 assert limits["result"]["limits"]["order"] == "50"
                 (unknown,) = await ask(broker, "sell_all", {}, b"3")

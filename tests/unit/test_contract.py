@@ -21,7 +21,6 @@ from agent.service.contract import COMMANDS, MONEY, schemas, told_events
 from agent.service.pulse import Pulse
 from market.clock import ManualClock
 from market.events import SignalHeard
-from storage.store import open_store
 from tests.fakes import START
 from tools.halts import KillSwitch
 
@@ -52,9 +51,8 @@ def test_every_event_every_record_about_money_and_every_command_is_described() -
 
 @asynccontextmanager
 async def commanded(home: Path) -> AsyncIterator[tuple[Commands, LocalBus]]:
-    async with open_store("sqlite://") as store:
-        bus = LocalBus()
-        yield Commands(Config(), store, KillSwitch(home), Pulse(), ManualClock(START), Caution(), bus), bus
+    bus = LocalBus()
+    yield Commands(Config(), KillSwitch(home), Pulse(), ManualClock(START), Caution(), bus), bus
 
 
 @pytest.mark.parametrize(
