@@ -102,7 +102,10 @@ class Desk:
             self.working.pop(ack.order_id, None)
 
     async def withdraw(self, order_id: str, at: datetime) -> None:
-        """Take an order back if it is still open; one whose answer does not come is asked about in `reconcile`."""
+        """Take an order back if it is still open; one whose answer does not come is asked about in `reconcile`. One
+        that somebody else has taken back is over, and its end is written down already."""
+        if order_id not in self.working:
+            return
         try:
             await self.orders.cancel(order_id)
         except VenueUnavailable:

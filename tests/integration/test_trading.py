@@ -26,6 +26,7 @@ from agent.llm.scripted import ScriptedEngine
 from agent.rethink import Replayed
 from agent.rethink import replay as again
 from agent.summary import balance
+from agent.trader import QuotingTrader
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock
@@ -35,6 +36,7 @@ from market.types import UNIT, Ack, Book, Evidence, Fill, Market, OrderStatus, O
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import View, Wish
+from strategies.quoting import JoinBest
 from tests.fakes import START, book, levels, market, recorded, replay
 from tools.limits import RiskLimited, RiskLimits
 from tools.orders import Around, OrderTool
@@ -356,6 +358,33 @@ def test_a_halted_desk_sends_nothing() -> None:
             assert wire.sent == [] and len(await store.intents(run.id)) == 1
             with pytest.raises(LimitExceeded):
                 await desk.orders.send(await desk.orders.sign((await store.intents(run.id))[0].order))
+
+    asyncio.run(scope())
+
+
+def test_an_order_that_caution_took_back_is_not_taken_back_twice() -> None:
+    """Its trader learns of it only at the next slot: its end must not be written down again."""
+
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            log, clock = store.log(run.id), ManualClock(START)
+            desk, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
+            quoting = QuotingTrader(JoinBest(), desk)
+            m = market(0, seconds=SECONDS)
+            await quoting.cycle(START, [m], "")
+            standing = await planted().book(m.id, START)
+            assert standing is not None
+            await quoting.on_book(standing)
+            assert desk.working and quoting.quotes
+            desk.caution.clock = "clock_differs"
+            await desk.orders.cancel_all()
+            await desk.reconcile(START)
+            await quoting.on_book(replace(standing, received_at=START + timedelta(seconds=5)))
+            await quoting.cycle(START + timedelta(minutes=5), [], "clock_differs")
+            assert not desk.working and not quoting.quotes
+            acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
+            assert acks == ["live", "canceled"]
 
     asyncio.run(scope())
 
