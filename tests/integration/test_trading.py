@@ -384,7 +384,7 @@ def test_an_order_that_caution_took_back_is_not_taken_back_twice() -> None:
             await quoting.cycle(START + timedelta(minutes=5), [], "clock_differs")
             assert not desk.working and not quoting.quotes
             acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
-            assert acks == ["live", "canceled"]
+            assert acks == ["delayed", "canceled"]
 
     asyncio.run(scope())
 
