@@ -30,35 +30,28 @@ class Obedience:
     forget: Callable[[], None]
     thrown: bool = False
     all_back: bool = False
-    careful: bool = False
 
     async def look(self) -> None:
         """Make what is done agree with the switch."""
-        halted = self.switch.read()
-        if halted is None:
-            if self.thrown:
-                self.thrown = self.all_back = False
-                self.forget()
-                self.desk.resume(self.clock.now())
-            await self._be_careful()
-            return
-        if not self.thrown:
+        halted, at = self.switch.read(), self.clock.now()
+        if halted is None and self.thrown:
+            self.thrown = False
+            self.forget()
+            self.desk.resume(at)
+        if halted is not None and not self.thrown:
             self.thrown = True
-            self.desk.halt(halted.reason, self.clock.now())
-        # Again where one was on its way while the others were taken back.
+            self.desk.halt(halted.reason, at)
+        if halted is not None or self.desk.caution.reason(at):
+            await self._take_back()
+        else:
+            self.all_back = False
+
+    async def _take_back(self) -> None:
+        """Nothing may rest; again where one was on its way while the others were taken back."""
         if not self.all_back or (await self.orders.account()).open_orders:
             with suppress(VenueUnavailable):
                 await self.orders.cancel_all()
                 self.all_back = True
-
-    async def _be_careful(self) -> None:
-        """Once caution begins, nothing that rests may fill."""
-        begins = bool(self.desk.caution.reason(self.clock.now()))
-        if begins and not self.careful:
-            with suppress(VenueUnavailable):
-                await self.orders.cancel_all()
-                self.careful = True
-        self.careful = self.careful and begins
 
     async def watch(self) -> None:
         """Look again and again, until cancelled."""

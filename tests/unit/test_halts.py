@@ -299,6 +299,19 @@ def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_pa
     assert hands.cancels == 2 and desk.idle(NOW)
 
 
+def test_an_order_on_its_way_when_caution_begins_is_taken_back_too(tmp_path: Path) -> None:
+    hands = Hands(late=True)
+    obedience, desk, _ = obedient(tmp_path, hands)
+    desk.caution.clock = "clock_differs"
+
+    async def play() -> None:
+        for _ in range(5):
+            await obedience.look()
+
+    asyncio.run(play())
+    assert hands.cancels == 2
+
+
 def test_a_signal_throws_it(tmp_path: Path) -> None:
     import os
     import signal
