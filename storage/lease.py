@@ -74,8 +74,13 @@ async def leased(database: Database, account: str, at: datetime) -> AsyncIterato
         await asyncio.shield(database.call(release))
 
 
-def _here() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}"
+def _machine() -> str:
+    """This machine since it was started: names of machines are not always their own."""
+    try:
+        started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    except OSError:
+        started = "unknown"
+    return f"{socket.gethostname()}-{started}"
 
 
 def _take(connection: Connection, account: str, at: datetime) -> Lease:
@@ -84,12 +89,12 @@ def _take(connection: Connection, account: str, at: datetime) -> Lease:
     if connection.dialect.name == "postgresql":
         query = query.with_for_update()
     row = connection.execute(query).one_or_none()
-    values = {"token": 1 if row is None else row.token + 1, "holder": _here(), "since": to_us(at)}
+    values = {"token": 1 if row is None else row.token + 1, "holder": f"{_machine()}/{os.getpid()}", "since": to_us(at)}
     if row is None:
         connection.execute(insert(lease).values(account=account, **values))
         return Lease(account, 1)
     connection.execute(update(lease).where(lease.c.account == account).values(**values))
-    elsewhere = row.holder if row.holder and row.holder.rpartition("/")[0] != socket.gethostname() else ""
+    elsewhere = row.holder if row.holder and row.holder.rpartition("/")[0] != _machine() else ""
     return Lease(account, row.token + 1, elsewhere)
 
 
@@ -102,7 +107,9 @@ def _lock(database: Database, account: str) -> Callable[[], None]:
     """Take the lock of an account; what gives it back. A database in memory is nobody else's."""
     if database.dialect.name == "postgresql":
         return _server_lock(database, account)
-    return (lambda: None) if database.folder is None else _file_lock(Path(database.place), account)
+    if database.folder is None:
+        return lambda: None
+    return _file_lock((database.folder / Path(database.place).name).resolve(), account)
 
 
 def _held(database: Database, account: str) -> NotReady:

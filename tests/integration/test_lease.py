@@ -58,6 +58,18 @@ def test_a_second_program_is_told_and_the_first_goes_on(url: str) -> None:
     check_one_at_a_time(url)
 
 
+def test_a_database_has_one_lock_by_whatever_name_it_is_reached(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+
+    async def scope() -> None:
+        async with open_store(f"sqlite:///{tmp_path / 'link' / 'e.db'}") as store:
+            with holder(f"sqlite:///{tmp_path / 'e.db'}"), pytest.raises(NotReady, match="trades mine already"):
+                async with store.leased("mine", START):
+                    pass
+
+    asyncio.run(scope())
+
+
 def test_a_holder_that_is_killed_holds_nothing(url: str) -> None:
     check_killed(url)
 
