@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from agent.caution import Caution
 from market.clock import Clock, ScaledClock, monotonic
-from market.errors import ClockStepped, NotReady, VenueUnavailable
+from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
 
 log = logging.getLogger(__name__)
 STEP = 2.0
@@ -68,7 +68,7 @@ class Timekeeper:
             if self.caution.clock != DIFFERS:
                 log.warning("%s", error.sentence())
             self.caution.clock = DIFFERS
-        except VenueUnavailable:
+        except (VenueUnavailable, DataInvalid):
             pass  # nobody says otherwise: what was believed stands
         else:
             self.caution.clock = ""

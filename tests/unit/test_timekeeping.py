@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from agent.caution import MOST, Caution, Signal
 from agent.service.timekeeping import DIFFERS, STEPPED, Timekeeper, kept
 from market.clock import WallClock
-from market.errors import ClockStepped, NotReady, VenueUnavailable
+from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
 from tests.fakes import START
 
 
@@ -50,11 +50,12 @@ async def until(holds: Callable[[], bool]) -> None:
 def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
     async def scope() -> None:
         clock, caution = Settable(), Caution()
-        says: list[Exception | None] = [VenueUnavailable("no answer")]
+        says: list[Exception | None] = [DataInvalid("a time that is none")]
         venue = Venue(lambda: says[0])
         async with kept(keeper(clock, caution, venue)):
             await asyncio.sleep(0.05)
             assert not caution.clock
+            says[0] = VenueUnavailable("no answer")
             clock.by = timedelta(hours=1)
             await until(lambda: caution.clock == STEPPED)
             says[0] = NotReady("an hour away")
