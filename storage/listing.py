@@ -43,6 +43,14 @@ class Listing:
         query = select(func.count()).select_from(schema.decisions).where(*_conditions(wanted))
         return int(await self._db.read(lambda c: c.execute(query).scalar_one()))
 
+    async def profits(self, run_id: str) -> dict[str, Micro]:
+        """What a run's decisions brought in, by market, of all orders whose market has settled."""
+        d, profit = schema.decisions.c, _profit()
+        of_it = and_(profit.c.run_id == d.run_id, profit.c.decision_id == d.id)
+        query = select(d.market_id, func.sum(profit.c.profit).label("profit")).join(profit, of_it)
+        query = query.where(d.run_id == run_id, profit.c.profit.is_not(None)).group_by(d.market_id)
+        return await self._db.read(lambda c: {str(r.market_id): round(r.profit) for r in c.execute(query)})
+
     async def reasons_of(self, run_id: str) -> list[str]:
         """Every reason that a run's decisions ended for."""
         d = schema.decisions.c

@@ -23,7 +23,7 @@ from strategies.score import Interval, block_interval, log_score, reliability
 SCORED = 5_000
 """The newest decisions that an overview scores; more would not change what it says."""
 _RUNGS = (("mid", "the market"), ("search", "searched"), ("verify", "verified"), ("correct", "corrected"))
-_STEP = 5
+_STEP, _FEW = 5, 5
 _BEFORE = timedelta(minutes=10)
 
 
@@ -41,14 +41,15 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A run at a glance; `profit` is of orders whose market has settled, in micro-dollars after fees."""
+    """A run at a glance; `profit` is of orders whose market has settled, in micro-dollars after fees, and `per_market`
+    its mean in dollars: the orders of a market share its outcome and count once."""
 
     run: Run
     decisions: int
     reasons: Sequence[tuple[str, str, int]]
     spent: Sequence[LedgerRow]
     profit: Micro
-    per_order: Interval | None
+    per_market: Interval | None
     best: Sequence[DecisionSummary]
     worst: Sequence[DecisionSummary]
     scores: Scores | None
@@ -93,8 +94,9 @@ async def run_named(store: Store, prefix: str) -> Run:
 async def overview(store: Store, run: Run) -> Overview:
     """A run's figures."""
     of_run = Wanted(run_id=run.id)
-    traded = await store.listed(of_run, sorting=Sorting.EARNED_MOST, limit=SCORED)
-    profits = [d.profit for d in traded if d.profit is not None]
+    best = await store.listed(of_run, sorting=Sorting.EARNED_MOST, limit=_FEW)
+    worst = await store.listed(of_run, sorting=Sorting.LOST_MOST, limit=_FEW)
+    profits = list((await store.profits(run.id)).values())
     spent = await store.spent(run.id)
     return Overview(
         run=run,
@@ -102,9 +104,9 @@ async def overview(store: Store, run: Run) -> Overview:
         reasons=await store.reasons(run.id),
         spent=list(spent.values()),
         profit=sum(profits),
-        per_order=block_interval(np.array(profits, np.float64) / UNIT, block=1),
-        best=[d for d in traded[:5] if d.profit is not None and d.profit > 0],
-        worst=[d for d in traded[::-1][:5] if d.profit is not None and d.profit < 0],
+        per_market=block_interval(np.array(profits, np.float64) / UNIT, block=1),
+        best=[d for d in best if d.profit is not None and d.profit > 0],
+        worst=[d for d in worst if d.profit is not None and d.profit < 0],
         scores=await _scores(store, run),
     )
 

@@ -167,6 +167,7 @@ def test_lists_hold_what_the_plain_rule_says(seed: int, asked: list[Wanted], aft
                 earned = await store.listed(wanted_here, sorting=Sorting.EARNED_MOST, limit=1000)
                 must_be_sorted(earned, lambda d: -(d.profit or 0))
             assert sum(n for _, _, n in await store.reasons(run.id)) == COUNT
+            assert sum((await store.profits(run.id)).values()) == sum(p for p in profits.values() if p is not None)
             assert await store.verify() == []
 
     asyncio.run(scope())
