@@ -95,14 +95,14 @@ def must_trade_again(agent: Agent, before: list[str]) -> str:
     return f"{len(before)} records kept, log whole"
 
 
-def trading(agent: Agent) -> Callable[[], bool]:
-    return lambda: len(agent.happened("order/placed")) > 8
+def trading(agent: Agent, orders: int = 3) -> Callable[[], bool]:
+    return lambda: len(agent.happened("order/placed")) >= orders
 
 
 def killed_while_trading(agent: Agent) -> list[str]:
     """Let it trade, and kill it; what it had written down. Its files stay as the kill left them."""
     with agent.running() as process:
-        until("it trades", trading(agent))
+        until("it trades", trading(agent, 9))  # so that there is a middle of the log to damage
         process.kill()
         process.wait()
     wal = agent.home / "edgeclaw.db-wal"
