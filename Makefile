@@ -11,7 +11,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sample,llamacpp,remote,live,service,review,research,cluster,postgresql,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sample,llamacpp,remote,live,service,review,research,analysis,mcp,cluster,postgresql,dev]'
 	@touch $@
 
 run: setup

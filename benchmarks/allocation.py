@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from agent.app.engines import open_engine
-from agent.config import load
+from agent.configfile import load
 from agent.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
 from agent.search.tree import Policy

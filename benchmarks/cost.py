@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.app.engines import open_electricity, open_engine
 from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.cost import Prices, Rhythm, cost
 from storage.store import open_store
 

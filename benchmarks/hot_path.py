@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.cycle import Ports
 from agent.desk import Desk
 from agent.experience import Experience

@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.summary import latency
 from market.clock import monotonic
 from storage.store import open_store

@@ -33,7 +33,7 @@ from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
 from agent.collecting import collect_seldom
-from agent.config import load
+from agent.configfile import load
 from market.clock import from_ms
 from market.types import UNIT, Market, PayoutSource, Resolution
 from storage.store import open_store

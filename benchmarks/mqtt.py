@@ -30,7 +30,7 @@ from paho.mqtt.properties import Properties
 
 import agent.app.live as live
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.keys import play_key
 from agent.service.commands import Commands
 from agent.service.linking import link

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.llm.engine import Engine
 from agent.prompts import opening
 from storage.records import Phase, RecordKind

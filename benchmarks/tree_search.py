@@ -26,7 +26,7 @@ import numpy as np
 
 from agent import prompts
 from agent.budget import Budget
-from agent.config import load
+from agent.configfile import load
 from agent.install import model_path
 from agent.llm.engine import Question
 from agent.llm.llamacpp.abi import Batch, Library

@@ -71,6 +71,23 @@ def block_interval(
     return Interval(float(losses.mean()), float(low), float(high))
 
 
+def ratio_interval(
+    over: Floats, under: Floats, clusters: Sequence[str], *, draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> Interval | None:
+    """Ratio of two sums with a bootstrap interval over clusters; None where the lower sum is nothing.
+
+    `over` and `under` are equally long; a draw whose lower sum is nothing is left out.
+    """
+    above, below = (_by_cluster(values, clusters)[0] for values in (over, under))
+    if not below.sum():
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(below), size=(draws, len(below)))
+    sums, bases = above[drawn].sum(axis=1), below[drawn].sum(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(sums[bases > 0] / bases[bases > 0], [tail, 1 - tail])
+    return Interval(float(above.sum() / below.sum()), float(low), float(high))
+
+
 def cluster_means(losses: Floats, clusters: Sequence[str]) -> Floats:
     """Mean of each cluster, in order of first appearance."""
     sums, counts = _by_cluster(losses, clusters)

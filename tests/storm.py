@@ -29,7 +29,7 @@ from typing import Any
 
 from agent.app.live import LivePlan, run_live
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.keys import play_key
 from backtest.venue.faults import MODES, Fault
 from market.errors import EdgeclawError

@@ -36,7 +36,7 @@ async def open_engine(config: Config, progress: Progress = None) -> AsyncIterato
     """The engine a configuration names, primed with what every prompt begins with. `progress` hears how much of an
     embedded model is loaded, 0..1, from another thread. Raises Misconfigured where it shall take several conversations
     at a time and cannot."""
-    async with _chosen(config.edge, progress) as engine:
+    async with unprimed(config.edge, progress) as engine:
         await engine.prime(prompts.static())
         yield engine if config.edge.together == 1 else _in_batches(engine, config.edge.together)
 
@@ -54,7 +54,8 @@ def _in_batches(engine: Engine, at_once: int) -> Together:
     )
 
 
-def _chosen(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Engine]:
+def unprimed(edge: Edge, progress: Progress = None) -> AbstractAsyncContextManager[Engine]:
+    """The engine that a configuration names, for other prompts than those of decisions."""
     openers = {"scripted": _scripted, "openvino": _openvino, "openai": _openai, "mlc": _mlc}
     return openers[edge.runtime](edge) if edge.runtime in openers else _llamacpp(edge, progress)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.app.engines import open_engine
 from agent.arms import history_of
-from agent.config import load, profile_for
+from agent.configfile import load, profile_for
 from agent.rethink import Replayed, regenerate, replay
 from market.errors import NotReady
 from storage.canonical import digest

@@ -11,6 +11,7 @@ import sys
 
 import typer
 
+from agent.cli import analyze as analyze_verb
 from agent.cli import backtest as backtest_verb
 from agent.cli import backup as backup_verbs
 from agent.cli import config as config_verbs
@@ -18,7 +19,9 @@ from agent.cli import data as data_verbs
 from agent.cli import evidence as evidence_verbs
 from agent.cli import halt as halt_verbs
 from agent.cli import log as log_verbs
+from agent.cli import mcp as mcp_verb
 from agent.cli import monitor as monitor_verbs
+from agent.cli import optimize as optimize_verbs
 from agent.cli import run as run_verb
 from agent.cli import service as service_verbs
 from agent.cli import setup as setup_verbs
@@ -56,6 +59,11 @@ app.command(
     short_help="Try many settings of a strategy.",
     epilog="Example: edgeclaw sweep space.yaml --data sample --trials 40",
 )(sweep_verb.sweep)
+app.command(
+    "analyze",
+    short_help="Find out what stands in a file.",
+    epilog='Example: edgeclaw analyze sales.csv --question "which region sells most" --out report',
+)(analyze_verb.analyze)
 app.command("halt", short_help="Stop trading now.", epilog='Example: edgeclaw halt --reason "going on holiday"')(
     halt_verbs.halt
 )
@@ -64,6 +72,7 @@ app.command(
 )(halt_verbs.resume)
 app.command("status", short_help="How things stand.", epilog="Example: edgeclaw status --json")(halt_verbs.status)
 app.add_typer(monitor_verbs.monitor_app, name="monitor")
+app.add_typer(optimize_verbs.app, name="optimize")
 app.add_typer(service_verbs.service_app, name="service")
 app.add_typer(log_verbs.app, name="log")
 app.add_typer(config_verbs.app, name="config")
@@ -74,6 +83,7 @@ data_verbs.app.command(
 data_verbs.app.command(
     "restore", short_help="Put such a copy back.", epilog="Example: edgeclaw data restore ~/edgeclaw.bak"
 )(backup_verbs.restore)
+app.command("mcp", short_help="Serve the log to other agents.", epilog="Example: edgeclaw mcp --show")(mcp_verb.mcp)
 app.add_typer(data_verbs.app, name="data")
 app.add_typer(venue_verbs.app, name="venue")
 app.add_typer(wallet_verbs.app, name="wallet")

@@ -54,7 +54,7 @@ def backtest(
 
     from agent.app.backtests import BacktestPlan
     from agent.cli import show
-    from agent.config import load, profile_for
+    from agent.configfile import load, profile_for
     from agent.paths import folder
     from backtest.sources import BETWEEN, SAMPLE
 
@@ -93,7 +93,7 @@ def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool)
     from agent.app.backtests import once, strategies
     from agent.app.identity import database_url
     from agent.cli import show
-    from agent.cli.log import chosen_run
+    from agent.finding import chosen_run
     from agent.research.parity import parity, trader_of
     from market.errors import Misconfigured
     from storage.store import open_store

@@ -19,7 +19,7 @@ def backup(
     its name."""
     from agent.app.identity import database_url
     from agent.cli import show
-    from agent.config import load
+    from agent.configfile import load
     from storage.backup import back_up
 
     made = back_up(database_url(load(config)), to)
@@ -41,7 +41,7 @@ def restore(
     another name."""
     from agent.app.identity import database_url
     from agent.cli import show
-    from agent.config import load
+    from agent.configfile import load
     from storage.backup import restore as put_back
 
     made, aside = put_back(file, database_url(load(config)))

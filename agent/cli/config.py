@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> None:
     """Print the configuration in force, defaults included, as YAML with a comment for each key that needs one."""
     from agent.cli import show as screen
-    from agent.config import annotated, load, profile_for
+    from agent.configfile import annotated, load, profile_for
 
     loaded = load(config, profile=profile_for(feed) if feed else "")
     if as_json:
@@ -31,7 +31,7 @@ def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> Non
 def check(file: Annotated[Path, typer.Argument(help="The YAML file to check.")], as_json: AsJson = False) -> None:
     """Say whether a file is a valid configuration; exit 2 and the reason where it is not."""
     from agent.cli import show as screen
-    from agent.config import load
+    from agent.configfile import load
 
     load(file)
     if as_json:

@@ -45,7 +45,7 @@ def record(
     """
     from agent.app.live import must_trade
     from agent.cli import show
-    from agent.config import load
+    from agent.configfile import load
 
     must_trade()
     from agent.recorder import record as keep
@@ -90,7 +90,7 @@ def history(
     from agent.app.identity import database_url
     from agent.app.live import must_trade
     from agent.cli import show
-    from agent.config import load
+    from agent.configfile import load
 
     must_trade()
     from agent.recorder import history as fill

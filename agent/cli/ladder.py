@@ -26,6 +26,9 @@ def ladder(
         list[str] | None, typer.Option("--run", help="A run's id or its beginning; may be repeated. Default: newest.")
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="A YAML file that names the database.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep the figures and one page in this folder, with every decision's forecast.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score mid, diffusion, logistic, model, search, verification, correction and calibration on the same decisions,
@@ -35,19 +38,36 @@ def ladder(
     from agent.evidence import climb
 
     async def read(store: Store) -> tuple[list[Run], list[LadderRung]]:
-        from agent.cli.log import chosen_run
+        from agent.finding import chosen_run
 
         chosen = [await chosen_run(store, prefix) for prefix in runs] if runs else [await chosen_run(store, None)]
         return chosen, await climb(store, chosen)
 
     found, rungs = with_store(config, read)
+    kept = _kept(found, rungs, config, out) if out is not None else []
     if as_json:
-        show.as_json({"runs": [r.id for r in found], "ladder": rungs})
+        show.as_json({"runs": [r.id for r in found], "ladder": rungs, "kept": kept})
         return
     screen = show.console()
     for run in found:
         screen.print(f"run {run.id[:8]} · {run.manifest.get('data', '-')}", markup=False)
     print_ladder(rungs, screen)
+    for path in kept:
+        screen.print(f"Kept: {path}", markup=False, highlight=False)
+
+
+def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None, out: Path) -> list[Path]:
+    from agent import paths
+    from agent.cli.log import with_store
+    from agent.research.evidence import Evidence, keep
+    from agent.research.forecasts import Forecast, forecasts
+
+    async def read(store: Store) -> list[Forecast]:
+        return [forecast for run in runs for forecast in await forecasts(store, run)]
+
+    data = tuple(dict.fromkeys(str(run.manifest.get("data", "-")) for run in runs))
+    made = Evidence(tuple(run.id for run in runs), data, tuple(rungs), tuple(with_store(config, read)))
+    return keep(made, paths.folder(out))
 
 
 def print_ladder(rungs: Sequence[LadderRung], screen: Console) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from storage.records import Record, Run
+    from storage.records import Record
     from storage.store import Store
 
 T = TypeVar("T")
@@ -68,6 +68,7 @@ def list_(
 ) -> None:
     """List decisions, oldest first, or in the order of --sort."""
     from agent.cli import logview, show
+    from agent.finding import chosen_run
     from storage.records import Sorting, Wanted
 
     async def read(store: Store) -> Any:
@@ -112,6 +113,7 @@ def export_(
     """Write the decisions of a run for other programs, oldest first."""
     from agent.cli import show
     from agent.exporting import export
+    from agent.finding import chosen_run
     from storage.records import Wanted
 
     async def read(store: Store) -> Any:
@@ -136,9 +138,10 @@ def show_(
     """Explain one decision: book, tree, every claim with its evidence, belief, tokens, orders and fills."""
     from agent.cli import logview, show
     from agent.explain import explain
+    from agent.finding import chosen_decision
 
     async def read(store: Store) -> Any:
-        return await explain(store, await _decision(store, decision, run))
+        return await explain(store, await chosen_decision(store, decision, run))
 
     found = with_store(config, read)
     if as_json:
@@ -204,6 +207,7 @@ def serve(
 def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> None:
     """Check every hash and link of the log, of all runs or one; exit 1 and name what does not hold."""
     from agent.cli import logview, show
+    from agent.finding import chosen_run
 
     async def read(store: Store) -> Any:
         chosen = (await chosen_run(store, run)).id if run else None
@@ -221,7 +225,7 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store read-only, ask it one thing, close it."""
     from agent.app.identity import database_url
-    from agent.config import load
+    from agent.configfile import load
     from market.errors import NotReady
     from storage.store import open_store
 
@@ -236,30 +240,10 @@ def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     return asyncio.run(scope())
 
 
-async def chosen_run(store: Store, prefix: str | None) -> Run:
-    """A run by the beginning of its id, or the agent's newest."""
-    from market.errors import Misconfigured, NotReady
-
-    runs = [r for r in await store.runs() if prefix or r.identity.label == "agent" or "account" in r.manifest]
-    if not runs:
-        raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
-    if prefix is None:
-        return max(runs, key=lambda r: r.started_at)
-    matching = [r for r in runs if r.id.startswith(prefix)]
-    if len(matching) != 1:
-        found = "no run begins" if not matching else f"{len(matching)} runs begin"
-        raise Misconfigured(f"{found} with {prefix!r}.", next_step="See `edgeclaw log list --runs`.")
-    return matching[0]
-
-
 async def _chosen(store: Store, decision: str | None, run: str | None) -> list[Record]:
+    from agent.finding import chosen_decision, chosen_run
     from storage.records import RecordKind
 
     if decision is not None:
-        return [await _decision(store, decision, run)]
+        return [await chosen_decision(store, decision, run)]
     return await store.records((await chosen_run(store, run)).id, RecordKind.DECISION)
-
-
-async def _decision(store: Store, prefix: str, run: str | None) -> Record:
-    """One decision by the beginning of its id, in the chosen run or in any."""
-    return await store.decision((await chosen_run(store, run)).id if run else None, prefix)

@@ -40,7 +40,7 @@ def edge_runtime(
     out. Reads the log alone: it works beside a running agent."""
     import asyncio
 
-    from agent.config import load
+    from agent.configfile import load
 
     asyncio.run(_looked(load(config), run, last, every if watch else None, as_json=as_json))
 
@@ -76,7 +76,7 @@ async def _looked(config: Config, run: str | None, last: int, every: float | Non
 
 async def _found(config: Config, run: str | None, last: int) -> Monitored:
     from agent.app.identity import database_url
-    from agent.cli.log import chosen_run
+    from agent.finding import chosen_run
     from agent.monitoring import monitored
     from storage.store import open_store
 

@@ -65,7 +65,7 @@ def run(
     import asyncio
 
     from agent.bus import LocalBus
-    from agent.config import load, profile_for
+    from agent.configfile import load, profile_for
     from agent.report import summarise
 
     _only("--inference", inference, "edge", "The model runs on this box.")

@@ -134,7 +134,7 @@ def doctor(
     import asyncio
 
     from agent.cli import show
-    from agent.config import load
+    from agent.configfile import load
     from agent.doctor import examine
 
     checks = asyncio.run(examine(load(config)))

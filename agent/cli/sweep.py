@@ -45,7 +45,7 @@ def sweep(
 
     from agent.app.backtests import rehearsal, strategies
     from agent.cli import show
-    from agent.config import load, profile_for
+    from agent.configfile import load, profile_for
     from agent.paths import home
     from agent.research import sweep as swept
     from agent.research.space import read_space
@@ -62,7 +62,7 @@ def sweep(
     url = storage or default_url(home())
     study = swept.opened_study(url, on, chosen, points, holdout)
     screen = show.console()
-    with _progress(screen, len(points), quiet=as_json) as told:
+    with progress(screen, "trials", len(points), quiet=as_json) as told:
         if scheduler is not None:
             swept.run_elsewhere(task, study, chosen, points, scheduler, told)
         else:
@@ -79,17 +79,18 @@ def sweep(
 
 
 @contextmanager
-def _progress(screen: Console, count: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+def progress(screen: Console, what: str, count: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A bar that hears how many are done."""
     if quiet or not screen.is_terminal:
         yield lambda _: None
         return
     from rich.progress import BarColumn as Bar
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("trials"), Bar(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen, transient=True) as progress:
-        line = progress.add_task("trials", total=count)
-        yield lambda done: progress.update(line, completed=done)
+    columns = (TextColumn(what), Bar(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen, transient=True) as bars:
+        line = bars.add_task(what, total=count)
+        yield lambda done: bars.update(line, completed=done)
 
 
 def _tell(screen: Console, made: Swept) -> None:

@@ -190,7 +190,7 @@ def _chosen() -> str:
 
 
 def _settings(config: Path | None, venue: str | None, key_file: Path | None) -> Config:
-    from agent.config import load
+    from agent.configfile import load
 
     asked = {"venue.loopback": venue, "venue.key_file": None if key_file is None else str(key_file)}
     return load(config, {k: v for k, v in asked.items() if v is not None})

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from agent.config import amended
+from agent.configfile import amended
 from agent.install import notes
 
 
@@ -40,7 +40,7 @@ class WriteSettings:
             old, backup = self.file.read_text(encoding="utf-8"), self.backup
             shutil.copy2(self.file, backup)
             if any(line.lstrip().startswith("#") for line in old.splitlines()):
-                text = f"# The comments of the file before the last installation are in {backup.name}.\n{text}"
+                text = f"# The comments of the file before the last change are in {backup.name}.\n{text}"
         notes.replace(self.file, text)
         if there:
             shutil.copymode(backup, self.file)

@@ -31,7 +31,7 @@ def draw(made: Report, data: Data, folder: Path) -> list[Path]:
     judged = [(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets]
     scored = [f for f in made.forecasts if f.scored]
     with house_style():
-        drawn = [saved(_forecasts(scored), folder / "forecasts")] if scored else []
+        drawn = [saved(forecast_figure(scored), folder / "forecasts")] if scored else []
         if not judged:
             return drawn
         drawn += [
@@ -130,7 +130,7 @@ def _at_mid(judged: Sequence[tuple[Tried, Judgement]]) -> Figure:
     return figure
 
 
-def _forecasts(scored: Sequence[Forecast]) -> Figure:
+def forecast_figure(scored: Sequence[Forecast]) -> Figure:
     """How often what was said came true, and the error of the surest forecasts, for the agent and for the market."""
     from matplotlib import pyplot as plt
 

@@ -25,7 +25,7 @@ def page(made: Report, figures: Sequence[Path]) -> str:
     body = "".join(
         [
             _strategies(made.tried),
-            _ladder(made.ladder),
+            ladder_table(made.ladder),
             drawn,
             *(_details(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets),
             _data(made.coverage),
@@ -111,7 +111,7 @@ def _strategies(tried: Sequence[Tried]) -> str:
     )
 
 
-def _ladder(rungs: Sequence[LadderRung]) -> str:
+def ladder_table(rungs: Sequence[LadderRung]) -> str:
     if not rungs:
         return ""
     head = pages.row("th", "", "decisions", "windows", "Brier", "log score", "gain [95 %]", "by luck", "tokens")

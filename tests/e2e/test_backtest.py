@@ -16,7 +16,7 @@ import pytest
 
 from agent.app.backtests import BacktestPlan, run_backtest
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.drawing import drawable
 from market.clock import to_ms
 from market.types import Order, Outcome

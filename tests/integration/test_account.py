@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("polymarket")
 pytest.importorskip("web3")
 
-from agent.config import load
+from agent.configfile import load
 from agent.wallet import OpenWallet, Step, opened
 from backtest.venue.exchange import Pace
 from backtest.venue.purse import CASH

@@ -18,7 +18,7 @@ from agent.app import recorded as recordings
 from agent.app.backtests import Backtested, BacktestPlan, once, run_backtest
 from agent.app.identity import database_url, strategy_identity
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.research.lookahead import leaks
 from agent.research.parity import Parity, parity
 from agent.research.report import report

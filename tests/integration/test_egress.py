@@ -20,7 +20,7 @@ import pytest
 from agent.app.live import LivePlan, run_live
 from agent.app.recorded import Plan, run_paper
 from agent.bus import LocalBus
-from agent.config import load, profile_for
+from agent.configfile import load, profile_for
 from agent.egress import confined
 from market.errors import EgressRefused, VenueUnavailable
 from market.polymarket.hosts import Hosts

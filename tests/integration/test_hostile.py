@@ -12,7 +12,7 @@ import pytest
 from agent.app.recorded import Plan, World
 from agent.budget import Limits
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.llm.engine import Answers, Question
 from agent.llm.scripted import ScriptedEngine
 from agent.trader import AgentTrader

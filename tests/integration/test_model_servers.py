@@ -16,7 +16,7 @@ from agent import prompts
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.doctor import examine
 from agent.llm.engine import Engine, Prompt, Question, Sampling, Usage
 from agent.llm.openai.engine import OpenAIEngine

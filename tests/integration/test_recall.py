@@ -10,7 +10,8 @@ import pytest
 
 from agent.app.recorded import Plan, World, open_feed
 from agent.bus import LocalBus
-from agent.config import Config, load
+from agent.config import Config
+from agent.configfile import load
 from agent.llm.scripted import ScriptedEngine
 from agent.recall import Recall
 from storage.records import RecordKind

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.config import load
+from agent.configfile import load
 from agent.recorder import Progress, history, history_source, record
 from backtest.quality import quality
 from backtest.recorded import gaps, read_recorded

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agent.app.recorded import Plan, World
 from agent.budget import Electricity, Limits
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.inputs import Inputs
 from agent.llm.engine import Answers, Generated, Prompt, Question, Sampling
 from agent.llm.recorded import RecordedCall, RecordingEngine, ReplayEngine

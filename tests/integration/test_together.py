@@ -17,7 +17,7 @@ import pytest
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.llm.engine import Answers, Engine, Generated, Question, Sampling
 from agent.llm.llamacpp.engine import LlamaEngine
 from agent.llm.scripted import ScriptedEngine

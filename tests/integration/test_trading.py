@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from agent.app.recorded import Plan, World
 from agent.bus import LocalBus
-from agent.config import load
+from agent.configfile import load
 from agent.desk import Desk
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine

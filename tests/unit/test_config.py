@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from agent.config import PROFILES, Config, annotated, known_keys, load
+from agent.config import Config
+from agent.configfile import PROFILES, annotated, known_keys, load
 from market.errors import EdgeclawError, Misconfigured
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "edgeclaw.example.yaml"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import load
+from agent.configfile import load
 from agent.doctor import Check, energy_check
 from agent.energy import Constant, Integral, Meter, Sources, Together, board, found, gpus, opened, rapl
 from market.errors import NotReady

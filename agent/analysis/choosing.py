@@ -1,0 +1,129 @@
+"""Which operations answer a question: the model proposes, each is tried on the table, and what comes to nothing is
+dropped.
+
+The model chooses letters from closed lists, by their probabilities, so it cannot ask for what does not exist. What the
+question names outright, a column or a word of the catalogue, counts more than what the model makes of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from agent.analysis import prompts
+from agent.llm.engine import Question
+from agent.proposals import Asker
+from storage.records import Phase
+from tools.analysis.operations import CATALOGUE, Operation, ask
+from tools.analysis.table import Column, Finding, Profile
+
+NAMED = 20.0
+"""How much likelier a column or an operation is that the question names."""
+_WAYS, _PLACES, _KEPT = 4, 6, 3
+_SCANNED = 16
+"""Findings of a file that nothing was asked about."""
+_COLUMNS = len(prompts.LETTERS)
+_CUES = {
+    "by_category": ("which", "each", "by", "group", "per", "compare", "best", "worst"),
+    "over_time": ("time", "month", "monthly", "week", "weekly", "day", "daily", "hour", "trend", "develop", "season"),
+    "shift": ("change", "changed", "shift", "since", "level", "jump", "break", "when"),
+    "correlate": ("depend", "depends", "relate", "related", "correlate", "correlation", "against", "influence"),
+    "rate": ("often", "rate", "share", "likely", "percentage"),
+    "outliers": ("odd", "strange", "outlier", "outliers", "anomaly", "anomalies", "spike", "spikes", "unusual"),
+    "gaps": ("gap", "gaps", "outage", "silent", "offline", "interruption"),
+    "stuck": ("stuck", "hang", "hung", "frozen", "froze", "constant", "still"),
+    "total": ("total", "sum", "average", "mean", "median", "overall", "much"),
+    "top": ("top", "largest", "biggest", "highest", "most"),
+    "missing": ("missing", "empty", "complete", "incomplete", "blank"),
+    "duplicates": ("duplicate", "duplicates", "repeated", "twice"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An operation on some columns, and how much the model and the question speak for it."""
+
+    operation: Operation
+    about: tuple[str, ...]
+    weight: float
+
+
+async def choose(asker: Asker, question: str, profile: Profile) -> list[Choice]:
+    """The likeliest operations on their likeliest columns, the best first. Raises OutOfBudget."""
+    said = _stems(question)
+    ways = [one for one in CATALOGUE if next(one.places(profile), None) is not None]
+    letters = tuple(prompts.LETTERS[CATALOGUE.index(one)] for one in ways)
+    (row,) = await asker.ask(Phase.SEARCH, [Question(prompts.operation(question), letters)])
+    weighed = [w * (NAMED if said & {_stem(c) for c in _CUES[o.name]} else 1) for o, w in zip(ways, row, strict=True)]
+    best = sorted(range(len(ways)), key=lambda n: -weighed[n])[:_WAYS]
+    found = [
+        choice for n in best for choice in await _placed(asker, question, ways[n], weighed[n] / sum(weighed), profile)
+    ]
+    return sorted(found, key=lambda c: -c.weight)
+
+
+async def _placed(asker: Asker, question: str, way: Operation, weight: float, profile: Profile) -> list[Choice]:
+    """One operation on its likeliest columns."""
+    pools = [profile.of(*kinds)[:_COLUMNS] for kinds in way.takes]
+    asked = [Question(prompts.column(question, way.does, p), prompts.LETTERS[: len(p)]) for p in pools if len(p) > 1]
+    rows = iter(await asker.ask(Phase.SEARCH, asked))
+    weights = [_weighed(p, next(rows) if len(p) > 1 else (1.0,), question) for p in pools]
+    places = [
+        Choice(way, about, weight * _product(w[name] for w, name in zip(weights, about, strict=True)))
+        for about in way.places(profile)
+        if all(name in w for w, name in zip(weights, about, strict=True))
+    ]
+    return sorted(places, key=lambda c: -c.weight)[:_PLACES]
+
+
+def _weighed(pool: Sequence[Column], row: Sequence[float], question: str) -> dict[str, float]:
+    """Each column's share, those counted more that the question names."""
+    said = _stems(question)
+    raw = [w * (NAMED if _stems(c.name) & said else 1) for c, w in zip(pool, row, strict=True)]
+    return {c.name: w / sum(raw) for c, w in zip(pool, raw, strict=True)}
+
+
+def _product(values: Iterator[float]) -> float:
+    made = 1.0
+    for value in values:
+        made *= value
+    return made
+
+
+def _stems(text: str) -> set[str]:
+    return {_stem(word) for word in re.findall(r"[a-z0-9]+", text.lower().replace("_", " "))}
+
+
+def _stem(word: str) -> str:
+    """Singular and plural alike."""
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
+
+
+def tried(frame: pl.DataFrame, choices: Sequence[Choice]) -> list[Finding]:
+    """What the likeliest choices come to; those that find nothing give way to the next."""
+    found: list[Finding] = []
+    for choice in choices:
+        made = ask(frame, choice.operation.name, choice.about)
+        if made is not None and made not in found:
+            found.append(made)
+        if len(found) == _KEPT:
+            break
+    return found
+
+
+def scan(frame: pl.DataFrame, profile: Profile) -> list[Finding]:
+    """Everything in the catalogue on every column, the best of each kind at least, what stands out most first."""
+    made = [
+        found
+        for one in CATALOGUE
+        for about in list(one.places(profile))[:40]
+        if (found := ask(frame, one.name, about)) is not None
+    ]
+    ranked = sorted(made, key=lambda f: -f.weight)
+    first = list({f.operation: f for f in reversed(ranked)}.values())  # the best of each kind, and then the rest
+    rest = [f for f in ranked if f not in first]
+    kept = [*sorted(first, key=lambda f: -f.weight), *rest][:_SCANNED]
+    return sorted(kept, key=lambda f: -f.weight)

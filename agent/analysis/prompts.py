@@ -1,0 +1,50 @@
+"""What the model is shown of a file and a question: names and kinds of columns, never a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import ascii_uppercase
+
+from agent.llm.engine import Prompt
+from tools.analysis.operations import CATALOGUE
+from tools.analysis.table import Column
+
+LETTERS = tuple(f" {letter}" for letter in ascii_uppercase)
+"""What operations and columns are called while they are chosen: their first tokens differ whatever their names are."""
+_SYSTEM = "<|im_start|>system\nYou choose how to answer a question about a table.<|im_end|>\n<|im_start|>user\n"
+_END = "<|im_end|>\n<|im_start|>assistant\n"
+
+
+def opening() -> Prompt:
+    """The catalogue, and one question for each of its operations; evaluated once."""
+    lines = "\n".join(f"{letter.strip()} {one.does}" for letter, one in zip(LETTERS, CATALOGUE, strict=False))
+    shown = "".join(
+        f"question: {one.example}{_END}way{letter}<|im_end|>\n<|im_start|>user\n"
+        for letter, one in zip(LETTERS, CATALOGUE, strict=False)
+    )
+    return Prompt((f"{_SYSTEM}{lines}\n{shown}",))
+
+
+def operation(question: str) -> Prompt:
+    """Which operation answers a question: a letter of the catalogue follows."""
+    return opening().then(f"question: {question}{_END}way")
+
+
+def column(question: str, does: str, columns: Sequence[Column]) -> Prompt:
+    """Which column is meant: a letter of the list follows."""
+    lines = "\n".join(f"{letter.strip()} {c.name}" for letter, c in zip(LETTERS, columns, strict=False))
+    return Prompt((_SYSTEM, f"columns:\n{lines}\nquestion: {question}\nway: {does}{_END}column"))
+
+
+def words(question: str, says: Sequence[str]) -> Prompt:
+    """Ask for the answer in one sentence, after what was computed."""
+    facts = "\n".join(says)
+    asked = question or "what stands out"
+    return Prompt((_SYSTEM, f"facts:\n{facts}\nquestion: {asked}{_END}In short,"))
+
+
+def corrected(prompt: Prompt, wrong: Sequence[str]) -> Prompt:
+    """The same again, with what was wrong about the first answer."""
+    *before, last = prompt.segments
+    said = last.replace(_END, f"\nnot in the facts: {', '.join(wrong)}{_END}")
+    return Prompt((*before, said))

@@ -1,0 +1,35 @@
+"""A file asked about with the model of this box; nothing leaves it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.app.engines import unprimed
+from agent.budget import Budget, Limits
+from agent.config import Config
+from agent.egress import confined
+from market.errors import NotReady
+
+if TYPE_CHECKING:
+    from agent.analysis.analysis import Analysed
+
+_TOKENS = 4000
+"""Tokens of one analysis at most."""
+
+
+async def analysed(config: Config, file: Path, question: str = "") -> Analysed:
+    """Answer a question about a file, or tell what stands out in it. Raises Misconfigured for a file that cannot be
+    read, NotReady where the packages are missing."""
+    if find_spec("polars") is None:
+        raise NotReady("Polars is not installed.", next_step="Run: pip install 'edgeclaw[analysis]'")
+    from agent.analysis.analysis import analyse
+    from agent.analysis.prompts import opening
+
+    edge = config.edge
+    with confined(()):
+        async with unprimed(edge) as engine:
+            await engine.prime(opening())
+            limits = Limits(_TOKENS, None, edge.cost_limit, edge.cost.token_price)
+            return await analyse(file, question, engine, Budget(limits))

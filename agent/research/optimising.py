@@ -1,0 +1,329 @@
+"""Search the configuration for one that costs less and forecasts no worse, on decisions that were made already.
+
+Every setting is tried by thinking the logged decisions through again with the model on this box. Settings are proposed
+and compared on every other window; the one that is chosen is then tried on the windows between, which no choice has
+seen, and what is promised is what it came to there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.config import Config
+from agent.configfile import turned
+from agent.search.tree import POLICIES
+from agent.thought import Thought
+from market.clock import monotonic
+from market.errors import Misconfigured, NotReady
+from strategies.claims import LADDER
+from strategies.score import Floats, Interval, block_interval, log_score, ratio_interval
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+Values = Mapping[str, Any]
+"""Dotted configuration keys and what they are set to."""
+KNOBS: Mapping[str, tuple[Any, ...]] = {
+    "edge.strategy": ("compute-optimal", "fixed"),
+    "edge.tree_search.policy": tuple(POLICIES),
+    "edge.tree_search.depth": tuple(range(1, len(LADDER) + 1)),
+    "edge.tree_search.branching_factor": (1, 2, 3),
+    "edge.tree_search.width": (1, 2, 4),
+    "edge.budget.nodes": (4, 8, 12, 18, 27),
+    "edge.budget.tokens": (100, 200, 400, 800, 1600),
+    "edge.self_verify.enabled": (True, False),
+    "edge.correct": (True, False),
+    "edge.answer_tokens": (0, 8, 16),
+}
+"""What may be turned, and how far: the policy and shape of the search, its budget, the gate, and what is spent on
+verifying, correcting and telling."""
+
+
+class Target(StrEnum):
+    """What there shall be less of, for each decision."""
+
+    COST = "cost"
+    LATENCY = "latency"
+    TOKENS = "tokens"
+    ENERGY = "energy"
+
+
+UNITS = {Target.COST: "dollars", Target.LATENCY: "seconds", Target.TOKENS: "tokens", Target.ENERGY: "joules"}
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """To have `share` less of the target, tried with so many settings; `seconds` is how long settings are tried, None
+    for as long as it takes. `seed` chooses them."""
+
+    target: Target
+    share: float
+    trials: int = 24
+    seconds: float | None = None
+    seed: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """One decision thought through with one setting. `amount` is in the target's unit, `loss` the log loss of the
+    forecast in nats; `ordered` whether an order was wished for."""
+
+    window: str
+    amount: float
+    loss: float
+    ordered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a setting came to against the present one on the same decisions. `values` are what it changes, `amount` is
+    the mean of the target. `less` is the share saved, `gain` the log score gained, in nats a decision: below zero it
+    forecasts worse. Intervals draw windows."""
+
+    values: Values
+    decisions: int
+    windows: int
+    amount: float
+    less: Interval | None
+    gain: Interval | None
+    ordered: int
+
+    @property
+    def worse(self) -> bool:
+        """Whether it forecasts worse beyond chance."""
+        return self.gain is not None and self.gain.high < 0
+
+    def reaches(self, share: float) -> bool:
+        return self.less is not None and self.less.mean >= share
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """`front` are the settings that no other one beats in both, the cheapest first; `silent` is no search at all, for
+    comparison. `chosen` and `confirmed` are the same setting, on the windows it was chosen on and on the others."""
+
+    target: Target
+    goal: float
+    tried: int
+    present: Setting
+    front: tuple[Setting, ...]
+    silent: Setting
+    chosen: Setting | None
+    confirmed: Setting | None
+    why: str
+    seconds: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the goal was reached where nothing had been chosen."""
+        return self.confirmed is not None and self.confirmed.reaches(self.goal) and not self.confirmed.worse
+
+
+Trial = Callable[[Config, bool], Awaitable[Sequence[tuple[Thought, float]]]]
+"""Thinks every decision of one half through with a configuration (True: the windows that are kept back), and tells with
+each thought what YES paid."""
+
+
+@dataclass(slots=True)
+class Optimiser:
+    """One search. `base` is the configuration at present, of which `knobs` may be turned."""
+
+    base: Config
+    aim: Aim
+    trial: Trial
+    knobs: Mapping[str, Sequence[Any]] = field(default_factory=lambda: KNOBS)
+    heard: Callable[[int], None] = lambda _: None
+    _spent: dict[str, list[Spent]] = field(default_factory=dict)
+    _order: list[Values] = field(default_factory=list)
+
+    async def run(self) -> Optimised:
+        """Try settings, choose, and try the chosen one where nothing was chosen. Raises NotReady where there is nothing
+        to save."""
+        begun = monotonic()
+        present = await self._tried({})
+        if not sum(s.amount for s in present):
+            raise NotReady(_nothing(self.aim.target), next_step="See `edgeclaw log list --why`.")
+        silent = await self._tried({"edge.tree_search.enabled": False})
+        await self._search(begun)
+        settings = [_compared(values, self._spent[_key(values)], present) for values in self._order]
+        chosen = choose([s for s in settings if s.values], self.aim.share)
+        confirmed = await self._confirm(chosen) if chosen else None
+        return Optimised(
+            target=self.aim.target,
+            goal=self.aim.share,
+            tried=len(settings),
+            present=_compared({}, present, present),
+            front=tuple(front(settings)),
+            silent=_compared({"edge.tree_search.enabled": False}, silent, present),
+            chosen=chosen,
+            confirmed=confirmed,
+            why=_why(settings, chosen, confirmed, self.aim),
+            seconds=monotonic() - begun,
+        )
+
+    async def _search(self, begun: float) -> None:
+        """Ask Optuna for settings and tell it what they came to, both the target and the loss."""
+        import optuna
+
+        kinds = {name: optuna.distributions.CategoricalDistribution(v) for name, v in self.knobs.items()}
+        study = _study(self.aim.seed)
+        for guess in self._guesses():
+            study.enqueue_trial(guess)
+        for number in range(self.aim.trials):
+            if self.aim.seconds is not None and monotonic() - begun > self.aim.seconds:
+                return
+            asked = study.ask(dict(kinds))
+            spent = await self._tried(self._changes(asked.params))
+            study.tell(asked, [_mean(s.amount for s in spent), _mean(s.loss for s in spent)])
+            self.heard(number + 1)
+
+    def _guesses(self) -> list[dict[str, Any]]:
+        """What anybody would try first: the present setting, and each knob turned to where it saves most."""
+        now = {name: _at(self.base, name) for name in self.knobs}
+        here = {name: value if value in self.knobs[name] else self.knobs[name][-1] for name, value in now.items()}
+        saving = {
+            "edge.answer_tokens": 0, "edge.self_verify.enabled": False, "edge.budget.nodes": 8,
+            "edge.tree_search.policy": "greedy", "edge.tree_search.depth": 2,
+        }  # fmt: skip
+        return [here, *({**here, name: value} for name, value in saving.items() if name in here)]
+
+    def _changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Of a setting, what differs from the present one."""
+        return {name: value for name, value in params.items() if value != _at(self.base, name)}
+
+    async def _tried(self, values: Values) -> list[Spent]:
+        """What a setting spends; one that was tried is not tried again."""
+        key = _key(values)
+        if key not in self._spent:
+            self._spent[key] = await self._measure(values, kept_back=False)
+            if "edge.tree_search.enabled" not in values:
+                self._order.append(values)
+        return self._spent[key]
+
+    async def _measure(self, values: Values, *, kept_back: bool) -> list[Spent]:
+        found = await self.trial(turned(self.base, values), kept_back)
+        return [_spent(thought, paid, self.aim.target) for thought, paid in found]
+
+    async def _confirm(self, chosen: Setting) -> Setting:
+        """The chosen setting and the present one on the windows that were kept back."""
+        present = await self._measure({}, kept_back=True)
+        return _compared(chosen.values, await self._measure(chosen.values, kept_back=True), present)
+
+
+def parsed_goal(text: str) -> float:
+    """The share that "reduce-by 50%" asks for, also "50%" and "0.5". Raises Misconfigured."""
+    said = text.removeprefix("reduce-by").strip(" =")
+    try:
+        share = float(said.removesuffix("%")) / (100 if said.endswith("%") else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise Misconfigured(f"the goal {text!r} is not understood.", next_step="Ask as in --goal reduce-by 50%.")
+    return share
+
+
+def choose(settings: Sequence[Setting], share: float) -> Setting | None:
+    """Of the settings that save enough and forecast no worse beyond chance, the one that forecasts best; of equals the
+    cheapest, and then the one that changes least."""
+    good = [s for s in settings if s.reaches(share) and not s.worse]
+    return min(good, key=lambda s: (-_gain(s), s.amount, len(s.values)), default=None)
+
+
+def front(settings: Sequence[Setting]) -> list[Setting]:
+    """The settings that no other one beats in both, the cheapest first; of equals the one that changes least."""
+    kept: list[Setting] = []
+    for one in sorted(settings, key=lambda s: (s.amount, -_gain(s), len(s.values))):
+        if not kept or _gain(one) > _gain(kept[-1]):
+            kept.append(one)
+    return kept
+
+
+def _gain(setting: Setting) -> float:
+    return setting.gain.mean if setting.gain is not None else 0.0
+
+
+def _study(seed: int) -> Study:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8)
+    return optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+
+
+def _spent(thought: Thought, paid: float, target: Target) -> Spent:
+    loss = 0.0 if thought.probability is None else float(log_score([thought.probability], [paid])[0])
+    return Spent(thought.inputs.market.id, _amount(thought, target), loss, thought.wish is not None)
+
+
+def _amount(thought: Thought, target: Target) -> float:
+    budget = thought.budget
+    if target is Target.TOKENS:
+        return float(budget.tokens)
+    if target is Target.COST:
+        return budget.dollars
+    if target is Target.LATENCY:
+        return sum(row.milliseconds for row in thought.ledger) / 1e3
+    return sum(joules or 0.0 for joules in budget.joules.values())
+
+
+def _compared(values: Values, own: Sequence[Spent], present: Sequence[Spent]) -> Setting:
+    windows = [s.window for s in present]
+    gains = np.array([b.loss - a.loss for a, b in zip(own, present, strict=True)])
+    now, was = (np.array([s.amount for s in them]) for them in (own, present))
+    return Setting(
+        values=values,
+        decisions=len(own),
+        windows=len(set(windows)),
+        amount=_mean(now),
+        less=_saved(now, was, windows),
+        gain=block_interval(gains, windows, block=max(1, round(len(set(windows)) ** (1 / 3)))),
+        ordered=sum(s.ordered for s in own),
+    )
+
+
+def _saved(now: Floats, was: Floats, windows: Sequence[str]) -> Interval | None:
+    kept = ratio_interval(now, was, windows)
+    return None if kept is None else Interval(1 - kept.mean, 1 - kept.high, 1 - kept.low)
+
+
+def _mean(values: Any) -> float:
+    found = list(values)
+    return float(np.mean(found)) if found else 0.0
+
+
+def _key(values: Values) -> str:
+    return json.dumps(dict(values), sort_keys=True)
+
+
+def _at(config: Config, dotted: str) -> Any:
+    value: Any = config
+    for name in dotted.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _nothing(target: Target) -> str:
+    if target is Target.ENERGY:
+        return "the energy of these decisions cannot be measured here."
+    return "the model was asked nothing in these decisions, so there is nothing to save."
+
+
+def _why(settings: Sequence[Setting], chosen: Setting | None, confirmed: Setting | None, aim: Aim) -> str:
+    """In one sentence, what came of it."""
+    if chosen is None:
+        fair = [s for s in settings if not s.worse and s.less is not None]
+        most = max((s.less.mean for s in fair if s.less is not None), default=0.0)
+        return f"No setting saves {aim.share:.0%} without forecasting worse; {most:.0%} is the most that was found."
+    if confirmed is None or not confirmed.decisions:
+        return "There was no other window to try the chosen setting on."
+    if not confirmed.reaches(aim.share):
+        return "The chosen setting saved less on the windows that it was not chosen on."
+    if confirmed.worse:
+        return "The chosen setting forecast worse on the windows that it was not chosen on."
+    return "It held on the windows that it was not chosen on."

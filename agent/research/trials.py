@@ -1,0 +1,123 @@
+"""Settings tried on decisions of the log: the store's records, the engine of this box, one half at a time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent.app.engines import open_electricity, open_engine
+from agent.arms import history_of
+from agent.budget import Electricity
+from agent.config import Config
+from agent.llm.engine import Engine
+from agent.llm.llamacpp.context import THREADS
+from agent.llm.recorded import RecordingEngine
+from agent.research.optimising import KNOBS, Aim, Optimised, Optimiser, Target
+from agent.rethink import rethink
+from agent.thought import Thought
+from market.errors import NotReady
+from storage.records import Record, RecordKind, Run
+from storage.store import Store
+
+FEWEST = 4
+"""Windows whose outcome is known: half of them choose, the other half confirms."""
+Ended = tuple[Record, float]
+"""A decision, and what YES paid."""
+
+
+@dataclass(slots=True)
+class Bench:
+    """Engines, one open at a time, and the decisions they are tried on."""
+
+    store: Store
+    run: Run
+    halves: tuple[Sequence[Ended], Sequence[Ended]]
+    electricity: Electricity | None
+    stack: AsyncExitStack
+    _open: tuple[object, Engine] | None = field(default=None)
+
+    async def trial(self, config: Config, kept_back: bool) -> Sequence[tuple[Thought, float]]:
+        """Think one half of the decisions through with a configuration."""
+        recorder = RecordingEngine(await self._engine(config))
+        settings, history = config.settings(counted_in_tokens=True), history_of(self.run.identity.label, self.store)
+        found = []
+        for record, paid in self.halves[kept_back]:
+            thought = await rethink(
+                self.store, record, recorder, lambda _: settings, history, electricity=self.electricity
+            )
+            recorder.take()
+            found.append((thought, paid))
+        return found
+
+    async def _engine(self, config: Config) -> Engine:
+        """The engine that a configuration names; the last one where nothing about it differs."""
+        edge = config.edge
+        named = (edge.runtime, edge.model, edge.precision, edge.threads, edge.library)
+        if self._open is None or self._open[0] != named:
+            await self.stack.aclose()
+            self._open = named, await self.stack.enter_async_context(open_engine(config))
+        return self._open[1]
+
+
+async def optimised(
+    store: Store, run: Run, config: Config, aim: Aim, cores: int, heard: Callable[[int], None]
+) -> Optimised:
+    """The search over a run's decisions. Raises NotReady where too few of them have an outcome."""
+    halves = parted(await _ended(store, run))
+    async with _bench(store, run, halves, config) as bench:
+        if aim.target is Target.ENERGY and bench.electricity is None:
+            raise NotReady("energy cannot be measured on this box.", next_step="Set edge.cost.watts, or aim at cost.")
+        return await Optimiser(config, aim, bench.trial, knobs(config, aim.target, cores), heard).run()
+
+
+@asynccontextmanager
+async def _bench(
+    store: Store, run: Run, halves: tuple[Sequence[Ended], Sequence[Ended]], config: Config
+) -> AsyncIterator[Bench]:
+    async with open_electricity(config) as (electricity, _), AsyncExitStack() as stack:
+        yield Bench(store, run, halves, electricity, stack)
+
+
+async def _ended(store: Store, run: Run) -> list[Ended]:
+    """A run's decisions in markets that have paid."""
+    paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
+    records = await store.records(run.id, RecordKind.DECISION)
+    return [(record, paid[market]) for record in records if (market := _market(record)) in paid]
+
+
+def parted(ended: Sequence[Ended]) -> tuple[Sequence[Ended], Sequence[Ended]]:
+    """Every other window, and the windows between. Raises NotReady where there are too few."""
+    windows = list(dict.fromkeys(_market(record) for record, _ in ended))
+    if len(windows) < FEWEST:
+        raise NotReady(
+            f"only {len(windows)} of the run's markets have an outcome, and {FEWEST} are needed.",
+            next_step="Let it run on, or name another run: --run ID",
+        )
+    first = set(windows[::2])
+    return [e for e in ended if _market(e[0]) in first], [e for e in ended if _market(e[0]) not in first]
+
+
+def _market(record: Record) -> str:
+    market: Any = record.body["market"]
+    return str(market["id"])
+
+
+def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]]:
+    """What may be turned for a target. Threads and rounding change no answer or no count, so they are only turned where
+    time or energy is what counts."""
+    found: dict[str, Sequence[Any]] = dict(KNOBS)
+    if target not in (Target.LATENCY, Target.ENERGY):
+        return found
+    now = config.edge.threads or min(THREADS, cores)
+    found["edge.threads"] = sorted({now, *(n for n in (1, 2, 4, 8) if n <= cores)})
+    if config.edge.runtime == "openvino":
+        found["edge.precision"] = ("f32", "int8", "bf16")
+    return found
+
+
+def other_settings(run: Run, config: Config) -> bool:
+    """Whether a run was made with settings that this configuration does not have."""
+    scope: Any = run.manifest["config"]
+    return bool(scope["config"] != config.identity())

@@ -1,0 +1,161 @@
+"""What stands in a file is found, and nothing is said that is not in a table."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.analysis.analysis import Analysed, analyse
+from agent.analysis.choosing import scan
+from agent.analysis.report import markdown
+from agent.budget import Budget, Limits
+from agent.llm.scripted import ScriptedEngine
+from market.errors import Misconfigured
+from tests import planted
+from tools.analysis.checking import unsupported
+from tools.analysis.operations import CATALOGUE, ask
+from tools.analysis.reading import profile, read
+from tools.analysis.table import Finding, Kind, Table, number
+
+
+def found_in(path: Path) -> list[Finding]:
+    frame = read(path)
+    return scan(frame, profile(frame))
+
+
+def said(found: list[Finding], operation: str) -> str:
+    return " ".join(s for f in found if f.operation == operation for s in f.says)
+
+
+def test_what_was_put_into_sales_is_found(tmp_path: Path) -> None:
+    path = planted.sales(tmp_path / "sales.csv")
+    found = found_in(path)
+    assert "West has the most revenue" in said(found, "by_category") or "West has the most units" in said(
+        found, "by_category"
+    )
+    assert f"From {planted.CHANGED:%Y-%m}" in said(found, "shift").replace("2026-06-29", "2026-07-01")
+    assert "discount lacks most: 37 values" in said(found, "missing")
+    assert "12 rows repeat another one." in said(found, "duplicates")
+    assert "units and discount go" in said(found, "correlate") + said(found, "correlate").replace(
+        "discount and units", "units and discount"
+    )
+
+
+def test_what_was_put_into_a_sensors_log_is_found(tmp_path: Path) -> None:
+    found = found_in(planted.sensor(tmp_path / "sensor.parquet"))
+    assert "2026-03-02 04:00:00 until 2026-03-02 07:30:00: 12,600 seconds." in said(found, "gaps")
+    assert f"pressure stayed at 1,011.25 for {planted.STUCK} rows" in said(found, "stuck")
+    assert "85.5 is far from all other values of temperature" in said(found, "outliers")
+    assert "temperature and humidity go closely against each other" in said(found, "correlate")
+
+
+@pytest.mark.parametrize("name", ["trades.xlsx", "trades.csv"])
+def test_what_was_put_into_trades_is_found(tmp_path: Path, name: str) -> None:
+    found = found_in(planted.trades(tmp_path / name))
+    assert "where it is carol" in said(found, "rate")
+    assert "size and fee go closely together" in said(found, "correlate")
+    assert "9,500 is far from all other values of size" in said(found, "outliers")
+
+
+@pytest.mark.parametrize("make", [planted.sales, planted.sensor, planted.trades])
+def test_every_number_that_is_said_stands_in_its_table(tmp_path: Path, make: object) -> None:
+    path = tmp_path / ("file.parquet" if make is planted.sensor else "file.csv")
+    frame = read(make(path))  # type: ignore[operator]
+    shape = profile(frame)
+    for operation in CATALOGUE:
+        for about in operation.places(shape):
+            found = ask(frame, operation.name, about)
+            for sentence in found.says if found else ():
+                assert unsupported(sentence, [found.table]) == [], sentence  # type: ignore[union-attr]
+
+
+@given(st.floats(-1e9, 1e9, allow_nan=False).filter(lambda v: v == 0 or abs(v) > 1e-6))
+def test_a_cell_as_it_is_written_is_supported(value: float) -> None:
+    table = Table("t", ("a",), ((value,),))
+    assert unsupported(f"It is {number(value)}.", [table]) == []
+
+
+@given(st.integers(2, 10**9), st.integers(2, 10**9))
+def test_another_number_is_not(one: int, other: int) -> None:
+    table = Table("t", ("a",), ((one,),))
+    assert (unsupported(f"It is {other:,}.", [table]) == []) == (one == other)
+
+
+def test_names_with_digits_are_no_numbers() -> None:
+    table = Table("t", ("region 7", "n"), (("area 51", 3),))
+    assert unsupported("area 51 has 3, by region 7", [table]) == []
+    assert unsupported("area 51 has 4", [table]) == ["4"]
+
+
+def test_kinds_of_columns(tmp_path: Path) -> None:
+    shape = profile(read(planted.trades(tmp_path / "trades.csv")))
+    kinds = {c.name: c.kind for c in shape.columns}
+    assert kinds == {
+        "time": Kind.TIME, "trader": Kind.CATEGORY, "side": Kind.CATEGORY, "size": Kind.NUMBER, "fee": Kind.NUMBER,
+        "won": Kind.FLAG,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.txt", "x", "none of"), ("gone.csv", None, "no file"), ("empty.csv", "", "cannot be read"),
+        ("head.csv", "a,b\n", "no rows"), ("bad.parquet", "PAR?", "cannot be read"), ("bad.xlsx", "zip?", "cannot be"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_one_sentence(tmp_path: Path, name: str, text: str | None, says: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(Misconfigured, match=says):
+        read(path)
+
+
+def test_odd_tables_are_no_error(tmp_path: Path) -> None:
+    """One row, one value, nothing but gaps: every operation either says something or nothing."""
+    frames = [
+        pl.DataFrame({"a": [1], "b": ["x"], "t": [planted.BEGIN]}),
+        pl.DataFrame({"a": [None, None], "b": ["x", "y"]}),
+        pl.DataFrame({"a": [1.0, float("nan"), float("inf")], "b": ["x", None, "y"], "f": [True, False, None]}),
+        pl.DataFrame({"t": [planted.BEGIN] * 12, "a": list(range(12)), "f": [True] * 11 + [False]}),
+    ]
+    for frame in frames:
+        for finding in scan(frame, profile(frame)):
+            assert finding.says
+
+
+def analysed(path: Path, question: str) -> Analysed:
+    engine = ScriptedEngine(seed=5)
+    return asyncio.run(analyse(path, question, engine, Budget(Limits(tokens=4000))))
+
+
+@pytest.mark.parametrize(
+    ("question", "operation", "about"),
+    [
+        ("which region has most revenue", "by_category", ("revenue", "region")),
+        ("how many discount values are missing", "missing", ("discount",)),
+        ("does the discount correlate with units", "correlate", ("units", "discount")),
+    ],
+)
+def test_a_question_that_names_things_is_answered_whatever_the_model_says(
+    tmp_path: Path, question: str, operation: str, about: tuple[str, ...]
+) -> None:
+    made = analysed(planted.sales(tmp_path / "sales.csv"), question)
+    first = made.findings[0]
+    assert first.operation == operation
+    assert set(about) <= set(first.about)
+
+
+def test_the_models_own_words_are_only_taken_with_numbers_that_are_there(tmp_path: Path) -> None:
+    """Chance writes nonsense: either it has no number, or it is not taken and says for which."""
+    made = analysed(planted.sales(tmp_path / "sales.csv"), "")
+    tables = [f.table for f in made.findings]
+    assert unsupported(made.words, tables) == []
+    text = markdown(made, {})
+    assert text.startswith("# What stands out in sales.csv")
+    assert "| West |" in text

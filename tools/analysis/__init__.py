@@ -1,0 +1,2 @@
+"""Tables of the owner's files: read, described, and asked with a fixed catalogue of operations. Needs the extra
+`analysis`."""

@@ -1,0 +1,101 @@
+"""A file of the owner's as a data frame: CSV, Excel or Parquet, times and numbers recognised, nothing sent anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from market.errors import Misconfigured
+from tools.analysis.table import Column, Kind, Profile
+
+_FEW, _SHARE = 50, 0.2
+"""A text is a category where it has so few values, or so small a share of the rows."""
+_LOOKED_AT = 10_000
+"""Rows from which the kind of a column of a CSV file is told."""
+
+
+def read(path: Path) -> pl.DataFrame:
+    """The whole file. Raises Misconfigured in one sentence where it is not what its name says."""
+    readers: Mapping[str, Callable[[Path], pl.DataFrame]] = {
+        ".csv": _csv, ".tsv": _csv, ".xlsx": _excel, ".xls": _excel, ".parquet": pl.read_parquet
+    }  # fmt: skip
+    path = path.expanduser()
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise Misconfigured(f"{path.name} is none of {', '.join(readers)}.", next_step="Convert it to CSV or Parquet.")
+    if not path.is_file():
+        raise Misconfigured(f"there is no file {path}.", next_step="Check the path.")
+    try:
+        frame = reader(path)
+    except (PolarsError, OSError, ValueError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise Misconfigured(f"{path.name} cannot be read: {said}", next_step="Open it and check its format.") from None
+    if not frame.height or not frame.width:
+        raise Misconfigured(f"{path.name} has no rows.", next_step="Check the file.")
+    return _in_order(frame.rename({name: name.strip() or "unnamed" for name in frame.columns}))
+
+
+def _csv(path: Path) -> pl.DataFrame:
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(path)
+    return pl.read_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=_LOOKED_AT)
+
+
+def _separator(path: Path) -> str:
+    """The one of the usual separators that the first line has most of."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline()
+    return max(",;\t|", key=first.count)
+
+
+def _excel(path: Path) -> pl.DataFrame:
+    from fastexcel import FastExcelError
+
+    try:
+        return pl.read_excel(path)
+    except FastExcelError as error:
+        raise ValueError(str(error)) from error
+
+
+def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Texts that are times become times, and rows of a file with one column of times go by it."""
+    texts = [c for c in frame.columns if frame[c].dtype == pl.String]
+    frame = frame.with_columns(_parsed(frame[c]) for c in texts)
+    times = [c for c in frame.columns if frame[c].dtype.is_temporal()]
+    return frame.sort(times[0], maintain_order=True) if times and not frame[times[0]].is_sorted() else frame
+
+
+def _parsed(series: pl.Series) -> pl.Series:
+    """A column of texts as times where nearly all of it are times, else as it is."""
+    try:
+        made = series.str.to_datetime(strict=False)
+    except PolarsError:
+        return series
+    known = series.len() - series.null_count()
+    return made if known and made.len() - made.null_count() >= 0.99 * known else series
+
+
+def profile(frame: pl.DataFrame) -> Profile:
+    """What each column holds."""
+    return Profile(frame.height, tuple(_column(frame[name]) for name in frame.columns))
+
+
+def _column(series: pl.Series) -> Column:
+    missing = series.null_count()
+    distinct = series.drop_nulls().n_unique()
+    return Column(series.name, _kind(series, distinct), missing, distinct)
+
+
+def _kind(series: pl.Series, distinct: int) -> Kind:
+    kind = series.dtype
+    if not distinct:
+        return Kind.EMPTY
+    if kind == pl.Boolean:
+        return Kind.FLAG
+    if kind.is_numeric():
+        return Kind.NUMBER
+    if kind.is_temporal():
+        return Kind.TIME
+    return Kind.CATEGORY if distinct <= _FEW or distinct <= _SHARE * series.len() ** 0.5 else Kind.TEXT
