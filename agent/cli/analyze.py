@@ -46,7 +46,7 @@ def analyze(
         made = asyncio.run(analysed(settings, file, question))
     kept = _kept(made, out)
     if as_json:
-        told = {"says": made.says, "tokens": made.tokens, "seconds": made.seconds, "kept": kept}
+        told = {"says": made.says, "tokens": made.tokens, "seconds": made.seconds, "kept": [str(path) for path in kept]}
         show.as_json({"analysis": made, **told})
     else:
         _tell(made, kept, screen)

@@ -46,7 +46,7 @@ def ladder(
     found, rungs = with_store(config, read)
     kept = _kept(found, rungs, config, out) if out is not None else []
     if as_json:
-        show.as_json({"runs": [r.id for r in found], "ladder": rungs, "kept": kept})
+        show.as_json({"runs": [r.id for r in found], "ladder": rungs, "kept": [str(path) for path in kept]})
         return
     screen = show.console()
     for run in found:

@@ -83,7 +83,7 @@ def edge_runtime(
     kept = _keep(found, out) if out is not None else []
     written = _write(config, nested(found.chosen.values)) if apply and config and found.chosen and found.met else ""
     if as_json:
-        show.as_json({"met": found.met, "kept": kept, "written": written, "result": found})
+        show.as_json({"met": found.met, "kept": [str(path) for path in kept], "written": written, "result": found})
     else:
         _tell(screen, found, other=other)
         for line in (*(f"Kept: {path}" for path in kept), written):

@@ -12,7 +12,6 @@ from agent.arms import history_of
 from agent.budget import Electricity
 from agent.config import Config
 from agent.llm.engine import Engine
-from agent.llm.llamacpp.context import THREADS
 from agent.llm.recorded import RecordingEngine
 from agent.research.optimising import KNOBS, Aim, Optimised, Optimiser, Target
 from agent.rethink import rethink
@@ -23,6 +22,8 @@ from storage.store import Store
 
 FEWEST = 4
 """Windows whose outcome is known: half of them choose, the other half confirms."""
+_THREADS = 4
+"""What `edge.threads: 0` takes at most."""
 Ended = tuple[Record, float]
 """A decision, and what YES paid."""
 
@@ -110,7 +111,7 @@ def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]
     found: dict[str, Sequence[Any]] = dict(KNOBS)
     if target not in (Target.LATENCY, Target.ENERGY):
         return found
-    now = config.edge.threads or min(THREADS, cores)
+    now = config.edge.threads or min(_THREADS, cores)
     found["edge.threads"] = sorted({now, *(n for n in (1, 2, 4, 8) if n <= cores)})
     if config.edge.runtime == "openvino":
         found["edge.precision"] = ("f32", "int8", "bf16")

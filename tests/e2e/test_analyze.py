@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent import EdgeAgent
-from market.errors import Misconfigured
+from market.errors import Misconfigured, NotReady
 from tests import planted
 from tests.e2e.conftest import Edgeclaw, command
 from tools.analysis.checking import unsupported
@@ -109,7 +109,7 @@ def test_goals_are_mapped_onto_deeds(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_an_agent_may_not_use_it_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
     reader = EdgeAgent(engine="scripted", tools=["wallet-api"])
-    with pytest.raises(Misconfigured, match="nothing has been recorded"):
+    with pytest.raises(NotReady, match="there is no database"):
         reader.run("place an order")
     with pytest.raises(Misconfigured, match="there is no tool"):
         EdgeAgent(tools=["shell"])

@@ -42,7 +42,7 @@ def test_another_agent_trades_on_paper_and_reads_why(home: Path) -> None:
             assert all(tool.description for tool in tools.values())
             before = await client.call_tool("runs", {})
             assert before.is_error
-            assert "Run `edgeclaw run` first" in before.content[0].text  # type: ignore[union-attr]
+            assert "Make a run first" in before.content[0].text  # type: ignore[union-attr]
             summary = await told(client, "paper_run", cycles=3)
             runs = (await told(client, "runs"))["runs"]
             assert summary["run_id"] in {run["id"] for run in runs}
