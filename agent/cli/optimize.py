@@ -157,6 +157,8 @@ def _tell(screen: Console, found: Optimised, *, other: bool) -> None:
         f"[{show.MUTED}]gain: log score against the present settings, in nats a decision; below zero it forecasts "
         "worse. A loss smaller than the interval is wide cannot be seen with so few windows.[/]"
     )
+    if not found.silent.worse:
+        screen.print(f"[{show.MUTED}]No search at all forecasts no worse beyond chance, either, on these data.[/]")
     if other:
         screen.print(
             f"[{show.MUTED}]The run was made with other settings than this configuration has; all figures are of "

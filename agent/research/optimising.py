@@ -230,9 +230,9 @@ def parsed_goal(text: str) -> float:
 
 def choose(settings: Sequence[Setting], share: float) -> Setting | None:
     """Of the settings that save enough and forecast no worse beyond chance, the one that forecasts best; of equals the
-    cheapest, and then the one that changes least."""
+    one that changes least, and then the cheapest."""
     good = [s for s in settings if s.reaches(share) and not s.worse]
-    return min(good, key=lambda s: (-_gain(s), s.amount, len(s.values)), default=None)
+    return min(good, key=lambda s: (-_gain(s), len(s.values), s.amount), default=None)
 
 
 def front(settings: Sequence[Setting]) -> list[Setting]:

@@ -35,6 +35,12 @@ def test_the_best_forecast_among_what_saves_enough_is_chosen() -> None:
     assert choose([cheap, good, dear], 0.5) is good
 
 
+def test_of_equals_the_one_that_changes_least_is_chosen() -> None:
+    small, much = setting(4, 0.0, 0.6), setting(1, 0.0, 0.9)
+    more = Setting({**much.values, "edge.correct": False}, 10, 5, 1, much.less, much.gain, 0)
+    assert choose([more, small], 0.5) is small
+
+
 def test_what_forecasts_worse_beyond_chance_is_not_chosen() -> None:
     assert choose([setting(1, -0.5, 0.9)], 0.5) is None
 
