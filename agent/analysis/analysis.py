@@ -1,17 +1,17 @@
-"""One analysis from a file to checked words."""
+"""One analysis, from a file to sentences that its tables bear out."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.analysis import prompts
 from agent.analysis.choosing import choose, scan, tried
 from agent.budget import Budget
-from agent.llm.engine import Engine
+from agent.llm.engine import Engine, Question
 from agent.proposals import Asker
 from agent.search.tree import OutOfBudget
 from storage.records import LedgerRow, Phase
@@ -19,20 +19,18 @@ from tools.analysis.checking import unsupported
 from tools.analysis.reading import profile, read
 from tools.analysis.table import Finding, Profile
 
-_WORDS = 48
-
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """`findings` are what answers the question, the most telling first. `words` is the model's own sentence where all
-    its numbers are in the tables, else empty; `dropped` are the numbers for which it was not taken. `tokens` are by
-    phase, `dollars` by token price, `seconds` those of the model."""
+    """`findings` are what answers the question, the most telling first. `headline` is the one of their sentences that
+    the model takes for the answer, empty where nothing was asked or found; `dropped` are sentences that were not said,
+    since a number in them is in no table. `tokens` are by phase, `dollars` by token price, `seconds` the model's."""
 
     file: str
     question: str
     profile: Profile
     findings: tuple[Finding, ...]
-    words: str
+    headline: str
     dropped: tuple[str, ...]
     model: str
     ledger: tuple[LedgerRow, ...]
@@ -53,7 +51,7 @@ class Analysed:
 
 
 async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> Analysed:
-    """Read, choose, compute, say, and check what is said. Raises Misconfigured for a file that cannot be read."""
+    """Read, choose, compute, check what is said, and choose the answer. Raises Misconfigured for a bad file."""
     frame = await asyncio.to_thread(read, file)
     shape = await asyncio.to_thread(profile, frame)
     asker = Asker(engine, budget)
@@ -62,13 +60,14 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> 
         with suppress(OutOfBudget):
             findings = await asyncio.to_thread(tried, frame, await choose(asker, question, shape))
     findings = findings or await asyncio.to_thread(scan, frame, shape)
-    words, dropped = await _said(asker, question, findings)
+    findings, dropped = checked(findings)
+    headline = await _headline(asker, question, [s for f in findings for s in f.says])
     return Analysed(
         file=file.name,
         question=question,
         profile=shape,
         findings=tuple(findings),
-        words=words,
+        headline=headline,
         dropped=dropped,
         model=engine.identity.model,
         ledger=budget.ledger(),
@@ -76,22 +75,24 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> 
     )
 
 
-async def _said(asker: Asker, question: str, findings: Sequence[Finding]) -> tuple[str, tuple[str, ...]]:
-    """The model's sentence, corrected once on the numbers that no table has; else nothing, and those numbers."""
-    tables = [finding.table for finding in findings]
-    prompt = prompts.words(question, [s for f in findings for s in f.says][:4])
-    wrong: list[str] = []
+def checked(findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
+    """The findings with what may be said of them, and the sentences that a table does not bear out."""
+    kept, dropped = list[Finding](), list[str]()
+    for finding in findings:
+        wrong = [sentence for sentence in finding.says if unsupported(sentence, [finding.table])]
+        dropped += wrong
+        kept.append(replace(finding, says=tuple(s for s in finding.says if s not in wrong)))
+    return kept, tuple(dropped)
+
+
+async def _headline(asker: Asker, question: str, says: Sequence[str]) -> str:
+    """The sentence that answers, chosen by its letter: a model that wrote one itself could say what no table says
+    without a single wrong number."""
+    if not question or not says:
+        return ""
+    some = says[: len(prompts.LETTERS)]
+    letters = prompts.LETTERS[: len(some)]
     with suppress(OutOfBudget):
-        for phase, asked in ((Phase.ANSWER, prompt), (Phase.CORRECT, prompt)):
-            asked = prompts.corrected(prompt, wrong) if wrong else asked
-            words = await asker.write(phase, asked, _WORDS)
-            wrong = unsupported(words, tables)
-            if words and not wrong:
-                return f"In short, {_whole(words)}", ()
-    return "", tuple(wrong)
-
-
-def _whole(words: str) -> str:
-    """As far as the last sentence that was finished, where one was."""
-    end = max(words.rfind(mark + " ") for mark in ".!?")
-    return words if words.endswith((".", "!", "?")) or end < 0 else words[: end + 1]
+        (row,) = await asker.ask(Phase.ANSWER, [Question(prompts.headline(question, some), letters)])
+        return some[max(range(len(some)), key=row.__getitem__)]
+    return some[0]

@@ -23,6 +23,8 @@ from tools.analysis.table import Column, Finding, Profile
 NAMED = 20.0
 """How much likelier a column or an operation is that the question names."""
 _WAYS, _PLACES, _KEPT = 4, 6, 3
+_LEAST = 0.05
+"""Of the best choice's weight: what is less likely than that was not meant."""
 _SCANNED = 16
 """Findings of a file that nothing was asked about."""
 _COLUMNS = len(prompts.LETTERS)
@@ -105,7 +107,8 @@ def _stem(word: str) -> str:
 def tried(frame: pl.DataFrame, choices: Sequence[Choice]) -> list[Finding]:
     """What the likeliest choices come to; those that find nothing give way to the next."""
     found: list[Finding] = []
-    for choice in choices:
+    least = _LEAST * max((choice.weight for choice in choices), default=0.0)
+    for choice in (c for c in choices if c.weight >= least):
         made = ask(frame, choice.operation.name, choice.about)
         if made is not None and made not in found:
             found.append(made)

@@ -36,15 +36,7 @@ def column(question: str, does: str, columns: Sequence[Column]) -> Prompt:
     return Prompt((_SYSTEM, f"columns:\n{lines}\nquestion: {question}\nway: {does}{_END}column"))
 
 
-def words(question: str, says: Sequence[str]) -> Prompt:
-    """Ask for the answer in one sentence, after what was computed."""
-    facts = "\n".join(says)
-    asked = question or "what stands out"
-    return Prompt((_SYSTEM, f"facts:\n{facts}\nquestion: {asked}{_END}In short,"))
-
-
-def corrected(prompt: Prompt, wrong: Sequence[str]) -> Prompt:
-    """The same again, with what was wrong about the first answer."""
-    *before, last = prompt.segments
-    said = last.replace(_END, f"\nnot in the facts: {', '.join(wrong)}{_END}")
-    return Prompt((*before, said))
+def headline(question: str, says: Sequence[str]) -> Prompt:
+    """Which of the sentences that were computed answers the question: a letter follows."""
+    lines = "\n".join(f"{letter.strip()} {sentence}" for letter, sentence in zip(LETTERS, says, strict=False))
+    return Prompt((_SYSTEM, f"{lines}\nquestion: {question}{_END}answer"))

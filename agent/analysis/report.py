@@ -35,15 +35,15 @@ def lead(made: Analysed) -> str:
 def footer(made: Analysed) -> str:
     """What it took, and how far it can be trusted."""
     spent = ", ".join(f"{phase} {count:,}" for phase, count in made.tokens.items() if count) or "none"
-    dropped = f" Its own sentence was not taken: {', '.join(made.dropped)} is in no table." if made.dropped else ""
+    dropped = f" {len(made.dropped)} sentences were left out, since no table bears them out." if made.dropped else ""
     return (
-        f"Every number above stands in a table computed from the file. Chosen and put into words by {made.model} on "
+        f"Every number above stands in a table computed from the file. What was computed was chosen by {made.model} on "
         f"this machine; tokens: {spent}; ${made.dollars:.6f}.{dropped}"
     )
 
 
 def markdown(made: Analysed, drawn: Mapping[int, str]) -> str:
-    parts = [f"# {title(made)}", lead(made), *([made.words] if made.words else [])]
+    parts = [f"# {title(made)}", lead(made), *([f"**{made.headline}**"] if made.headline else [])]
     for at, finding in enumerate(made.findings):
         parts += [f"## {finding.table.title}", *finding.says]
         parts += [f"![{finding.table.title}]({drawn[at]})"] if at in drawn else []
@@ -58,7 +58,7 @@ def _grid(table: Table) -> str:
 
 
 def html(made: Analysed, drawn: Mapping[int, Path]) -> str:
-    body = [f"<p><strong>{escape(made.words)}</strong></p>" if made.words else ""]
+    body = [f"<p><strong>{escape(made.headline)}</strong></p>" if made.headline else ""]
     for at, finding in enumerate(made.findings):
         body.append(f"<h2>{escape(finding.table.title)}</h2>")
         body += [f"<p>{escape(sentence)}</p>" for sentence in finding.says]

@@ -69,12 +69,12 @@ def _tell(made: Analysed, kept: Sequence[Path], screen: Console) -> None:
     screen.print()
     screen.rule(f"[bold]{escape(title(made))}[/] · {escape(lead(made))}", style=ACCENT)
     screen.print()
-    if made.words:
-        screen.print(f"[bold]{escape(made.words)}[/]\n")
+    if made.headline:
+        screen.print(f"[bold]{escape(made.headline)}[/]\n")
     if not made.findings:
         screen.print("Nothing stands out: the file holds no numbers, times or groups to compare.\n")
     for finding in made.findings:
-        for sentence in finding.says:
+        for sentence in (s for s in finding.says if s != made.headline):
             screen.print(f"● {escape(sentence)}")
         screen.print(_grid(finding.table))
         screen.print()

@@ -105,12 +105,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Optimised:
-    """`front` are the settings that no other one beats in both, the cheapest first; `silent` is no search at all, for
-    comparison. `chosen` and `confirmed` are the same setting, on the windows it was chosen on and on the others."""
+    """`tried` are all settings, `front` those that no other one beats in both, the cheapest first; `silent` is no search
+    at all, for comparison. `chosen` and `confirmed` are the same setting, on the windows it was chosen on and on the others."""
 
     target: Target
     goal: float
-    tried: int
+    tried: tuple[Setting, ...]
     present: Setting
     front: tuple[Setting, ...]
     silent: Setting
@@ -157,7 +157,7 @@ class Optimiser:
         return Optimised(
             target=self.aim.target,
             goal=self.aim.share,
-            tried=len(settings),
+            tried=tuple(settings),
             present=_compared({}, present, present),
             front=tuple(front(settings)),
             silent=_compared({"edge.tree_search.enabled": False}, silent, present),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.drawing import AMBER, BLUE, GREEN, INK, QUIET, bare, house_style, saved
+from agent.drawing import AMBER, BLUE, GREEN, INK, QUIET, RULE, bare, house_style, saved
 from agent.research.optimising import UNITS, Optimised, Setting, Target
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def _figure(found: Optimised) -> Figure:
     bare(axis)
     axis.axhline(0, color=QUIET, lw=0.8)
     axis.axvline((1 - found.goal) * found.present.amount * scale, color=AMBER, lw=1.2, ls="--", label="the goal")
+    axis.plot(*zip(*((s.amount * scale, _mean(s)) for s in found.tried), strict=True), "o", color=RULE, ms=5)
     axis.plot([s.amount * scale for s in found.front], [_mean(s) for s in found.front], color=BLUE, lw=1)
     for one in found.front:
         chosen = one == found.chosen
