@@ -135,8 +135,8 @@ def _tell(screen: Console, found: Optimised, *, other: bool) -> None:
 
     screen.print()
     screen.rule(
-        f"[bold]{found.target.value} of a decision[/] · {len(found.tried)} settings on {found.present.decisions} decisions "
-        f"of {found.present.windows} windows, {found.seconds:,.0f} s",
+        f"[bold]{found.target.value} of a decision[/] · {len(found.tried)} settings on {found.present.decisions} "
+        f"decisions of {found.present.windows} windows, {found.seconds:,.0f} s",
         style=show.ACCENT,
     )
     screen.print()

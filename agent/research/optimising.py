@@ -105,8 +105,9 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Optimised:
-    """`tried` are all settings, `front` those that no other one beats in both, the cheapest first; `silent` is no search
-    at all, for comparison. `chosen` and `confirmed` are the same setting, on the windows it was chosen on and on the others."""
+    """`tried` are all settings, `front` those that no other one beats in both, the cheapest first; `silent` is no
+    search at all, for comparison. `chosen` and `confirmed` are the same setting, on the windows it was chosen on and on
+    the others."""
 
     target: Target
     goal: float
