@@ -19,6 +19,9 @@ from tools.analysis.checking import unsupported
 from tools.analysis.reading import profile, read
 from tools.analysis.table import Finding, Profile
 
+_FADING = 0.3
+"""How much less likely the sentence of the next finding is to be the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
@@ -61,7 +64,7 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> 
             findings = await asyncio.to_thread(tried, frame, await choose(asker, question, shape))
     findings = findings or await asyncio.to_thread(scan, frame, shape)
     findings, dropped = checked(findings)
-    headline = await _headline(asker, question, [s for f in findings for s in f.says])
+    headline = await _headline(asker, question, findings)
     return Analysed(
         file=file.name,
         question=question,
@@ -85,14 +88,15 @@ def checked(findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]
     return kept, tuple(dropped)
 
 
-async def _headline(asker: Asker, question: str, says: Sequence[str]) -> str:
-    """The sentence that answers, chosen by its letter: a model that wrote one itself could say what no table says
-    without a single wrong number."""
-    if not question or not says:
+async def _headline(asker: Asker, question: str, findings: Sequence[Finding]) -> str:
+    """The sentence that answers, chosen by its letter, those of likelier findings first: a model that wrote one itself
+    could say what no table says without a single wrong number."""
+    said = [(sentence, _FADING**rank) for rank, finding in enumerate(findings) for sentence in finding.says]
+    if not question or not said:
         return ""
-    some = says[: len(prompts.LETTERS)]
+    some = said[: len(prompts.LETTERS)]
     letters = prompts.LETTERS[: len(some)]
     with suppress(OutOfBudget):
-        (row,) = await asker.ask(Phase.ANSWER, [Question(prompts.headline(question, some), letters)])
-        return some[max(range(len(some)), key=row.__getitem__)]
-    return some[0]
+        (row,) = await asker.ask(Phase.ANSWER, [Question(prompts.headline(question, [s for s, _ in some]), letters)])
+        return max(zip(some, row, strict=True), key=lambda one: one[0][1] * one[1])[0][0]
+    return some[0][0]

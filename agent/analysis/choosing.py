@@ -20,28 +20,37 @@ from storage.records import Phase
 from tools.analysis.operations import CATALOGUE, Operation, ask
 from tools.analysis.table import Column, Finding, Profile
 
-NAMED = 20.0
-"""How much likelier a column or an operation is that the question names."""
+NAMED, HINTED = 40.0, 5.0
+"""How much likelier a column or an operation is that the question names, or hints at."""
 _WAYS, _PLACES, _KEPT = 4, 6, 3
-_LEAST = 0.05
-"""Of the best choice's weight: what is less likely than that was not meant."""
+_UNNAMED, _LEAST = 0.05, 0.05
+"""The share of a choice that has nothing of what was named; and, of the best choice's weight, what was not meant."""
 _SCANNED = 16
 """Findings of a file that nothing was asked about."""
 _COLUMNS = len(prompts.LETTERS)
 _CUES = {
-    "by_category": ("which", "each", "by", "group", "per", "compare", "best", "worst"),
+    "by_category": ("each", "group", "per", "compare"),
     "over_time": ("time", "month", "monthly", "week", "weekly", "day", "daily", "hour", "trend", "develop", "season"),
-    "shift": ("change", "changed", "shift", "since", "level", "jump", "break", "when"),
+    "shift": ("change", "changed", "shift", "since", "level", "jump", "break"),
     "correlate": ("depend", "depends", "relate", "related", "correlate", "correlation", "against", "influence"),
     "rate": ("often", "rate", "share", "likely", "percentage"),
     "outliers": ("odd", "strange", "outlier", "outliers", "anomaly", "anomalies", "spike", "spikes", "unusual"),
     "gaps": ("gap", "gaps", "outage", "silent", "offline", "interruption"),
     "stuck": ("stuck", "hang", "hung", "frozen", "froze", "constant", "still"),
-    "total": ("total", "sum", "average", "mean", "median", "overall", "much"),
-    "top": ("top", "largest", "biggest", "highest", "most"),
+    "total": ("total", "sum", "average", "mean", "median", "overall"),
+    "top": ("top", "largest", "biggest", "highest"),
     "missing": ("missing", "empty", "complete", "incomplete", "blank"),
     "duplicates": ("duplicate", "duplicates", "repeated", "twice"),
 }
+
+
+_HINTS = {
+    "by_category": ("which", "who", "best", "worst", "by"),
+    "total": ("much",),
+    "top": ("most",),
+    "shift": ("when",),
+}
+"""Words that many questions have, and what they mean where nothing else is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +68,19 @@ async def choose(asker: Asker, question: str, profile: Profile) -> list[Choice]:
     ways = [one for one in CATALOGUE if next(one.places(profile), None) is not None]
     letters = tuple(prompts.LETTERS[CATALOGUE.index(one)] for one in ways)
     (row,) = await asker.ask(Phase.SEARCH, [Question(prompts.operation(question), letters)])
-    weighed = [w * (NAMED if said & {_stem(c) for c in _CUES[o.name]} else 1) for o, w in zip(ways, row, strict=True)]
+    weighed = [w * _named(o.name, said) for o, w in zip(ways, row, strict=True)]
     best = sorted(range(len(ways)), key=lambda n: -weighed[n])[:_WAYS]
     found = [
         choice for n in best for choice in await _placed(asker, question, ways[n], weighed[n] / sum(weighed), profile)
     ]
     return sorted(found, key=lambda c: -c.weight)
+
+
+def _named(operation: str, said: set[str]) -> float:
+    """How much likelier an operation is for the words of the question."""
+    if found := said & set(map(_stem, _CUES[operation])):
+        return NAMED * len(found)
+    return HINTED if said & set(map(_stem, _HINTS.get(operation, ()))) else 1.0
 
 
 async def _placed(asker: Asker, question: str, way: Operation, weight: float, profile: Profile) -> list[Choice]:
@@ -73,12 +89,19 @@ async def _placed(asker: Asker, question: str, way: Operation, weight: float, pr
     asked = [Question(prompts.column(question, way.does, p), prompts.LETTERS[: len(p)]) for p in pools if len(p) > 1]
     rows = iter(await asker.ask(Phase.SEARCH, asked))
     weights = [_weighed(p, next(rows) if len(p) > 1 else (1.0,), question) for p in pools]
+    best = [max(w.values(), default=1.0) for w in weights]
+    named = {c.name for c in profile.columns if _stems(c.name) & _stems(question)}
     places = [
-        Choice(way, about, weight * _product(w[name] for w, name in zip(weights, about, strict=True)))
+        Choice(way, about, weight * _product(w[n] / b for w, n, b in zip(weights, about, best, strict=True)) * share)
         for about in way.places(profile)
-        if all(name in w for w, name in zip(weights, about, strict=True))
+        if all(name in w for w, name in zip(weights, about, strict=True)) and (share := _covered(named, about))
     ]
     return sorted(places, key=lambda c: -c.weight)[:_PLACES]
+
+
+def _covered(named: set[str], about: Sequence[str]) -> float:
+    """How much of what the question names a choice is about; never quite nothing."""
+    return max(_UNNAMED, (len(named & set(about)) / len(named)) ** 2) if named else 1.0
 
 
 def _weighed(pool: Sequence[Column], row: Sequence[float], question: str) -> dict[str, float]:
