@@ -1,5 +1,6 @@
 """A whole run over the sample with the scripted engine: complete, repeatable, resumable, balanced."""
 
+import asyncio
 import json
 import os
 import signal
@@ -12,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from agent.app.replaying import replayed
+from agent.rethink import Replayed
+from storage.records import RecordKind
+from storage.store import open_store
 from tests.e2e.conftest import Edgeclaw, command
 
 pytestmark = [pytest.mark.sample, pytest.mark.usefixtures("sample")]
@@ -199,6 +204,24 @@ def test_a_changed_answer_is_a_readable_difference(
         copy.execute("UPDATE observations SET payout = 1000000 - payout")
     replayed = edgeclaw("log", "replay", "--all")
     assert replayed.code == 1 and "came out differently" in replayed.out and "was" in replayed.out
+
+
+def test_a_changed_prompt_is_caught_and_named(
+    done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of a run is a test of prompts: one that reads otherwise asks what nobody was asked."""
+    monkeypatch.setenv("EDGECLAW_HOME", str(done[0]))
+
+    async def again() -> list[Replayed]:
+        async with open_store(f"sqlite:///{done[0] / 'edgeclaw.db'}", read_only=True) as store:
+            records = await store.records(done[1]["run_id"], RecordKind.DECISION)
+            return await replayed(store, records, None, ask=False)
+
+    assert all(r.differences == () for r in asyncio.run(again()))
+    monkeypatch.setattr("agent.prompts.verdict", lambda prompt: prompt.then(" right?"))
+    found = asyncio.run(again())
+    assert len(found) == 54 and all("is not in the record" in r.differences[0] for r in found if r.differences)
+    assert sum(bool(r.differences) for r in found) > 40  # those that were searched
 
 
 def test_a_short_run_is_a_run_of_its_own(edgeclaw: Edgeclaw) -> None:
