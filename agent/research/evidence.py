@@ -107,10 +107,12 @@ def _cost(rungs: Sequence[LadderRung]) -> Figure:
 
     figure, axis = plt.subplots(figsize=(10, 4), layout="constrained")
     bare(axis)
+    places: dict[tuple[float, float], list[str]] = {}
     for rung in rungs:
-        colour, at = QUIET if rung.name.startswith("placebo") else BLUE, (rung.tokens, rung.log_score or 0.0)
-        axis.plot(*at, "o", color=colour, ms=6)
-        axis.annotate(rung.name, at, xytext=(6, 4), textcoords="offset points", fontsize=8)
+        places.setdefault((rung.tokens, rung.log_score or 0.0), []).append(rung.name)
+    for at, names in places.items():
+        axis.plot(*at, "o", color=QUIET if names[0].startswith("placebo") else BLUE, ms=6)
+        axis.annotate(", ".join(names), at, xytext=(0, 7), textcoords="offset points", fontsize=8, ha="center")
     axis.margins(x=0.18, y=0.2)
     axis.set_xlabel("tokens a decision")
     axis.set_ylabel("log score, nats (lower is better)")

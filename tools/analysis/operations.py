@@ -285,10 +285,9 @@ def outliers(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     found = frame.select(*others, name, far).filter(pl.col("deviations") > _FAR).sort("deviations", descending=True)
     if not found.height or found.height > 0.01 * frame.height + 3:
         return None  # so many are a long tail, not outliers
-    rows: tuple[tuple[Cell, ...], ...] = (*_cells(found.head(TOP)),)
-    counted = Table(
-        f"{name} far from the rest: {number(found.height)} rows", tuple(found.columns), rows
-    )  # fmt: skip
+    rows = _cells(found.head(TOP))
+    many = f"{number(found.height)} row{'s' if found.height > 1 else ''}"
+    counted = Table(f"{name} far from the rest: {many}", tuple(found.columns), rows)
     first = found.row(0, named=True)
     where = ", ".join(f"{c} {_cell(first[c])}" for c in others if isinstance(_cell(first[c]), str))
     says = f"{number(_cell(first[name]))} is far from all other values of {name}" + (f" ({where})." if where else ".")
