@@ -298,7 +298,7 @@ class Service(Section):
         "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of /metrics, /healthz and /readyz; empty is none"
     )
     review: str = Field(
-        "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of the review site of a live run; empty is none"
+        "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of the review site beside a run; empty is none"
     )
     market_silence: Seconds = Field(
         60.0, gt=0, description="a market that is not heard for so long is a reason for systemd to start anew"

@@ -26,7 +26,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def until(what: str, holds: Callable[[], object], seconds: float = 60) -> None:
+def until(what: str, holds: Callable[[], object], seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < ends, f"it never came to that {what}"

@@ -26,6 +26,7 @@ from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Forgetful, Memory, Outcomes
 from agent.recall import Recall, earlier_runs
+from agent.review.serving import beside
 from agent.session import Schedule, Session, Trader
 from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
@@ -97,6 +98,7 @@ async def _on_paper(plan: Plan, feed: PricedFeed, bus: Bus, stage: Callable[[str
         async with (
             open_engine(plan.config, slow_load(stage)) as engine,
             open_electricity(plan.config) as (electricity, measured),
+            beside(database_url(plan.config), plan.config.service.review, stage),
         ):
             world = World(plan, feed, store, bus, electricity)
             primed = engine.usage

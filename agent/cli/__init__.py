@@ -28,7 +28,7 @@ from agent.cli import setup as setup_verbs
 from agent.cli import sweep as sweep_verb
 from agent.cli import venue as venue_verbs
 from agent.cli import wallet as wallet_verbs
-from agent.collecting import collect_seldom
+from agent.collecting import collect_seldom, share_heaps
 from market.errors import EdgeclawError
 
 app = typer.Typer(
@@ -92,6 +92,7 @@ app.add_typer(wallet_verbs.app, name="wallet")
 def main() -> None:
     """The console script."""
     collect_seldom()
+    share_heaps()
     try:
         code = app(standalone_mode=False)
     except EdgeclawError as error:

@@ -25,6 +25,7 @@ from starlette.staticfiles import StaticFiles
 
 from agent.review import pictures
 from agent.review.reading import comparison, decision_page, listed_row, overview, run_named, runs_with_decisions
+from agent.review.versus import versus
 from agent.review.whatif import Changed
 from market.errors import EdgeclawError
 from market.types import UNIT
@@ -67,6 +68,7 @@ def site(store: Store, hosts: frozenset[str], token: str = "") -> Starlette:
         Route("/decisions", pages.decisions),
         Route("/decisions/{id}", pages.decision),
         Route("/compare", pages.compare),
+        Route("/compare/runs", pages.versus),
         Route("/tail", pages.tail),
         Mount("/static", StaticFiles(directory=_HERE / "static")),
     ]
@@ -172,6 +174,14 @@ class _Pages:
         shown = (found.sides, found.rows, found.lines) if found is not None else ((), (), ())
         named = dict(zip(("sides", "rows", "lines"), shown, strict=True))
         return self._page("compare.html", request, [], None, a_id=a, b_id=b, **named)
+
+    async def versus(self, request: Request) -> Response:
+        known = await runs_with_decisions(self._store)
+        a, b = (request.query_params.get(name, "") for name in ("a", "b"))
+        found = None
+        if a and b:
+            found = await versus(self._store, await run_named(self._store, a), await run_named(self._store, b))
+        return self._page("versus.html", request, [], None, known=known, a_id=a, b_id=b, v=found, most=PAGE)
 
     async def tail(self, request: Request) -> Response:
         """New decisions as they come, each a line of the list, for as long as somebody listens."""

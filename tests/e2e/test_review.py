@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import urllib.error
@@ -19,6 +20,7 @@ pytest.importorskip("starlette", reason="the extra `review` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `review` is not installed")
 
 from agent.review.serving import reviewing
+from agent.review.versus import versus
 from market.errors import Misconfigured, NotReady
 from storage.records import Sorting, Wanted
 from storage.store import open_store
@@ -164,6 +166,31 @@ def test_two_decisions_are_compared_place_by_place(site: str, database: str) -> 
     assert asked(f"{site}/compare?a={first}")[0] == 200 and asked(f"{site}/compare?a={first}&b=zz")[0] == 404
 
 
+@pytest.mark.usefixtures("sample")
+def test_two_runs_are_compared_on_what_both_decided(tmp_path: Path) -> None:
+    """The agent and an arm of its ladder: the same inputs, thought about in another way."""
+    environment = {**os.environ, "EDGECLAW_HOME": str(tmp_path)}
+    run = [*EDGECLAW, "run", "--feed", "sample", "--engine", "scripted", "--cycles", "8", "--json"]
+    assert subprocess.run(run, env=environment, check=False, capture_output=True).returncode == 0
+
+    async def scope() -> None:
+        async with open_store(f"sqlite:///{tmp_path / 'edgeclaw.db'}", read_only=True) as store:
+            runs = {r.identity.label: r for r in await store.runs()}
+            agent, arm = runs["agent"], runs["arm:search"]
+            same, found = await versus(store, agent, agent), await versus(store, agent, arm)
+            assert (same.shared, list(same.parted)) == (8, [])
+            assert same.gain is not None and same.gain.mean == same.gain.high == 0
+            assert found.shared == 8 and len(found.parted) == 8 and found.gain is not None
+            back = await versus(store, arm, agent)
+            assert back.gain is not None and back.gain.mean == pytest.approx(-found.gain.mean)
+            async with reviewing(store, "127.0.0.1:0") as served:
+                link = f"{served.url.rstrip('/')}/compare/runs?a={agent.id}&b={arm.id}"
+                status, text, _ = await asyncio.to_thread(asked, link)
+            assert status == 200 and text.count("/compare?a=") == 8 and "the second forecasts" in " ".join(text.split())
+
+    asyncio.run(scope())
+
+
 def test_nothing_can_be_changed_and_nobody_else_is_answered(site: str) -> None:
     assert asked(site, "POST")[0] == 405
     assert asked(site, Host="evil.example")[0] == 421
@@ -257,6 +284,12 @@ def test_the_pages_work_in_a_browser(site: str) -> None:
             page.click("text=compare")
             must_be_accessible(page)
             page.screenshot(path=SCREENS / "compare.png")
+            page.set_viewport_size({"width": 1280, "height": 900})
+            page.click("text=two runs")
+            page.click("button >> text=Compare")
+            assert "Nowhere: they came to the same each time." in page.locator("main").inner_text()
+            must_be_accessible(page)
+            page.screenshot(path=SCREENS / "compare-runs.png")
             assert complaints == []
         finally:
             browser.close()
