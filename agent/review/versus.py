@@ -1,4 +1,4 @@
-"""Two runs side by side: what each came to, and the decisions on which they parted. Read from the store; judges nothing."""
+"""Two runs side by side: what each came to, and the decisions on which they parted. Reads the store."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Pair = tuple[DecisionSummary, DecisionSummary]
 @dataclass(frozen=True, slots=True)
 class Versus:
     """`rows` are what is worth reading side by side. Of the newest decisions, `shared` were made by both on the same
-    market at the same instant; `parted` are those that came to something else. `gain` is how much log loss the second run
-    spares against the first, in nats a window, one vote each; None where no shared window has paid."""
+    market at the same instant; `parted` are those that came to something else. `gain` is how much log loss the second
+    run spares against the first, in nats a window, one vote each; None where no shared window has paid."""
 
     sides: tuple[Run, Run]
     rows: Sequence[tuple[str, tuple[str, str]]]
