@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.app.engines import unprimed
+from agent.app.identity import own_hosts
 from agent.budget import Budget, Limits
 from agent.config import Config
 from agent.egress import confined
@@ -28,7 +29,7 @@ async def analysed(config: Config, file: Path, question: str = "") -> Analysed:
     from agent.analysis.prompts import opening
 
     edge = config.edge
-    with confined(()):
+    with confined(own_hosts(config)):
         async with unprimed(edge) as engine:
             await engine.prime(opening())
             limits = Limits(_TOKENS, None, edge.cost_limit, edge.cost.token_price)

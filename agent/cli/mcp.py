@@ -19,6 +19,7 @@ def mcp(
     import asyncio
     from importlib.util import find_spec
 
+    from agent.app.identity import own_hosts
     from agent.cli import show as screen
     from agent.configfile import load, profile_for
     from agent.egress import confined
@@ -29,9 +30,10 @@ def mcp(
     from agent.mcp import server
 
     asked = {} if engine is None else {"edge.runtime": engine}
-    made = server(load(config), load(config, asked, profile=profile_for("sample")))
+    paper = load(config, asked, profile=profile_for("sample"))
+    made = server(load(config), paper)
     if not show:
-        with confined(()):
+        with confined(own_hosts(paper)):
             made.run("stdio")
         return
     tools = asyncio.run(made.list_tools())

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.app.engines import open_electricity, open_engine
+from agent.app.identity import own_hosts
 from agent.arms import history_of
 from agent.budget import Electricity
 from agent.config import Config
+from agent.egress import confined
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.research.optimising import KNOBS, Aim, Optimised, Optimiser, Target
@@ -67,10 +69,11 @@ async def optimised(
 ) -> Optimised:
     """The search over a run's decisions. Raises NotReady where too few of them have an outcome."""
     halves = parted(await _ended(store, run))
-    async with _bench(store, run, halves, config) as bench:
-        if aim.target is Target.ENERGY and bench.electricity is None:
-            raise NotReady("energy cannot be measured on this box.", next_step="Set edge.cost.watts, or aim at cost.")
-        return await Optimiser(config, aim, bench.trial, knobs(config, aim.target, cores), heard).run()
+    with confined(own_hosts(config)):
+        async with _bench(store, run, halves, config) as bench:
+            if aim.target is Target.ENERGY and bench.electricity is None:
+                raise NotReady("energy cannot be measured here.", next_step="Set edge.cost.watts, or aim at cost.")
+            return await Optimiser(config, aim, bench.trial, knobs(config, aim.target, cores), heard).run()
 
 
 @asynccontextmanager
