@@ -42,8 +42,6 @@ _CUES = {
     "missing": ("missing", "empty", "complete", "incomplete", "blank"),
     "duplicates": ("duplicate", "duplicates", "repeated", "twice"),
 }
-
-
 _HINTS = {
     "by_category": ("which", "who", "best", "worst", "by"),
     "total": ("much",),
