@@ -73,7 +73,7 @@ class Turns:
     async def take(self, commands: Commands, store: Store, account: str, bus: LocalBus, home: Path) -> None:
         """Between two slots have the next one in its way, until there were enough blocks."""
         await self._slot()
-        while len(self.took["without"]) < self.blocks:
+        while len(self.took["without"]) < self.blocks and self.again < 2 * self.blocks:
             block, thought = dict[str, float](), set[int]()
             for way in self.chance.sample(WAYS, len(WAYS)):
                 async with AsyncExitStack() as stack:
@@ -85,8 +85,9 @@ class Turns:
                     block[way] = await self._slot()
                     thought.add(self.thought)
                     self.broker.send(signal.SIGCONT)
-            self.again += len(thought) > 1
-            for way, took in block.items() if len(thought) == 1 and thought != {0} else ():
+            alike = len(thought) == 1 and thought != {0}
+            self.again += not alike
+            for way, took in block.items() if alike else ():
                 self.took[way].append(took)
 
     async def _slot(self) -> float:
@@ -100,7 +101,9 @@ class Turns:
 
 async def cycles(broker: Broker, url: str, home: Path, blocks: int) -> Mapping[str, Any]:
     """The time of cycles by way, and the ratios to those without a broker."""
+    limits = dict.fromkeys(("market", "together", "loss", "day", "drawdown"), 1_000_000)
     asked = {
+        **{f"risk.{name}": limit for name, limit in limits.items()}, "risk.open_orders": 100,
         "edge.runtime": "scripted", "edge.shadow_search": True, "edge.strategy": "fixed", "venue.loopback": url,
         "venue.key_file": str(home / "play.key"), "venue.series": [f"{asset}-5m" for asset in ASSETS],
         "storage.url": f"sqlite:///{home / 'e.db'}", "service.backfill": False, "trading.cadence": CADENCE,
