@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ from market.polymarket.rest import reader
 from storage.store import Store
 
 _REDEEM, _HEALTH, _CALIBRATION = timedelta(minutes=1), timedelta(minutes=1), timedelta(minutes=10)
-_RETENTION, _HISTORY = timedelta(days=1), timedelta(hours=1)
+_RETENTION, _HISTORY, _MEMORY = timedelta(days=1), timedelta(hours=1), timedelta(minutes=30)
+_CADENCE = 300.0
 _MEGABYTE = 1_000_000
 _AWAY = timedelta(hours=24)
 """How far back a start looks for windows that ended while nothing ran."""
@@ -54,6 +56,7 @@ class Chores:
             Job("redemption", _REDEEM, self.redeem) if self.hands is not None else None,
             Job("health", _HEALTH, self.health),
             Job("calibration", _CALIBRATION, self.calibration),
+            Job("memory", _MEMORY, self.memory),
             Job("retention", _RETENTION, self.retention) if service.keep_prices else None,
             Job("history", _HISTORY, self.history) if service.backfill else None,
         ]
@@ -82,6 +85,14 @@ class Chores:
             self.bus.publish(CalibrationMeasured(at=now, windows=windows, log_score=ours, mid_log_score=mids))
         return ""
 
+    async def memory(self) -> str:
+        """Find what refers to itself and nobody else needs, half-way between two slots: by itself the interpreter looks
+        through old values once there are a quarter more of them, which takes a service days."""
+        trading = self.config.trading
+        await self.clock.wait_until(half_way(self.clock.now(), trading.cadence or _CADENCE, trading.offset))
+        gc.collect()
+        return ""
+
     async def retention(self) -> str:
         """Forget prices older than is wanted. Decisions, and all that they were made from, stay."""
         dropped = await self.store.drop_bars(self.clock.now() - timedelta(days=self.config.service.keep_prices))
@@ -105,6 +116,12 @@ class Chores:
                 count += 1
         self.filled = until
         return f"{count} windows were back-filled." if count else ""
+
+
+def half_way(now: datetime, cadence: float, offset: float) -> datetime:
+    """The next instant that is as far from the slot before it as from the one after."""
+    grid, since = timedelta(seconds=cadence), now - EPOCH - timedelta(seconds=offset + cadence / 2)
+    return now - since % grid + (grid if since % grid else timedelta())
 
 
 def _windows(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from agent.bus import LocalBus
 from agent.experience import Experience
-from agent.service.chores import _short, _windows
+from agent.service.chores import _short, _windows, half_way
 from agent.service.jobs import Job, scheduled
 from market.clock import WallClock
 from market.errors import VenueUnavailable
@@ -131,3 +131,17 @@ def test_only_whole_pieces_of_old_prices_are_dropped(cut: int, step: int) -> Non
 
 def test_nothing_ended_is_nothing_scored() -> None:
     assert Experience(0.1).scored() == (0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "cadence", "offset", "then"),
+    [
+        ("12:00:00", 300, 0, "12:02:30"), ("12:02:30", 300, 0, "12:02:30"), ("12:02:31", 300, 0, "12:07:30"),
+        ("12:04:00", 300, 150, "12:05:00"), ("12:00:01", 5, 0, "12:00:02.5"), ("12:00:01", 900, 0, "12:07:30"),
+    ],
+)  # fmt: skip
+def test_memory_is_looked_through_half_way_between_two_slots(
+    now: str, cadence: float, offset: float, then: str
+) -> None:
+    at, wanted = (datetime.fromisoformat(f"2026-11-01T{text}+00:00") for text in (now, then))
+    assert half_way(at, cadence, offset) == wanted
