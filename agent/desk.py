@@ -151,15 +151,21 @@ class Desk:
         await self.reconcile(at)
 
     async def _ask(self, order_id: str, at: datetime) -> None:
-        """An order the venue never saw is over: the moment it was for has passed, so it is not sent again."""
+        """An order the venue never saw is over: the moment it was for has passed, so it is not sent again. Several
+        may ask at the same time, as a slot and whoever takes everything back; the first to hear of an end notes it."""
         try:
             word = await self.orders.status(order_id)
         except VenueUnavailable:
             return
         if word is None:
             word = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
-        if word.status in _OVER:
+        if word.status not in _OVER or (order := self.working.pop(order_id, None)) is None:
+            return
+        try:
             await self._note(word, at)
+        except BaseException:
+            self.working[order_id] = order  # its end is not written down, so it has none yet
+            raise
 
     async def settle(self, resolution: Resolution) -> None:
         """Turn a resolved market's shares into dollars, as soon as nothing of it can change any more."""

@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -358,6 +359,38 @@ def test_a_halted_desk_sends_nothing() -> None:
             assert wire.sent == [] and len(await store.intents(run.id)) == 1
             with pytest.raises(LimitExceeded):
                 await desk.orders.send(await desk.orders.sign((await store.intents(run.id))[0].order))
+
+    asyncio.run(scope())
+
+
+def test_an_end_that_two_hear_of_at_the_same_time_is_written_down_once() -> None:
+    """A slot asks how orders ended while whoever takes everything back asks, too."""
+
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            log, clock = store.log(run.id), ManualClock(START)
+            desk, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
+            quoting = QuotingTrader(JoinBest(), desk)
+            m = market(0, seconds=SECONDS)
+            await quoting.cycle(START, [m], "")
+            standing = await planted().book(m.id, START)
+            assert standing is not None
+            await quoting.on_book(standing)
+            assert desk.working
+            kind = type(desk.orders)
+            at_once = kind.status
+
+            async def later(orders: Any, order_id: str) -> Any:
+                await asyncio.sleep(0.01)
+                return await at_once(orders, order_id)
+
+            await desk.orders.cancel_all()
+            with mock.patch.object(kind, "status", later):
+                await asyncio.gather(desk.reconcile(START), desk.withdraw_all(START), desk.reconcile(START))
+            assert not desk.working
+            acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
+            assert acks == ["delayed", "canceled"]
 
     asyncio.run(scope())
 
