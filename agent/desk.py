@@ -94,12 +94,17 @@ class Desk:
         return bool(self.halted or self.caution.reason(at))
 
     async def _note(self, ack: Ack, at: datetime) -> None:
-        """Write down what the venue said of an order."""
-        await self.log.ack(ack, at)
+        """Write down what the venue said of an order. One that is over is off the desk before that is written: a caller
+        who is cancelled meanwhile has it written all the same, and nobody may write it again."""
+        order = self.working.pop(ack.order_id, None) if ack.status in _OVER else None
+        try:
+            await self.log.ack(ack, at)
+        except Exception:
+            if order is not None:
+                self.working[ack.order_id] = order
+            raise
         if ack.status is OrderStatus.REJECTED:
             self.bus.publish(OrderRefused(at=at, order_id=ack.order_id, reason=ack.reason))
-        if ack.status in _OVER:
-            self.working.pop(ack.order_id, None)
 
     async def withdraw(self, order_id: str, at: datetime) -> None:
         """Take an order back if it is still open; one whose answer does not come is asked about in `reconcile`. One
@@ -159,13 +164,8 @@ class Desk:
             return
         if word is None:
             word = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
-        if word.status not in _OVER or (order := self.working.pop(order_id, None)) is None:
-            return
-        try:
+        if word.status in _OVER and order_id in self.working:
             await self._note(word, at)
-        except BaseException:
-            self.working[order_id] = order  # its end is not written down, so it has none yet
-            raise
 
     async def settle(self, resolution: Resolution) -> None:
         """Turn a resolved market's shares into dollars, as soon as nothing of it can change any more."""

@@ -5,7 +5,7 @@ finds that only after fifty windows.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -31,7 +31,7 @@ from agent.trader import QuotingTrader
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock
-from market.errors import LimitExceeded, VenueUnavailable
+from market.errors import LimitExceeded, StoreUnavailable, VenueUnavailable
 from market.events import DecisionMade, OrderFilled, TradingHalted
 from market.types import UNIT, Ack, Book, Evidence, Fill, Market, OrderStatus, Outcome, Settlement, Side, SignedOrder
 from storage.records import RecordKind, Run, RunIdentity
@@ -363,36 +363,71 @@ def test_a_halted_desk_sends_nothing() -> None:
     asyncio.run(scope())
 
 
-def test_an_end_that_two_hear_of_at_the_same_time_is_written_down_once() -> None:
-    """A slot asks how orders ended while whoever takes everything back asks, too."""
+async def with_an_order_taken_back(then: Callable[[Desk], Awaitable[None]]) -> None:
+    """An order rests and is taken back; `then` finds out. Its end must be written down once, whatever happens."""
+    async with open_store("sqlite://") as store:
+        run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+        log, clock = store.log(run.id), ManualClock(START)
+        desk, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
+        quoting = QuotingTrader(JoinBest(), desk)
+        m = market(0, seconds=SECONDS)
+        await quoting.cycle(START, [m], "")
+        standing = await planted().book(m.id, START)
+        assert standing is not None
+        await quoting.on_book(standing)
+        assert desk.working
+        await desk.orders.cancel_all()
+        await then(desk)
+        assert not desk.working
+        acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
+        assert acks == ["delayed", "canceled"]
 
-    async def scope() -> None:
-        async with open_store("sqlite://") as store:
-            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
-            log, clock = store.log(run.id), ManualClock(START)
-            desk, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
-            quoting = QuotingTrader(JoinBest(), desk)
-            m = market(0, seconds=SECONDS)
-            await quoting.cycle(START, [m], "")
-            standing = await planted().book(m.id, START)
-            assert standing is not None
-            await quoting.on_book(standing)
-            assert desk.working
-            kind = type(desk.orders)
-            at_once = kind.status
 
-            async def later(orders: Any, order_id: str) -> Any:
-                await asyncio.sleep(0.01)
-                return await at_once(orders, order_id)
+def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> None:
+    async def then(desk: Desk) -> None:
+        kind = type(desk.orders)
+        at_once = kind.status
 
-            await desk.orders.cancel_all()
-            with mock.patch.object(kind, "status", later):
-                await asyncio.gather(desk.reconcile(START), desk.withdraw_all(START), desk.reconcile(START))
-            assert not desk.working
-            acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
-            assert acks == ["delayed", "canceled"]
+        async def later(orders: Any, order_id: str) -> Any:
+            await asyncio.sleep(0.01)
+            return await at_once(orders, order_id)
 
-    asyncio.run(scope())
+        with mock.patch.object(kind, "status", later):
+            await asyncio.gather(desk.reconcile(START), desk.withdraw_all(START), desk.reconcile(START))
+
+    asyncio.run(with_an_order_taken_back(then))
+
+
+def test_an_end_is_written_down_once_where_whoever_wrote_it_was_cancelled() -> None:
+    """A request to end comes while an order's end goes to the disk: it is written, and then all orders are asked."""
+
+    async def then(desk: Desk) -> None:
+        at_once, written = RunLog.ack, asyncio.Event()
+
+        async def unheard(log: RunLog, *args: Any) -> Any:
+            await at_once(log, *args)
+            written.set()
+            await asyncio.sleep(60)
+
+        with mock.patch.object(RunLog, "ack", unheard):
+            task = asyncio.create_task(desk.reconcile(START))
+            await written.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await desk.withdraw_all(START)
+
+    asyncio.run(with_an_order_taken_back(then))
+
+
+def test_an_end_that_could_not_be_written_down_is_asked_for_again() -> None:
+    async def then(desk: Desk) -> None:
+        failing = mock.AsyncMock(side_effect=StoreUnavailable("the disk is full"))
+        with mock.patch.object(RunLog, "ack", failing), pytest.raises(StoreUnavailable):
+            await desk.reconcile(START)
+        assert desk.working
+        await desk.reconcile(START)
+
+    asyncio.run(with_an_order_taken_back(then))
 
 
 def test_an_order_that_caution_took_back_is_not_taken_back_twice() -> None:
