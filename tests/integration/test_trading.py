@@ -5,7 +5,8 @@ finds that only after fifty windows.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -363,24 +364,30 @@ def test_a_halted_desk_sends_nothing() -> None:
     asyncio.run(scope())
 
 
-async def with_an_order_taken_back(then: Callable[[Desk], Awaitable[None]]) -> None:
-    """An order rests and is taken back; `then` finds out. Its end must be written down once, whatever happens."""
+@asynccontextmanager
+async def resting() -> AsyncIterator[tuple[Desk, QuotingTrader, Book]]:
+    """A desk on which an order rests, its trader, and the book it saw. When the block ends the order must be over, and
+    its end written down once."""
     async with open_store("sqlite://") as store:
         run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
         log, clock = store.log(run.id), ManualClock(START)
         desk, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
-        quoting = QuotingTrader(JoinBest(), desk)
-        m = market(0, seconds=SECONDS)
+        quoting, m = QuotingTrader(JoinBest(), desk), market(0, seconds=SECONDS)
         await quoting.cycle(START, [m], "")
         standing = await planted().book(m.id, START)
         assert standing is not None
         await quoting.on_book(standing)
-        assert desk.working
-        await desk.orders.cancel_all()
-        await then(desk)
+        assert desk.working and quoting.quotes
+        yield desk, quoting, standing
         assert not desk.working
         acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
         assert acks == ["delayed", "canceled"]
+
+
+async def with_an_order_taken_back(then: Callable[[Desk], Awaitable[None]]) -> None:
+    async with resting() as (desk, _, _):
+        await desk.orders.cancel_all()
+        await then(desk)
 
 
 def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> None:
@@ -434,25 +441,13 @@ def test_an_order_that_caution_took_back_is_not_taken_back_twice() -> None:
     """Its trader learns of it only at the next slot: its end must not be written down again."""
 
     async def scope() -> None:
-        async with open_store("sqlite://") as store:
-            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
-            log, clock = store.log(run.id), ManualClock(START)
-            desk, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
-            quoting = QuotingTrader(JoinBest(), desk)
-            m = market(0, seconds=SECONDS)
-            await quoting.cycle(START, [m], "")
-            standing = await planted().book(m.id, START)
-            assert standing is not None
-            await quoting.on_book(standing)
-            assert desk.working and quoting.quotes
+        async with resting() as (desk, quoting, standing):
             desk.caution.clock = "clock_differs"
             await desk.orders.cancel_all()
             await desk.reconcile(START)
             await quoting.on_book(replace(standing, received_at=START + timedelta(seconds=5)))
             await quoting.cycle(START + timedelta(minutes=5), [], "clock_differs")
-            assert not desk.working and not quoting.quotes
-            acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
-            assert acks == ["delayed", "canceled"]
+            assert not quoting.quotes
 
     asyncio.run(scope())
 
