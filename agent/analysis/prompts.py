@@ -1,4 +1,7 @@
-"""What the model is shown of a file and a question: names and kinds of columns, never a cell."""
+"""What the model is shown of a file and a question: names of columns and, to choose the answer, computed sentences.
+
+Whatever stands in a file, all that can come of a prompt is a letter.
+"""
 
 from __future__ import annotations
 

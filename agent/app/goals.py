@@ -8,11 +8,12 @@ from string import ascii_uppercase
 from typing import Any
 
 from agent.app.engines import unprimed
-from agent.app.identity import database_url
+from agent.app.identity import database_url, own_hosts
 from agent.app.recorded import Plan, run_paper
 from agent.bus import LocalBus
 from agent.config import Config
 from agent.deeds import MARKET, ORDER, WALLET, Answer
+from agent.egress import confined
 from agent.llm.engine import Prompt, Question, Usage
 from agent.paths import home
 from agent.status import status
@@ -64,8 +65,9 @@ async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> An
     deeds = [deed for deed in DEEDS if deed.tool in tools]
     if not deeds:
         raise Misconfigured("no tool was given.", next_step="Give tools, as in tools=['market-data-api'].")
-    deed, probability, used = await _chosen(config, deeds, goal)
-    says, facts, spent = await deed.do(config, feed)
+    with confined(own_hosts(config)):
+        deed, probability, used = await _chosen(config, deeds, goal)
+        says, facts, spent = await deed.do(config, feed)
     return Answer(
         goal=goal,
         deed=deed.name,

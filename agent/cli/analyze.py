@@ -91,7 +91,7 @@ def _grid(table: Table) -> Grid:
     from tools.analysis.table import number
 
     numeric = [c for c in table.columns if all(isinstance(v, int | float) or v is None for v in table.column(c))]
-    grid = show.table(escape(table.title), *table.columns, right=numeric)
+    grid = show.table(escape(table.title), *map(escape, table.columns), right=[escape(name) for name in numeric])
     for row in table.rows[:_ROWS]:
         grid.add_row(*(escape(number(cell)) for cell in row))
     if len(table.rows) > _ROWS:

@@ -117,3 +117,12 @@ def test_what_an_agent_may_not_use_it_does_not(tmp_path: Path, monkeypatch: pyte
         EdgeAgent(inference="cloud")
     with pytest.raises(Misconfigured, match="goal is empty"):
         EdgeAgent(engine="scripted").run(" ")
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
+    file = tmp_path / "odd.csv"
+    file.write_text("[bold]n,<b>who\n" + "".join(f"{n},<i>{'ab'[n % 2]}\n" for n in range(60)))
+    done = edgeclaw("analyze", str(file), "--engine", "scripted", "--out", str(tmp_path / "out"))
+    assert done.code == 0, done.err
+    assert "[bold]n" in done.out
+    assert "<b>who" not in (tmp_path / "out" / "analysis.html").read_text()
