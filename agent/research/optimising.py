@@ -312,6 +312,8 @@ def _at(config: Config, dotted: str) -> Any:
 def _nothing(target: Target) -> str:
     if target is Target.ENERGY:
         return "the energy of these decisions cannot be measured here."
+    if target is Target.LATENCY:
+        return "the engine took no time that was measured in these decisions."
     return "the model was asked nothing in these decisions, so there is nothing to save."
 
 

@@ -114,8 +114,8 @@ def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]
     found: dict[str, Sequence[Any]] = dict(KNOBS)
     if target not in (Target.LATENCY, Target.ENERGY):
         return found
-    now = config.edge.threads or min(_THREADS, cores)
-    found["edge.threads"] = sorted({now, *(n for n in (1, 2, 4, 8) if n <= cores)})
+    now, usual = config.edge.threads, min(_THREADS, cores)
+    found["edge.threads"] = [now, *(n for n in (1, 2, 4, 8) if n <= cores and n != (now or usual))]
     if config.edge.runtime == "openvino":
         found["edge.precision"] = ("f32", "int8", "bf16")
     return found

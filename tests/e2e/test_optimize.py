@@ -64,6 +64,21 @@ def test_a_goal_out_of_reach_is_said(edgeclaw: Edgeclaw, tmp_path: Path) -> None
     assert config.read_text() == "edge: {runtime: scripted}\n"
 
 
+def test_energy_needs_something_to_measure_it_and_latency_an_engine_that_takes_time(
+    edgeclaw: Edgeclaw, tmp_path: Path
+) -> None:
+    config = tmp_path / "edgeclaw.yaml"
+    config.write_text("edge: {runtime: scripted, cost: {basis: tokens}}\n")
+    assert edgeclaw("run", "--feed", "sample", "--config", str(config), "--json").code == 0
+    for target, says in (("energy", "energy cannot be measured here"), ("latency", "took no time that was measured")):
+        done = edgeclaw("optimize", "edge-runtime", "--target", target, "--config", str(config))
+        assert (done.code, says in done.err) == (3, True), done.err
+    config.write_text("edge: {runtime: scripted, cost: {basis: energy, watts: 40}}\n")
+    asked = ("--target", "energy", "--goal", "1%", "--trials", "3", "--config", str(config), "--json")
+    found = edgeclaw("optimize", "edge-runtime", *asked).json["result"]
+    assert found["present"]["amount"] > 0
+
+
 @pytest.mark.parametrize(
     ("asked", "code", "says"),
     [

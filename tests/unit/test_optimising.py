@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from agent.config import Config
 from agent.configfile import nested, turned
-from agent.research.optimising import KNOBS, Setting, choose, front, parsed_goal
+from agent.research.optimising import KNOBS, Setting, Target, choose, front, parsed_goal
+from agent.research.trials import knobs
 from market.errors import Misconfigured
 from strategies.score import Interval, ratio_interval
 
@@ -74,3 +75,11 @@ def test_a_ratio_draws_clusters() -> None:
     found = ratio_interval(over, under, ["a", "a", "b", "c"])
     assert found == Interval(0.5, 0.5, 0.5)
     assert ratio_interval(over, np.zeros(4), ["a", "a", "b", "c"]) is None
+
+
+def test_threads_are_turned_where_time_counts_and_the_usual_number_is_no_change() -> None:
+    assert "edge.threads" not in knobs(Config(), Target.TOKENS, 2)
+    assert list(knobs(Config(), Target.LATENCY, 2)["edge.threads"]) == [0, 1]
+    assert list(knobs(turned(Config(), {"edge.threads": 1}), Target.ENERGY, 4)["edge.threads"]) == [1, 2, 4]
+    fast = turned(Config(), {"edge.runtime": "openvino"})
+    assert "edge.precision" in knobs(fast, Target.LATENCY, 2)
