@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from strategies.belief import Belief
@@ -74,11 +74,25 @@ def test_honest_forecasts_are_hardly_touched(n: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(50, 1200), st.floats(0.2, 3.0), st.integers(0, 99))
+@example(846, 3.0, 0)
 def test_a_map_rises_and_stays_inside(n: int, bend: float, seed: int) -> None:
     made = fitted(*world(n, bend, seed))
     found = [made.applied(q) for q in (0.0001, *GRID, 0.9999)]
     assert all(0 < q < 1 for q in found)
     assert all(a <= b + 1e-9 for a, b in itertools.pairwise(found))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(50, 1200), st.floats(0.2, 6.0), st.integers(0, 99), st.floats(0.01, 100))
+@example(846, 3.0, 0, 50.0)
+def test_the_likeliest_coefficients_are_found_however_far_off_the_forecasts_are(
+    n: int, bend: float, seed: int, precision: float
+) -> None:
+    p, y = world(n, bend, seed)
+    x = np.array([[logit(q), 1.0] for q in p])
+    found, prior = regressed(x, np.array(y), prior=(1.0, 0.0), precision=precision), np.array([1.0, 0.0])
+    slope = x.T @ (np.array(y) - [sigmoid(z) for z in x @ found]) - precision * (found - prior)
+    assert np.abs(slope).max() < 1e-6 * n
 
 
 def test_decisions_that_share_an_outcome_count_once() -> None:
