@@ -73,6 +73,13 @@ def lean(path: Sequence[Checked]) -> tuple[float, float, int]:
     return mean, sd, min(e.support for e in good)
 
 
+def parts(path: Sequence[Checked]) -> list[tuple[Checked, float]]:
+    """What each supported claim of a path brings to its `lean`, in log-odds; together they are the lean's mean."""
+    good = [c for c in path if c.verified and c.claim.effect.sign]
+    weights = [1 / c.evidence.shift_sd**2 for c in good]
+    return [(c, w * c.evidence.shift / sum(weights)) for c, w in zip(good, weights, strict=True)]
+
+
 def believe(
     path: Sequence[Checked],
     *,

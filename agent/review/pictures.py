@@ -5,12 +5,14 @@ Pure: numbers in, text out. Everything a picture shows stands as text beside it,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 _ROW, _COLUMN, _BOX, _TALL, _EDGE = 30, 190, 168, 24, 12
+_BARS = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,12 @@ def label_of(claim: Mapping[str, Any]) -> str:
     """A claim in as few words as it takes."""
     if claim["rung"] == "decision":
         return f"→ {claim['bucket']}"
-    arrow = {"up": " ↑", "down": " ↓"}.get(claim["effect"], "")
-    return f"{claim['feature']} {claim['bucket']}{arrow}"
+    return short_label(claim["feature"], claim["bucket"], claim["effect"])
+
+
+def short_label(feature: str, bucket: str, effect: str) -> str:
+    """A claim of an effect in as few words as it takes."""
+    return f"{feature} {bucket}{ {'up': ' ↑', 'down': ' ↓'}.get(effect, '') }"
 
 
 def tree(nodes: Sequence[Mapping[str, Any]], picked: frozenset[str]) -> str:
@@ -110,7 +116,7 @@ def waterfall(steps: Sequence[Step]) -> str:
     low, high = min(s.value for s in steps), max(s.value for s in steps)
     room = max(high - low, 0.01)
     low, high = max(0.0, low - 0.25 * room), min(1.0, high + 0.25 * room)
-    left, width, line = 120.0, 380.0, 30.0
+    left, width, line = 160.0, 380.0, 30.0
 
     def x(value: float) -> float:
         return left + width * (value - low) / (high - low)
@@ -176,23 +182,58 @@ def _flag(mark: Mark, x: float, top: float, height: float) -> str:
 
 
 def evidence(found: Mapping[str, Any]) -> str:
-    """What history says of a claim against what the market said: an interval and a mark on a line from 0 to 1."""
+    """What history says of a claim against what the market said. A histogram of the share that would have paid had the
+    mids been right, each window by itself; the share that did pay; and below them the posterior with its interval."""
     if not found["support"]:
         return ""
+    k, base, rate = int(found["support"]), float(found["base_rate"]), float(found["rate"])
+    chance = chances(k, base)
+    as_far = sum(p for wins, p in chance.items() if abs(wins / k - base) > abs(rate - base) - 1e-9)
+    likely = [wins for wins, p in chance.items() if p > 1e-3 * max(chance.values())]
+    ends = ((likely[0] - 0.5) / k, (likely[-1] + 0.5) / k, base, rate, float(found["low"]), float(found["high"]))
+    begins, finish, floor = min(ends), max(ends), 36.0
 
     def x(p: float) -> float:
-        return 4 + 192 * min(max(p, 0.0), 1.0)
+        return 4 + 192 * (min(max(p, begins), finish) - begins) / (finish - begins)
 
-    low, high, here, null = (x(found[name]) for name in ("low", "high", "posterior", "base_rate"))
-    says = f"posterior {found['posterior']:.3f} from {found['low']:.3f} to {found['high']:.3f}; the mids said " + (
-        f"{found['base_rate']:.3f}"
+    low, high, here = (x(float(found[name])) for name in ("low", "high", "posterior"))
+    says = (
+        f"{rate:.3f} of {k} windows paid where the mids said {base:.3f}: chance alone is as far off in {as_far:.2g} "
+        f"of all cases; posterior {found['posterior']:.3f} from {found['low']:.3f} to "
+        f"{found['high']:.3f}"
     )
     body = (
-        '<path class="rule" d="M4 12 H196"/>'
-        f'<path class="interval" d="M{low:.1f} 12 H{high:.1f}"/><circle class="here" cx="{here:.1f}" cy="12" r="4"/>'
-        f'<path class="null" d="M{null:.1f} 4 V20"/>'
+        f"<title>{escape(says)}</title>"
+        f'<path class="chance" d="{_histogram(chance, k, x, floor)}"/><path class="rule" d="M2 {floor:.0f} H198"/>'
+        f'<path class="null" d="M{x(base):.1f} 4 V{floor:.0f}"/><path class="paid" d="M{x(rate):.1f} 0 V{floor:.0f}"/>'
+        f'<path class="interval" d="M{low:.1f} 44 H{high:.1f}"/><circle class="here" cx="{here:.1f}" cy="44" r="4"/>'
     )
-    return svg(200, 24, says, body, "evidence")
+    return svg(200, 50, says, body, "evidence")
+
+
+def _histogram(chance: Mapping[int, float], k: int, x: Callable[[float], float], floor: float) -> str:
+    """Bars on a line at height `floor`, each over as many numbers of windows as keep it visible."""
+    wins = [w for w, p in chance.items() if p > 1e-3 * max(chance.values())]
+    step = -(-len(wins) // _BARS)
+    heights = {first: sum(chance.get(w, 0.0) for w in range(first, first + step)) for first in wins[::step]}
+    top = max(heights.values())
+    bars = []
+    for first, height in heights.items():
+        left, right = x((first - 0.5) / k), x((first + step - 0.5) / k)
+        bars.append(f"M{left:.1f} {floor:.0f}v{-30 * height / top:.1f}h{max(right - left - 0.8, 0.8):.1f}V{floor:.0f}z")
+    return "".join(bars)
+
+
+def chances(k: int, base: float) -> dict[int, float]:
+    """The chance of each number of `k` windows to pay, where each pays with probability `base`; those that are eight
+    standard deviations away and farther are left out."""
+    centre, far = k * base, 8 * (k * base * (1 - base)) ** 0.5 + 8
+    return {wins: _binomial(k, wins, base) for wins in range(max(0, int(centre - far)), min(k, int(centre + far)) + 1)}
+
+
+def _binomial(k: int, wins: int, p: float) -> float:
+    ways = math.lgamma(k + 1) - math.lgamma(wins + 1) - math.lgamma(k - wins + 1)
+    return math.exp(ways + wins * math.log(p) + (k - wins) * math.log(1 - p))
 
 
 def bars(rows: Sequence[tuple[str, float]]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from agent.explain import Explanation, explain
 from agent.rethink import differences, inputs_of
+from agent.review.buildup import buildup, rungs
 from agent.review.pictures import Mark, Step, label_of
 from agent.review.whatif import Answer, Changed, answer
 from market.errors import Misconfigured
@@ -22,7 +23,6 @@ from strategies.score import Interval, block_interval, log_score, reliability
 
 SCORED = 5_000
 """The newest decisions that an overview scores; more would not change what it says."""
-_RUNGS = (("mid", "the market"), ("search", "searched"), ("verify", "verified"), ("correct", "corrected"))
 _STEP, _FEW = 5, 5
 _BEFORE = timedelta(minutes=10)
 
@@ -65,6 +65,7 @@ class Page:
 
     e: Explanation
     steps: Sequence[Step]
+    rungs: Sequence[tuple[str, float]]
     points: Sequence[tuple[float, float, float]]
     marks: Sequence[Mark]
     nodes: Sequence[Mapping[str, Any]]
@@ -154,7 +155,8 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
     mine = await store.listed(Wanted(record.run_id, since=record.at, until=record.at + timedelta(microseconds=1)))
     return Page(
         e=e,
-        steps=_steps(e.thought),
+        steps=buildup(inputs, e.thought),
+        rungs=rungs(e.thought),
         points=points,
         marks=_marks(e, market.opens_at, record.at, market.closes_at if market.closes_at <= until else None),
         nodes=e.nodes,
@@ -201,15 +203,6 @@ def _told(e: Explanation) -> dict[str, str]:
         "orders": str(len(e.orders)),
         **{f"feature {name}": str(value) for name, value in features.items()},
     }
-
-
-def _steps(thought: Mapping[str, Any]) -> list[Step]:
-    """From the market's probability to the agent's, rung by rung; nothing where it was not searched."""
-    arms = thought["arms"]
-    if not thought["search"] or "mid" not in arms:
-        return []
-    steps = [Step(says, float(arms[name])) for name, says in _RUNGS if name in arms]
-    return [*steps, Step("calibrated", float(arms["calibrate"]))] if "calibrate" in arms else steps
 
 
 def _marks(e: Explanation, opens: datetime, at: datetime, closes: datetime | None) -> list[Mark]:

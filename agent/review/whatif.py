@@ -56,7 +56,7 @@ def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> Answe
     rule = inputs.settings.rule
     rule = rule if changed.threshold is None else replace(rule, threshold=changed.threshold)
     view = view if changed.fee is None else replace(view, fees=replace(view.fees, rate=changed.fee))
-    belief = _belief(inputs, search, shrink)
+    belief = belief_of(inputs, search, shrink)
     wish, reason = decide(view, belief, rule, inputs.settings.sizing)
     best = best_edge(view, belief, rule)
     return Answer(
@@ -73,10 +73,16 @@ def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> Answe
     )
 
 
-def _belief(inputs: Inputs, search: Mapping[str, Any], shrink: float) -> Belief:
+def path_of(search: Mapping[str, Any]) -> list[Checked]:
+    """The claims that a search left, with what history said of them."""
+    return _PATH.validate_json(json.dumps(search["path"]))
+
+
+def belief_of(inputs: Inputs, search: Mapping[str, Any], shrink: float) -> Belief:
+    """What they come to with this weight."""
     settings = inputs.settings
     return believe(
-        _PATH.validate_json(json.dumps(search["path"])),
+        path_of(search),
         market_id=inputs.market.id,
         as_of=inputs.as_of,
         expires_at=min(inputs.market.closes_at, inputs.as_of + timedelta(seconds=settings.band)),

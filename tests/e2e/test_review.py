@@ -133,6 +133,17 @@ def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, datab
     ):
         assert said in text
     assert text.count('class="node ') == len(thought["search"]["nodes"])
+    built = text.split('class="waterfall"')[1].split("</svg>")[0]
+    path = [
+        c["claim"] for c in thought["search"]["path"] if c["verdict"] == "supported" and c["claim"]["effect"] != "none"
+    ]
+    assert path and all(f"{claim['feature']} {claim['bucket']}" in built for claim in path)
+    assert f">{thought['arms']['mid']:.4f}<" in built and f">{thought['probability']:.4f} (" in built
+    before = built[: built.index(f">{thought['probability']:.4f} (")]
+    assert f"{thought['arms']['correct']:.4f} (" in before, (
+        "the claims lead to the belief, and calibration goes on from it"
+    )
+    assert 'class="chance"' in text and "chance alone is as far off" in text
     assert f"+${summary.profit / 1e6:,.2f}" in text
 
 

@@ -1,0 +1,45 @@
+"""From the market's probability to the agent's, claim by claim. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.inputs import Inputs
+from agent.review.pictures import Step, short_label
+from agent.review.whatif import belief_of, path_of
+from strategies.belief import parts
+from strategies.logit import logit, sigmoid
+
+_SHOWN = 5e-5
+_RUNGS = (("search", "all claims believed"), ("verify", "verified ones alone"), ("correct", "after the correction"))
+
+
+def buildup(inputs: Inputs, thought: Mapping[str, Any]) -> list[Step]:
+    """Each claim that history supports moves the log-odds by its share of the path's lean, times the weight learnt so
+    far; then come the bound on how far a belief may lean, calibration, and what may be traded on where that is not the
+    same. Nothing where there was no search."""
+    search, arms = thought["search"], thought["arms"]
+    if not search or "mid" not in arms:
+        return []
+    mid = float(arms["mid"])
+    belief, odds = belief_of(inputs, search, inputs.learned.weight), logit(mid)
+    steps = [Step("the market", mid)]
+    for checked, share in parts(path_of(search)):
+        odds += inputs.learned.weight * share
+        claim = checked.claim
+        steps.append(Step(short_label(claim.feature, claim.bucket, claim.effect.value), sigmoid(odds)))
+    for name, value in (
+        ("at most so far", belief.raw(mid)),
+        ("calibrated", belief.calibrated(mid)),
+        ("traded on", belief.probability(mid)),
+    ):
+        if name == "calibrated" or abs(value - steps[-1].value) > _SHOWN:
+            steps.append(Step(name, value))
+    return steps
+
+
+def rungs(thought: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
+    """What would have been said with less: P(YES) by what was asked of the claims."""
+    arms = thought["arms"]
+    return [(says, float(arms[name])) for name, says in _RUNGS if thought["search"] and name in arms]
