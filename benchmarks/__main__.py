@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    analysis,
     book_feed,
     cost,
     history,
@@ -23,7 +24,7 @@ from benchmarks import (
 
 def main() -> None:
     """In order of how long they take."""
-    fast = (signing, ingest, order_latency, book_feed, replay, hot_path, loop_lag, token_count, cost)
+    fast = (signing, ingest, order_latency, book_feed, replay, hot_path, loop_lag, token_count, cost, analysis)
     for bench in (*fast, verdict, verdict_openvino, many_markets, history, tree_search, together):
         bench.main()
 

@@ -116,6 +116,19 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, name: str, text: str | None,
         read(path)
 
 
+def test_texts_are_times_where_nearly_all_that_are_there_are(tmp_path: Path) -> None:
+    stamps = [f"2026-03-{1 + n % 28:02d} 10:00:{n % 60:02d}" for n in range(3000)]
+    gaps = [s if n % 500 == 7 else None for n, s in enumerate(stamps)]
+    one_wrong = ["soon", *stamps[1:]][::-1]
+    often_wrong = [s if n % 20 else "soon" for n, s in enumerate(stamps)][::-1]
+    wrong_late = stamps[:2900] + ["soon"] * 100
+    pl.DataFrame(
+        {"gaps": gaps, "one": one_wrong, "often": often_wrong, "late": wrong_late, "no": ["soon"] * 3000}
+    ).write_parquet(tmp_path / "texts.parquet")
+    kinds = {name: kind.is_temporal() for name, kind in read(tmp_path / "texts.parquet").schema.items()}
+    assert kinds == {"gaps": True, "one": True, "often": False, "late": False, "no": False}
+
+
 def test_odd_tables_are_no_error(tmp_path: Path) -> None:
     """One row, one value, nothing but gaps: every operation either says something or nothing."""
     frames = [
