@@ -23,7 +23,8 @@ from tools.limits import Exposure
 _VIEW: TypeAdapter[View] = TypeAdapter(View)
 _TAIL = timedelta(days=1)
 """How long before the newest order one that is over may have ended for its trades still to be in doubt."""
-_OVER = frozenset({OrderStatus.MATCHED.value, OrderStatus.CANCELED.value, OrderStatus.REJECTED.value})
+OVER = frozenset({OrderStatus.MATCHED.value, OrderStatus.CANCELED.value, OrderStatus.REJECTED.value})
+"""How an order that is over has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ async def recall(store: Store, account: str, present: str) -> Past:
         settlements += await store.settlements(run.id)
         intents += await store.records(run.id, RecordKind.INTENT)
         acks += await store.records(run.id, RecordKind.ACK)
-    over = {str(a.body["order_id"]) for a in acks if a.body["status"] in _OVER}
+    over = {str(a.body["order_id"]) for a in acks if a.body["status"] in OVER}
     signed = [signed_order(dict(i.body)) for i in intents]
     settled = {s.market_id for s in settlements}
     seen_in = {s.order.market_id: i for s, i in zip(signed, intents, strict=True)}

@@ -13,6 +13,7 @@ from agent.explain import Explanation, explain
 from agent.rethink import differences, inputs_of
 from agent.review.buildup import buildup, rungs
 from agent.review.pictures import Mark, Step, label_of
+from agent.review.standing import Standing, standing
 from agent.review.whatif import Answer, Changed, answer
 from market.errors import Misconfigured
 from market.types import UNIT, Micro
@@ -53,6 +54,7 @@ class Overview:
     best: Sequence[DecisionSummary]
     worst: Sequence[DecisionSummary]
     scores: Scores | None
+    standing: Standing
 
     @property
     def dollars(self) -> float:
@@ -109,6 +111,7 @@ async def overview(store: Store, run: Run) -> Overview:
         best=[d for d in best if d.profit is not None and d.profit > 0],
         worst=[d for d in worst if d.profit is not None and d.profit < 0],
         scores=await _scores(store, run),
+        standing=await standing(store, run),
     )
 
 

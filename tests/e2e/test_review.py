@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,9 +19,12 @@ import pytest
 pytest.importorskip("starlette", reason="the extra `review` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `review` is not installed")
 
+from agent.review.reading import run_named
 from agent.review.serving import reviewing
 from agent.review.site import PAGE
+from agent.review.standing import standing
 from agent.review.versus import versus
+from agent.status import status
 from market.errors import Misconfigured, NotReady
 from storage.records import Sorting, Wanted
 from storage.store import open_store
@@ -225,6 +229,37 @@ def test_beyond_this_machine_a_token_is_needed(database: str) -> None:
                         pass
 
     asyncio.run(scope())
+
+
+def test_the_overview_says_what_is_at_stake_and_when_nothing_was_decided(tmp_path: Path) -> None:
+    """What the account bought and nothing has settled, and the slots of the time between two processes."""
+    with venue(speed=30) as (url, _):
+        trader = Agent(url, tmp_path / "home", ("agent", "late_favourite"))
+        with trader.running() as process:
+            until("something is decided", lambda: trader.happened("decision/made"))
+            until("something is bought", lambda: trader.happened("order/filled"))
+            known = len(trader.happened("decision/made"))
+            process.terminate()
+            assert process.wait(60) == 130
+        time.sleep(12)  # a slot and more, at this speed
+        with trader.running() as process:
+            until("it goes on", lambda: len(trader.happened("decision/made")) > known)
+            process.terminate()
+            assert process.wait(60) == 130
+        database = f"sqlite:///{trader.home / 'edgeclaw.db'}"
+
+        async def look() -> tuple[Any, Any, str]:
+            async with open_store(database, read_only=True) as store:
+                run = await run_named(store, "")
+                seen = await standing(store, run)
+                (account,) = (await status(store, None, run.started_at)).accounts
+                async with reviewing(store, "127.0.0.1:0") as served:
+                    return seen, account, (await asyncio.to_thread(asked, served.url))[1]
+
+        seen, account, text = asyncio.run(look())
+        assert (seen.at_stake, seen.working) == (account.at_risk, account.working)
+        assert [m.reason for m in seen.missed][:1] == ["stopped"] and seen.slots_missed >= 1
+        assert f"${seen.at_stake / 1e6:,.2f}" in text and "stopped: " in text
 
 
 def test_it_is_read_beside_a_run_that_goes_on(tmp_path: Path) -> None:

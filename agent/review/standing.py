@@ -1,0 +1,82 @@
+"""How a run stands: what is at stake, when it last decided, and at which slots it did not. Read from its records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from agent.recovery import OVER, runs_of
+from market.types import Micro
+from storage.records import Record, RecordKind, Run
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Slots in a row at which nothing was decided."""
+
+    since: datetime
+    until: datetime
+    slots: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """`at_stake` is what shares in `markets` that have not settled cost, with what `working` orders would, in
+    micro-dollars: of the whole account where the run has one. `state` is finished, goes on, or why it stopped."""
+
+    state: str
+    newest: datetime | None
+    at_stake: Micro
+    markets: int
+    working: int
+    missed: Sequence[Missed]
+
+    @property
+    def slots_missed(self) -> int:
+        return sum(m.slots for m in self.missed)
+
+
+async def standing(store: Store, run: Run) -> Standing:
+    """Of a run with at least one record."""
+    account = str(run.manifest.get("account", ""))
+    runs = await runs_of(store, account) if account else [run]
+    held = await _held(store, runs)
+    working = [i for r in runs for i in await store.intents(r.id) if i.status not in OVER]
+    newest = await store.decisions(run.id, limit=1)
+    last = await store.records(run.id, since=run.records - 1)
+    return Standing(
+        state=_state(run, last),
+        newest=newest[0].at if newest else None,
+        at_stake=sum(held.values()) + sum(i.order.cost for i in working),
+        markets=len(held),
+        working=len(working),
+        missed=[_missed(record.body) for record in await store.records(run.id, RecordKind.GAP)],
+    )
+
+
+async def _held(store: Store, runs: Sequence[Run]) -> dict[str, Micro]:
+    """What the shares of each market cost that has not settled."""
+    fills = [fill for run in runs for fill in await store.fills(run.id)]
+    over = {s.market_id for run in runs for s in await store.settlements(run.id)}
+    costs: dict[str, Micro] = {}
+    for fill in fills:
+        if fill.market_id not in over:
+            costs[fill.market_id] = costs.get(fill.market_id, 0) - fill.cash
+    return costs
+
+
+def _state(run: Run, last: Sequence[Record]) -> str:
+    if run.finished:
+        return "finished"
+    if last and last[-1].kind is RecordKind.STOP:
+        return f"stopped: {last[-1].body['reason']}"
+    return "goes on"
+
+
+def _missed(body: Any) -> Missed:
+    since, until = (datetime.fromisoformat(body[name]) for name in ("since", "until"))
+    return Missed(since, until, int(body["slots"]), str(body["reason"]))
