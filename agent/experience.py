@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import numpy as np
+
 from agent.allocation import kind
 from agent.inputs import Earned, Learned
 from agent.past import AHEAD, NEAR
@@ -23,6 +25,9 @@ from strategies.score import log_score
 
 MISSED, RATE = 0.1, 0.02
 """The share of mids that may lie outside their band, and how fast its level follows what was missed."""
+NEWEST = 5_000
+"""Windows that are learnt from, the newest: older ones say little of how a market is priced now, and all that is learnt
+from is gone through after every window, in a service that runs for months."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ class Sample:
 @dataclass(slots=True)
 class Experience:
     """Decisions of one run, waiting for their outcomes or with them. `start` is the weight of a lean before anything
-    was learnt."""
+    was learnt. Somewhat more is kept than is learnt from, so that what may be learnt as of an instant that is past is
+    the same however much came later."""
 
     start: float
     waiting: dict[str, list[Sample]] = field(default_factory=dict)
@@ -84,23 +90,28 @@ class Experience:
         samples = [s.seen(mids) for s in self.waiting.pop(resolution.market_id)]
         self.known.append((resolution.known_at, float(resolution.payout), samples))
         self.known.sort(key=lambda row: row[0])
+        if len(self.known) > 3 * NEWEST:
+            del self.known[: -2 * NEWEST]
+            self._learned = None
 
     def learned(self, as_of: datetime) -> Learned:
-        """All that could be learnt strictly before `as_of`."""
+        """All that could be learnt strictly before `as_of`, from the newest windows."""
         count = bisect_left(self.known, as_of, key=lambda row: row[0])
         if self._learned is None or self._learned[0] != count:
-            self._learned = count, self._lesson(self.known[:count])
+            self._learned = count, self._lesson(self.known[max(0, count - NEWEST) : count])
         return self._learned[1]
 
     def scored(self) -> tuple[int, float, float]:
-        """How many windows have ended, and the mean log scores of the forecasts and of the mids; each window counts
-        once."""
-        rows = [(float(paid), samples) for _, paid, samples in self.known if samples]
+        """Of the newest windows: how many there are, and the mean log scores of the forecasts and of the mids; each
+        window counts once."""
+        rows = [(n, s, paid) for n, (_, paid, samples) in enumerate(self.known[-NEWEST:]) for s in samples]
         if not rows:
             return 0, 0.0, 0.0
-        ours = [log_score([s.forecast for s in some], [y] * len(some)).mean() for y, some in rows]
-        mids = [log_score([s.mid for s in some], [y] * len(some)).mean() for y, some in rows]
-        return len(rows), float(sum(ours)) / len(rows), float(sum(mids)) / len(rows)
+        _, window, decisions = np.unique([n for n, _, _ in rows], return_inverse=True, return_counts=True)
+        paid = [y for _, _, y in rows]
+        weights = 1 / decisions[window] / len(decisions)
+        ours, mids = log_score([s.forecast for _, s, _ in rows], paid), log_score([s.mid for _, s, _ in rows], paid)
+        return len(decisions), float(ours @ weights), float(mids @ weights)
 
     def _lesson(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Learned:
         rows = [(window, s, y) for window, (_, y, samples) in enumerate(ended) for s in samples]
@@ -115,17 +126,20 @@ class Experience:
 
 def _earned(ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Mapping[str, Earned]:
     """By kind of state, over windows that were searched in it."""
-    rows: dict[str, list[tuple[bool, float]]] = {}
-    for _, paid, samples in ended:
-        by_kind: dict[str, list[Sample]] = {}
-        for s in samples:
-            if s.searched:
-                by_kind.setdefault(s.kind, []).append(s)
-        for name, some in by_kind.items():
-            losses = log_score([s.mid for s in some] + [s.forecast for s in some], [paid] * 2 * len(some))
-            gain = float(losses[: len(some)].mean() - losses[len(some) :].mean())
-            rows.setdefault(name, []).append((any(s.found for s in some), gain))
-    return {name: _summed(found) for name, found in sorted(rows.items())}
+    rows = [(n, s, paid) for n, (_, paid, samples) in enumerate(ended) for s in samples if s.searched]
+    if not rows:
+        return {}
+    paid = [y for _, _, y in rows]
+    gains = log_score([s.mid for _, s, _ in rows], paid) - log_score([s.forecast for _, s, _ in rows], paid)
+    by_kind: dict[str, dict[int, list[tuple[bool, float]]]] = {}
+    for (n, s, _), gain in zip(rows, gains.tolist(), strict=True):
+        by_kind.setdefault(s.kind, {}).setdefault(n, []).append((s.found, gain))
+    return {name: _summed([_once(some) for some in windows.values()]) for name, windows in sorted(by_kind.items())}
+
+
+def _once(decisions: Sequence[tuple[bool, float]]) -> tuple[bool, float]:
+    """The decisions of one window as one: whether any found something, and their mean gain."""
+    return any(found for found, _ in decisions), sum(gain for _, gain in decisions) / len(decisions)
 
 
 def _summed(rows: Sequence[tuple[bool, float]]) -> Earned:

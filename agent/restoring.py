@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from agent.allocation import kind
-from agent.experience import Experience, Sample
+from agent.experience import NEWEST, Experience, Sample
 from agent.gate import Gate
 from agent.inputs import Inputs
 from agent.rethink import inputs_of
 from market.types import Resolution
-from storage.records import Record, RecordKind, Run
+from storage.records import Record, RecordKind, Run, Wanted
 from storage.store import Store
 from strategies.belief import lean
 from strategies.conformal import Band
@@ -23,28 +24,42 @@ from strategies.verification import Checked
 
 SPAN = timedelta(days=30)
 """Older decisions were made by what nobody trades with any more."""
+_PAGE = 500
 _PATH, _GATE, _BAND = TypeAdapter(list[Checked]), TypeAdapter(Gate), TypeAdapter(Band)
 
 
 async def relive(store: Store, source: str, runs: Sequence[Run], experience: Experience, now: datetime) -> int:
-    """Learn from the decisions of these runs, and from outcomes that any of them saw; how many decisions it were."""
-    since, count, outcomes = now - SPAN, 0, dict[str, Resolution]()
-    for run in runs:
-        if await _old(store, run, since):
-            continue
+    """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them saw; how many
+    decisions it were. No more are read than are learnt from."""
+    since, outcomes = now - SPAN, dict[str, Resolution]()
+    recent = [run for run in runs if not await _old(store, run, since)]
+    for run in recent:
         outcomes |= {r.market_id: r for r in await store.outcomes(run.id)}
-        for record in await store.records(run.id, RecordKind.DECISION):
-            if record.at < since:
-                continue
-            sample = await _sample(store, record)
-            if sample is not None:
-                experience.waiting.setdefault(_market(record), []).append(sample)
-                count += 1
+    pages, windows = list[list[tuple[str, Sample]]](), set[str]()
+    async for page in _newest_first(store, recent, since):
+        pages.append(page)
+        windows |= outcomes.keys() & {market_id for market_id, _ in page}
+        if len(windows) > NEWEST:
+            break
+    for market_id, sample in chain.from_iterable(reversed(pages)):
+        experience.waiting.setdefault(market_id, []).append(sample)
     known = [market_id for market_id in experience.waiting if market_id in outcomes]
     mids = await store.mids(source, known)
     for market_id in known:
         experience.ended(outcomes[market_id], mids.get(market_id, {}))
-    return count
+    return sum(map(len, pages))
+
+
+async def _newest_first(store: Store, runs: Sequence[Run], since: datetime) -> AsyncIterator[list[tuple[str, Sample]]]:
+    """Pages of decisions with the markets they were about, each page in the order in which they were made."""
+    for run in reversed(runs):
+        read = 0
+        while listed := await store.listed(Wanted(run_id=run.id, since=since), limit=_PAGE, after=read):
+            read += len(listed)
+            first = min(decision.seq for decision in listed)
+            records = await store.some(run.id, [RecordKind.DECISION], since=first, limit=len(listed))
+            samples = [(_market(record), await _sample(store, record)) for record in records]
+            yield [(market_id, sample) for market_id, sample in samples if sample is not None]
 
 
 async def _old(store: Store, run: Run, since: datetime) -> bool:

@@ -37,6 +37,16 @@ def test_what_was_learnt_is_learnt_again_from_the_log(tmp_path: Path, monkeypatc
             assert again.learned(after) == lived[0].learned(after)
             assert any(s.searched and s.found for _, _, some in again.known for s in some)
             assert any(s.missed is not None for _, _, some in again.known for s in some)
+            monkeypatch.setattr("agent.restoring._PAGE", 7)
+            by_page = Experience(lived[0].start)
+            await relive(store, source, await store.runs(), by_page, after)
+            assert by_page.known == again.known and by_page.waiting == again.waiting
+            for module in ("agent.restoring", "agent.experience"):
+                monkeypatch.setattr(f"{module}.NEWEST", 20)
+            few = Experience(lived[0].start)
+            assert 20 < await relive(store, source, await store.runs(), few, after) < 40, "no more than is learnt from"
+            lived[0]._learned = None
+            assert few.learned(after) == lived[0].learned(after)
             late = Experience(0.5)
             assert await relive(store, source, await store.runs(), late, after + SPAN) == 0 and not late.known
 

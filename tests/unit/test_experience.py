@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +58,19 @@ def test_an_outcome_counts_only_after_it_was_known() -> None:
 def test_what_comes_later_changes_nothing_that_was_learnt(known: int, later: int) -> None:
     at = START + known * MINUTE
     assert lived(known, GATED).learned(at) == lived(known + later, GATED).learned(at)
+
+
+@pytest.mark.parametrize("later", [0, 1, 7, 20, 33])
+def test_the_newest_windows_are_learnt_from_and_no_more_are_kept_for_long(
+    later: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.experience.NEWEST", 60)
+    at, long, short = START + 200 * MINUTE, lived(200 + later, GATED), Experience(0.1)
+    for n in range(140, 200):
+        short.decided(f"m{n}", GATED)
+        short.ended(ended(n, "1" if n % 4 else "0", START + n * MINUTE), {})
+    assert long.learned(at) == short.learned(at) and short.learned(at).calibration.n == 60
+    assert long.scored()[0] == 60 and len(lived(500, GATED).known) <= 180
 
 
 GATED = gated()
