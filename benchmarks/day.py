@@ -3,6 +3,7 @@
     python -m benchmarks.day [--cycles 288] [--markets 20] [--speed 60]
 
 Says whether a slot was missed, whether memory grew, and whether log, events, metrics, broker and venue tell the same.
+What is remembered of finished windows is meant to grow, and its size is told beside that of the process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import numpy as np
 
 from agent.keys import play_key
 from agent.service.contract import MONEY
+from storage.store import open_store
 from tests.broker import Broker, client, serving
 from tests.running import Agent, free_port, page, venue
 from tests.storm import ask
@@ -92,6 +94,16 @@ def slope(samples: list[tuple[float, float]]) -> dict[str, float]:
     return {"mb_per_hour": float(fit[0]), "se": float(errors[0, 0] ** 0.5), "mb": float(size.mean())}
 
 
+async def remembered(agent: Agent) -> float:
+    """Megabytes that what is known of finished windows takes in memory."""
+    path = agent.home / "edgeclaw.db"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        sources = database.execute("SELECT DISTINCT source, window FROM observations").fetchall()
+    async with open_store(f"sqlite:///{path}", read_only=True) as store:
+        after = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
+        return sum([(await store.past(source, as_of=after, window=window)).nbytes for source, window in sources]) / 1e6
+
+
 def log_of(agent: Agent) -> dict[str, list[str]]:
     """Hashes of the log's records by kind."""
     found: dict[str, list[str]] = {}
@@ -134,6 +146,7 @@ def measure(cycles: int, markets: int, speed: float) -> dict[str, object]:
         return {
             "bench": "day", "cycles": cycles, "markets": markets, "speed": speed, "seconds": round(took, 1),
             "exit": process.returncode, **_sums(agent, told, last, ledger), "memory": slope(memory),
+            "history_mb_per_hour": asyncio.run(remembered(agent)) / (took * speed / 3600),
             "memory_first_mb": memory[0][1] / 1e6, "memory_last_mb": memory[-1][1] / 1e6,
             "cpu_seconds": last.get("process_cpu_seconds_total"),
         }  # fmt: skip

@@ -65,6 +65,12 @@ class Past:
         return len(self.at)
 
     @property
+    def nbytes(self) -> int:
+        """What these rows take in memory."""
+        columns = (self.market, self.at, self.known_at, self.seconds_left, self.mid, self.payout, self.official)
+        return sum(values.nbytes for values in (*columns, self._points, *self._codes.values()))
+
+    @property
     def states(self) -> NDArray[np.float32]:
         return self._points[:-1].T
 
