@@ -67,8 +67,8 @@ class Past:
     @property
     def nbytes(self) -> int:
         """What these rows take in memory."""
-        columns = (self.market, self.at, self.known_at, self.seconds_left, self.mid, self.payout, self.official)
-        return sum(values.nbytes for values in (*columns, self._points, *self._codes.values()))
+        columns: list[NDArray[Any]] = [self.market, self.at, self.known_at, self.seconds_left, self.mid, self.payout]
+        return sum(values.nbytes for values in (*columns, self.official, self._points, *self._codes.values()))
 
     @property
     def states(self) -> NDArray[np.float32]:

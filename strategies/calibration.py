@@ -79,6 +79,13 @@ def fitted(p: Sequence[float], y: Sequence[float], *, outcomes: int | None = Non
     return _better(p, y, n)
 
 
+def prepare(outcomes: int) -> None:
+    """Load what the map of so many outcomes, or twice as many, needs: the first time that takes a second, in which a
+    loop would wait."""
+    if 2 * outcomes >= ISOTONIC_FROM:
+        import sklearn.isotonic  # noqa: F401
+
+
 def _better(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
     """Beta, or isotonic where it does better on the last fifth of the outcomes than beta fitted without them."""
     cut = len(p) * 4 // 5

@@ -52,6 +52,7 @@ from storage.lease import Lease
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
+from strategies.calibration import prepare
 from strategies.quoting import JoinBest
 from tools.halts import KillSwitch
 from tools.limits import CostLimited, RateLimited, RiskLimited, Switched
@@ -264,6 +265,7 @@ class LiveWorld:
         source = digest([feed.info.fingerprint, trading.cadence, trading.offset])
         experience, runs = Experience(trading.shrink), await runs_of(self.store, self.account.name)
         await relive(self.store, source, runs, experience, self.clock.now())
+        await asyncio.to_thread(prepare, len(experience.known))
         return Memory(self.store, feed, feed, source, experience)
 
     async def _must_be_promoted(self) -> None:

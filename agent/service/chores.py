@@ -24,6 +24,7 @@ from market.events import CalibrationMeasured
 from market.polymarket.hosts import Hosts
 from market.polymarket.rest import reader
 from storage.store import Store
+from strategies.calibration import prepare
 
 _REDEEM, _HEALTH, _CALIBRATION = timedelta(minutes=1), timedelta(minutes=1), timedelta(minutes=10)
 _RETENTION, _HISTORY, _MEMORY = timedelta(days=1), timedelta(hours=1), timedelta(minutes=30)
@@ -79,6 +80,7 @@ class Chores:
     async def calibration(self) -> str:
         """How the forecasts did against the market's own price, and what it teaches, so that no slot waits for it."""
         now = self.clock.now()
+        await asyncio.to_thread(prepare, len(self.experience.known))
         self.experience.learned(now)
         windows, ours, mids = self.experience.scored()
         if windows:

@@ -1,6 +1,8 @@
 """Calibration: mends what is bent, leaves alone what is straight, and moves little on little evidence."""
 
 import itertools
+import subprocess
+import sys
 from datetime import timedelta
 
 import numpy as np
@@ -100,6 +102,20 @@ def test_decisions_that_share_an_outcome_count_once() -> None:
     once, seven = fitted(p, y), fitted(p * 7, y * 7, outcomes=100)
     assert once.kind is seven.kind is Kind.PLATT
     assert seven.numbers == pytest.approx(once.numbers)
+
+
+def test_what_the_larger_maps_need_is_loaded_before_they_are_fitted() -> None:
+    """In an interpreter of its own: few outcomes load nothing, and half as many as isotonic needs load it."""
+    asks = (
+        "import sys; from strategies.calibration import prepare; prepare({}); print('sklearn.isotonic' in sys.modules)"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", asks.format(n)], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for n in (ISOTONIC_FROM // 2 - 1, ISOTONIC_FROM // 2)
+    ]
+    assert said == ["False", "True"]
 
 
 def test_outcomes_that_are_all_alike_teach_nothing() -> None:
