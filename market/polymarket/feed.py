@@ -54,6 +54,8 @@ _PATIENCE = timedelta(seconds=5)
 """How old the newest book may be before the venue is asked whether it still stands."""
 _REST = timedelta(seconds=2)
 _FORGOTTEN, _GIVEN_UP = timedelta(hours=1), timedelta(days=7)
+_SHOWN = timedelta(minutes=10)
+"""How long after its close the books of a market that is settled are kept: a busy one's take megabytes."""
 _REMEMBERED = 1_000
 _AT_ONCE = 8
 """Windows that are looked for at the same time."""
@@ -309,6 +311,8 @@ class LiveFeed:
         if market.price_to_beat is None and market.opens_at <= now < market.closes_at and self._watch.series:
             await self._learn_price(watched)
         settled = watched.resolution is not None  # one whose end is not known may be held
+        if settled and now - market.closes_at > _SHOWN:
+            watched.books.clear()
         if (settled and now - market.closes_at > _FORGOTTEN) or now - market.closes_at > _GIVEN_UP:
             self._former[market.id] = self._watched.pop(market.id).market
             if len(self._former) > _REMEMBERED:

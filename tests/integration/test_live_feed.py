@@ -86,3 +86,20 @@ def test_an_outcome_that_was_not_heard_of_is_told_when_first_asked_for() -> None
                 assert found.payout == server.state.hall(market).tape.payout
 
     asyncio.run(scenario())
+
+
+def test_the_books_of_a_settled_market_are_let_go_and_its_bars_are_kept() -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(WallClock().now(), 120)
+        async with loopback(series=[Walk(clock.now(), 7, "btc", 300)], clock=clock, pace=QUICK) as (server, base):
+            market = open_market(server)
+            async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
+                await until(lambda: server.state.hall(market).resolved, 30)
+                assert await feed.book(market.id, market.closes_at) is not None, "one may ask for a while"
+                while await feed.resolution(market.id, clock.now()) is None:
+                    await asyncio.sleep(0.05)
+                await clock.wait_until(market.closes_at + timedelta(minutes=11))
+                assert await feed.book(market.id, market.closes_at) is None
+                assert len(await feed.bars(market.id, market.opens_at, market.closes_at, 5)) > 10
+
+    asyncio.run(scenario())
