@@ -96,8 +96,8 @@ def test_the_books_of_a_settled_market_are_let_go_and_its_bars_are_kept() -> Non
             async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
                 await until(lambda: server.state.hall(market).resolved, 30)
                 assert await feed.book(market.id, market.closes_at) is not None, "one may ask for a while"
-                while await feed.resolution(market.id, clock.now()) is None:
-                    await asyncio.sleep(0.05)
+                await clock.wait_until(market.closes_at + timedelta(minutes=5))
+                assert await feed.resolution(market.id, clock.now()) is not None
                 await clock.wait_until(market.closes_at + timedelta(minutes=11))
                 assert await feed.book(market.id, market.closes_at) is None
                 assert len(await feed.bars(market.id, market.opens_at, market.closes_at, 5)) > 10
