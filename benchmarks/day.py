@@ -3,7 +3,8 @@
     python -m benchmarks.day [--cycles 288] [--markets 20] [--speed 60]
 
 Says whether a slot was missed, whether memory grew, and whether log, events, metrics, broker and venue tell the same.
-What is remembered of finished windows is meant to grow, and its size is told beside that of the process.
+Memory is what the process asked for itself: pages of files come and go as the machine sees fit. What is remembered of
+finished windows is meant to grow, and its growth is told beside that of the process.
 """
 
 from __future__ import annotations
@@ -81,6 +82,12 @@ def figures(port: int) -> dict[str, float]:
     return found
 
 
+def own_memory(process: int) -> float:
+    """Bytes that a process holds and no file does; 0 of one that has ended."""
+    found = re.search(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    return int(found[1]) * 1024.0 if found else 0.0
+
+
 def slope(samples: list[tuple[float, float]]) -> dict[str, float]:
     """Growth of memory over the second half, in megabytes a simulated hour, with its standard error; the residuals are
     taken by blocks, since neighbours are alike."""
@@ -138,7 +145,8 @@ def measure(cycles: int, markets: int, speed: float) -> dict[str, object]:
                 time.sleep(_EVERY)
                 if now := figures(port):
                     last = now
-                    memory.append(((time.monotonic() - begun) * speed / 3600, now["process_resident_memory_bytes"]))
+                if own := own_memory(process.pid):
+                    memory.append(((time.monotonic() - begun) * speed / 3600, own))
             took = time.monotonic() - begun
             time.sleep(3)
         wallet = Trader.of(play_key(home / "play.key").signer()).wallet
