@@ -21,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -160,13 +160,9 @@ def disk_filled(place: Path, _: int) -> str:
         with agent.running() as process:
             until("it trades", trading(agent))
             before = records(agent)
-            with (disk / "filler").open("wb") as filler:
-                try:
-                    while True:
-                        filler.write(b"\0" * 65_536)
-                        filler.flush()
-                except OSError:
-                    pass
+            with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+                while True:  # without a buffer, which would be written once more when the file is closed
+                    filler.write(b"\0" * 65_536)
             code = process.wait(120)
         assert code == SETTLED and "full" in agent.said() and "Traceback" not in agent.said(), agent.said()[-800:]
         assert (agent.home / "halted").exists(), "it stays halted"
