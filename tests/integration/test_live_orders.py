@@ -15,6 +15,7 @@ pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from agent.live import VenueAccount, patiently
 from agent.recovery import Past
+from backtest.venue.exchange import Pace
 from backtest.venue.faults import Fault
 from backtest.venue.server import VenueServer
 from market.clock import EPOCH, Clock, ScaledClock, WallClock
@@ -26,6 +27,7 @@ from tests.venue import KEY, PLAY, QUICK, Flat, command, loopback, open_market
 from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.client import Trader
+from tools.polymarket.orders import BEAT
 
 
 @dataclass
@@ -53,11 +55,11 @@ class Table:
 
 
 @asynccontextmanager
-async def table(speed: float = 1.0, seconds: int = 900) -> AsyncIterator[Table]:
+async def table(speed: float = 1.0, seconds: int = 900, pace: Pace = QUICK) -> AsyncIterator[Table]:
     span = timedelta(seconds=seconds)
     opens = EPOCH + (WallClock().now() - EPOCH) // span * span
     clock = ScaledClock(opens + timedelta(seconds=10), speed)
-    async with loopback(series=[Flat(seconds=seconds)], clock=clock, pace=QUICK) as (server, base):
+    async with loopback(series=[Flat(seconds=seconds)], clock=clock, pace=pace) as (server, base):
         key = SecretKey.of_hex(KEY)
         account = VenueAccount(Hosts.loopback(base), Trader.of(key.signer()), key)
         await account.begin(clock)
@@ -111,6 +113,19 @@ def test_an_order_with_an_end_is_ended_by_the_venue_itself() -> None:
             assert word is not None
             assert word.status is OrderStatus.CANCELED
             assert (await t.orders.account()).reserved == 0
+
+    asyncio.run(scenario())
+
+
+def test_the_venue_hears_of_us_with_the_first_order_so_that_it_misses_us_when_we_are_gone() -> None:
+    """By a venue of less patience than there is between two heartbeats: the first comes at once, and the next too late."""
+
+    async def scenario() -> None:
+        async with table(pace=replace(QUICK, heartbeat=timedelta(milliseconds=200))) as t:
+            known, status = await t.sent(t.order("0.45", post_only=True))
+            assert status is OrderStatus.LIVE
+            placed = t.server.state.exchange.orders[known]
+            await until(lambda: bool(t.server.state.now()) and not placed.open, BEAT.total_seconds() / 2)
 
     asyncio.run(scenario())
 

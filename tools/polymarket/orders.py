@@ -50,6 +50,7 @@ class PolymarketOrders:
         self._markets, self.books = markets, books
         self._since = books.since
         self.heard, self.refused, self.stale = 0, 0, True
+        self._rests = asyncio.Event()
         self._failure: BaseException | None = None
 
     # -- the port
@@ -85,6 +86,7 @@ class PolymarketOrders:
         kept = self.books.adopt(signed)
         if kept is None:
             return Ack(signed.id, OrderStatus.REJECTED, "the market is unknown or not open")
+        self._rests.set()
         if kept.status is None:
             try:
                 await self._post(kept)
@@ -266,13 +268,17 @@ class PolymarketOrders:
     # -- while orders rest
 
     async def beat(self) -> None:
-        """Tell the venue that we live while orders rest, so that it cancels them when we do not; until cancelled."""
+        """Tell the venue that we live while orders rest, so that it cancels them when we do not; until cancelled. It is
+        told as soon as an order goes out: until it has heard of us once, it does not miss us."""
         name = ""
         while True:
             due = self._clock.now() + BEAT
-            if self.books.working():
-                with suppress(VenueUnavailable):
-                    name = await self._beat(name)
+            self._rests.clear()
+            if not self.books.working():
+                await self._rests.wait()
+                continue
+            with suppress(VenueUnavailable):
+                name = await self._beat(name)
             await self._clock.wait_until(due)
 
     async def _beat(self, name: str) -> str:
