@@ -241,11 +241,19 @@ def skipped(agent: Agent) -> set[str]:
     return {str(event["reason"]) for event in agent.happened("cycle/skipped")}
 
 
+@contextmanager
+def by_the_worlds_time(place: Path) -> Iterator[tuple[Agent, Wrist]]:
+    """An agent whose clock can be set, at a venue that goes by the world's. It trades four markets: in one alone there
+    may be nothing to trade for the minutes before its window ends."""
+    wrist, assets = Wrist(place), ("aa", "bb", "cc", "dd")
+    with venue(*(word for asset in assets for word in ("--asset", asset)), speed=1) as (url, _):
+        series = [f"{asset}-5m" for asset in assets]
+        config = {"trading": {"cadence": 1}, "service": {"backfill": False}, "venue": {"series": series}}
+        yield Agent(url, place / "home", ("join_best", "agent"), config, wrist.environment), wrist
+
+
 def clock_forward(place: Path, _: int) -> str:
-    wrist = Wrist(place)
-    with venue(speed=1) as (url, _venue):
-        config = {"trading": {"cadence": 1}, "service": {"backfill": False}}
-        agent = Agent(url, place / "home", ("join_best", "agent"), config, wrist.environment)
+    with by_the_worlds_time(place) as (agent, wrist):
         with agent.running() as process:
             until("it trades", trading(agent))
             wrist.set(3600)
@@ -266,10 +274,7 @@ def clock_forward(place: Path, _: int) -> str:
 
 
 def clock_back(place: Path, _: int) -> str:
-    wrist = Wrist(place)
-    with venue(speed=1) as (url, _venue):
-        config = {"trading": {"cadence": 1}, "service": {"backfill": False}}
-        agent = Agent(url, place / "home", ("join_best", "agent"), config, wrist.environment)
+    with by_the_worlds_time(place) as (agent, wrist):
         with agent.running() as process:
             until("it trades", trading(agent))
             before = records(agent)
