@@ -118,7 +118,7 @@ def test_an_order_with_an_end_is_ended_by_the_venue_itself() -> None:
 
 
 def test_the_venue_hears_of_us_with_the_first_order_so_that_it_misses_us_when_we_are_gone() -> None:
-    """By a venue of less patience than there is between two heartbeats: the first comes at once, and the next too late."""
+    """By a venue of less patience than there is between two heartbeats: the first comes at once, the next too late."""
 
     async def scenario() -> None:
         async with table(pace=replace(QUICK, heartbeat=timedelta(milliseconds=200))) as t:
