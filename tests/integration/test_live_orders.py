@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,8 @@ class Table:
     base: str
     clock: Clock
     market: Market
+    other: Any
+    """The official client under the same key, as another program would have it."""
     number: int = 0
 
     def order(self, price: str, size: int = 10, tif: TimeInForce = TimeInForce.GTC, **how: object) -> Order:
@@ -66,9 +69,12 @@ async def table(speed: float = 1.0, seconds: int = 900, pace: Pace = QUICK) -> A
         market = open_market(server)
         past = Past(await account.cash(clock), clock.now())
         assert past.cash == PLAY
-        async with account.opened(None, clock, past, {market.id: market}.get) as hands:
+        async with (
+            account.opened(None, clock, past, {market.id: market}.get) as hands,
+            account.client(clock) as other,
+        ):
             await patiently(lambda: hands.ready(clock))
-            yield Table(hands.orders, server, base, clock, market)
+            yield Table(hands.orders, server, base, clock, market, other)
 
 
 def test_each_kind_of_order_ends_as_it_should() -> None:
@@ -124,6 +130,12 @@ def test_the_venue_hears_of_us_with_the_first_order_so_that_it_misses_us_when_we
         async with table(pace=replace(QUICK, heartbeat=timedelta(milliseconds=200))) as t:
             known, status = await t.sent(t.order("0.45", post_only=True))
             assert status is OrderStatus.LIVE
+            placed = t.server.state.exchange.orders[known]
+            await until(lambda: bool(t.server.state.now()) and not placed.open, BEAT.total_seconds() / 2)
+            await t.other.send_order_heartbeat(heartbeat_id="")  # so that our next one goes by a wrong name
+            await t.orders.sync()
+            await asyncio.sleep(BEAT.total_seconds() + 0.5)
+            known, _ = await t.sent(t.order("0.44", post_only=True))
             placed = t.server.state.exchange.orders[known]
             await until(lambda: bool(t.server.state.now()) and not placed.open, BEAT.total_seconds() / 2)
 

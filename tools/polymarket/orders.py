@@ -282,15 +282,18 @@ class PolymarketOrders:
             await self._clock.wait_until(due)
 
     async def _beat(self, name: str) -> str:
+        """The name that the next one has to have. One under a wrong name does not count, and is sent again at once
+        under the name that the venue wanted."""
         from polymarket.errors import OrderHeartbeatMismatchError
 
-        try:
-            answer = await self._client.send_order_heartbeat(heartbeat_id=name)
-        except OrderHeartbeatMismatchError as error:
-            return str(error.heartbeat_id)
-        except Exception as error:
-            raise VenueUnavailable(f"The venue took no heartbeat ({_name(error)}).") from None
-        return str(answer.heartbeat_id)
+        for _ in range(2):
+            try:
+                return str((await self._client.send_order_heartbeat(heartbeat_id=name)).heartbeat_id)
+            except OrderHeartbeatMismatchError as error:
+                name = str(error.heartbeat_id)
+            except Exception as error:
+                raise VenueUnavailable(f"The venue took no heartbeat ({_name(error)}).") from None
+        return name
 
     # -- before the first order
 
