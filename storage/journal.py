@@ -189,10 +189,14 @@ def _run(row: Row[Any]) -> Run:
 
 def _records(connection: Connection, run_id: str, kind: RecordKind | None, since: int) -> list[Record]:
     r = schema.records
-    query = select(r).where(r.c.run_id == run_id, r.c.seq >= since).order_by(r.c.seq)
-    if kind is not None:
-        query = query.where(r.c.kind == kind.value)
-    return [record_of(row) for row in connection.execute(query)]
+    query = select(r).where(r.c.run_id == run_id)
+    if kind is None or kind is RecordKind.DECISION:
+        query = query.where(r.c.seq >= since).order_by(r.c.seq)
+        query = query if kind is None else query.where(r.c.kind == kind.value)
+        return [record_of(row) for row in connection.execute(query)]
+    # Asked to order them, SQLite goes through all decisions for a few of these instead of taking the index by kind.
+    found = [record_of(row) for row in connection.execute(query.where(r.c.kind == kind.value))]
+    return sorted((record for record in found if record.seq >= since), key=lambda record: record.seq)
 
 
 def _decision(connection: Connection, run_id: str | None, prefix: str) -> Record:
