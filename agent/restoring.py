@@ -39,7 +39,7 @@ async def relive(store: Store, source: str, runs: Sequence[Run], experience: Exp
     async for page in _newest_first(store, recent, since):
         pages.append(page)
         windows |= outcomes.keys() & {market_id for market_id, _ in page}
-        if len(windows) > NEWEST:
+        if len(windows) > NEWEST + _PAGE:  # the oldest of them may have more decisions on the page before
             break
     for market_id, sample in chain.from_iterable(reversed(pages)):
         experience.waiting.setdefault(market_id, []).append(sample)
