@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from agent.desk import Desk
 from market.clock import Clock
 from market.errors import StoreUnavailable, VenueUnavailable
+from market.tasks import end
 from tools.halts import KillSwitch
 from tools.orders import OrderTool
 
@@ -78,7 +79,7 @@ async def obeying(obedience: Obedience) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
-        loop.remove_signal_handler(signal.SIGUSR1)
+        try:
+            await end(watching)
+        finally:
+            loop.remove_signal_handler(signal.SIGUSR1)

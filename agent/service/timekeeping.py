@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from agent.caution import Caution
 from market.clock import Clock, ScaledClock, monotonic
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
+from market.tasks import end
 
 log = logging.getLogger(__name__)
 STEP = 2.0
@@ -95,6 +96,5 @@ async def kept(keeper: Timekeeper) -> AsyncIterator[None]:
         raise
     finally:
         watching.remove_done_callback(ended)
-        watching.cancel()
-        with suppress(asyncio.CancelledError, ClockStepped):
-            await watching
+        with suppress(ClockStepped):
+            await end(watching)

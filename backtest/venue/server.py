@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -26,6 +26,7 @@ from backtest.venue.streams import Streams
 from backtest.venue.trading import Trading
 from market.clock import WallClock
 from market.errors import Misconfigured, NotReady
+from market.tasks import end
 
 HOST = "127.0.0.1"
 _SLOW = 1.0
@@ -187,9 +188,7 @@ async def served(server: VenueServer, port: int = 0) -> AsyncIterator[str]:
         try:
             yield f"http://{HOST}:{_port(runner)}"
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            await end(running)
     finally:
         await runner.cleanup()
 

@@ -31,6 +31,7 @@ from backtest.venue.faults import Fault
 from backtest.venue.state import VenueState
 from backtest.venue.tapes import average
 from market.clock import to_ms
+from market.tasks import end
 from market.types import Market, Outcome
 
 _MOST_WAITING = 8192
@@ -131,9 +132,7 @@ class Streams:
                     break
         finally:
             lines.remove(line)
-            writer.cancel()
-            with suppress(asyncio.CancelledError):
-                await writer
+            await end(writer)
 
     async def _told(self, line: _Line, text: str, on_text: Any) -> bool:
         """What a client said. False where it cannot be understood, and the connection is to end."""

@@ -38,6 +38,7 @@ from market.polymarket.hosts import Hosts
 from market.polymarket.prices import PriceStream, Source
 from market.polymarket.rest import TIMEOUT, VenueReader
 from market.polymarket.wire import Habits, Wire
+from market.tasks import end
 from market.types import UNIT, Book, Market, Micro, Outcome, PayoutSource, Resolution
 
 CHANNEL = "market"
@@ -243,9 +244,7 @@ class LiveFeed:
                     return
         finally:
             self._listeners.remove(listener)
-            closing.cancel()
-            with suppress(asyncio.CancelledError):
-                await closing
+            await end(closing)
 
     async def _close_at(self, listener: _Listener, until: datetime) -> None:
         try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from market.clock import monotonic
+from market.tasks import end
 
 _MOST_BYTES = 16 * 1024 * 1024
 _AT_ONCE = 256 * 1024
@@ -140,10 +141,8 @@ class Wire:
         try:
             return await made.over
         finally:
-            keeper.cancel()
             transport.disconnect()
-            with suppress(asyncio.CancelledError):
-                await keeper
+            await end(keeper)
 
     async def _keep(self, transport: WSTransport, made: _Connection) -> None:
         """Ping at intervals, and give the connection up when nothing comes back."""

@@ -76,6 +76,30 @@ def test_it_says_hello_on_every_connection_and_tells_of_losses() -> None:
     asyncio.run(scenario())
 
 
+def test_whenever_it_is_asked_to_end_it_ends() -> None:
+    """Also in the moment in which a connection is lost."""
+
+    async def talk(socket: web.WebSocketResponse, _: web.Request) -> None:
+        await socket.send_str("welcome")
+        await socket.close(code=1012)
+
+    async def scenario() -> None:
+        async with server(talk) as url:
+            for steps in [0, 1, 2, 3, 4, 5] * 4:
+                heard: list[bytes] = []
+                wire = Wire(url, Habits(""), list, heard.append)
+                task = asyncio.create_task(wire.run())
+                while not heard or wire.open:  # noqa: ASYNC110 - one step of the loop at a time
+                    await asyncio.sleep(0)
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                done, _ = await asyncio.wait([task], timeout=5)
+                assert done, f"it goes on when it is asked to end {steps} steps after a loss"
+
+    asyncio.run(scenario())
+
+
 def test_a_message_in_parts_is_heard_whole_and_pings_are_answered() -> None:
     async def talk(socket: web.WebSocketResponse, request: web.Request) -> None:
         assert request.transport is not None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from market.clock import monotonic
 from market.errors import EdgeclawError, NotReady
+from market.tasks import end
 
 _KEPT = 4000
 """Bytes of the child's last words that are remembered."""
@@ -173,9 +174,7 @@ class Supervisor:
         await process.wait()
         self._process = None
         if self._listener is not None:
-            self._listener.cancel()  # a worker that left the group might hold the pipe open
-            with suppress(asyncio.CancelledError):
-                await self._listener
+            await end(self._listener)  # a worker that left the group might hold the pipe open
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         """Drain what the child says, so that it never waits for us."""
