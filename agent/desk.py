@@ -15,12 +15,10 @@ from agent.caution import Caution
 from market.errors import Halt, VenueUnavailable
 from market.events import OrderFilled, OrderPlaced, OrderRefused, PositionSettled, TradingHalted, TradingResumed
 from market.fees import charged
-from market.types import Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
+from market.types import OVER, Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
 from storage.store import RunLog
 from strategies.base import View, Wish
 from tools.orders import Account, OrderTool
-
-_OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ class Desk:
     async def _note(self, ack: Ack, at: datetime) -> None:
         """Write down what the venue said of an order. One that is over is off the desk before that is written: a caller
         who is cancelled meanwhile has it written all the same, and nobody may write it again."""
-        order = self.working.pop(ack.order_id, None) if ack.status in _OVER else None
+        order = self.working.pop(ack.order_id, None) if ack.status in OVER else None
         try:
             await self.log.ack(ack, at)
         except Exception:
@@ -164,7 +162,7 @@ class Desk:
             return
         if word is None:
             word = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
-        if word.status in _OVER and order_id in self.working:
+        if word.status in OVER and order_id in self.working:
             await self._note(word, at)
 
     async def settle(self, resolution: Resolution) -> None:

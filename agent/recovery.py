@@ -6,14 +6,14 @@ A run that was stopped, by whatever, goes on from here: starting is recovering. 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from market.types import Fill, Market, Micro, OrderStatus, Resolution, Settlement, SignedOrder
+from market.types import OVER, Fill, Market, Micro, Resolution, Settlement, SignedOrder
 from storage.projections import resolution_of, signed_order
 from storage.records import Record, RecordKind, Run
 from storage.store import Store
@@ -23,8 +23,6 @@ from tools.limits import Exposure
 _VIEW: TypeAdapter[View] = TypeAdapter(View)
 _TAIL = timedelta(days=1)
 """How long before the newest order one that is over may have ended for its trades still to be in doubt."""
-OVER = frozenset({OrderStatus.MATCHED.value, OrderStatus.CANCELED.value, OrderStatus.REJECTED.value})
-"""How an order that is over has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +54,8 @@ class Past:
 
     def paid(self) -> dict[str, Micro]:
         """What the holdings of each unsettled market have cost, in micro-dollars."""
-        costs: dict[str, Micro] = {}
-        for fill in self.fills:
-            if fill.market_id in self.unsettled:
-                costs[fill.market_id] = costs.get(fill.market_id, 0) - fill.cash
-        return costs
+        unsettled = self.unsettled
+        return costs(fill for fill in self.fills if fill.market_id in unsettled)
 
     def exposure(self, looked_at: datetime) -> Exposure:
         """What limits have to count on from here; results from before a person `looked_at` them count no more."""
@@ -75,6 +70,14 @@ class Past:
         order = sorted((at, market) for market, at in ends.items() if at > looked_at)
         results = [(at, earned[market]) for at, market in order]
         return Exposure({s.id: s.order for s in self.working}, self.paid(), results)
+
+
+def costs(fills: Iterable[Fill]) -> dict[str, Micro]:
+    """What these fills have cost in each market, in micro-dollars."""
+    found: dict[str, Micro] = {}
+    for fill in fills:
+        found[fill.market_id] = found.get(fill.market_id, 0) - fill.cash
+    return found
 
 
 async def runs_of(store: Store, account: str) -> list[Run]:

@@ -59,6 +59,10 @@ class OrderStatus(StrEnum):
     REJECTED = "rejected"
 
 
+OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECTED})
+"""How an order that is over has ended."""
+
+
 def micro(amount: Decimal | int | str) -> Micro:
     """Whole units to millionths; the amount must be exact in millionths."""
     scaled = Decimal(amount) * UNIT

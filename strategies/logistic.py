@@ -32,12 +32,15 @@ def regressed(x: Floats, y: Floats, *, prior: Sequence[float], precision: float)
         curve = (x * (p * (1 - p))[:, None]).T @ x + precision * np.eye(len(w))
         step = np.linalg.solve(curve, slope)
         # A whole step may land beyond the top, where the next one leads farther away: forecasts that are much too sure
-        # once made a slope of 37 out of one of a third. It is halved until it does not lead down.
+        # once made a slope of 37 out of one of a third. It is halved until it does not lead down; where none does not,
+        # this is the top.
         for _ in range(_HALVINGS):
             found = _likelihood(x, y, w + step, centre, precision)
             if found >= reached - _ROUNDING * abs(reached):
                 break
             step /= 2
+        else:
+            return w
         w, reached = w + step, found
         if float(np.abs(step).max()) < _SETTLED:
             break

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.recovery import OVER, runs_of
-from market.types import Micro
+from agent.recovery import costs, runs_of
+from market.types import OVER, Micro
 from storage.records import Record, RecordKind, Run
 from storage.store import Store
 
@@ -62,11 +62,7 @@ async def _held(store: Store, runs: Sequence[Run]) -> dict[str, Micro]:
     """What the shares of each market cost that has not settled."""
     fills = [fill for run in runs for fill in await store.fills(run.id)]
     over = {s.market_id for run in runs for s in await store.settlements(run.id)}
-    costs: dict[str, Micro] = {}
-    for fill in fills:
-        if fill.market_id not in over:
-            costs[fill.market_id] = costs.get(fill.market_id, 0) - fill.cash
-    return costs
+    return costs(fill for fill in fills if fill.market_id not in over)
 
 
 def _state(run: Run, last: Sequence[Record]) -> str:

@@ -56,7 +56,8 @@ _PATIENCE = timedelta(seconds=5)
 _REST = timedelta(seconds=2)
 _FORGOTTEN, _GIVEN_UP = timedelta(hours=1), timedelta(days=7)
 _SHOWN = timedelta(minutes=10)
-"""How long after its close the books of a market that is settled are kept: a busy one's take megabytes."""
+"""How long after its close the books of a market are kept whose end somebody was told: a busy one's take megabytes.
+Whoever trades looks at its books once more before asking for its end, so nothing that they prove is lost."""
 _REMEMBERED = 1_000
 _AT_ONCE = 8
 """Windows that are looked for at the same time."""
@@ -111,7 +112,7 @@ class _Row:
 @dataclass(slots=True)
 class _Watched:
     """A market and its book. `whole` says that nothing is known to be missing from it; `doubts` counts how often in a
-    row the venue's best prices were not ours."""
+    row the venue's best prices were not ours; `told` says whether anybody was told how it ended."""
 
     market: Market
     depth: Depth
@@ -120,6 +121,7 @@ class _Watched:
     books: deque[Book] = field(default_factory=lambda: deque(maxlen=KEPT))
     rows: list[_Row] = field(default_factory=list)
     resolution: Resolution | None = None
+    told: bool = False
     asked_at: datetime = EPOCH
     witnessed: datetime = EPOCH
 
@@ -269,7 +271,8 @@ class LiveFeed:
                 watched.resolution = await self._reader.resolution(market_id)
         known = watched.resolution
         # What was asked for just now became known while it was asked.
-        return known if known is not None and known.known_at <= max(at, self._clock.now()) else None
+        watched.told = known is not None and known.known_at <= max(at, self._clock.now())
+        return known if watched.told else None
 
     async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
         watched = self._watched.get(market_id)
@@ -310,7 +313,7 @@ class LiveFeed:
         if market.price_to_beat is None and market.opens_at <= now < market.closes_at and self._watch.series:
             await self._learn_price(watched)
         settled = watched.resolution is not None  # one whose end is not known may be held
-        if settled and now - market.closes_at > _SHOWN:
+        if watched.told and now - market.closes_at > _SHOWN:
             watched.books.clear()
         if (settled and now - market.closes_at > _FORGOTTEN) or now - market.closes_at > _GIVEN_UP:
             self._former[market.id] = self._watched.pop(market.id).market

@@ -89,6 +89,8 @@ def test_an_outcome_that_was_not_heard_of_is_told_when_first_asked_for() -> None
 
 
 def test_the_books_of_a_settled_market_are_let_go_and_its_bars_are_kept() -> None:
+    """Once somebody was told how it ended, and no sooner: until then an order may wait for what they prove."""
+
     async def scenario() -> None:
         clock = ScaledClock(WallClock().now(), 120)
         async with loopback(series=[Walk(clock.now(), 7, "btc", 300)], clock=clock, pace=QUICK) as (server, base):
@@ -96,9 +98,10 @@ def test_the_books_of_a_settled_market_are_let_go_and_its_bars_are_kept() -> Non
             async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
                 await until(lambda: server.state.hall(market).resolved, 30)
                 assert await feed.book(market.id, market.closes_at) is not None, "one may ask for a while"
-                await clock.wait_until(market.closes_at + timedelta(minutes=5))
-                assert await feed.resolution(market.id, clock.now()) is not None
                 await clock.wait_until(market.closes_at + timedelta(minutes=11))
+                assert await feed.book(market.id, market.closes_at) is not None, "nobody has asked for its end"
+                assert await feed.resolution(market.id, clock.now()) is not None
+                await clock.wait_until(clock.now() + timedelta(seconds=30))
                 assert await feed.book(market.id, market.closes_at) is None
                 assert len(await feed.bars(market.id, market.opens_at, market.closes_at, 5)) > 10
 

@@ -15,6 +15,7 @@ from itertools import chain
 from market.errors import VenueUnavailable
 from market.fees import FeeSchedule, charged
 from market.types import (
+    OVER,
     Ack,
     Evidence,
     Fill,
@@ -33,7 +34,6 @@ from tools.polymarket.account import OrderSaid, TradeSaid, TradeStatus, shares
 
 FAILED = "/failed"
 """The end of the id of a fill that takes another one back."""
-_OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECTED})
 _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.MINED))} | {
     TradeStatus.CONFIRMED: 3,
     TradeStatus.FAILED: 3,
@@ -69,7 +69,7 @@ class Kept:
     @property
     def over(self) -> bool:
         """Only once all its trades are known, so that what it cost is never in neither account."""
-        return self.status in _OVER and self.booked >= self.matched
+        return self.status in OVER and self.booked >= self.matched
 
     @property
     def left(self) -> Micro:
@@ -79,7 +79,7 @@ class Kept:
         """What may be said of it. Raises VenueUnavailable while nothing is known."""
         if self.status is None:
             raise VenueUnavailable("It is not known whether the venue took the order.")
-        if self.status in _OVER and not self.over:
+        if self.status in OVER and not self.over:
             return Ack(self.signed.id, OrderStatus.DELAYED)
         return Ack(self.signed.id, self.status, self.reason)
 
@@ -161,7 +161,7 @@ class AccountBooks:
         if kept is None:
             return
         kept.matched = max(kept.matched, said.matched or 0)
-        if kept.status not in _OVER:
+        if kept.status not in OVER:
             kept.status, kept.reason = said.status, said.reason
 
     # -- trades
