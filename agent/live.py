@@ -35,6 +35,8 @@ SKEW = timedelta(seconds=2)
 _KEEP_UP = timedelta(seconds=5)
 _VERSION = 2
 _PATIENCE = 60.0
+_DIFFERS, _UNTIL_PAID, _BETWEEN = 30, 120, timedelta(seconds=10)
+"""Looks at the venue's account in a row at which it must differ, looks for winnings, and the time between two."""
 T = TypeVar("T")
 
 
@@ -96,6 +98,19 @@ class Hands:
     audit: Callable[[], Awaitable[str]] = _agrees
     unpaid: Callable[[], Mapping[tuple[str, Outcome], Settlement]] = dict
     see_payments: Callable[[], Awaitable[None]] = _nothing_to_see
+
+    async def compared(self, clock: Clock, before: Callable[[datetime], Awaitable[object]]) -> str:
+        """What `audit` says once nothing is under way any more; `before` is done before each look. A difference counts
+        only where it was there at so many looks in a row: one look asks several questions, and winnings may come
+        between two of them. Winnings that are still to come are waited for, and for longer."""
+        looks, differing, differs = 0, 0, ""
+        while looks == 0 or 0 < differing < _DIFFERS or (not differs and self.unpaid() and looks < _UNTIL_PAID):
+            if looks:
+                await clock.wait_until(clock.now() + _BETWEEN)
+            await before(clock.now())
+            differs = await patiently(self.audit)
+            looks, differing = looks + 1, differing + 1 if differs else 0
+        return differs
 
 
 class LiveAccount(Protocol):

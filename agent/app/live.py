@@ -76,7 +76,6 @@ _IN_FLIGHT = 30.0
 """Seconds in which what another machine has sent must have come to the venue, before its account is taken on."""
 _LAST_WORDS = 5.0
 """Seconds in which orders are taken back when a live run is stopped."""
-_AUDITS, _AUDITS_UNTIL_PAID, _BETWEEN_AUDITS = 30, 120, timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,14 +400,7 @@ class LiveWorld:
         from agent.live import patiently
 
         await patiently(lambda: desk.withdraw_all(self.clock.now()))
-        differs = "the venue was not asked"
-        for number in count(1):
-            await desk.reconcile(self.clock.now())
-            differs = await patiently(hands.audit)
-            enough = number >= (_AUDITS if differs else _AUDITS_UNTIL_PAID)
-            if enough or not (differs or hands.unpaid()):
-                break
-            await self.clock.wait_until(self.clock.now() + _BETWEEN_AUDITS)
+        differs = await hands.compared(self.clock, desk.reconcile)
         account = await desk.account()
         if not differs and account.cash != (expected := await self._remembered_cash()):
             differs = f"the account holds {account.cash} micro-dollars where the records say {expected}"
