@@ -30,7 +30,7 @@ _PATH, _GATE, _BAND = TypeAdapter(list[Checked]), TypeAdapter(Gate), TypeAdapter
 
 async def relive(store: Store, source: str, runs: Sequence[Run], experience: Experience, now: datetime) -> int:
     """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them saw; how many
-    decisions it were. No more are read than are learnt from."""
+    decisions it were. Little more is read than is learnt from."""
     since, outcomes = now - SPAN, dict[str, Resolution]()
     recent = [run for run in runs if not await _old(store, run, since)]
     for run in recent:

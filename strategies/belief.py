@@ -64,7 +64,7 @@ def lean(path: Sequence[Checked]) -> tuple[float, float, int]:
     The claims look at the same past windows, so they are averaged and not added up, and their errors are taken to be
     the same error: what they share in doubt does not average out.
     """
-    good = [c.evidence for c in path if c.verified and c.claim.effect.sign]
+    good = [c.evidence for c in _supported(path)]
     if not good:
         return 0.0, 0.0, 0
     weights = [1 / e.shift_sd**2 for e in good]
@@ -73,9 +73,14 @@ def lean(path: Sequence[Checked]) -> tuple[float, float, int]:
     return mean, sd, min(e.support for e in good)
 
 
+def _supported(path: Sequence[Checked]) -> list[Checked]:
+    """The claims that may move a belief: of an effect, and borne out."""
+    return [c for c in path if c.verified and c.claim.effect.sign]
+
+
 def parts(path: Sequence[Checked]) -> list[tuple[Checked, float]]:
     """What each supported claim of a path brings to its `lean`, in log-odds; together they are the lean's mean."""
-    good = [c for c in path if c.verified and c.claim.effect.sign]
+    good = _supported(path)
     weights = [1 / c.evidence.shift_sd**2 for c in good]
     return [(c, w * c.evidence.shift / sum(weights)) for c, w in zip(good, weights, strict=True)]
 

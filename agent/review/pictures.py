@@ -49,7 +49,8 @@ def label_of(claim: Mapping[str, Any]) -> str:
 
 def short_label(feature: str, bucket: str, effect: str) -> str:
     """A claim of an effect in as few words as it takes."""
-    return f"{feature} {bucket}{ {'up': ' ↑', 'down': ' ↓'}.get(effect, '') }"
+    arrow = {"up": " ↑", "down": " ↓"}.get(effect, "")
+    return f"{feature} {bucket}{arrow}"
 
 
 def tree(nodes: Sequence[Mapping[str, Any]], picked: frozenset[str]) -> str:
@@ -189,8 +190,9 @@ def evidence(found: Mapping[str, Any]) -> str:
     k, base, rate = int(found["support"]), float(found["base_rate"]), float(found["rate"])
     chance = chances(k, base)
     as_far = sum(p for wins, p in chance.items() if abs(wins / k - base) > abs(rate - base) - 1e-9)
-    likely = [wins for wins, p in chance.items() if p > 1e-3 * max(chance.values())]
-    ends = ((likely[0] - 0.5) / k, (likely[-1] + 0.5) / k, base, rate, float(found["low"]), float(found["high"]))
+    least = 1e-3 * max(chance.values())
+    likely = {wins: p for wins, p in chance.items() if p > least}
+    ends = ((min(likely) - 0.5) / k, (max(likely) + 0.5) / k, base, rate, float(found["low"]), float(found["high"]))
     begins, finish, floor = min(ends), max(ends), 36.0
 
     def x(p: float) -> float:
@@ -204,7 +206,7 @@ def evidence(found: Mapping[str, Any]) -> str:
     )
     body = (
         f"<title>{escape(says)}</title>"
-        f'<path class="chance" d="{_histogram(chance, k, x, floor)}"/><path class="rule" d="M2 {floor:.0f} H198"/>'
+        f'<path class="chance" d="{_histogram(likely, k, x, floor)}"/><path class="rule" d="M2 {floor:.0f} H198"/>'
         f'<path class="null" d="M{x(base):.1f} 4 V{floor:.0f}"/><path class="paid" d="M{x(rate):.1f} 0 V{floor:.0f}"/>'
         f'<path class="interval" d="M{low:.1f} 44 H{high:.1f}"/><circle class="here" cx="{here:.1f}" cy="44" r="4"/>'
     )
@@ -213,9 +215,8 @@ def evidence(found: Mapping[str, Any]) -> str:
 
 def _histogram(chance: Mapping[int, float], k: int, x: Callable[[float], float], floor: float) -> str:
     """Bars on a line at height `floor`, each over as many numbers of windows as keep it visible."""
-    wins = [w for w, p in chance.items() if p > 1e-3 * max(chance.values())]
-    step = -(-len(wins) // _BARS)
-    heights = {first: sum(chance.get(w, 0.0) for w in range(first, first + step)) for first in wins[::step]}
+    step = -(-len(chance) // _BARS)
+    heights = {first: sum(chance.get(w, 0.0) for w in range(first, first + step)) for first in list(chance)[::step]}
     top = max(heights.values())
     bars = []
     for first, height in heights.items():
