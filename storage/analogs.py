@@ -1,7 +1,7 @@
 """What may be known of the past at one instant: finished windows as arrays, and which of them are like the present.
 
-A `Past` is a prefix of rows that stand in the order in which they became known, so that nothing it answers can depend
-on a later row. Knows no database, no feature's meaning and no effect.
+A `Past` is the end of a prefix of rows that stand in the order in which they became known, so that nothing it answers
+can depend on a later row. Knows no database, no feature's meaning and no effect.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Past:
     """Rows of finished windows, all known before one instant, in the order in which they became known.
 
     Arrays hold one entry a row and cannot be written: `market` is a number that stands for a market, `at` and
-    `known_at` are microseconds since 1970, `mid` and `payout` micro-dollars, `states` n x d numbers. `markets` counts
-    distinct windows. Indices are into these arrays.
+    `known_at` are microseconds since 1970, `mid` and `payout` micro-dollars, `states` n x d numbers.
+    Indices are into these arrays.
     """
 
     market: NDArray[np.int32]
@@ -54,7 +54,6 @@ class Past:
     mid: Ints
     payout: Ints
     official: NDArray[np.bool_]
-    markets: int
     _points: Points
     _codes: Mapping[str, Codes]
     _names: Sequence[str]

@@ -1,7 +1,8 @@
 """Rows of finished windows in memory, one array a column, in the order in which they became known.
 
 Rows that were handed out are never written again: later rows go behind them, and a row that comes late moves everything
-to new arrays. Knows no database.
+to new arrays. What is read is the newest rows before an instant, so that a box that runs for years needs no more memory
+than one that runs for weeks. Knows no database.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from storage.neighbours import points
 _INTS: dict[str, type[np.generic]] = {
     "seen": np.int64,
     "market": np.int32,
-    "markets": np.int32,
     "at": np.int64,
     "known_at": np.int64,
     "seconds_left": np.int32,
@@ -25,17 +25,22 @@ _INTS: dict[str, type[np.generic]] = {
     "payout": np.int64,
     "official": np.bool_,
 }
+NEWEST = 1_000_000
+"""Rows that a past has at most: those of about a hundred thousand windows."""
 _GROWTH = 1.5
 
 Array = NDArray[Any]
 
 
 class Timeline:
-    """The rows of one source and window length. `seen` is the instant from which a row may be read."""
+    """The rows of one source and window length. `seen` is the instant from which a row may be read. One that `forgets`
+    keeps half as many rows again as a past may have; what is older it must read anew."""
 
-    def __init__(self, window: int, vocabulary: Vocabulary) -> None:
+    def __init__(self, window: int, vocabulary: Vocabulary, *, forgets: bool = True) -> None:
         self._window = window
         self._vocabulary = vocabulary
+        self._forgets = forgets
+        self._forgot: int | None = None
         self._length = 0
         self._columns: dict[str, Array] = {name: np.empty(0, kind) for name, kind in _INTS.items()}
         self._codes: dict[str, Array] = {}
@@ -46,10 +51,16 @@ class Timeline:
     def __len__(self) -> int:
         return self._length
 
+    def reaches(self, cut: int) -> bool:
+        """Whether all is here that `before` has to answer with."""
+        return self._forgot is None or self._count(cut) >= NEWEST
+
     def before(self, cut: int) -> Past:
-        """The rows that were made, and had an outcome that was known, strictly before `cut` (microseconds)."""
-        count = int(self._columns["seen"][: self._length].searchsorted(cut, "left"))
-        seen = {name: _sealed(column[:count]) for name, column in self._columns.items()}
+        """The newest rows, `NEWEST` at most, that were made, and had an outcome that was known, strictly before `cut`
+        (microseconds)."""
+        count = self._count(cut)
+        these = slice(max(0, count - NEWEST), count)
+        seen = {name: _sealed(column[these]) for name, column in self._columns.items()}
         return Past(
             market=seen["market"],
             at=seen["at"],
@@ -59,9 +70,8 @@ class Timeline:
             mid=seen["mid"],
             payout=seen["payout"],
             official=seen["official"],
-            markets=int(seen["markets"][-1]) if count else 0,
-            _points=_sealed(self._points[:, :count] if count else np.empty((1, 0), np.float32)),
-            _codes={feature: _sealed(codes[:count]) for feature, codes in self._codes.items()},
+            _points=_sealed(self._points[:, these] if count else np.empty((1, 0), np.float32)),
+            _codes={feature: _sealed(codes[these]) for feature, codes in self._codes.items()},
             _names=self._names,
             _vocabulary=self._vocabulary,
         )
@@ -71,17 +81,20 @@ class Timeline:
 
         Rows that became known in the same instant stay in that order.
         """
-        fresh = len(self._names)
-        added = columns | {
-            "market": np.array([self._number(m) for m in markets], np.int32),
-            "seen": np.maximum(columns["at"], columns["known_at"]),
-        }
+        seen = np.maximum(columns["at"], columns["known_at"])
+        if self._forgot is not None and seen.min() <= self._forgot:
+            new = np.flatnonzero(seen > self._forgot)
+            columns, codes = ({name: c[new] for name, c in of.items()} for of in (columns, codes))
+            markets, seen, states = [markets[n] for n in new.tolist()], seen[new], states[new]
+            if not markets:
+                return
+        added = columns | {"market": np.array([self._number(m) for m in markets], np.int32), "seen": seen}
         self._widen(codes, states.shape[1])
         known = self._columns["seen"][: self._length]
         start = int(known.searchsorted(added["seen"].min(), "right"))
         late = slice(start, self._length)
         order = np.argsort(np.concatenate((known[late], added["seen"])), kind="stable")
-        columns_of = {n: np.concatenate((self._columns[n][late], added[n]))[order] for n in _INTS if n != "markets"}
+        columns_of = {n: np.concatenate((self._columns[n][late], added[n]))[order] for n in _INTS}
         none = np.zeros(len(markets), np.uint16)
         codes_of = {f: np.concatenate((c[late], codes.get(f, none)))[order] for f, c in self._codes.items()}
         points_of = np.concatenate((self._points[:, late], points(states)), axis=1)[:, order]
@@ -91,8 +104,27 @@ class Timeline:
             for name, values in block.items():
                 into[name][start:end] = values
         self._points[:, start:end] = points_of
-        in_order, self._length = start == self._length, end
-        self._count(start if in_order else 0, fresh)
+        self._length = end
+        if self._forgets and end > NEWEST + NEWEST // 2:
+            self._forget(end - NEWEST - NEWEST // 4)
+
+    def _count(self, cut: int) -> int:
+        return int(self._columns["seen"][: self._length].searchsorted(cut, "left"))
+
+    def _forget(self, start: int) -> None:
+        """Keep rows from `start` on, and those that became known in the same instant as that one."""
+        seen = self._columns["seen"][: self._length]
+        start = int(seen.searchsorted(seen[start], "left"))
+        if not start:
+            return
+        self._forgot, kept = int(seen[start - 1]), slice(start, self._length)
+        self._length -= start
+        self._columns = {name: column[kept].copy() for name, column in self._columns.items()}
+        self._codes = {feature: codes[kept].copy() for feature, codes in self._codes.items()}
+        self._points = self._points[:, kept].copy()
+        numbers, self._columns["market"] = _numbered(self._columns["market"])
+        self._names = [self._names[number] for number in numbers]
+        self._numbers = {name: number for number, name in enumerate(self._names)}
 
     def _number(self, market_id: str) -> int:
         number = self._numbers.setdefault(market_id, len(self._names))
@@ -121,15 +153,11 @@ class Timeline:
                 columns[name] = _moved(column, start, room)
         self._points = _moved(self._points, start, room)
 
-    def _count(self, start: int, fresh: int) -> None:
-        """Count distinct markets up to each row. In rows that came in order a new market has a new number."""
-        market = self._columns["market"][: self._length]
-        first = np.zeros(self._length - start, np.bool_)
-        first[np.unique(market[start:], return_index=True)[1]] = True
-        if start:
-            first &= market[start:] >= fresh
-        before = self._columns["markets"][start - 1] if start else 0
-        self._columns["markets"][start : self._length] = before + np.cumsum(first)
+
+def _numbered(market: Array) -> tuple[list[int], Array]:
+    """Which numbers there are, ascending, and each row's place among them."""
+    numbers, places = np.unique(market, return_inverse=True)
+    return numbers.tolist(), places.astype(np.int32)
 
 
 def _sealed(view: Array) -> Array:

@@ -1,5 +1,6 @@
 """Finished windows: kept as rows, read as a `Past`. Each source and window length has a timeline in memory, which is
-read from the database once and then extended by what was added since, by this program or another.
+read from the database once and then extended by what was added since, by this program or another. It forgets what is
+older than the newest rows; a question about an instant so long ago reads all of them again.
 
 The first account of a row stays: adding it again, or differently, changes nothing.
 """
@@ -59,13 +60,17 @@ class Windows:
             await self._db.write(lambda c: self._add_rows(c, source, rows, states))
 
     async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Past:
-        """Windows of `window` seconds, as far as they were made and had a known outcome strictly before
-        `as_of` - `embargo`. Asked again about the same instant, the answer is the same one, unless rows were added here
-        in between."""
+        """The newest windows of `window` seconds (`storage.timeline.NEWEST` rows at most), as far as they were made and
+        had a known outcome strictly before `as_of` - `embargo`. Asked again about the same instant, the answer is the
+        same one, unless rows were added here in between."""
         key = source, window, to_us(as_of - embargo)
 
         def read(connection: Connection) -> Past:
-            found = self._timeline(connection, source, window).before(key[2])
+            timeline = self._timeline(connection, source, window)
+            if not timeline.reaches(key[2]):
+                del self._timelines[source, window]
+                timeline = self._timeline(connection, source, window, forgets=False)
+            found = timeline.before(key[2])
             self._last = key, found
             return found
 
@@ -92,12 +97,12 @@ class Windows:
         self._last = None
         _keep(connection, source, rows, states)
 
-    def _timeline(self, connection: Connection, source: str, window: int) -> Timeline:
+    def _timeline(self, connection: Connection, source: str, window: int, *, forgets: bool = True) -> Timeline:
         """The rows of the database as they are now. Belongs to the worker thread."""
         key = (source, window)
         timeline, last = self._timelines.pop(key, (None, 0))
         if timeline is None:
-            timeline = Timeline(window, self._vocabulary)
+            timeline = Timeline(window, self._vocabulary, forgets=forgets)
         these = {"of_source": source, "of_window": window, "after": last}
         for rows in connection.execute(_LATER, these, execution_options={"yield_per": _AT_ONCE}).partitions():
             self._extend(connection, timeline, rows)

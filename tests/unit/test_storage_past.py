@@ -94,7 +94,6 @@ def test_a_past_says_what_a_list_of_rows_says(
     near = sorted(every, key=lambda i: (square(expected[i], state), i))
 
     assert past.rows(np.arange(len(past))) == expected
-    assert past.markets == len({o.market_id for o in expected})
     assert past.around(band).tolist() == sorted(first_of_each_market(expected, inside))
     assert past.around(band, per_market=False).tolist() == sorted(inside)
     assert past.like("drift", "up", band).tolist() == sorted(first_of_each_market(expected, like))
@@ -122,7 +121,7 @@ def test_later_rows_change_neither_an_earlier_answer_nor_one_that_was_given(
     def said(past: Past) -> object:
         every = np.arange(len(past))
         answers = [past.nearest(STATE, 3), past.like("drift", "up", (0, 300)), past.code("imbalance")]
-        return past.rows(every), past.digest(every), past.markets, [np.asarray(a).tolist() for a in answers]
+        return past.rows(every), past.digest(every), [np.asarray(a).tolist() for a in answers]
 
     async def scope() -> None:
         async with open_store(MEMORY) as store:
@@ -132,6 +131,53 @@ def test_later_rows_change_neither_an_earlier_answer_nor_one_that_was_given(
             await store.add_observations("source", [*later, replace(SEEN, at=as_of, market_id="new")])
             assert said(await store.past("source", as_of=as_of, window=900)) == before
             assert said(given_out) == before
+
+    asyncio.run(scope())
+
+
+@settings(max_examples=60, deadline=None)
+@given(MANY, st.lists(st.integers(0, 25), max_size=4), st.lists(st.integers(0, 101), min_size=1, max_size=4), st.data())
+def test_a_past_has_the_newest_rows_and_forgets_none_that_it_needs(
+    rows: list[Observation], cuts: list[int], seconds: list[int], data: st.DataObject
+) -> None:
+    newest = data.draw(st.integers(1, 8))
+
+    async def scope() -> None:
+        async with open_store(MEMORY) as store:
+            there: list[Observation] = []
+            for low, high in pairwise([0, *sorted(cuts), len(rows)]):
+                await store.add_observations("source", rows[low:high])
+                there += rows[low:high]
+                for second in seconds:
+                    as_of = START + second * SECOND
+                    past = await store.past("source", as_of=as_of, window=900)
+                    assert past.rows(np.arange(len(past))) == kept_in_order(there, 900, as_of)[-newest:]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("storage.timeline.NEWEST", newest)
+        asyncio.run(scope())
+
+
+def test_what_is_in_memory_of_a_long_history_is_bounded_and_what_was_given_out_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("storage.timeline.NEWEST", 100)
+
+    async def scope() -> None:
+        async with open_store(MEMORY) as store:
+            first: tuple[Past, list[Observation]] | None = None
+            for hour in range(50):
+                at = START + hour * 60 * SECOND
+                added = [replace(SEEN, market_id=f"{hour}/{n}", at=at, known_at=at + n * SECOND) for n in range(20)]
+                await store.add_observations("source", added)
+                past = await store.past("source", as_of=at + timedelta(hours=1), window=900)
+                first = first or (past, added)
+                timeline, _ = store._timelines["source", 900]
+                assert len(timeline) <= 150
+                assert len(timeline._names) <= 150
+            assert past.rows(np.arange(80, 100)) == added
+            assert first is not None
+            assert first[0].rows(np.arange(20)) == first[1]
 
     asyncio.run(scope())
 
@@ -148,7 +194,6 @@ def test_a_row_that_comes_late_takes_its_place_in_time_and_moves_nobody_elses() 
             after = await past_of(store)
             assert after.rows(np.arange(len(after))) == [*usual[:51], late, *usual[51:]]
             assert before.rows(np.arange(len(before))) == rows == usual
-            assert (after.markets, before.markets) == (101, 100)
 
     asyncio.run(scope())
 
@@ -212,7 +257,7 @@ def test_rows_of_another_program_are_seen_and_a_reader_needs_no_right_to_write(t
                 row = replace(SEEN, market_id=f"0x{count}", buckets={"drift": f"word {count}"})
                 await writer.add_observations("source", [row])
                 past = await reader.past("source", as_of=START + timedelta(days=1, seconds=count), window=900)
-                assert (len(past), past.markets) == (count, count)
+                assert len(past) == count
                 assert past.like("drift", f"word {count}", (0, 900)).tolist() == [count - 1]
                 assert past.like("drift", "nobody's word", (0, 900)).tolist() == []
 
