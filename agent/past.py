@@ -196,7 +196,8 @@ def embargo_of(settings: Settings, length: int) -> timedelta:
 class Redrawn:
     """A history in which every window was drawn at its own market price: the placebo of verification. Here the mid is
     right by construction, so what is verified all the same is no skill. The rows of a window share one draw, and it
-    stays what it is however much becomes known later. The seed makes it repeatable."""
+    stays what it is however much becomes known later, until windows are so many that old ones leave the past: a draw
+    goes by a window's place among those that are read. The seed makes it repeatable."""
 
     history: History
     seed: int
