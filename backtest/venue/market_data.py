@@ -252,11 +252,13 @@ class MarketData:
             hall = self._state.hall(window.market)
             for outcome in Outcome:
                 size = purse.chain(window.market.token(outcome)) if purse else 0
+                if not size:
+                    continue
                 worth = (
                     (hall.tape.payout if outcome is Outcome.YES else 1 - hall.tape.payout) if hall.resolved else None
                 )
                 row = payloads.position(window.market, outcome, size, worth, owner)
-                if size and wanted in ("", row["status"]):
+                if wanted in ("", row["status"]):
                     rows.append(row)
         return _envelope(rows)
 

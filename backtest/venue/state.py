@@ -4,10 +4,12 @@ account, what is broken, and who hears of what happens."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 
 from backtest.venue.exchange import PACE, Exchange, Hall, Pace, VenueEvent
 from backtest.venue.faults import Faults
@@ -60,6 +62,9 @@ class VenueState:
         self.listeners: list[Callable[[VenueEvent], None]] = []
         self._faucet = faucet
         self._listed: set[tuple[str, int, datetime]] = set()
+        self._kept: dict[str, list[str]] = {one.asset: [] for one in series}
+        """By asset, the ids of windows whose books are kept, in order of listing: what happens many times a second must
+        not take longer the more windows there ever were."""
 
     def now(self) -> datetime:
         """The venue's time, with everything done that was due."""
@@ -76,7 +81,7 @@ class VenueState:
 
     async def list_windows(self) -> None:
         """List every window that opens within the next `ahead` windows of its series, and the one that is open."""
-        now = self.clock.now()
+        now, known = self.clock.now(), len(self.windows)
         for one in self._series:
             first = grid(now, one.seconds)
             for n in range(self._ahead + 1):
@@ -84,20 +89,29 @@ class VenueState:
                 if (key := (one.asset, one.seconds, opens_at)) not in self._listed:
                     self._listed.add(key)
                     self._list(one.asset, await asyncio.to_thread(one.tape, opens_at))
-        self._forget(now - _KEPT)
+        if len(self.windows) > known:
+            self._forget(now - _KEPT)
 
     def _forget(self, before: datetime) -> None:
         """Let go of the books of windows that closed before; who won stays known."""
-        for market_id, window in list(self.windows.items()):
-            hall = self.exchange.halls[market_id]
-            if window.market.closes_at < before and hall.resolved and window.tape.books:
-                hall.tape = replace(window.tape, books=[], ticks=[])
-                self.windows[market_id] = self.slugs[window.market.slug] = replace(window, tape=hall.tape)
+        for ids in self._kept.values():
+            for market_id in list(ids):
+                window, hall = self.windows[market_id], self.exchange.halls[market_id]
+                if window.market.closes_at < before and hall.resolved:
+                    hall.tape = replace(window.tape, books=[], ticks=[])
+                    self.windows[market_id] = self.slugs[window.market.slug] = replace(window, tape=hall.tape)
+                    ids.remove(market_id)
+
+    @property
+    def assets(self) -> Set[str]:
+        """Whose prices windows are about."""
+        return self._kept.keys()
 
     def _list(self, asset: str, tape: Tape) -> None:
         market = tape.market
         window = Window(len(self.windows) + 1, asset, tape)
         self.windows[market.id] = self.slugs[market.slug] = window
+        self._kept[asset].append(market.id)
         self.tokens |= {market.token(o): (market, o) for o in Outcome}
         self.exchange.open(tape)
 
@@ -118,13 +132,14 @@ class VenueState:
 
     def ticks(self, asset: str, after: datetime, until: datetime) -> Iterator[ReferenceTick]:
         """Settlement prices received in (after, until], each once."""
-        last = after
-        for window in self.windows.values():
-            if window.asset == asset and window.market.closes_at >= after and window.tape.begins <= until:
-                for tick in window.tape.ticks:
-                    if last < tick.received_at <= until:
-                        last = tick.received_at
-                        yield tick
+        last, received = after, attrgetter("received_at")
+        for window in [self.windows[market_id] for market_id in self._kept.get(asset, ())]:
+            if window.market.closes_at >= after and window.tape.begins <= until:
+                ticks = window.tape.ticks
+                begins = bisect_right(ticks, last, key=received)
+                for tick in ticks[begins : bisect_right(ticks, until, lo=begins, key=received)]:
+                    last = tick.received_at
+                    yield tick
 
     def purse(self, address: str) -> Purse:
         """An account's purse; a new one is filled by the faucet, if there is one."""

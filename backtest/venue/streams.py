@@ -222,9 +222,7 @@ class Streams:
     def _subscribe(self, line: _Line, op: str, rid: Any, channel: str, wanted: dict[str, Any]) -> None:
         """Answer one subscription; a price that is begun starts with its last two minutes."""
         symbol = str(wanted.get("symbol", "")).lower()
-        if channel not in _CHANNELS or symbol.removesuffix("usd") not in {
-            w.asset for w in self._state.windows.values()
-        }:
+        if channel not in _CHANNELS or symbol.removesuffix("usd") not in self._state.assets:
             line.put(_text({"op": "error", "rid": rid, "channel": channel, "code": "invalid_filter"}))
             return
         line.put(_text({"op": f"{op}d", "rid": rid, "channel": channel}))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from operator import attrgetter
 from typing import Protocol
 
 from backtest.columns import Bookshelf, Recording
@@ -84,13 +86,15 @@ def listed(asset: str, opens_at: datetime, seconds: int, seed: str) -> Market:
 
 def average(ticks: Sequence[ReferenceTick], until: datetime, seconds: int) -> Decimal:
     """The time-weighted price of the `seconds` up to `until`, each tick standing until the next; for 0 the price that
-    stands at `until`. To 1e-8 dollars, so that two ends compare exactly."""
-    known = [t for t in ticks if t.at <= until]
+    stands at `until`. To 1e-8 dollars, so that two ends compare exactly. `ticks` are in order of their own time."""
+    own = attrgetter("at")
+    ends_at = bisect_right(ticks, until, key=own)
     if not seconds:
-        return known[-1].price
+        return ticks[ends_at - 1].price
     since = until - timedelta(seconds=seconds)
-    inside = [t for t in known if t.at > since]
-    standing = known[len(known) - len(inside) - 1] if len(known) > len(inside) else inside[0]
+    begins_at = bisect_right(ticks, since, hi=ends_at, key=own)
+    inside = ticks[begins_at:ends_at]
+    standing = ticks[begins_at - 1] if begins_at else inside[0]
     ends = [since, *(t.at for t in inside), until]
     spans = [(b - a) // timedelta(milliseconds=1) for a, b in pairwise(ends)]
     total = sum((t.price * span for t, span in zip((standing, *inside), spans, strict=True)), Decimal(0))
