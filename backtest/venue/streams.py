@@ -72,8 +72,11 @@ class _Line:
             transport.abort()
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def _text(payload: Any) -> str:
-    return json.dumps(payload, separators=(",", ":"))
+    return _ENCODER.encode(payload)
 
 
 class Streams:

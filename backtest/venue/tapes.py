@@ -25,12 +25,13 @@ from market.rules import resolution_rule
 from market.types import UNIT, Book, Level, Market, Micro
 from strategies.baselines import average_diffusion, diffusion
 
-_STEP = timedelta(seconds=1)
+_STEP, _MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 _LAG = timedelta(milliseconds=900)
 """Seconds between a tick's own time and its receipt, as recorded of the settlement stream."""
 _BEFORE = timedelta(seconds=120)
 """How much of the price before a window is on its tape: an averaged opening price needs a minute of it."""
 _CENT = Decimal("0.01")
+_PRICES = tuple(n * _CENT for n in range(100))
 _FEE = Decimal("0.07")
 
 
@@ -96,7 +97,7 @@ def average(ticks: Sequence[ReferenceTick], until: datetime, seconds: int) -> De
     inside = ticks[begins_at:ends_at]
     standing = ticks[begins_at - 1] if begins_at else inside[0]
     ends = [since, *(t.at for t in inside), until]
-    spans = [(b - a) // timedelta(milliseconds=1) for a, b in pairwise(ends)]
+    spans = [(b - a) // _MILLISECOND for a, b in pairwise(ends)]
     total = sum((t.price * span for t, span in zip((standing, *inside), spans, strict=True)), Decimal(0))
     return (total / (seconds * 1000)).quantize(Decimal("1e-8"))
 
@@ -165,9 +166,9 @@ class Walk:
     @staticmethod
     def _side(best: Decimal, direction: int, chance: random.Random) -> tuple[Level, ...]:
         """Levels a cent apart, from the first cent not inside the spread; none beyond the ends of the scale."""
-        first = (best / _CENT).to_integral_value("ROUND_FLOOR" if direction < 0 else "ROUND_CEILING") * _CENT
-        prices = [first + direction * n * _CENT for n in range(5)]
-        return tuple(Level(p, _shares(chance)) for p in prices if _CENT <= p <= 1 - _CENT)
+        first = int((best / _CENT).to_integral_value("ROUND_FLOOR" if direction < 0 else "ROUND_CEILING"))
+        cents = range(first, first + 5 * direction, direction)
+        return tuple(Level(_PRICES[n], _shares(chance)) for n in cents if 1 <= n <= 99)
 
 
 def _shares(chance: random.Random) -> Micro:
