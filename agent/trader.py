@@ -211,16 +211,27 @@ def _failed(strategy: Strategy, what: str, market: Market, at: datetime, why: st
     )
 
 
+def _over(shown: dict[str, Market], markets: Sequence[Market], slot: datetime) -> list[str]:
+    """Take note of markets, and of which of those that were shown have closed: they are shown no more."""
+    shown |= {m.id: m for m in markets}
+    over = [m.id for m in shown.values() if m.closes_at <= slot]
+    for market_id in over:
+        del shown[market_id]
+    return over
+
+
 @dataclass(slots=True)
 class StrategyTrader:
     """A baseline: one pure strategy shown the book changes of every open market; one order a market at most, or where
     the strategy goes on trading, one at a time. `old` says of a book that it may not stand any more; `looked` when the
-    reference price was asked for, in `every` seconds once at most."""
+    reference price was asked for, in `every` seconds once at most. What is known of a market is kept until it closes,
+    whether it is listed at every slot until then or not."""
 
     strategy: Strategy
     desk: Desk
     old: Callable[[Book], bool] = never_old
     markets: dict[str, Market] = field(default_factory=dict)
+    shown: dict[str, Market] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     prices: ReferencePrices | None = None
     held: dict[str, tuple[Micro, Micro]] = field(default_factory=dict)
@@ -235,6 +246,10 @@ class StrategyTrader:
         self.scans = isinstance(self.strategy, Scanning)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for market_id in _over(self.shown, markets, slot):
+            self.used.discard(market_id)
+            for kept in (self.held, self.looked, self.sent):
+                kept.pop(market_id, None)
         self.markets = {} if blocked else {m.id: m for m in markets}
 
     def watching(self, at: datetime) -> Sequence[str]:
@@ -318,10 +333,13 @@ class QuotingTrader:
     old: Callable[[Book], bool] = never_old
     pause: timedelta = timedelta(seconds=2)
     markets: dict[str, Market] = field(default_factory=dict)
+    shown: dict[str, Market] = field(default_factory=dict)
     quotes: dict[str, _Quote] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for market_id in _over(self.shown, markets, slot):
+            self.sent.pop(market_id, None)
         self.markets = {} if blocked else {m.id: m for m in markets}
         for market_id in self.quotes.keys() - self.markets.keys():
             await _withdraw(self.desk, self.quotes, market_id, slot)

@@ -193,6 +193,19 @@ def test_winnings_count_once_everything_is_final_and_are_expected_until_paid() -
     assert {e.what: e.amount for e in ours.expected()}["dollars"] == ours.account().cash
 
 
+def test_shares_that_are_heard_of_after_their_market_was_settled_count_when_it_is_told_again() -> None:
+    """Nothing is remembered of a market in which nothing was held, of which there are hundreds an hour."""
+    ours = books()
+    ours.adopt(one := signed(1))
+    ours.note(OrderSaid(one.id, OrderStatus.CANCELED, "", 0))
+    ended = Resolution(market(0).id, Decimal(1), PayoutSource.OFFICIAL, START)
+    assert ours.settle(ended, START) == []
+    ours.learn(trade(one, 10, TradeStatus.CONFIRMED, name="t"))
+    settled = ours.settle(ended, START)
+    assert settled is not None and [s.cash for s in settled] == [10 * UNIT]
+    assert ours.settle(ended, START) == []
+
+
 def test_what_is_remembered_is_not_booked_again_and_what_is_foreign_is_seen() -> None:
     before = books()
     one = signed(1)

@@ -258,7 +258,8 @@ class AccountBooks:
             self._ledger.settle(one)
             if one.cash:
                 self._unpaid[one.market_id, one.outcome] = one
-        self._settled.add(market_id)
+        if made:
+            self._settled.add(market_id)
         return made
 
     def _pending(self, market_id: str) -> bool:
