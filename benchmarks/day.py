@@ -3,20 +3,23 @@
     python -m benchmarks.day [--cycles 288] [--markets 20] [--speed 60]
 
 Says whether a slot was missed, whether memory grew, and whether log, events, metrics, broker and venue tell the same.
-Memory is what the process asked for itself: pages of files come and go as the machine sees fit. What is remembered of
-finished windows is meant to grow, and its growth is told beside that of the process.
+Memory is what the process asked for itself until its last slot: pages of files come and go as the machine sees fit, and
+its closing summary reads the whole log. What is remembered of finished windows, and what is learnt from them, is meant
+to grow up to a bound, and its growth is told beside that of the process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import re
 import sqlite3
 import tempfile
 import threading
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -28,8 +31,11 @@ from pathlib import Path
 import aiomqtt
 import numpy as np
 
+from agent.experience import Experience
 from agent.keys import play_key
+from agent.restoring import relive
 from agent.service.contract import MONEY
+from market.clock import WallClock
 from storage.store import open_store
 from tests.broker import Broker, client, serving
 from tests.running import Agent, free_port, page, venue
@@ -101,14 +107,23 @@ def slope(samples: list[tuple[float, float]]) -> dict[str, float]:
     return {"mb_per_hour": float(fit[0]), "se": float(errors[0, 0] ** 0.5), "mb": float(size.mean())}
 
 
-async def remembered(agent: Agent) -> float:
-    """Megabytes that what is known of finished windows takes in memory."""
+async def remembered(agent: Agent) -> dict[str, float]:
+    """Megabytes that what is known of finished windows takes in memory, and what is learnt from them."""
     path = agent.home / "edgeclaw.db"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         sources = database.execute("SELECT DISTINCT source, window FROM observations").fetchall()
     async with open_store(f"sqlite:///{path}", read_only=True) as store:
         after = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
-        return sum([(await store.past(source, as_of=after, window=window)).nbytes for source, window in sources]) / 1e6
+        history = [(await store.past(source, as_of=after, window=window)).nbytes for source, window in sources]
+        experience, runs, now = Experience(0.5), await store.runs(), WallClock().now() + timedelta(days=20)
+        tracemalloc.start()
+        for source in {source for source, _ in sources}:
+            await relive(store, source, runs, experience, now)
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        experience.known.clear()
+        gc.collect()
+        return {"history": sum(history) / 1e6, "learnt": (before - tracemalloc.get_traced_memory()[0]) / 1e6}
 
 
 def log_of(agent: Agent) -> dict[str, list[str]]:
@@ -139,14 +154,15 @@ def measure(cycles: int, markets: int, speed: float) -> dict[str, object]:
             "mqtt": broker.settings(home),
         }
         agent, memory, last = Agent(url, home, ("agent", "late_favourite"), config), list[tuple[float, float]](), {}
-        begun = time.monotonic()
+        begun, hours = time.monotonic(), cycles * CADENCE / timedelta(hours=1)
         with told.listening(), agent.running("--cycles", str(cycles)) as process:
             while process.poll() is None:
                 time.sleep(_EVERY)
                 if now := figures(port):
                     last = now
-                if own := own_memory(process.pid):
-                    memory.append(((time.monotonic() - begun) * speed / 3600, own))
+                own, at = own_memory(process.pid), (time.monotonic() - begun) * speed / 3600
+                if own and at < hours:
+                    memory.append((at, own))
             took = time.monotonic() - begun
             time.sleep(3)
         wallet = Trader.of(play_key(home / "play.key").signer()).wallet
@@ -154,7 +170,7 @@ def measure(cycles: int, markets: int, speed: float) -> dict[str, object]:
         return {
             "bench": "day", "cycles": cycles, "markets": markets, "speed": speed, "seconds": round(took, 1),
             "exit": process.returncode, **_sums(agent, told, last, ledger), "memory": slope(memory),
-            "history_mb_per_hour": asyncio.run(remembered(agent)) / (took * speed / 3600),
+            "of_which": {what: mb / hours for what, mb in asyncio.run(remembered(agent)).items()},
             "memory_first_mb": memory[0][1] / 1e6, "memory_last_mb": memory[-1][1] / 1e6,
             "cpu_seconds": last.get("process_cpu_seconds_total"),
         }  # fmt: skip
