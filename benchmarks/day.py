@@ -36,6 +36,7 @@ from agent.keys import play_key
 from agent.restoring import relive
 from agent.service.contract import MONEY
 from market.clock import WallClock
+from market.tasks import end
 from storage.store import open_store
 from tests.broker import Broker, client, serving
 from tests.running import Agent, free_port, page, venue
@@ -60,14 +61,20 @@ class Told:
 
     async def listen(self) -> None:
         while not self.ended.is_set():
-            with suppress(aiomqtt.MqttError, TimeoutError):
-                async with client(self.broker, "day") as way, asyncio.timeout(5):
+            with suppress(aiomqtt.MqttError):
+                async with client(self.broker, "day") as way:
                     await way.subscribe("edgeclaw/edgeclaw/#", qos=1)
-                    async for message in way.messages:
-                        _, _, what, *rest = str(message.topic).split("/")
-                        self.topics[f"{what}/{'/'.join(rest)}"] += 1
-                        if what == "money":
-                            self.money.append(json.loads(bytes(message.payload))["id"])
+                    taking = asyncio.create_task(self._take(way))
+                    while not (self.ended.is_set() or taking.done()):
+                        await asyncio.wait({taking}, timeout=0.2)
+                    await end(taking)
+
+    async def _take(self, way: aiomqtt.Client) -> None:
+        async for message in way.messages:
+            _, _, what, *rest = str(message.topic).split("/")
+            self.topics[f"{what}/{'/'.join(rest)}"] += 1
+            if what == "money":
+                self.money.append(json.loads(bytes(message.payload))["id"])
 
     @contextmanager
     def listening(self) -> Iterator[None]:
