@@ -205,7 +205,7 @@ def _sums(agent: Agent, told: Told, last: dict[str, float], ledger: dict[str, di
         },
         "orders": {
             "log": len(log.get("intent", [])),
-            "metrics": int(last["edgeclaw_orders_total"]),
+            "metrics": int(last.get("edgeclaw_orders_total", 0)),
             "mqtt": told.topics["money/intent"],
         },
         "fills": {"log": len(log.get("fill", [])), "mqtt": told.topics["money/fill"]},
