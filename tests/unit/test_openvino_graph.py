@@ -34,6 +34,8 @@ SHAPES = {
     "ffn_up": (INNER, HIDDEN),
     "ffn_down": (HIDDEN, INNER),
 }
+EIGHT_BITS = any(name in Path("/proc/cpuinfo").read_text() for name in ("vnni", "amx_int8"))
+"""Whether the processor multiplies eight-bit numbers; OpenVINO reckons in 32 bits on one that does not."""
 needs_openvino = pytest.mark.skipif(not runtime.installed(), reason=f"OpenVINO is not installed ({runtime.INSTALL})")
 
 
@@ -164,7 +166,8 @@ def test_logits_along_a_prompt_and_rounding(tmp_path: Path) -> None:
         network, tree = loaded(path, precision, 1), Tree(64)
         (step,) = tree.steps([Wanted(tokens, last=5)])
         worst[precision] = float(np.abs(np.array(network.evaluate(tree, step.rows)) - expected).max())
-    assert worst[Precision.F32] < 2e-3 < worst[Precision.INT8] < 1.0
+    assert worst[Precision.F32] < 2e-3 and worst[Precision.INT8] < 1.0
+    assert worst[Precision.INT8] > 2e-3 or not EIGHT_BITS, "where the processor can, it rounds"
 
 
 @needs_openvino
