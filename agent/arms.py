@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from agent.budget import Electricity
-from agent.cycle import record_of
 from agent.inputs import Inputs, Settings, identify
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.past import History, Redrawn
 from agent.recall import Recall
+from agent.record import record_of
 from agent.rethink import rethink
 from agent.search.tree import Policy
 from storage.records import Record

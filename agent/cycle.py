@@ -6,7 +6,7 @@ an order in the log always has the decision it came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -14,19 +14,18 @@ from agent.budget import Electricity
 from agent.bus import Bus
 from agent.desk import Desk
 from agent.inputs import Inputs, Settings, identify
-from agent.llm.recorded import RecordedCall, RecordingEngine
+from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Together
 from agent.memory import Memory
 from agent.recall import Recall, think_or_recall
-from agent.thought import Thought, written
+from agent.record import record_of
+from agent.thought import Thought
 from market.clock import Clock, monotonic
 from market.errors import CycleSkipped, Transient
 from market.events import DecisionMade
 from market.feed import Feed
 from market.fees import charged
 from market.types import Ack, Book, Market, Outcome
-from storage.canonical import Json
-from storage.records import DecisionRecord, StoredObject
 from strategies.features import features
 
 SPAN = timedelta(minutes=10)
@@ -152,33 +151,6 @@ def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs
     fees, memory = charged(market, as_of), ports.memory
     learned = memory.experience.learned(as_of)
     return Inputs(market, as_of, memory.source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings, learned)
-
-
-def record_of(
-    decision_id: str, thought: Thought, calls: Sequence[RecordedCall], timings: Mapping[str, float]
-) -> DecisionRecord:
-    """All that is kept of a decision, with its tree, evidence, engine answers and token ledger: enough to think it
-    through again without the model."""
-    made = written(thought)
-    answers = [StoredObject.holding("answer", call.to_json()) for call in calls]
-    market = thought.inputs.market
-    body: dict[str, Json] = {
-        "market": {"id": market.id, "slug": market.slug, "question": market.question},
-        "thought": made.body,
-        "answers": [a.hash for a in answers],
-    }
-    return DecisionRecord(
-        id=decision_id,
-        market_id=market.id,
-        slug=market.slug,
-        at=thought.inputs.as_of,
-        action=thought.action,
-        reason=thought.reason,
-        body=body,
-        objects=(*made.objects, *answers),
-        ledger=thought.ledger,
-        timings=timings,
-    )
 
 
 def tell(bus: Bus, decided: Decided) -> None:

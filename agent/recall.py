@@ -7,20 +7,19 @@ asked everything anew, so that what is charged never depends on what happened to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from agent.budget import Electricity
 from agent.inputs import Inputs, identify
 from agent.llm.engine import Usage
 from agent.llm.recorded import InOrder, RecordedCall, RecordingEngine
 from agent.past import History
+from agent.record import recorded_calls
 from agent.thought import Thought, think
 from market.errors import Drift
-from storage.records import Record, RecordKind
+from storage.records import RecordKind
 from storage.store import Store
 
 _LOOKED_THROUGH = 3
@@ -70,13 +69,3 @@ async def think_or_recall(
             recall.spared += known.usage
             return thought
     return await think(inputs, engine, history, electricity=electricity)
-
-
-async def recorded_calls(store: Store, record: Record) -> list[RecordedCall]:
-    """The answers that a decision was made with. Raises Drift where some are missing."""
-    hashes: Any = record.body["answers"]
-    found = await store.objects([str(h) for h in hashes])
-    missing = [h for h in hashes if h not in found]
-    if missing:
-        raise Drift(f"{len(missing)} recorded answers of decision {record.key} are missing from the database.")
-    return [RecordedCall.from_json(json.loads(found[h].text)) for h in hashes]

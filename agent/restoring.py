@@ -14,7 +14,7 @@ from agent.allocation import kind
 from agent.experience import NEWEST, Experience, Sample
 from agent.gate import Gate
 from agent.inputs import Inputs
-from agent.rethink import inputs_of
+from agent.record import inputs_of
 from market.types import Resolution
 from storage.records import Record, RecordKind, Run, Wanted
 from storage.store import Store

@@ -17,8 +17,9 @@ from agent.inputs import Inputs, Settings
 from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordingEngine, ReplayEngine
 from agent.past import History
-from agent.recall import Recall, recorded_calls, think_or_recall
-from agent.thought import Thought, think, written
+from agent.recall import Recall, think_or_recall
+from agent.record import _stops, _thought, inputs_of, recorded_calls, written
+from agent.thought import Thought, think
 from market.errors import Drift
 from storage.canonical import Json, plain
 from storage.records import Record, RecordKind
@@ -26,7 +27,6 @@ from storage.store import Store
 from strategies.base import View
 from strategies.edge import decide
 
-_INPUTS = TypeAdapter(Inputs)
 _VIEW = TypeAdapter(View)
 _NO_MODEL = ModelIdentity("recorded", "recorded", "")
 _RECORDED = Capabilities(exact_labels=True, score=True, bit_exact=True, abort=False, context=0)
@@ -38,15 +38,6 @@ class Replayed:
 
     decision_id: str
     differences: tuple[str, ...]
-
-
-async def inputs_of(store: Store, record: Record) -> Inputs:
-    """What the decision was made from."""
-    thought = _thought(record)
-    kept = await store.object(str(thought["inputs"]))
-    if kept is None:
-        raise Drift(f"the inputs of decision {record.key} are missing from the database.")
-    return _INPUTS.validate_python(json.loads(kept.text))
 
 
 async def replay(store: Store, record: Record, history: History) -> Replayed:
@@ -108,19 +99,6 @@ async def rethink(
     inputs = await inputs_of(store, record)
     inputs = replace(inputs, settings=settings(inputs))
     return await think_or_recall(inputs, engine, history, electricity=electricity, recall=recall)
-
-
-def _stops(record: Record) -> dict[int, str]:
-    """Reservations that a clock or a meter refused while the decision was made."""
-    found: Any = _thought(record).get("stops") or ()
-    return {int(number): str(what) for number, what in found}
-
-
-def _thought(record: Record) -> Mapping[str, Json]:
-    body = record.body["thought"]
-    if not isinstance(body, Mapping):
-        raise Drift(f"decision {record.key} holds no thought.")
-    return body
 
 
 def differences(was: Json, now: Json, where: str = "") -> list[str]:

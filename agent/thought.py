@@ -7,12 +7,12 @@ changes a thought.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
 from agent.allocation import allocate
-from agent.budget import Budget, Electricity, charged
+from agent.budget import Budget, Electricity
 from agent.forecast import Forecast, baselines, forecast, unsearched
 from agent.gate import THINKABLE, Gate, gate
 from agent.inputs import Inputs
@@ -20,13 +20,11 @@ from agent.llm.engine import Engine
 from agent.past import History, Past, look_back
 from agent.search.tree import Policy
 from market.errors import EngineUnavailable
-from storage.canonical import Json, plain
-from storage.records import LedgerRow, StoredObject
+from storage.records import LedgerRow
 from strategies.base import Wish
 from strategies.belief import Belief
 from strategies.conformal import Band
-from strategies.edge import best_edge, decide
-from strategies.verification import Checked
+from strategies.edge import decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,94 +121,3 @@ def _decide(inputs: Inputs, entry: Gate, made: Forecast) -> tuple[Wish | None, s
     if view is None:
         return None, "no_book"
     return decide(view, made.belief, inputs.settings.rule, inputs.settings.sizing)
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A thought as JSON, and the objects its hashes point to."""
-
-    body: dict[str, Json]
-    objects: tuple[StoredObject, ...]
-
-
-def written(thought: Thought) -> Written:
-    """The part of a decision's record that a replay must reproduce."""
-    inputs = StoredObject.of("inputs", thought.inputs)
-    book = StoredObject.of("book", thought.inputs.book)
-    nodes = _nodes(thought.forecast) if thought.forecast else []
-    body: dict[str, Json] = {
-        "inputs": inputs.hash,
-        "book": book.hash,
-        "gate": plain(thought.gate),
-        "mid": thought.mid,
-        "probability": thought.probability,
-        "features": plain(thought.inputs.features.buckets) if thought.inputs.features else None,
-        "arms": plain(thought.arms),
-        "band": plain(thought.band),
-        "edge": _edge(thought),
-        "search": _search(thought.forecast, nodes) if thought.forecast else None,
-        "tokens": charged(thought.budget.spent),
-        "stops": plain(sorted(thought.budget.stops.items())) or None,
-        "action": thought.action,
-        "reason": thought.reason,
-        "wish": plain(thought.wish),
-    }
-    return Written(body, (inputs, book, *nodes))
-
-
-def _edge(thought: Thought) -> Json:
-    """The better side of the book for the belief, traded on or not, and the fee that was counted."""
-    view = thought.inputs.view()
-    if view is None or thought.forecast is None:
-        return None
-    edge = best_edge(view, thought.forecast.belief, thought.inputs.settings.rule)
-    fee = str(view.fees.per_share(edge.price)) if edge else None
-    return {"best": plain(edge), "fee_per_share": fee, "fee_rate": str(view.fees.rate)}
-
-
-def _search(made: Forecast, nodes: Sequence[StoredObject]) -> Json:
-    return {
-        "policy": made.policy,
-        "stop": made.tree.stop,
-        "failed": made.failed,
-        "rows": made.rows,
-        "read": made.read,
-        "nodes": [n.hash for n in nodes],
-        "picked": list(made.picked),
-        "path": [_claim(c) for c in made.path],
-        "correction": plain(made.correction),
-        "belief": plain(made.belief),
-        "words": made.words,
-    }
-
-
-def _claim(checked: Checked) -> Json:
-    return {"says": checked.claim.sentence(), "shift": checked.evidence.shift, **_fields(checked)}
-
-
-def _fields(checked: Checked) -> dict[str, Json]:
-    return {
-        "claim": plain(checked.claim),
-        "evidence": plain(checked.evidence),
-        "verdict": checked.verdict.value,
-        "finding": checked.finding.value if checked.finding else None,
-    }
-
-
-def _nodes(made: Forecast) -> list[StoredObject]:
-    """Every node under the hash of its content and its parent's hash, in the order they were made."""
-    kept: list[StoredObject] = []
-    for i, visit in enumerate(made.tree.visits):
-        node = visit.item
-        parent = kept[visit.parent].hash if visit.parent is not None else ""
-        body: dict[str, Json] = {
-            "parent": parent,
-            "depth": visit.depth,
-            "prior": node.prior,
-            "odds": node.odds,
-            "verdict_p": plain(made.verdicts.get(i)),
-            "value": visit.value,
-            **(_fields(node.checked) if node.checked else {}),
-        }
-        kept.append(StoredObject.holding("node", body))
-    return kept

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.experience import Experience
+from agent.record import inputs_of
 from agent.restoring import SPAN, relive
-from agent.rethink import inputs_of
 from storage.records import RecordKind
 from storage.store import open_store
 from tests.integration.test_trading import planted, play

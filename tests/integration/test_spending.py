@@ -23,8 +23,9 @@ from agent.inputs import Inputs
 from agent.llm.engine import Answers, Generated, Prompt, Question, Sampling
 from agent.llm.recorded import RecordedCall, RecordingEngine, ReplayEngine
 from agent.llm.scripted import GREEDY, ScriptedEngine
+from agent.record import written
 from agent.search.tree import Policy
-from agent.thought import Thought, think, written
+from agent.thought import Thought, think
 from backtest.replay import ReplayFeed
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable

@@ -16,8 +16,9 @@ from agent.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
 from agent.past import Redrawn, look_back
+from agent.record import written
 from agent.search.tree import POLICIES, Policy
-from agent.thought import Thought, think, written
+from agent.thought import Thought, think
 from market.fees import schedule
 from market.types import UNIT, Book, Market, Outcome
 from storage.records import Observation, Phase
