@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from agent.app.engines import open_electricity, open_engine
-from agent.app.identity import database_url
 from agent.app.recorded import open_feed
 from agent.config import Config
 from agent.energy import BOX, Sources
 from agent.paths import home
+from agent.places import database_url
 from agent.promotion import promotion
 from market.clock import WallClock, monotonic
 from market.errors import EdgeclawError, NotReady

@@ -15,7 +15,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 
-from agent.app.identity import code_identity, database_url
+from agent.app.identity import code_identity
 from agent.app.recorded import Plan, run_paper
 from agent.app.replaying import replayed
 from agent.bus import LocalBus
@@ -25,6 +25,7 @@ from agent.explain import explain
 from agent.finding import chosen_decision, chosen_run
 from agent.monitoring import monitored
 from agent.paths import home
+from agent.places import database_url
 from agent.report import summarise
 from agent.status import status
 from market.errors import EdgeclawError

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.app.identity import database_url
 from agent.app.result import RunResult
 from agent.config import Config
 from agent.cost import Cost, Prices, Rhythm, cost
 from agent.evidence import PER_DAY, climb
+from agent.places import database_url
 from agent.resting import resting
 from agent.summary import Summary, TraderLine, funnel, latency, money, tokens
 from market.types import Resolution

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.app.engines import unprimed
-from agent.app.identity import own_hosts
 from agent.budget import Budget, Limits
 from agent.config import Config
 from agent.egress import confined
+from agent.places import own_hosts
 from market.errors import NotReady
 
 if TYPE_CHECKING:

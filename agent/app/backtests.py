@@ -9,13 +9,14 @@ from importlib.metadata import entry_points
 from tempfile import TemporaryDirectory
 
 from agent.app.engines import open_electricity, open_engine, slow_load
-from agent.app.identity import database_url, own_hosts, strategy_identity
+from agent.app.identity import strategy_identity
 from agent.app.recorded import BASELINES, Plan, Replayed, World, open_feed
 from agent.arms import ARMS
 from agent.bus import Bus, LocalBus
 from agent.config import Config
 from agent.egress import confined
 from agent.install import read_until
+from agent.places import database_url, own_hosts
 from agent.recall import Recall
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded

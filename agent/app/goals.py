@@ -8,7 +8,6 @@ from string import ascii_uppercase
 from typing import Any
 
 from agent.app.engines import unprimed
-from agent.app.identity import database_url, own_hosts
 from agent.app.recorded import Plan, run_paper
 from agent.bus import LocalBus
 from agent.config import Config
@@ -16,6 +15,7 @@ from agent.deeds import MARKET, ORDER, WALLET, Answer
 from agent.egress import confined
 from agent.llm.engine import Prompt, Question, Usage
 from agent.paths import home
+from agent.places import database_url, own_hosts
 from agent.status import status
 from market.errors import Misconfigured
 from market.types import UNIT

@@ -1,4 +1,4 @@
-"""What makes a run the run it is, and where its owner keeps it: code, strategies, database, hosts."""
+"""What makes a run the run it is: its code and its strategies."""
 
 from __future__ import annotations
 
@@ -10,23 +10,10 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 
-from agent.config import Config
-from agent.egress import host_of
-from agent.paths import home
 from storage.canonical import digest, plain
 from strategies.base import Strategy
 
 PACKAGES = ("agent", "backtest", "market", "storage", "strategies", "tools")
-
-
-def own_hosts(config: Config) -> frozenset[str]:
-    """The hosts that belong to the owner: of the model server, of the database and of the broker."""
-    return frozenset({host_of(config.edge.remote.url), host_of(config.storage.url), config.mqtt.host}) - {""}
-
-
-def database_url(config: Config) -> str:
-    """Where the store is: as configured, else in the home folder."""
-    return config.storage.url or f"sqlite:///{home() / 'edgeclaw.db'}"
 
 
 @lru_cache(maxsize=1)

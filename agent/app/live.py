@@ -66,9 +66,10 @@ if TYPE_CHECKING:
 
 from agent.app.accounts import account_of
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
-from agent.app.identity import code_identity, database_url, own_hosts
+from agent.app.identity import code_identity
 from agent.app.recorded import BASELINES
 from agent.app.result import RunResult, since
+from agent.places import database_url, own_hosts
 
 QUOTERS: tuple[Strategy, ...] = (JoinBest(),)
 TRADERS = ("agent", *(s.name for s in (*BASELINES, *QUOTERS)))

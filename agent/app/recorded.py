@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent import prompts
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
-from agent.app.identity import code_identity, database_url, own_hosts, strategy_identity
+from agent.app.identity import code_identity, strategy_identity
 from agent.app.result import RunResult, since
 from agent.arms import ARMS, ArmPlan, run_arm
 from agent.budget import Electricity
@@ -25,6 +25,7 @@ from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.memory import Forgetful, Memory, Outcomes
+from agent.places import database_url, own_hosts
 from agent.recall import Recall, earlier_runs
 from agent.review.serving import beside
 from agent.session import Schedule, Session, Trader

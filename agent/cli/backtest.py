@@ -91,9 +91,9 @@ def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool)
     import asyncio
 
     from agent.app.backtests import once, strategies
-    from agent.app.identity import database_url
     from agent.cli import show
     from agent.finding import chosen_run
+    from agent.places import database_url
     from agent.research.parity import parity, trader_of
     from market.errors import Misconfigured
     from storage.store import open_store
@@ -152,8 +152,8 @@ async def _worked(
     plan: BacktestPlan, stage: Callable[[str], None], *, check: bool
 ) -> tuple[Backtested, Report, list[str] | None]:
     from agent.app.backtests import run_backtest
-    from agent.app.identity import database_url
     from agent.bus import LocalBus
+    from agent.places import database_url
     from agent.research.lookahead import leaks
     from agent.research.report import report
     from storage.store import open_store

@@ -87,10 +87,10 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Back-fill the venue's price history of markets into the database, as bars of a minute."""
-    from agent.app.identity import database_url
     from agent.app.live import must_trade
     from agent.cli import show
     from agent.configfile import load
+    from agent.places import database_url
 
     must_trade()
     from agent.recorder import history as fill

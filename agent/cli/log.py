@@ -224,8 +224,8 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
 
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store read-only, ask it one thing, close it."""
-    from agent.app.identity import database_url
     from agent.configfile import load
+    from agent.places import database_url
     from market.errors import NotReady
     from storage.store import open_store
 

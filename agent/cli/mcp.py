@@ -19,10 +19,10 @@ def mcp(
     import asyncio
     from importlib.util import find_spec
 
-    from agent.app.identity import own_hosts
     from agent.cli import show as screen
     from agent.configfile import load, profile_for
     from agent.egress import confined
+    from agent.places import own_hosts
     from market.errors import NotReady
 
     if find_spec("mcp") is None:

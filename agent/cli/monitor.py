@@ -75,9 +75,9 @@ async def _looked(config: Config, run: str | None, last: int, every: float | Non
 
 
 async def _found(config: Config, run: str | None, last: int) -> Monitored:
-    from agent.app.identity import database_url
     from agent.finding import chosen_run
     from agent.monitoring import monitored
+    from agent.places import database_url
     from storage.store import open_store
 
     async with open_store(database_url(config), read_only=True) as store:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.app.engines import open_electricity, open_engine
-from agent.app.identity import own_hosts
 from agent.arms import history_of
 from agent.budget import Electricity
 from agent.config import Config
 from agent.egress import confined
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
+from agent.places import own_hosts
 from agent.research.optimising import KNOBS, Aim, Optimised, Optimiser, Target
 from agent.rethink import rethink
 from agent.thought import Thought

@@ -16,9 +16,10 @@ import pytest
 from agent.app import backtests
 from agent.app import recorded as recordings
 from agent.app.backtests import Backtested, BacktestPlan, once, run_backtest
-from agent.app.identity import database_url, strategy_identity
+from agent.app.identity import strategy_identity
 from agent.bus import LocalBus
 from agent.configfile import load
+from agent.places import database_url
 from agent.research.lookahead import leaks
 from agent.research.parity import Parity, parity
 from agent.research.report import report
