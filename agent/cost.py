@@ -5,12 +5,10 @@ Every projection says what it assumes. What was not measured is None, never 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.budget import JOULES
-from market.clock import Clock
-from market.types import UNIT, Micro
 from storage.records import LedgerRow, Phase
 
 GOAL = 100.0
@@ -155,18 +153,3 @@ def _basis(metered: int, asking: int, prices: Prices) -> str:
     if metered == asking:
         return by_energy
     return f"{by_energy} for {metered} of {asking} decisions, {by_tokens} where a reading failed"
-
-
-class InferenceToday:
-    """Micro-dollars of inference on the clock's UTC day: what was spent `before` this process began, and the `tokens`
-    used since, at `price` dollars each."""
-
-    def __init__(self, clock: Clock, price: float, tokens: Callable[[], int], before: Micro = 0) -> None:
-        self._clock, self._price, self._tokens, self._before = clock, price, tokens, before
-        self._day, self._from = clock.now().date(), tokens()
-
-    def spent(self) -> Micro:
-        today, used = self._clock.now().date(), self._tokens()
-        if today != self._day:
-            self._day, self._from, self._before = today, used, 0
-        return self._before + round((used - self._from) * self._price * UNIT)

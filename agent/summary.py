@@ -14,7 +14,7 @@ from agent.cost import Cost
 from agent.ladder import LadderRung
 from agent.resting import Resting
 from backtest.judgement import earned
-from market.types import Evidence, Fill, Micro, Resolution, Settlement
+from market.types import Evidence, Fill, Micro, Resolution
 from storage.records import LedgerRow, Record
 
 
@@ -134,11 +134,6 @@ def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple
             )
         )
     return tuple(rows)
-
-
-def balance(cash: Micro, fills: Sequence[Fill], settlements: Sequence[Settlement]) -> Micro:
-    """What must be in the account: the money it began with and every change since."""
-    return cash + sum(f.cash for f in fills) + sum(s.cash for s in settlements)
 
 
 def tokens(rows: Iterable[LedgerRow]) -> dict[str, int]:

@@ -5,7 +5,7 @@ Knows fills and settlements; not orders, books or time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from market.errors import LedgerMismatch
 from market.types import Fill, Micro, Outcome, Settlement, Side
@@ -69,3 +69,8 @@ class Ledger:
 
 def _shares(fill: Fill) -> Micro:
     return fill.size if fill.side is Side.BUY else -fill.size
+
+
+def balance(cash: Micro, fills: Sequence[Fill], settlements: Sequence[Settlement]) -> Micro:
+    """What must be in the account: the money it began with and every change since."""
+    return cash + sum(f.cash for f in fills) + sum(s.cash for s in settlements)

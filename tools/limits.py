@@ -12,7 +12,7 @@ from datetime import date, datetime
 
 from market.clock import Clock
 from market.errors import Halt, LimitExceeded, StoreUnavailable
-from market.types import Ack, Fill, Micro, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, units
+from market.types import UNIT, Ack, Fill, Micro, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, units
 from tools.halts import KillSwitch
 from tools.orders import Around, OrderTool
 
@@ -216,3 +216,18 @@ class Switched(Around):
             with suppress(StoreUnavailable):  # then this process stops by itself, as the desk hears of it too
                 self._switch.throw(str(stop), "a limit", self._clock.now())
             raise
+
+
+class InferenceToday:
+    """Micro-dollars of inference on the clock's UTC day: what was spent `before` this process began, and the `tokens`
+    used since, at `price` dollars each."""
+
+    def __init__(self, clock: Clock, price: float, tokens: Callable[[], int], before: Micro = 0) -> None:
+        self._clock, self._price, self._tokens, self._before = clock, price, tokens, before
+        self._day, self._from = clock.now().date(), tokens()
+
+    def spent(self) -> Micro:
+        today, used = self._clock.now().date(), self._tokens()
+        if today != self._day:
+            self._day, self._from, self._before = today, used, 0
+        return self._before + round((used - self._from) * self._price * UNIT)

@@ -15,7 +15,6 @@ from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
 from agent.caution import Caution
 from agent.config import Config
-from agent.cost import InferenceToday
 from agent.cycle import Ports
 from agent.desk import Desk
 from agent.egress import confined, host_of
@@ -35,7 +34,6 @@ from agent.service.linking import link
 from agent.service.pulse import Pulse
 from agent.service.timekeeping import Timekeeper, kept, pace
 from agent.session import Schedule, Session, Trader
-from agent.summary import balance
 from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
 from market.clock import Clock
 from market.errors import (
@@ -55,7 +53,8 @@ from strategies.base import Strategy
 from strategies.calibration import prepare
 from strategies.quoting import JoinBest
 from tools.halts import KillSwitch
-from tools.limits import CostLimited, RateLimited, RiskLimited, Switched
+from tools.ledger import balance
+from tools.limits import CostLimited, InferenceToday, RateLimited, RiskLimited, Switched
 
 if TYPE_CHECKING:
     from agent.live import Hands, LiveAccount

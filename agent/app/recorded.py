@@ -29,7 +29,6 @@ from agent.places import database_url, own_hosts
 from agent.recall import Recall, earlier_runs
 from agent.review.serving import beside
 from agent.session import Schedule, Session, Trader
-from agent.summary import balance
 from agent.trader import AgentTrader, StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.interrupted import Interrupted
@@ -48,6 +47,7 @@ from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
 from strategies.baselines import LateFavourite, MarketMid
+from tools.ledger import balance
 from tools.limits import RiskLimited
 
 BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())

@@ -27,7 +27,6 @@ from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
 from agent.rethink import Replayed
 from agent.rethink import replay as again
-from agent.summary import balance
 from agent.trader import QuotingTrader
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
@@ -40,6 +39,7 @@ from storage.store import RunLog, Store, open_store
 from strategies.base import View, Wish
 from strategies.quoting import JoinBest
 from tests.fakes import START, book, levels, market, recorded, replay
+from tools.ledger import balance
 from tools.limits import RiskLimited, RiskLimits
 from tools.orders import Around, OrderTool
 
