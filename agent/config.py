@@ -6,24 +6,16 @@ Other folders get plain values out of it; none imports it.
 from __future__ import annotations
 
 import re
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from agent.budget import Limits
-from agent.inputs import Settings
-from agent.promotion import PromotionRule
-from agent.search.tree import Policy
 from market.errors import Misconfigured
-from market.types import micro
 from storage.canonical import Json
 from strategies.claims import LADDER
-from strategies.edge import EdgeRule
-from strategies.sizing import Sizing
-from tools.limits import RiskLimits
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -333,52 +325,6 @@ class Config(Section):
     storage: Storage = Storage()
     service: Service = Service()
     mqtt: Mqtt = Mqtt()
-
-    def settings(self, *, counted_in_tokens: bool) -> Settings:
-        """How to think. On recorded data the deadline is counted in tokens, so that a replay stops where it stopped."""
-        e, t = self.edge, self.trading
-        search = e.tree_search
-        policy = Policy.named(
-            search.policy,
-            depth=search.depth,
-            branching=search.branching_factor,
-            width=search.width,
-            max_nodes=e.budget.nodes,
-            samples=search.samples,
-        )
-        seconds = None if counted_in_tokens else e.budget.deadline
-        return Settings(
-            policy=policy,
-            frugal=e.strategy == "compute-optimal",
-            limits=Limits(e.budget.tokens if search.enabled else 0, seconds, e.cost_limit, e.cost.token_price),
-            rule=EdgeRule(e.self_verify.threshold, t.buffer, t.min_support, t.post),
-            sizing=Sizing(t.kelly_fraction, micro(t.max_order), micro(t.max_market)),
-            shrink=t.shrink,
-            max_shift=t.max_shift,
-            analogs=t.analogs,
-            embargo=None if t.embargo is None else int(t.embargo),
-            fresh_for=t.fresh_for,
-            seed=e.seed,
-            max_age=t.max_book_age,
-            self_verify=e.self_verify.enabled,
-            correct=e.correct,
-            shadow=e.shadow_search,
-            answer_tokens=e.answer_tokens,
-        )
-
-    def risk_limits(self) -> RiskLimits:
-        r = self.risk
-        return RiskLimits(
-            micro(r.order), micro(r.market), micro(r.loss), r.open_orders, micro(r.together), micro(r.day),
-            micro(r.drawdown),
-        )  # fmt: skip
-
-    def promotion_rule(self) -> PromotionRule:
-        return PromotionRule(self.promotion.days, self.promotion.level)
-
-    def delay(self) -> tuple[timedelta, timedelta]:
-        """(venue, network)."""
-        return timedelta(seconds=self.trading.taker_delay), timedelta(seconds=self.trading.network_delay)
 
     def identity(self) -> Json:
         """What of the configuration makes a run another run: everything but where it is stored and traded, how fast it

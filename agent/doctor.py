@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from agent.app.engines import open_electricity, open_engine
 from agent.app.recorded import open_feed
+from agent.app.settings import promotion_rule
 from agent.config import Config
 from agent.energy import BOX, Sources
 from agent.paths import home
@@ -73,7 +74,7 @@ async def _account(config: Config) -> list[Check]:
 
 async def _promotion(config: Config) -> Check:
     async with open_store(database_url(config)) as store:
-        verdict = await promotion(store, config.promotion_rule())
+        verdict = await promotion(store, promotion_rule(config))
     if config.venue.loopback:
         return Check("promotion", True, f"not needed for pretend money ({verdict.sentence.rstrip('.')})")
     step = "" if verdict.passed else "Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk."

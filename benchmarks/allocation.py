@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from agent.app.engines import open_engine
+from agent.app.settings import decision_settings
 from agent.configfile import load
 from agent.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
@@ -72,7 +73,7 @@ async def planted(store: Store, number: int) -> Inputs:
     market = _market(NOW, number)
     book = Book(market.id, NOW, NOW, bid, ask)
     features = Features(500_000, SECONDS, now, (0.0,) * len(SCALES))
-    fees, settings = schedule("crypto", NOW), load(None).settings(counted_in_tokens=True)
+    fees, settings = schedule("crypto", NOW), decision_settings(load(None), counted_in_tokens=True)
     learned = Learned(settings.shrink)
     return Inputs(
         market, NOW, source, book, features, fees, 1000 * UNIT, 0, 0, 0, WINDOWS, "", settings, learned

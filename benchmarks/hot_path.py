@@ -12,6 +12,7 @@ import tempfile
 from datetime import timedelta
 from pathlib import Path
 
+from agent.app.settings import decision_settings
 from agent.bus import LocalBus
 from agent.configfile import load
 from agent.cycle import Ports
@@ -57,7 +58,7 @@ async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTr
     exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
     desk = Desk(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
     caps = {"trading.max_order": 10, "trading.max_market": 10**6}
-    settings = load(None, caps).settings(counted_in_tokens=True)
+    settings = decision_settings(load(None, caps), counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())
     return AgentTrader(
         Ports(clock, feed, Memory(store, feed, feed, "bench", Experience(0.1)), engine, desk, desk.bus, settings)

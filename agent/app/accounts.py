@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.app.recorded import weather
+from agent.app.settings import delays
 from agent.config import Config
 from agent.paths import home
 from agent.recovery import Past
@@ -67,14 +68,14 @@ class PaperAccount:
         from agent.live import Hands, clocks_must_agree
         from market.polymarket.rest import reader
 
-        venue, network = self.config.delay()
+        wait = delays(self.config)
         exchange = PaperExchange(
             feed,
             clock,
             cash=past.cash,
             run=self.name,
-            venue_delay=venue,
-            network_delay=network,
+            venue_delay=wait.venue,
+            network_delay=wait.network,
             weather=weather(self.config),
             markets=markets,
             restored=past.fills,

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from itertools import count
 from typing import TYPE_CHECKING
 
+from agent.app.settings import decision_settings, promotion_rule, risk_limits
 from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
 from agent.caution import Caution
@@ -268,7 +269,7 @@ class LiveWorld:
         return Memory(self.store, feed, feed, source, experience)
 
     async def _must_be_promoted(self) -> None:
-        verdict = await promotion(self.store, self.plan.config.promotion_rule())
+        verdict = await promotion(self.store, promotion_rule(self.plan.config))
         if not verdict.passed and not self.plan.accept_the_risk:
             raise NotReady(
                 f"Paper trading has not earned real money yet: {verdict.sentence}",
@@ -327,14 +328,14 @@ class LiveWorld:
         """The desk behind every limit, and what makes it obey the switch."""
         config, before = self.plan.config, past.exposure(switch.resumed_at())
         limited = RateLimited(hands.orders, self.clock, config.venue.orders_per_second)
-        risk = RiskLimited(limited, config.risk_limits(), before)
+        risk = RiskLimited(limited, risk_limits(config), before)
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
         working, paid = dict(before.promised), dict(before.paid)
         desk = Desk(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
         return desk, Obedience(switch, desk, tool, self.clock, risk.forget_results)
 
     async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog, memory: Memory) -> None:
-        settings = self.plan.config.settings(counted_in_tokens=False)
+        settings = decision_settings(self.plan.config, counted_in_tokens=False)
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None
         ports = Ports(self.clock, feed, memory, recorder, desk, self.bus, settings, power, together=together)

@@ -12,6 +12,7 @@ from agent import prompts
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, strategy_identity
 from agent.app.result import RunResult, since
+from agent.app.settings import decision_settings, delays, risk_limits
 from agent.arms import ARMS, ArmPlan, run_arm
 from agent.budget import Electricity
 from agent.bus import Bus, LocalBus
@@ -148,18 +149,18 @@ class Replayed:
         return replace(schedule, instants=info.instants or None)
 
     def desk(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Desk:
-        venue, network = self.plan.config.delay()
+        wait = delays(self.plan.config)
         exchange = PaperExchange(
             self.feed,
             clock,
             cash=micro(self.plan.config.trading.cash),
-            venue_delay=venue,
-            network_delay=network,
+            venue_delay=wait.venue,
+            network_delay=wait.network,
             weather=weather(self.plan.config),
             fees=charged,
             run=run_id,
         )
-        return Desk(RiskLimited(exchange, self.plan.config.risk_limits()), log, bus)
+        return Desk(RiskLimited(exchange, risk_limits(self.plan.config)), log, bus)
 
     async def play(self, trader: Trader, desk: Desk, clock: Clock, memory: Outcomes) -> None:
         await Session(clock, self.seen, trader, desk, memory, self.schedule()).run()
@@ -190,7 +191,7 @@ class World(Replayed):
         clock = self._clock()
         desk = self.desk(log, clock, run.id, self.bus)
         memory = self._memory()
-        settings = self.plan.config.settings(counted_in_tokens=True)
+        settings = decision_settings(self.plan.config, counted_in_tokens=True)
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None
         ports = Ports(clock, self.seen, memory, recorder, desk, self.bus, settings, power, recall, together)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.app.engines import open_electricity, open_engine
+from agent.app.settings import decision_settings
 from agent.arms import history_of
 from agent.budget import Electricity
 from agent.config import Config
@@ -44,7 +45,10 @@ class Bench:
     async def trial(self, config: Config, kept_back: bool) -> Sequence[tuple[Thought, float]]:
         """Think one half of the decisions through with a configuration."""
         recorder = RecordingEngine(await self._engine(config))
-        settings, history = config.settings(counted_in_tokens=True), history_of(self.run.identity.label, self.store)
+        settings, history = (
+            decision_settings(config, counted_in_tokens=True),
+            history_of(self.run.identity.label, self.store),
+        )
         found = []
         for record, paid in self.halves[kept_back]:
             thought = await rethink(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent.app.settings import decision_settings
 from agent.config import Config
 from agent.configfile import PROFILES, annotated, known_keys, load
 from market.errors import EdgeclawError, Misconfigured
@@ -31,7 +32,7 @@ def test_the_example_names_every_key_with_its_default() -> None:
 def test_profiles_load_and_search_within_400_tokens() -> None:
     for profile in PROFILES:
         load(None, profile=profile)
-    settings = load(None, profile="sample").settings(counted_in_tokens=True)
+    settings = decision_settings(load(None, profile="sample"), counted_in_tokens=True)
     assert settings.shadow and settings.limits.tokens == 400 and settings.limits.seconds is None
 
 
@@ -75,7 +76,7 @@ def test_durations_and_overrides() -> None:
         None, {"edge.latency_limit": "100ms", "trading.max_book_age": "2m", "edge.tree_search.policy": "greedy"}
     )
     assert made.edge.latency_limit == 0.1 and made.trading.max_book_age == 120
-    assert made.settings(counted_in_tokens=False).policy.branching == 1
+    assert decision_settings(made, counted_in_tokens=False).policy.branching == 1
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(30, 30), ("1m", 60), (100, 100), (300, 300), ("15m", 900)])

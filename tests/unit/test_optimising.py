@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.app.settings import decision_settings
 from agent.config import Config
 from agent.configfile import nested, turned
 from agent.research.optimising import KNOBS, Setting, Target, choose, front, parsed_goal
@@ -61,7 +62,7 @@ def test_every_knob_is_a_key_and_every_value_does() -> None:
     for name, values in KNOBS.items():
         for value in values:
             made = turned(Config(), {name: value})
-            assert made.settings(counted_in_tokens=True)
+            assert decision_settings(made, counted_in_tokens=True)
 
 
 def test_a_patch_is_the_tree_of_a_file() -> None:
