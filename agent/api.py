@@ -11,9 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.config import Config
-from agent.configfile import load, profile_for
-from agent.deeds import TOOLS, Answer
+from agent.config.load import load, profile_for
+from agent.config.schema import Config
+from agent.goals import TOOLS, Answer
 from market.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class EdgeAgent:
 
     async def arun(self, goal: str) -> Answer:
         """Map a goal onto a deed and do it. Raises what the deed raises: NotReady, Misconfigured, EngineUnavailable."""
-        from agent.app.goals import done
+        from agent.goals import done
 
         return await done(self.config, self.feed, self.tools, goal)
 

@@ -12,11 +12,11 @@ from importlib.util import find_spec
 from agent.app.engines import open_electricity, open_engine
 from agent.app.recorded import open_feed
 from agent.app.settings import promotion_rule
-from agent.config import Config
-from agent.energy import BOX, Sources
-from agent.paths import home
-from agent.places import database_url
-from agent.promotion import promotion
+from agent.config.paths import home
+from agent.config.places import database_url
+from agent.config.schema import Config
+from agent.host.power import BOX, Sources
+from agent.live.promotion import promotion
 from market.clock import WallClock, monotonic
 from market.errors import EdgeclawError, NotReady
 from storage.store import open_store
@@ -61,7 +61,7 @@ async def _account(config: Config) -> list[Check]:
         return [Check("venue", True, "not configured: paper trading needs no account")]
     if find_spec("polymarket") is None or find_spec("web3") is None:
         return [Check("venue", False, "the extra `live` is not installed", "Run: pip install 'edgeclaw[live]'")]
-    from agent import account
+    from agent.live import checks as account
     from market.polymarket.hosts import Hosts
 
     return [

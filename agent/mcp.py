@@ -18,16 +18,16 @@ from mcp_types import ToolAnnotations
 from agent.app.identity import code_identity
 from agent.app.recorded import Plan, run_paper
 from agent.app.replaying import replayed
-from agent.bus import LocalBus
-from agent.config import Config
-from agent.evidence import climb
-from agent.explain import explain
-from agent.finding import chosen_decision, chosen_run
-from agent.monitoring import monitored
-from agent.paths import home
-from agent.places import database_url
-from agent.report import summarise
-from agent.status import status
+from agent.config.paths import home
+from agent.config.places import database_url
+from agent.config.schema import Config
+from agent.evaluation.ladder_data import climb
+from agent.live.status import status
+from agent.reports.explain import explain
+from agent.reports.lookup import chosen_decision, chosen_run
+from agent.reports.monitoring import monitored
+from agent.reports.run_summary import summarise
+from agent.trading.bus import LocalBus
 from market.errors import EdgeclawError
 from storage.canonical import plain
 from storage.records import Sorting, Wanted

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.columns import Recording
-from backtest.damage import Findings, RawSide, check_market, check_side, check_times, ladder, steady
+from backtest.data_repair_checks import Findings, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv, read_parquet
 from market.columns import Int64, Ladder

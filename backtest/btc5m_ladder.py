@@ -22,7 +22,17 @@ from pathlib import Path
 import numpy as np
 
 from backtest.columns import Recording
-from backtest.damage import Findings, Flags, Floats, RawSide, check_market, check_side, check_times, ladder, steady
+from backtest.data_repair_checks import (
+    Findings,
+    Flags,
+    Floats,
+    RawSide,
+    check_market,
+    check_side,
+    check_times,
+    ladder,
+    steady,
+)
 from backtest.reference import SCALE, ReferenceSeries
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv

@@ -1,8 +1,8 @@
 """A paper exchange: orders meet recorded or live books, and nothing fills without evidence in them.
 
 Does not know where its books come from, nor whether time is real. A taker meets the book that stands when the order
-arrives, after the venue's and the network's delay; `backtest.pit` says how it is matched. Not modelled: the delay of a
-cancel.
+arrives, after the venue's and the network's delay; `backtest.matching_engine` says how it is matched. Not modelled:
+the delay of a cancel.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from backtest.admission import Applicant, off_tick, refusal, worst_fee
-from backtest.pit import Execution, Pit, Working
-from backtest.weather import CALM, COARSE_TICK, FAILED, REFUSED, Weather
+from backtest.fault_model import CALM, COARSE_TICK, FAILED, REFUSED, Weather
+from backtest.matching_engine import Execution, Pit, Working
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured

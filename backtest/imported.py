@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from backtest.columns import Recording
-from backtest.damage import Findings, Floats, RawSide, check_market, check_side, check_times, ladder, steady
+from backtest.data_repair_checks import Findings, Floats, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv, read_parquet
 from market.clock import from_ms

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.columns import Recording
-from backtest.damage import Findings, RawSide, check_market, check_side, check_times, ladder, steady
+from backtest.data_repair_checks import Findings, RawSide, check_market, check_side, check_times, ladder, steady
 from backtest.tables import read_parquet
 from market.clock import from_ms
 from market.columns import Int64

@@ -1,4 +1,4 @@
-"""What each search policy costs and finds: the table behind the compute-optimal rule (`agent/allocation.py`).
+"""What each search policy costs and finds: the table behind the rule in `agent/decision/search_budget.py`.
 
 Worlds are made up: fifteen hundred past windows with random features, one of which, as it is now, moved the outcome by
 `LIFT` against the price. Each policy thinks about the same decisions with the embedded model; `found` is the share
@@ -18,11 +18,11 @@ import numpy as np
 
 from agent.app.engines import open_engine
 from agent.app.settings import decision_settings
-from agent.configfile import load
-from agent.inputs import Inputs, Learned, Settings
+from agent.config.load import load
+from agent.decision.decide import think
+from agent.decision.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
 from agent.search.tree import Policy
-from agent.thought import think
 from market.fees import schedule
 from market.types import UNIT, Book, Level, Market, units
 from storage.records import Observation

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from agent.app.engines import open_electricity, open_engine
 from agent.app.recorded import Plan, World, open_feed
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.cost import Prices, Rhythm, cost
+from agent.config.load import load
+from agent.reports.cost import Prices, Rhythm, cost
+from agent.trading.bus import LocalBus
 from storage.store import open_store
 
 CYCLES = 6

@@ -31,9 +31,9 @@ from pathlib import Path
 import aiomqtt
 import numpy as np
 
-from agent.experience import Experience
-from agent.keys import play_key
-from agent.restoring import relive
+from agent.learning.learner import Experience
+from agent.learning.warm_start import relive
+from agent.live.keys import play_key
 from agent.service.contract import MONEY
 from market.clock import WallClock
 from market.tasks import end

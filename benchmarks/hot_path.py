@@ -13,16 +13,16 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.app.settings import decision_settings
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.cycle import Ports
-from agent.desk import Desk
-from agent.experience import Experience
+from agent.config.load import load
+from agent.learning.learner import Experience
+from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
-from agent.memory import Memory
-from agent.summary import latency
-from agent.trader import AgentTrader, Standing
+from agent.reports.run_summary import latency
+from agent.trading.agent_trader import AgentTrader, Standing
+from agent.trading.bus import LocalBus
+from agent.trading.cycle import Ports
+from agent.trading.execution import Desk
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import ManualClock

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.summary import latency
+from agent.config.load import load
+from agent.reports.run_summary import latency
+from agent.trading.bus import LocalBus
 from market.clock import monotonic
 from storage.store import open_store
 

@@ -31,9 +31,9 @@ import pyarrow.parquet as pq
 
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
-from agent.bus import LocalBus
-from agent.collecting import collect_seldom
-from agent.configfile import load
+from agent.config.load import load
+from agent.host.memory import collect_seldom
+from agent.trading.bus import LocalBus
 from market.clock import from_ms
 from market.types import UNIT, Market, PayoutSource, Resolution
 from storage.store import open_store

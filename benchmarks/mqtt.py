@@ -29,12 +29,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 import agent.app.live as live
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.keys import play_key
+from agent.config.load import load
+from agent.live.keys import play_key
+from agent.reports.run_summary import latency
 from agent.service.commands import Commands
-from agent.service.linking import link
-from agent.summary import latency
+from agent.service.mqtt_setup import link
+from agent.trading.bus import LocalBus
 from market.clock import monotonic
 from market.events import CycleStarted, DecisionMade
 from storage.store import Store

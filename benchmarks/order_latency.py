@@ -21,12 +21,12 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from agent.bus import LocalBus
-from agent.desk import Desk
-from agent.keys import play_key
-from agent.live import VenueAccount, patiently, venue_clock
-from agent.recovery import Past
-from agent.summary import latency
+from agent.live.account import VenueAccount, patiently, venue_clock
+from agent.live.keys import play_key
+from agent.live.recovery import Past
+from agent.reports.run_summary import latency
+from agent.trading.bus import LocalBus
+from agent.trading.execution import Desk
 from market.clock import Clock, monotonic
 from market.polymarket.feed import LiveFeed, Watch, opened
 from market.polymarket.hosts import Hosts

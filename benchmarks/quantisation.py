@@ -15,7 +15,7 @@ import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from agent import prompts
+from agent.decision import prompts
 from agent.install import KNOWN_MODELS, FetchModel
 from agent.llm.gguf import Kind, requantise
 from agent.llm.golden import Comparison, compared

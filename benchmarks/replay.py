@@ -27,13 +27,12 @@ from time import process_time
 
 import numpy as np
 
-from agent.bus import LocalBus
-from agent.desk import Desk
-from agent.drawing import BLUE, bare, house_style, saved
-from agent.keptlog import KeptLog
-from agent.memory import Forgetful
-from agent.session import Schedule, Session
-from agent.trader import StrategyTrader
+from agent.learning.market_history import Forgetful
+from agent.reports.plots import BLUE, bare, house_style, saved
+from agent.trading.agent_trader import StrategyTrader
+from agent.trading.bus import LocalBus
+from agent.trading.execution import Desk
+from agent.trading.loop import Schedule, Session
 from backtest.columns import Recording
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
@@ -41,6 +40,7 @@ from benchmarks import series
 from market.clock import ManualClock, from_ms
 from market.columns import Ladder
 from market.types import UNIT, Fill, Market, PayoutSource, Resolution
+from storage.memory_log import KeptLog
 from strategies.base import Strategy, View, Wish
 from strategies.baselines import Threshold
 

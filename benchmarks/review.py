@@ -16,9 +16,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agent.inputs import identify
+from agent.decision.inputs import identify
+from agent.reports.run_summary import latency
 from agent.review.serving import reviewing
-from agent.summary import latency
 from market.clock import monotonic
 from storage.records import DecisionRecord, LedgerRow, Record, RecordKind, Run
 from storage.store import Store, open_store

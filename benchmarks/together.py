@@ -11,13 +11,13 @@ import json
 import statistics
 from collections.abc import Sequence
 
-from agent import prompts
+from agent.config.paths import home
+from agent.decision import prompts
 from agent.install import model_path
 from agent.llm.engine import Engine
 from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import CONTEXT, SEQUENCES, opened
 from agent.llm.together import Conversation, Together
-from agent.paths import home
 from benchmarks.tree_search import NOW, Calls, product_calls
 from benchmarks.verdict import cpu_model
 from market.clock import monotonic

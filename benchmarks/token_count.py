@@ -14,10 +14,10 @@ from pathlib import Path
 
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World, open_feed
-from agent.bus import LocalBus
-from agent.configfile import load
+from agent.config.load import load
+from agent.decision.prompts import opening
 from agent.llm.engine import Engine
-from agent.prompts import opening
+from agent.trading.bus import LocalBus
 from storage.records import Phase, RecordKind
 from storage.store import Store, open_store
 

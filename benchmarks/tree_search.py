@@ -24,10 +24,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from agent import prompts
 from agent.app.settings import decision_settings
-from agent.budget import Budget
-from agent.configfile import load
+from agent.config.load import load
+from agent.config.paths import home
+from agent.decision import prompts
+from agent.decision.analogs import Past
+from agent.decision.budget import Budget
+from agent.decision.claim_search import Asker, Node, Proposals
 from agent.install import model_path
 from agent.llm.engine import Question
 from agent.llm.llamacpp.abi import Batch, Library
@@ -36,9 +39,6 @@ from agent.llm.llamacpp.engine import LlamaEngine, opened
 from agent.llm.llamacpp.prefixes import Cached, Plan, Wanted, planned
 from agent.llm.llamacpp.session import Session
 from agent.llm.logits import among
-from agent.past import Past
-from agent.paths import home
-from agent.proposals import Asker, Node, Proposals
 from agent.search.walk import search
 from benchmarks.verdict import cpu_model
 from market.clock import EPOCH, monotonic

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from agent import prompts
+from agent.config.paths import home
+from agent.decision import prompts
 from agent.install import model_path
 from agent.llm.engine import Prompt, Question
 from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import LlamaEngine, opened
-from agent.paths import home
 from market.clock import monotonic
 
 ASKED, NEW = 200, 20

@@ -15,6 +15,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from time import process_time
 
+from agent.config.paths import home
+from agent.decision.prompts import static
 from agent.install import model_path
 from agent.llm.engine import Engine, Question
 from agent.llm.llamacpp.engine import opened as llama_opened
@@ -22,8 +24,6 @@ from agent.llm.logits import Logits
 from agent.llm.openvino import acceptance, runtime
 from agent.llm.openvino.engine import opened as openvino_opened
 from agent.llm.openvino.network import Precision, loaded
-from agent.paths import home
-from agent.prompts import static
 from market.clock import monotonic
 
 REPEATS, WARM_UP, THREADS, NEW_TOKENS = 200, 5, 2, 20

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.paths import home
 from agent.install import model_path
 from agent.llm.engine import Prompt, Question
 from agent.llm.golden import runtime_installed
@@ -16,7 +17,6 @@ from agent.llm.llamacpp.engine import LlamaEngine, opened
 from agent.llm.openvino import runtime as openvino_runtime
 from agent.llm.openvino.engine import OpenVinoEngine
 from agent.llm.openvino.engine import opened as openvino_opened
-from agent.paths import home
 
 STATIC = Prompt(("You judge one market at a time and answer with a single word. The words are up and down.\n",))
 LABELS = (" up", " down")

@@ -29,7 +29,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from agent.keys import play_key
+from agent.live.keys import play_key
 from storage.wal import damage
 from tests.running import Agent, free_port, page, until, venue
 from tests.storm import ask, weather

@@ -28,9 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.app.live import LivePlan, run_live
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.keys import play_key
+from agent.config.load import load
+from agent.live.keys import play_key
+from agent.trading.bus import LocalBus
 from backtest.venue.faults import MODES, Fault
 from market.errors import EdgeclawError
 from storage.records import RecordKind

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from agent import prompts
+from agent.decision import prompts
 from agent.llm.scripted import Rule
 from strategies.claims import DECISIONS, LADDER
 from strategies.features import BUCKETS

@@ -14,9 +14,9 @@ from polymarket import AsyncSecureClient
 from polymarket._internal.environment import PRODUCTION_CONFIG, create_environment
 
 from backtest.venue.exchange import PACE, Pace
+from backtest.venue.scenarios import Series, Tape, listed
 from backtest.venue.server import VenueServer, served
 from backtest.venue.state import VenueState
-from backtest.venue.tapes import Series, Tape, listed
 from market.clock import Clock, ScaledClock
 from market.feed import ReferenceTick
 from market.types import UNIT, Market

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from agent.analysis import prompts
 from agent.analysis.choosing import choose, scan, tried
-from agent.budget import Budget
+from agent.decision.budget import Budget
+from agent.decision.claim_search import Asker
 from agent.llm.engine import Engine, Question
-from agent.proposals import Asker
 from agent.search.tree import OutOfBudget
 from storage.records import LedgerRow, Phase
 from tools.analysis.checking import unsupported

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from agent.analysis import prompts
+from agent.decision.claim_search import Asker
 from agent.llm.engine import Question
-from agent.proposals import Asker
 from storage.records import Phase
 from tools.analysis.operations import CATALOGUE, Operation, ask
 from tools.analysis.table import Column, Finding, Profile

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.analysis.analysis import Analysed
-from agent.drawing import BLUE, bare, house_style, saved
+from agent.reports.plots import BLUE, bare, house_style, saved
 from tools.analysis.table import Cell, Chart, Table
 
 if TYPE_CHECKING:

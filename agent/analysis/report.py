@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from agent import paths
 from agent.analysis.analysis import Analysed
 from agent.analysis.pictures import draw
-from agent.drawing import drawable
-from agent.pages import figure, page, row
+from agent.config import paths
+from agent.reports.html import figure, page, row
+from agent.reports.plots import drawable
 from tools.analysis.table import Cell, Table, number
 
 

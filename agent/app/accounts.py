@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING
 
 from agent.app.recorded import weather
 from agent.app.settings import delays
-from agent.config import Config
-from agent.paths import home
-from agent.recovery import Past
+from agent.config.paths import home
+from agent.config.schema import Config
+from agent.live.recovery import Past
 from backtest.exchange import PaperExchange
 from market.clock import Clock
 from market.types import Market, Micro, micro
 
 if TYPE_CHECKING:
-    from agent.live import Hands, LiveAccount
+    from agent.live.account import Hands, LiveAccount
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
 
 
 def account_of(config: Config, hosts: Hosts, *, paper: bool) -> LiveAccount:
     """Pretend money of this process, or the account of the configured key."""
-    from agent.keys import key_of
-    from agent.live import VenueAccount
+    from agent.live.account import VenueAccount
+    from agent.live.keys import key_of
     from tools.polymarket.client import Trader as VenueTrader
 
     if paper:
@@ -65,7 +65,7 @@ class PaperAccount:
     async def opened(
         self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[Hands]:
-        from agent.live import Hands, clocks_must_agree
+        from agent.live.account import Hands, clocks_must_agree
         from market.polymarket.rest import reader
 
         wait = delays(self.config)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.app.engines import unprimed
-from agent.budget import Budget, Limits
-from agent.config import Config
-from agent.egress import confined
-from agent.places import own_hosts
+from agent.config.places import own_hosts
+from agent.config.schema import Config
+from agent.decision.budget import Budget, Limits
+from agent.host.egress import confined
 from market.errors import NotReady
 
 if TYPE_CHECKING:

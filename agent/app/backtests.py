@@ -11,13 +11,13 @@ from tempfile import TemporaryDirectory
 from agent.app.engines import open_electricity, open_engine, slow_load
 from agent.app.identity import strategy_identity
 from agent.app.recorded import BASELINES, Plan, Replayed, World, open_feed
-from agent.arms import ARMS
-from agent.bus import Bus, LocalBus
-from agent.config import Config
-from agent.egress import confined
+from agent.config.places import database_url, own_hosts
+from agent.config.schema import Config
+from agent.host.egress import confined
 from agent.install import read_until
-from agent.places import database_url, own_hosts
-from agent.recall import Recall
+from agent.replay.ablations import ARMS
+from agent.replay.answer_cache import Recall
+from agent.trading.bus import Bus, LocalBus
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
 from market.errors import DataInvalid, Misconfigured, StrategyFailed

@@ -8,9 +8,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from importlib.util import find_spec
 from pathlib import Path
 
-from agent import energy, prompts
-from agent.budget import Electricity
-from agent.config import Config, Edge
+from agent.config.paths import home
+from agent.config.schema import Config, Edge
+from agent.decision import prompts
+from agent.decision.budget import Electricity
+from agent.host import power as energy
 from agent.install import model_file, openvino_notes
 from agent.llm.engine import Engine
 from agent.llm.llamacpp.context import THREADS
@@ -20,7 +22,6 @@ from agent.llm.openvino.engine import opened as openvino_opened
 from agent.llm.openvino.network import Precision
 from agent.llm.scripted import ScriptedEngine
 from agent.llm.together import Together
-from agent.paths import home
 from market.clock import monotonic
 from market.errors import Misconfigured, NotReady
 

@@ -12,30 +12,30 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from agent.app.settings import decision_settings, promotion_rule, risk_limits
-from agent.budget import Electricity
-from agent.bus import Bus, LocalBus
-from agent.caution import Caution
-from agent.config import Config
-from agent.cycle import Ports
-from agent.desk import Desk
-from agent.egress import confined, host_of
-from agent.experience import Experience
-from agent.halting import Obedience, obeying
+from agent.config.paths import home
+from agent.config.schema import Config
+from agent.decision.budget import Electricity
+from agent.host.egress import confined, host_of
+from agent.learning.learner import Experience
+from agent.learning.market_history import Memory
+from agent.learning.warm_start import relive
+from agent.live.promotion import promotion
+from agent.live.recovery import Past, recall, runs_of
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
-from agent.memory import Memory
-from agent.paths import home
-from agent.promotion import promotion
-from agent.recovery import Past, recall, runs_of
-from agent.restoring import relive
 from agent.review.serving import beside
-from agent.service.attending import attended, pulse_of
 from agent.service.commands import Commands
-from agent.service.linking import link
+from agent.service.mqtt_setup import link
 from agent.service.pulse import Pulse
+from agent.service.supervision import attended, pulse_of
 from agent.service.timekeeping import Timekeeper, kept, pace
-from agent.session import Schedule, Session, Trader
-from agent.trader import AgentTrader, QuotingTrader, Several, StrategyTrader
+from agent.trading.agent_trader import AgentTrader, QuotingTrader, Several, StrategyTrader
+from agent.trading.bus import Bus, LocalBus
+from agent.trading.cycle import Ports
+from agent.trading.execution import Desk
+from agent.trading.inhibit import Caution
+from agent.trading.kill_switch import Obedience, obeying
+from agent.trading.loop import Schedule, Session, Trader
 from market.clock import Clock
 from market.errors import (
     Halt,
@@ -58,8 +58,8 @@ from tools.ledger import balance
 from tools.limits import CostLimited, InferenceToday, RateLimited, RiskLimited, Switched
 
 if TYPE_CHECKING:
-    from agent.live import Hands, LiveAccount
-    from agent.service.chores import Chores
+    from agent.live.account import Hands, LiveAccount
+    from agent.service.maintenance import Chores
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
     from market.polymarket.prices import Source
@@ -68,8 +68,8 @@ from agent.app.accounts import account_of
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity
 from agent.app.recorded import BASELINES
-from agent.app.result import RunResult, since
-from agent.places import database_url, own_hosts
+from agent.config.places import database_url, own_hosts
+from agent.trading.result import RunResult, since
 
 QUOTERS: tuple[Strategy, ...] = (JoinBest(),)
 TRADERS = ("agent", *(s.name for s in (*BASELINES, *QUOTERS)))
@@ -122,7 +122,7 @@ def _node_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
     """The host of the chain's node, which winnings that are late are asked of."""
     if plan.paper:
         return frozenset()
-    from agent.wallet import node_of
+    from agent.live.wallet import node_of
 
     return frozenset({host_of(node_of(plan.config, hosts))})
 
@@ -138,7 +138,7 @@ def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
 async def _at_venue(
     plan: LivePlan, hosts: Hosts, account: LiveAccount, bus: LocalBus, stage: Callable[[str], None]
 ) -> RunResult:
-    from agent.live import venue_clock
+    from agent.live.account import venue_clock
 
     stage("asking the venue for its time")
     clock = await venue_clock(hosts)
@@ -207,7 +207,7 @@ class LiveWorld:
             raise
 
     async def _run(self, engine: Engine, switch: KillSwitch) -> tuple[Run, list[float], RunLog, str]:
-        from agent.live import patiently
+        from agent.live.account import patiently
         from agent.service.jobs import scheduled
         from market.polymarket.feed import Watch, opened
 
@@ -250,7 +250,7 @@ class LiveWorld:
 
     def _chores(self, experience: Experience, hands: Hands) -> Chores:
         """Only an account at the venue has winnings that can be late."""
-        from agent.service.chores import Chores
+        from agent.service.maintenance import Chores
 
         folders = tuple({home(), self.store.folder or home()})
         at_venue = None if self.plan.paper else hands
@@ -287,7 +287,7 @@ class LiveWorld:
 
     async def _begin(self, engine: Engine) -> Run:
         """The account's unfinished run of this code, configuration and model, or a new one."""
-        from agent.live import patiently
+        from agent.live.account import patiently
 
         name = self.account.name
         earlier = await runs_of(self.store, name)
@@ -398,7 +398,7 @@ class LiveWorld:
 
     async def _end(self, run: Run, log: RunLog, desk: Desk, hands: Hands) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
-        from agent.live import patiently
+        from agent.live.account import patiently
 
         await patiently(lambda: desk.withdraw_all(self.clock.now()))
         differs = await hands.compared(self.clock, desk.reconcile)

@@ -8,42 +8,42 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from agent import prompts
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, strategy_identity
-from agent.app.result import RunResult, since
 from agent.app.settings import decision_settings, delays, risk_limits
-from agent.arms import ARMS, ArmPlan, run_arm
-from agent.budget import Electricity
-from agent.bus import Bus, LocalBus
-from agent.config import Config
-from agent.cycle import Ports
-from agent.desk import Desk
-from agent.egress import confined
-from agent.experience import Experience
-from agent.keptlog import KeptLog
+from agent.config.places import database_url, own_hosts
+from agent.config.schema import Config
+from agent.decision import prompts
+from agent.decision.budget import Electricity
+from agent.host.egress import confined
+from agent.learning.learner import Experience
+from agent.learning.market_history import Forgetful, Memory, Outcomes
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
-from agent.memory import Forgetful, Memory, Outcomes
-from agent.places import database_url, own_hosts
-from agent.recall import Recall, earlier_runs
+from agent.replay.ablations import ARMS, ArmPlan, run_arm
+from agent.replay.answer_cache import Recall, earlier_runs
 from agent.review.serving import beside
-from agent.session import Schedule, Session, Trader
-from agent.trader import AgentTrader, StrategyTrader
+from agent.trading.agent_trader import AgentTrader, StrategyTrader
+from agent.trading.bus import Bus, LocalBus
+from agent.trading.cycle import Ports
+from agent.trading.execution import Desk
+from agent.trading.loop import Schedule, Session, Trader
+from agent.trading.result import RunResult, since
 from backtest.exchange import PaperExchange
+from backtest.fault_model import Weather
 from backtest.interrupted import Interrupted
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
-from backtest.weather import Weather
 from market.clock import Clock, ManualClock, PacedClock, WallClock
 from market.errors import DataInvalid, LedgerMismatch
 from market.feed import PricedFeed
 from market.fees import charged
 from market.types import Micro, micro
 from storage.canonical import Json, digest
+from storage.memory_log import KeptLog
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.arms import history_of
-from agent.configfile import load, profile_for
-from agent.rethink import Replayed, regenerate, replay
+from agent.config.load import load, profile_for
+from agent.replay.ablations import history_of
+from agent.replay.replay import Replayed, regenerate, replay
 from market.errors import NotReady
 from storage.canonical import digest
 from storage.records import Record

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from agent.budget import Limits
-from agent.config import Config
-from agent.inputs import Settings
-from agent.promotion import PromotionRule
+from agent.config.schema import Config
+from agent.decision.budget import Limits
+from agent.decision.inputs import Settings
+from agent.live.promotion import PromotionRule
 from agent.search.tree import Policy
 from market.types import micro
 from strategies.edge import EdgeRule

@@ -16,7 +16,7 @@ from market.errors import DataInvalid
 from market.types import UNIT
 
 if TYPE_CHECKING:
-    from backtest.venue.tapes import Series
+    from backtest.venue.scenarios import Series
 
 from agent.app.live import must_trade
 
@@ -61,7 +61,7 @@ async def open_venue(plan: VenuePlan) -> AsyncIterator[str]:
 
 
 def _series(plan: VenuePlan, clock: Clock) -> Sequence[Series]:
-    from backtest.venue.tapes import Recorded, Walk
+    from backtest.venue.scenarios import Recorded, Walk
 
     if plan.books == "synthetic":
         walks = enumerate(dict.fromkeys(plan.assets))

@@ -28,7 +28,7 @@ from agent.cli import setup as setup_verbs
 from agent.cli import sweep as sweep_verb
 from agent.cli import venue as venue_verbs
 from agent.cli import wallet as wallet_verbs
-from agent.collecting import collect_seldom, share_heaps
+from agent.host.memory import collect_seldom, share_heaps
 from market.errors import EdgeclawError
 
 app = typer.Typer(

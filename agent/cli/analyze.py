@@ -36,7 +36,7 @@ def analyze(
 
     from agent.app.analysing import analysed
     from agent.cli import show
-    from agent.configfile import load
+    from agent.config.load import load
 
     asked = {"edge.model": model, "edge.runtime": engine}
     settings = load(config, {key: value for key, value in asked.items() if value is not None})

@@ -54,8 +54,8 @@ def backtest(
 
     from agent.app.backtests import BacktestPlan
     from agent.cli import show
-    from agent.configfile import load, profile_for
-    from agent.paths import folder
+    from agent.config.load import load, profile_for
+    from agent.config.paths import folder
     from backtest.sources import BETWEEN, SAMPLE
 
     if parity is not None and (trade_with or out is not None or check_lookahead):
@@ -92,8 +92,8 @@ def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool)
 
     from agent.app.backtests import once, strategies
     from agent.cli import show
-    from agent.finding import chosen_run
-    from agent.places import database_url
+    from agent.config.places import database_url
+    from agent.reports.lookup import chosen_run
     from agent.research.parity import parity, trader_of
     from market.errors import Misconfigured
     from storage.store import open_store
@@ -152,10 +152,10 @@ async def _worked(
     plan: BacktestPlan, stage: Callable[[str], None], *, check: bool
 ) -> tuple[Backtested, Report, list[str] | None]:
     from agent.app.backtests import run_backtest
-    from agent.bus import LocalBus
-    from agent.places import database_url
+    from agent.config.places import database_url
     from agent.research.lookahead import leaks
     from agent.research.report import report
+    from agent.trading.bus import LocalBus
     from storage.store import open_store
 
     done = await run_backtest(plan, LocalBus(), stage)
@@ -167,7 +167,7 @@ async def _worked(
 
 
 def _kept(made: Report, done: Backtested, out: Path, stage: Callable[[str], None]) -> list[Path]:
-    from agent.drawing import drawable
+    from agent.reports.plots import drawable
     from agent.research.judging import Data
     from agent.research.record import keep
 

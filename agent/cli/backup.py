@@ -18,8 +18,8 @@ def backup(
     """Copy the database as it is at this instant, while the agent goes on. The copy has been read through when it has
     its name."""
     from agent.cli import show
-    from agent.configfile import load
-    from agent.places import database_url
+    from agent.config.load import load
+    from agent.config.places import database_url
     from storage.backup import back_up
 
     made = back_up(database_url(load(config)), to)
@@ -40,8 +40,8 @@ def restore(
     """Put a copy in the database's place, with the agent stopped. The database that was there is kept beside it under
     another name."""
     from agent.cli import show
-    from agent.configfile import load
-    from agent.places import database_url
+    from agent.config.load import load
+    from agent.config.places import database_url
     from storage.backup import restore as put_back
 
     made, aside = put_back(file, database_url(load(config)))

@@ -18,7 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> None:
     """Print the configuration in force, defaults included, as YAML with a comment for each key that needs one."""
     from agent.cli import show as screen
-    from agent.configfile import annotated, load, profile_for
+    from agent.config.load import annotated, load, profile_for
 
     loaded = load(config, profile=profile_for(feed) if feed else "")
     if as_json:
@@ -31,7 +31,7 @@ def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> Non
 def check(file: Annotated[Path, typer.Argument(help="The YAML file to check.")], as_json: AsJson = False) -> None:
     """Say whether a file is a valid configuration; exit 2 and the reason where it is not."""
     from agent.cli import show as screen
-    from agent.configfile import load
+    from agent.config.load import load
 
     load(file)
     if as_json:
@@ -53,6 +53,6 @@ def schema(
 
         screen.as_json(schemas())
         return
-    from agent.config import Config
+    from agent.config.schema import Config
 
     screen.as_json(Config.model_json_schema())

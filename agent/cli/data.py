@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.recorder import Filled, Progress
+    from agent.live.recorder import Filled, Progress
     from backtest.quality import Quality
 
 app = typer.Typer(
@@ -45,10 +45,10 @@ def record(
     """
     from agent.app.live import must_trade
     from agent.cli import show
-    from agent.configfile import load
+    from agent.config.load import load
 
     must_trade()
-    from agent.recorder import record as keep
+    from agent.live.recorder import record as keep
 
     asked = {"venue.loopback": venue, "venue.series": series or None}
     settings = load(config, {k: v for k, v in asked.items() if v is not None})
@@ -89,11 +89,11 @@ def history(
     """Back-fill the venue's price history of markets into the database, as bars of a minute."""
     from agent.app.live import must_trade
     from agent.cli import show
-    from agent.configfile import load
-    from agent.places import database_url
+    from agent.config.load import load
+    from agent.config.places import database_url
 
     must_trade()
-    from agent.recorder import history as fill
+    from agent.live.recorder import history as fill
     from market.clock import WallClock
     from storage.store import open_store
 
@@ -132,8 +132,8 @@ def bring_in(
     A few damaged rows are dropped and counted; more refuse the file, with the row and what is wrong with it.
     """
     from agent.cli import show
-    from agent.importing import bring_in as work
-    from agent.importing import read_map
+    from backtest.importing import bring_in as work
+    from backtest.importing import read_map
 
     screen = show.console()
     with screen.status("reading ...") if screen.is_terminal and not as_json else nullcontext() as status:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agent.llm.engine import Engine
-    from agent.reasoning.experiment import Findings, Heard, Setup, Subject
-    from agent.reasoning.results import TaskResult
+    from agent.search_benchmark.experiment import Findings, Heard, Setup, Subject
+    from agent.search_benchmark.results import TaskResult
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What speaks for the method, measured on this box.")
 
@@ -63,10 +63,10 @@ def reasoning(
     import asyncio
 
     from agent.cli import show
-    from agent.drawing import drawable
-    from agent.paths import folder
-    from agent.reasoning import experiment, record
-    from agent.reasoning.suite import BUDGET, BUDGETS
+    from agent.config.paths import folder
+    from agent.reports.plots import drawable
+    from agent.search_benchmark import experiment, record
+    from agent.search_benchmark.suite import BUDGET, BUDGETS
 
     setup = _setup(task, seed or [3, 4], min(questions, 3) if quick else questions, text and not quick)
     small, other = _subjects(model, larger, engine, threads)
@@ -84,9 +84,9 @@ def reasoning(
 
 
 def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, text: bool) -> Setup:
-    from agent.reasoning.arms import ARMS
-    from agent.reasoning.experiment import Setup
-    from agent.reasoning.suite import BUDGETS, TASKS
+    from agent.search_benchmark.arms import ARMS
+    from agent.search_benchmark.experiment import Setup
+    from agent.search_benchmark.suite import BUDGETS, TASKS
 
     unknown = [n for n in names or () if n not in TASKS]
     if unknown:
@@ -97,9 +97,9 @@ def _setup(names: Sequence[str] | None, seeds: Sequence[int], count: int, text: 
 
 
 def _subjects(model: str, larger: str, engine: str, threads: int) -> tuple[Subject, Subject | None]:
+    from agent.config.paths import home
     from agent.install import model_path
-    from agent.paths import home
-    from agent.reasoning.models import GEMMA
+    from agent.search_benchmark.models import GEMMA
 
     if engine not in ("llamacpp", "scripted"):
         raise typer.BadParameter(f"--engine {engine!r} is not one of llamacpp, scripted")
@@ -113,8 +113,8 @@ def _subjects(model: str, larger: str, engine: str, threads: int) -> tuple[Subje
 
 def _larger_path(larger: str) -> Path | None:
     """The larger model's file; None where none is wanted, or none is there and none was asked for by name."""
-    from agent.paths import home
-    from agent.reasoning.models import GEMMA, larger_path
+    from agent.config.paths import home
+    from agent.search_benchmark.models import GEMMA, larger_path
 
     if larger == "none":
         return None
@@ -128,8 +128,8 @@ def _larger_path(larger: str) -> Path | None:
 
 def _subject(name: str, path: Path | None, threads: int) -> Subject:
     from agent.app.engines import open_model
-    from agent.reasoning.experiment import CONTEXT, SEQUENCES, Subject
-    from agent.reasoning.models import parameters
+    from agent.search_benchmark.experiment import CONTEXT, SEQUENCES, Subject
+    from agent.search_benchmark.models import parameters
 
     shown = Path(name).stem if name.endswith(".gguf") else name
 
@@ -142,8 +142,8 @@ def _subject(name: str, path: Path | None, threads: int) -> Subject:
 def _results(
     found: Findings, small: Subject, other: Subject | None, budget: int, budgets: tuple[int, ...]
 ) -> list[TaskResult]:
-    from agent.reasoning.arms import Who
-    from agent.reasoning.results import Grid, results
+    from agent.search_benchmark.arms import Who
+    from agent.search_benchmark.results import Grid, results
 
     sizes = {Who.MODEL: small.parameters, Who.LARGER: other.parameters if other else None}
     return results(found, Grid(budget, budgets, sizes))
@@ -173,7 +173,7 @@ def _tell(
     screen: Console, made: Sequence[TaskResult], facts: Sequence[str], kept: Sequence[Path], *, larger: bool
 ) -> None:
     from agent.cli import show
-    from agent.drawing import drawable
+    from agent.reports.plots import drawable
 
     for result in made:
         _tell_task(screen, result)
@@ -194,9 +194,9 @@ def _tell(
 
 def _tell_task(screen: Console, result: TaskResult) -> None:
     from agent.cli import show
-    from agent.reasoning.arms import NODES
-    from agent.reasoning.page import percent
-    from agent.reasoning.results import ALONE
+    from agent.search_benchmark.arms import NODES
+    from agent.search_benchmark.page import percent
+    from agent.search_benchmark.results import ALONE
 
     numbers = ("right, %", "tokens", "nodes", "GFLOPs", "best-first gains", "p")
     title = f"{result.title}: {result.questions} questions, checked by {result.checks}"

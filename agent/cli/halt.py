@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.status import AccountStatus, Status
+    from agent.live.status import AccountStatus, Status
     from tools.halts import KillSwitch
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -17,7 +17,7 @@ _BY = "the command line"
 
 
 def _switch() -> KillSwitch:
-    from agent.paths import home
+    from agent.config.paths import home
     from tools.halts import KillSwitch
 
     return KillSwitch(home())
@@ -67,8 +67,8 @@ def status(
     """Tell whether trading is halted, and how each account stands by the log. Exit 4 while halted."""
     from agent.cli import show
     from agent.cli.log import with_store
-    from agent.status import Status
-    from agent.status import status as read
+    from agent.live.status import Status
+    from agent.live.status import status as read
     from market.errors import NotReady
 
     switch = _switch()

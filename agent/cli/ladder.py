@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from agent.ladder import LadderRung
+    from agent.evaluation.ladder import LadderRung
     from storage.records import Run
     from storage.store import Store
     from strategies.score import Interval
@@ -35,10 +35,10 @@ def ladder(
     with placebos and intervals. Several runs are taken together. Asks no model."""
     from agent.cli import show
     from agent.cli.log import with_store
-    from agent.evidence import climb
+    from agent.evaluation.ladder_data import climb
 
     async def read(store: Store) -> tuple[list[Run], list[LadderRung]]:
-        from agent.finding import chosen_run
+        from agent.reports.lookup import chosen_run
 
         chosen = [await chosen_run(store, prefix) for prefix in runs] if runs else [await chosen_run(store, None)]
         return chosen, await climb(store, chosen)
@@ -57,8 +57,8 @@ def ladder(
 
 
 def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None, out: Path) -> list[Path]:
-    from agent import paths
     from agent.cli.log import with_store
+    from agent.config import paths
     from agent.research.evidence import Evidence, keep
     from agent.research.forecasts import Forecast, forecasts
 

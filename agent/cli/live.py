@@ -16,8 +16,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from agent.bus import LocalBus
 from agent.cli.show import ACCENT, BAD, GOOD, MUTED, number, table, tinted
+from agent.trading.bus import LocalBus
 from market.events import CycleStarted, DecisionMade, OrderFilled, PositionSettled, TradingHalted
 
 CADENCE = timedelta(minutes=5)

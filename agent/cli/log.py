@@ -68,7 +68,7 @@ def list_(
 ) -> None:
     """List decisions, oldest first, or in the order of --sort."""
     from agent.cli import logview, show
-    from agent.finding import chosen_run
+    from agent.reports.lookup import chosen_run
     from storage.records import Sorting, Wanted
 
     async def read(store: Store) -> Any:
@@ -112,8 +112,8 @@ def export_(
 ) -> None:
     """Write the decisions of a run for other programs, oldest first."""
     from agent.cli import show
-    from agent.exporting import export
-    from agent.finding import chosen_run
+    from agent.reports.export import export
+    from agent.reports.lookup import chosen_run
     from storage.records import Wanted
 
     async def read(store: Store) -> Any:
@@ -137,8 +137,8 @@ def show_(
 ) -> None:
     """Explain one decision: book, tree, every claim with its evidence, belief, tokens, orders and fills."""
     from agent.cli import logview, show
-    from agent.explain import explain
-    from agent.finding import chosen_decision
+    from agent.reports.explain import explain
+    from agent.reports.lookup import chosen_decision
 
     async def read(store: Store) -> Any:
         return await explain(store, await chosen_decision(store, decision, run))
@@ -207,7 +207,7 @@ def serve(
 def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> None:
     """Check every hash and link of the log, of all runs or one; exit 1 and name what does not hold."""
     from agent.cli import logview, show
-    from agent.finding import chosen_run
+    from agent.reports.lookup import chosen_run
 
     async def read(store: Store) -> Any:
         chosen = (await chosen_run(store, run)).id if run else None
@@ -224,8 +224,8 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
 
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store read-only, ask it one thing, close it."""
-    from agent.configfile import load
-    from agent.places import database_url
+    from agent.config.load import load
+    from agent.config.places import database_url
     from market.errors import NotReady
     from storage.store import open_store
 
@@ -241,7 +241,7 @@ def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
 
 
 async def _chosen(store: Store, decision: str | None, run: str | None) -> list[Record]:
-    from agent.finding import chosen_decision, chosen_run
+    from agent.reports.lookup import chosen_decision, chosen_run
     from storage.records import RecordKind
 
     if decision is not None:

@@ -11,8 +11,8 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from agent.cli.show import ACCENT, BAD, GOOD, MUTED, WARN, bar, number, table, tinted
-from agent.explain import Explanation
-from agent.rethink import Replayed
+from agent.replay.replay import Replayed
+from agent.reports.explain import Explanation
 from market.rules import resolution_rule
 from market.types import UNIT
 from storage.records import Run

@@ -20,9 +20,9 @@ def mcp(
     from importlib.util import find_spec
 
     from agent.cli import show as screen
-    from agent.configfile import load, profile_for
-    from agent.egress import confined
-    from agent.places import own_hosts
+    from agent.config.load import load, profile_for
+    from agent.config.places import own_hosts
+    from agent.host.egress import confined
     from market.errors import NotReady
 
     if find_spec("mcp") is None:

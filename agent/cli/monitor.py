@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from agent.config import Config
-    from agent.monitoring import Monitored
+    from agent.config.schema import Config
+    from agent.reports.monitoring import Monitored
 
 monitor_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See how the box is doing.")
 
@@ -40,7 +40,7 @@ def edge_runtime(
     out. Reads the log alone: it works beside a running agent."""
     import asyncio
 
-    from agent.configfile import load
+    from agent.config.load import load
 
     asyncio.run(_looked(load(config), run, last, every if watch else None, as_json=as_json))
 
@@ -75,9 +75,9 @@ async def _looked(config: Config, run: str | None, last: int, every: float | Non
 
 
 async def _found(config: Config, run: str | None, last: int) -> Monitored:
-    from agent.finding import chosen_run
-    from agent.monitoring import monitored
-    from agent.places import database_url
+    from agent.config.places import database_url
+    from agent.reports.lookup import chosen_run
+    from agent.reports.monitoring import monitored
     from storage.store import open_store
 
     async with open_store(database_url(config), read_only=True) as store:

@@ -59,8 +59,8 @@ def edge_runtime(
     from agent.cli import show
     from agent.cli.log import with_store
     from agent.cli.sweep import progress
-    from agent.configfile import load, nested
-    from agent.finding import chosen_run
+    from agent.config.load import load, nested
+    from agent.reports.lookup import chosen_run
     from agent.research.optimising import Aim, Target, parsed_goal
     from market.errors import Misconfigured
 
@@ -94,7 +94,7 @@ def edge_runtime(
 
 
 def _profile(run: Run) -> str:
-    from agent.configfile import profile_for
+    from agent.config.load import profile_for
 
     return "" if "account" in run.manifest else profile_for(str(run.manifest["data"]))
 
@@ -115,9 +115,9 @@ def _keep(found: Optimised, folder: Path) -> list[Path]:
 
     import yaml
 
-    from agent import paths
-    from agent.configfile import nested
-    from agent.drawing import drawable
+    from agent.config import paths
+    from agent.config.load import nested
+    from agent.reports.plots import drawable
     from agent.research.tradeoff import draw
     from storage.canonical import plain
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from agent.app.result import RunResult
-    from agent.bus import LocalBus
-    from agent.config import Config
-    from agent.summary import Summary
+    from agent.config.schema import Config
+    from agent.reports.run_summary import Summary
+    from agent.trading.bus import LocalBus
+    from agent.trading.result import RunResult
 
 _TREE_KEYS = {
     "depth": "edge.tree_search.depth",
@@ -64,9 +64,9 @@ def run(
     """
     import asyncio
 
-    from agent.bus import LocalBus
-    from agent.configfile import load, profile_for
-    from agent.report import summarise
+    from agent.config.load import load, profile_for
+    from agent.reports.run_summary import summarise
+    from agent.trading.bus import LocalBus
 
     _only("--inference", inference, "edge", "The model runs on this box.")
     asked = {
@@ -169,7 +169,7 @@ def _tree(options: list[str]) -> dict[str, object]:
 
 @contextmanager
 def _event_log(bus: LocalBus, path: Path) -> Iterator[None]:
-    from agent.eventlog import event_log
+    from agent.trading.event_log import event_log
 
     with event_log(bus, path):
         yield

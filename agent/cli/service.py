@@ -36,7 +36,7 @@ def install(
     as_json: AsJson = False,
 ) -> None:
     """Write the unit, hardened and watched, and start it now and at every boot. What it did before goes on."""
-    from agent.configfile import load
+    from agent.config.load import load
     from agent.service import installing
 
     if mode not in ("paper", "live"):

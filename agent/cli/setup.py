@@ -51,7 +51,7 @@ def edge_runtime(
     """
     from agent import install
     from agent.cli import show
-    from agent.paths import home
+    from agent.config.paths import home
 
     if engine not in install.ENGINES:
         raise typer.BadParameter(f"--engine {engine!r} is not one of {', '.join(install.ENGINES)}")
@@ -134,7 +134,7 @@ def doctor(
     import asyncio
 
     from agent.cli import show
-    from agent.configfile import load
+    from agent.config.load import load
     from agent.doctor import examine
 
     checks = asyncio.run(examine(load(config)))

@@ -7,8 +7,8 @@ from rich.markup import escape
 
 from agent.cli.ladder import print_ladder
 from agent.cli.show import ACCENT, BAD, GOOD, MUTED, bar, number, table, tinted
-from agent.resting import Resting
-from agent.summary import Summary
+from agent.evaluation.maker_fills import Resting
+from agent.reports.run_summary import Summary
 
 _LABELS = {
     "cycles": "decisions",

@@ -45,8 +45,8 @@ def sweep(
 
     from agent.app.backtests import rehearsal, strategies
     from agent.cli import show
-    from agent.configfile import load, profile_for
-    from agent.paths import home
+    from agent.config.load import load, profile_for
+    from agent.config.paths import home
     from agent.research import sweep as swept
     from agent.research.space import read_space
     from backtest.sources import SAMPLE

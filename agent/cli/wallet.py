@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from agent.config import Config
-    from agent.wallet import OpenWallet, Step, WalletReport
+    from agent.config.schema import Config
+    from agent.live.wallet import OpenWallet, Step, WalletReport
     from tools.polymarket.chain import Call
 
 app = typer.Typer(
@@ -150,7 +150,7 @@ def keystore(
         raise typer.BadParameter("--new and --from-file exclude each other")
     key: SecretKey
     if new:
-        from agent.wallet import new_key
+        from agent.live.wallet import new_key
 
         key = new_key()
     elif from_file is not None:
@@ -176,7 +176,7 @@ def keystore(
 
 
 def _hidden(prompt: str) -> str:
-    from agent.keys import at_terminal
+    from agent.live.keys import at_terminal
 
     return at_terminal(prompt)
 
@@ -190,7 +190,7 @@ def _chosen() -> str:
 
 
 def _settings(config: Path | None, venue: str | None, key_file: Path | None) -> Config:
-    from agent.configfile import load
+    from agent.config.load import load
 
     asked = {"venue.loopback": venue, "venue.key_file": None if key_file is None else str(key_file)}
     return load(config, {k: v for k, v in asked.items() if v is not None})
@@ -198,10 +198,10 @@ def _settings(config: Path | None, venue: str | None, key_file: Path | None) -> 
 
 def _with_wallet(config: Config, act: Any) -> Any:
     from agent.app.live import must_trade
-    from agent.paths import home
+    from agent.config.paths import home
 
     must_trade()
-    from agent.wallet import opened
+    from agent.live.wallet import opened
 
     async def scope() -> Any:
         async with opened(config, home()) as wallet:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from agent.configfile import amended
+from agent.config.load import amended
 from agent.install import notes
 
 

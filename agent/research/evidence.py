@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent import pages
-from agent.drawing import BLUE, GREEN, INK, QUIET, RED, bare, drawable, house_style, saved
-from agent.ladder import LadderRung
+from agent.evaluation.ladder import LadderRung
+from agent.reports import html as pages
+from agent.reports.plots import BLUE, GREEN, INK, QUIET, RED, bare, drawable, house_style, saved
 from agent.research.figures import forecast_figure
 from agent.research.forecasts import Forecast
 from agent.research.page import ladder_table

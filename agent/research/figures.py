@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agent.drawing import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, RULE, SKY, bare, house_style, saved
+from agent.reports.plots import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, RULE, SKY, bare, house_style, saved
 from agent.research.forecasts import Forecast
 from agent.research.judging import Data, Tried
 from agent.research.report import Report

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.config import Config
-from agent.configfile import turned
+from agent.config.load import turned
+from agent.config.schema import Config
+from agent.decision.decide import Thought
 from agent.search.tree import POLICIES
-from agent.thought import Thought
 from market.clock import monotonic
 from market.errors import Misconfigured, NotReady
 from strategies.claims import LADDER

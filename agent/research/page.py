@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from agent import pages
-from agent.ladder import LadderRung
+from agent.evaluation.ladder import LadderRung
+from agent.reports import html as pages
 from agent.research.judging import Coverage, Tried
 from agent.research.report import Report
 from backtest.judgement import Group, Judgement

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agent.app.backtests import Backtested, strategies
-from agent.evidence import climb
-from agent.ladder import LadderRung
+from agent.evaluation.ladder import LadderRung
+from agent.evaluation.ladder_data import climb
 from agent.research.forecasts import Forecast, forecasts
 from agent.research.judging import Coverage, Data, Tried, coverage, judged
 from storage.store import Store

@@ -24,7 +24,7 @@ import numpy as np
 
 from agent.app.backtests import Rehearsal, rehearsal, strategies
 from agent.app.identity import code_identity, strategy_identity
-from agent.configfile import load
+from agent.config.load import load
 from agent.install.command import tie_to_parent
 from agent.research.space import Point, Space, read_space
 from backtest.judgement import BLOCK

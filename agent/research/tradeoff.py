@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.drawing import AMBER, BLUE, GREEN, INK, QUIET, RULE, bare, house_style, saved
+from agent.reports.plots import AMBER, BLUE, GREEN, INK, QUIET, RULE, bare, house_style, saved
 from agent.research.optimising import UNITS, Optimised, Setting, Target
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import Any
 
 from agent.app.engines import open_electricity, open_engine
 from agent.app.settings import decision_settings
-from agent.arms import history_of
-from agent.budget import Electricity
-from agent.config import Config
-from agent.egress import confined
+from agent.config.places import own_hosts
+from agent.config.schema import Config
+from agent.decision.budget import Electricity
+from agent.decision.decide import Thought
+from agent.host.egress import confined
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
-from agent.places import own_hosts
+from agent.replay.ablations import history_of
+from agent.replay.replay import rethink
 from agent.research.optimising import KNOBS, Aim, Optimised, Optimiser, Target
-from agent.rethink import rethink
-from agent.thought import Thought
 from market.errors import NotReady
 from storage.records import Record, RecordKind, Run
 from storage.store import Store

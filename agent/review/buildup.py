@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent.inputs import Inputs
+from agent.decision.inputs import Inputs
 from agent.review.pictures import Step, short_label
 from agent.review.whatif import belief_of, path_of
 from strategies.belief import parts

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from agent.explain import Explanation, explain
-from agent.record import inputs_of
-from agent.rethink import differences
+from agent.decision.record import inputs_of
+from agent.replay.replay import differences
+from agent.reports.explain import Explanation, explain
 from agent.review.buildup import buildup, rungs
 from agent.review.pictures import Mark, Step, label_of
 from agent.review.standing import Standing, standing

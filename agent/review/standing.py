@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.recovery import costs, runs_of
+from agent.live.recovery import costs, runs_of
 from market.types import OVER, Micro
 from storage.records import Record, RecordKind, Run
 from storage.store import Store

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from agent.inputs import Inputs
+from agent.decision.inputs import Inputs
 from strategies.belief import Belief, believe
 from strategies.edge import best_edge, decide
 from strategies.verification import Checked

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from agent.bus import Bus
-from agent.caution import Caution, Signal
-from agent.config import Config
+from agent.config.schema import Config
 from agent.service.contract import COMMANDS, NAME, Asked, Resume, SignalTold, Stop
 from agent.service.pulse import Pulse
+from agent.trading.bus import Bus
+from agent.trading.inhibit import Caution, Signal
 from market.clock import Clock
 from market.events import SignalHeard
 from storage.canonical import Json, plain

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from string import Template
 
-from agent.config import Config
+from agent.config.schema import Config
 from market.errors import Misconfigured, NotReady
 
 FOLDER = Path("/etc/systemd/system")

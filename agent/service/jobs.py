@@ -15,7 +15,7 @@ from datetime import UTC, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from agent.bus import Bus
+from agent.trading.bus import Bus
 from market.clock import Clock, WallClock, monotonic
 from market.errors import EdgeclawError
 from market.events import JobDone

@@ -10,8 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from agent.bus import LocalBus
 from agent.service.pulse import Pulse
+from agent.trading.bus import LocalBus
 from market.events import (
     CalibrationMeasured,
     CycleStarted,

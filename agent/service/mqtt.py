@@ -20,10 +20,10 @@ from aiomqtt import Client, Message, MqttError, ProtocolVersion, Will
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.bus import LocalBus
 from agent.service.contract import VERSION, HealthTold
 from agent.service.outbox import Outbox
 from agent.service.pulse import Pulse
+from agent.trading.bus import LocalBus
 from market.clock import WallClock
 from market.errors import EdgeclawError, StoreUnavailable
 from market.events import Event

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from agent.caution import Caution
+from agent.trading.inhibit import Caution
 from market.clock import Clock, ScaledClock, monotonic
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
 from market.tasks import end

@@ -1,8 +1,8 @@
 """The loopback venue's exchange: many accounts, one engine, trades that settle later or fail.
 
-Orders are matched by `backtest.pit`, exactly as on paper, against the books of a tape and each other. Everything
-happens at its own time in one order, so what comes out depends on what was asked and when, and on nothing else. Knows
-no sockets, signatures or payloads; what happens is told as events.
+Orders are matched by `backtest.matching_engine`, exactly as on paper, against the books of a tape and each other.
+Everything happens at its own time in one order, so what comes out depends on what was asked and when, and on nothing
+else. Knows no sockets, signatures or payloads; what happens is told as events.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from enum import StrEnum
 from itertools import count
 
 from backtest.admission import Applicant, refusal, too_little, worst_fee
-from backtest.pit import CROSSES, NO_MATCH, NOT_FULL, Execution, Pit, Working, affordable
-from backtest.venue.purse import CASH, Leg, Purse
-from backtest.venue.tapes import Tape
+from backtest.matching_engine import CROSSES, NO_MATCH, NOT_FULL, Execution, Pit, Working, affordable
+from backtest.venue.balances import CASH, Leg, Purse
+from backtest.venue.scenarios import Tape
 from market.clock import EPOCH
 from market.fees import charged
 from market.types import (
@@ -418,7 +418,7 @@ class Exchange:
             self._deadlines.pop(owner, None)
             self.cancel([p.submission.id for p in self.working(owner)], owner)
 
-    # -- the floor of `backtest.pit`
+    # -- the floor of `backtest.matching_engine`
 
     def traded(self, execution: Execution) -> None:
         taker, maker = (self._of(w) for w in (execution.taker, execution.maker))

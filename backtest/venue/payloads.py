@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from backtest.venue.exchange import Placed, VenueTrade
-from backtest.venue.tapes import Tape
+from backtest.venue.scenarios import Tape
 from market.clock import to_ms
 from market.types import Book, Level, Market, Micro, Outcome, Side, complement, units
 

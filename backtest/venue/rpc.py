@@ -20,9 +20,9 @@ from typing import Any
 from aiohttp import web
 
 from backtest.venue.answers import said
+from backtest.venue.balances import CASH
 from backtest.venue.exchange import TradeChanged, TradeStatus, VenueEvent
 from backtest.venue.payloads import HOUSE, Payload, seconds
-from backtest.venue.purse import CASH
 from backtest.venue.state import VenueState
 from tools.polymarket import contracts
 from tools.polymarket.chain import OPERATORS, SPENDERS, UNLIMITED

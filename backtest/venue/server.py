@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from backtest.venue.answers import Refusal, payload_of, refused, said
-from backtest.venue.door import Door
+from backtest.venue.auth import Door
 from backtest.venue.faults import Fault
 from backtest.venue.market_data import MarketData
 from backtest.venue.payloads import open_order

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter
 
+from backtest.venue.balances import CASH, Purse
 from backtest.venue.exchange import PACE, Exchange, Hall, Pace, VenueEvent
 from backtest.venue.faults import Faults
-from backtest.venue.purse import CASH, Purse
-from backtest.venue.tapes import Series, Tape, grid
+from backtest.venue.scenarios import Series, Tape, grid
 from market.clock import Clock
 from market.feed import ReferenceTick
 from market.types import Market, Micro, Outcome

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from backtest.venue import payloads
-from backtest.venue.door import Door
+from backtest.venue.auth import Door
 from backtest.venue.exchange import (
     LevelsChanged,
     MarketListed,
@@ -28,8 +28,8 @@ from backtest.venue.exchange import (
     VenueEvent,
 )
 from backtest.venue.faults import Fault
+from backtest.venue.scenarios import average
 from backtest.venue.state import VenueState
-from backtest.venue.tapes import average
 from market.clock import to_ms
 from market.tasks import end
 from market.types import Market, Outcome

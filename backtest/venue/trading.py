@@ -10,10 +10,10 @@ from aiohttp import web
 
 from backtest.venue import payloads
 from backtest.venue.answers import Refusal, query, refused, said
-from backtest.venue.door import Caller, Door
+from backtest.venue.auth import Caller, Door
+from backtest.venue.balances import CASH
 from backtest.venue.exchange import OrderRefused, Placed, VenueTrade
 from backtest.venue.faults import Fault
-from backtest.venue.purse import CASH
 from backtest.venue.state import VenueState
 
 _UNLIMITED = str(2**256 - 1)

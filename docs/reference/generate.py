@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 from typer.main import get_command
 
-from agent.config import Config
+from agent.config.schema import Config
 from agent.service.contract import schemas
 from agent.service.metrics import Metrics
 from agent.service.pulse import Pulse

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from agent.app.backtests import BacktestPlan, run_backtest
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.drawing import drawable
+from agent.config.load import load
+from agent.reports.plots import drawable
+from agent.trading.bus import LocalBus
 from market.clock import to_ms
 from market.types import Order, Outcome
 from storage.records import RecordKind

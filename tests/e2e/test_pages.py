@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.drawing import drawable
+from agent.reports.plots import drawable
 from tests.e2e.conftest import Edgeclaw
 
 BROWSER = next(

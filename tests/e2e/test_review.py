@@ -19,12 +19,12 @@ import pytest
 pytest.importorskip("starlette", reason="the extra `review` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `review` is not installed")
 
+from agent.live.status import status
 from agent.review.reading import run_named
 from agent.review.serving import reviewing
 from agent.review.site import PAGE
 from agent.review.standing import standing
 from agent.review.versus import versus
-from agent.status import status
 from market.errors import Misconfigured, NotReady
 from storage.records import Sorting, Wanted
 from storage.store import open_store

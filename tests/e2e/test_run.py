@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.app.replaying import replayed
-from agent.rethink import Replayed
+from agent.replay.replay import Replayed
 from storage.records import RecordKind
 from storage.store import open_store
 from tests.e2e.conftest import Edgeclaw, command
@@ -218,7 +218,7 @@ def test_a_changed_prompt_is_caught_and_named(
             return await replayed(store, records, None, ask=False)
 
     assert all(r.differences == () for r in asyncio.run(again()))
-    monkeypatch.setattr("agent.prompts.verdict", lambda prompt: prompt.then(" right?"))
+    monkeypatch.setattr("agent.decision.prompts.verdict", lambda prompt: prompt.then(" right?"))
     found = asyncio.run(again())
     assert len(found) == 54 and all("is not in the record" in r.differences[0] for r in found if r.differences)
     assert sum(bool(r.differences) for r in found) > 40  # those that were searched

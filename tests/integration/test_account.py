@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("polymarket")
 pytest.importorskip("web3")
 
-from agent.configfile import load
-from agent.wallet import OpenWallet, Step, opened
+from agent.config.load import load
+from agent.live.wallet import OpenWallet, Step, opened
+from backtest.venue.balances import CASH
 from backtest.venue.exchange import Pace
-from backtest.venue.purse import CASH
 from backtest.venue.server import VenueServer
 from market.clock import ScaledClock, WallClock
 from market.errors import DataInvalid, Misconfigured, NotReady
@@ -146,7 +146,7 @@ def test_a_wallet_without_a_relayer_key_is_told_to_get_one(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("wrong", ["", "{}", "[1]", '{"address": 1}'])
 def test_a_relayer_key_that_is_none_is_refused_without_being_repeated(wrong: str, tmp_path: Path) -> None:
-    from agent.keys import relayer_key
+    from agent.live.keys import relayer_key
 
     path = tmp_path / "relayer.json"
     path.write_text(wrong)
@@ -184,7 +184,7 @@ def test_the_key_is_kept_encrypted_and_opens_the_same_account(tmp_path: Path) ->
     assert json.loads(made.stdout)["deposit_wallet"].lower() == address_of(DEPOSIT)
     assert KEY.removeprefix("0x") not in made.stdout + made.stderr + kept.read_text()
     assert kept.stat().st_mode & 0o077 == 0
-    from agent.keys import key_of
+    from agent.live.keys import key_of
 
     venue = load(None, {"venue.key_file": str(kept)}).venue
     assert key_of(venue, tmp_path, lambda _: "a long passphrase").address.lower() == address_of(EOA)

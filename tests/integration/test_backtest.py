@@ -17,12 +17,12 @@ from agent.app import backtests
 from agent.app import recorded as recordings
 from agent.app.backtests import Backtested, BacktestPlan, once, run_backtest
 from agent.app.identity import strategy_identity
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.places import database_url
+from agent.config.load import load
+from agent.config.places import database_url
 from agent.research.lookahead import leaks
 from agent.research.parity import Parity, parity
 from agent.research.report import report
+from agent.trading.bus import LocalBus
 from backtest.replay import ReplayFeed
 from market.columns import Columns, Mask
 from market.errors import Misconfigured

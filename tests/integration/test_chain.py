@@ -20,8 +20,8 @@ pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from polymarket.errors import RequestRejectedError
 
+from backtest.venue.balances import CASH
 from backtest.venue.faults import Fault
-from backtest.venue.purse import CASH
 from backtest.venue.rpc import Chain
 from backtest.venue.server import VenueServer
 from backtest.venue.state import VenueState

@@ -19,9 +19,9 @@ import pytest
 
 from agent.app.live import LivePlan, run_live
 from agent.app.recorded import Plan, run_paper
-from agent.bus import LocalBus
-from agent.configfile import load, profile_for
-from agent.egress import confined
+from agent.config.load import load, profile_for
+from agent.host.egress import confined
+from agent.trading.bus import LocalBus
 from market.errors import EgressRefused, VenueUnavailable
 from market.polymarket.hosts import Hosts
 
@@ -116,7 +116,7 @@ def test_what_is_on_the_list_may_be_tried() -> None:
 
 @pytest.mark.usefixtures("no_lookups")
 def test_an_address_is_open_once_an_allowed_name_was_found_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    from agent import egress
+    from agent.host import egress
 
     monkeypatch.setattr(socket, "getaddrinfo", egress._GUARD.learning(socket.getaddrinfo))
     with confined({"venue.example"}), socket.socket() as made:
@@ -163,7 +163,7 @@ def test_a_live_run_tries_only_the_hosts_of_the_venue(
 ) -> None:
     """Also where a library was told of a proxy by the environment."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://{FAR}:3128")
-    monkeypatch.setattr("agent.live._PATIENCE", 0.0)
+    monkeypatch.setattr("agent.live.account._PATIENCE", 0.0)
     allowed = Hosts().names() | {"ws-live-v2.polymarket.com"}
     named: list[str] = []
     real = socket.getaddrinfo

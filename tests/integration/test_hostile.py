@@ -10,12 +10,12 @@ from types import FrameType
 import pytest
 
 from agent.app.recorded import Plan, World
-from agent.budget import Limits
-from agent.bus import LocalBus
-from agent.configfile import load
+from agent.config.load import load
+from agent.decision.budget import Limits
 from agent.llm.engine import Answers, Question
 from agent.llm.scripted import ScriptedEngine
-from agent.trader import AgentTrader
+from agent.trading.agent_trader import AgentTrader
+from agent.trading.bus import LocalBus
 from backtest.replay import ReplayFeed
 from market.clock import monotonic
 from market.errors import EngineTimeout
@@ -100,7 +100,13 @@ def test_no_model_is_called_between_a_tick_and_its_order(tmp_path: Path, monkeyp
     ours = {Path(name).as_posix() for name in called}
     for part in ("strategies/edge.py", "tools/limits.py", "backtest/exchange.py"):
         assert any(name.endswith(part) for name in ours), "the trace saw the hot path"
-    for part in ("agent/llm/", "agent/search/", "agent/proposals.py", "agent/past.py", "agent/forecast.py"):
+    for part in (
+        "agent/llm/",
+        "agent/search/",
+        "agent/decision/claim_search.py",
+        "agent/decision/analogs.py",
+        "agent/decision/forecast.py",
+    ):
         assert not any(part in name for name in ours), part
 
 

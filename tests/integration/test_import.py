@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agent.cli import app
-from agent.importing import bring_in, read_map
+from backtest.importing import bring_in, read_map
 from backtest.sources import open_recorded
 from market.errors import DataInvalid, Misconfigured
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agent.configfile import load
+from agent.config.load import load
 from agent.install import MlcChoices, Step, execute, plan_mlc
 from agent.install import lock as locks
 from agent.install.accelerator import Probe

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.experience import Experience
-from agent.memory import Memory
-from agent.session import Schedule
+from agent.learning.learner import Experience
+from agent.learning.market_history import Memory
+from agent.trading.loop import Schedule
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
 from storage.store import open_store

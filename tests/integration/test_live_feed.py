@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from backtest.venue.faults import Fault
-from backtest.venue.tapes import Walk
+from backtest.venue.scenarios import Walk
 from market.clock import ScaledClock, WallClock
 from market.polymarket.feed import QUIET, Watch, opened
 from market.polymarket.hosts import Hosts

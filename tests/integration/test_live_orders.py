@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.live import VenueAccount, patiently
-from agent.recovery import Past
+from agent.live.account import VenueAccount, patiently
+from agent.live.recovery import Past
 from backtest.venue.exchange import Pace
 from backtest.venue.faults import Fault
 from backtest.venue.server import VenueServer
@@ -172,7 +172,7 @@ def test_a_mode_of_the_venue_is_a_refusal_and_not_an_error(fault: Fault) -> None
 def test_a_venue_of_another_version_or_place_is_not_traded_at() -> None:
     async def scenario() -> None:
         async with table() as t:
-            from agent.live import must_hold
+            from agent.live.account import must_hold
             from market.polymarket.rest import reader
 
             async with reader(Hosts.loopback(t.base), t.clock) as asked:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.budget import Budget, Limits
+from agent.decision.budget import Budget, Limits
+from agent.decision.claim_search import Asker
 from agent.llm.engine import Prompt, Question, Sampling, Usage
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.engine import LlamaEngine, opened
-from agent.proposals import Asker
 from agent.search.tree import OutOfBudget
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, NotReady

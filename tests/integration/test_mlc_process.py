@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from agent.configfile import load
+from agent.config.load import load
 from agent.doctor import Check, examine
 from agent.llm.mlc.engine import Child, attached, environment, started
 from agent.llm.mlc.process import Patience, Supervisor

@@ -12,17 +12,17 @@ from typing import Any
 import aiohttp
 import pytest
 
-from agent import prompts
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World
-from agent.bus import LocalBus
-from agent.configfile import load
+from agent.config.load import load
+from agent.decision import prompts
 from agent.doctor import examine
 from agent.llm.engine import Engine, Prompt, Question, Sampling, Usage
 from agent.llm.openai.engine import OpenAIEngine
 from agent.llm.openai.opening import Remote, opened
 from agent.llm.scripted import ScriptedEngine
-from agent.rethink import replay as again
+from agent.replay.replay import replay as again
+from agent.trading.bus import LocalBus
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
 from market.events import DecisionMade

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agent.app.recorded import Plan, World, open_feed
-from agent.bus import LocalBus
-from agent.config import Config
-from agent.configfile import load
+from agent.config.load import load
+from agent.config.schema import Config
 from agent.llm.scripted import ScriptedEngine
-from agent.recall import Recall
+from agent.replay.answer_cache import Recall
+from agent.trading.bus import LocalBus
 from storage.records import RecordKind
 from storage.store import open_store
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.configfile import load
-from agent.recorder import Progress, history, history_source, record
+from agent.config.load import load
+from agent.live.recorder import Progress, history, history_source, record
 from backtest.quality import quality
 from backtest.recorded import gaps, read_recorded
 from backtest.sources import open_recorded
-from backtest.venue.tapes import Walk
+from backtest.venue.scenarios import Walk
 from market.clock import ScaledClock, WallClock, to_ms
 from market.errors import DataInvalid, Misconfigured, StoreUnavailable
 from market.feed import ReferenceTick

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.resting import resting
+from agent.evaluation.maker_fills import resting
 from market.fees import charged
 from market.types import (
     UNIT,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.experience import Experience
-from agent.record import inputs_of
-from agent.restoring import SPAN, relive
+from agent.decision.record import inputs_of
+from agent.learning.learner import Experience
+from agent.learning.warm_start import SPAN, relive
 from storage.records import RecordKind
 from storage.store import open_store
 from tests.integration.test_trading import planted, play
@@ -37,11 +37,11 @@ def test_what_was_learnt_is_learnt_again_from_the_log(tmp_path: Path, monkeypatc
             assert again.learned(after) == lived[0].learned(after)
             assert any(s.searched and s.found for _, _, some in again.known for s in some)
             assert any(s.missed is not None for _, _, some in again.known for s in some)
-            monkeypatch.setattr("agent.restoring._PAGE", 7)
+            monkeypatch.setattr("agent.learning.warm_start._PAGE", 7)
             by_page = Experience(lived[0].start)
             await relive(store, source, await store.runs(), by_page, after)
             assert by_page.known == again.known and by_page.waiting == again.waiting
-            for module in ("agent.restoring", "agent.experience"):
+            for module in ("agent.learning.warm_start", "agent.learning.learner"):
                 monkeypatch.setattr(f"{module}.NEWEST", 20)
             few = Experience(lived[0].start)
             assert 20 < await relive(store, source, await store.runs(), few, after) < 40, "no more than is learnt from"

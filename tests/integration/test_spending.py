@@ -16,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.app.recorded import Plan, World
-from agent.budget import Electricity, Limits
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.inputs import Inputs
+from agent.config.load import load
+from agent.decision.budget import Electricity, Limits
+from agent.decision.decide import Thought, think
+from agent.decision.inputs import Inputs
+from agent.decision.record import written
 from agent.llm.engine import Answers, Generated, Prompt, Question, Sampling
 from agent.llm.recorded import RecordedCall, RecordingEngine, ReplayEngine
 from agent.llm.scripted import GREEDY, ScriptedEngine
-from agent.record import written
 from agent.search.tree import Policy
-from agent.thought import Thought, think
+from agent.trading.bus import LocalBus
 from backtest.replay import ReplayFeed
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable

@@ -16,13 +16,13 @@ import pytest
 
 from agent.app.engines import open_engine
 from agent.app.recorded import Plan, World
-from agent.bus import LocalBus
-from agent.configfile import load
+from agent.config.load import load
 from agent.llm.engine import Answers, Engine, Generated, Question, Sampling
 from agent.llm.llamacpp.engine import LlamaEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.llm.together import Conversation, Shared, Together
-from agent.rethink import replay as again
+from agent.replay.replay import replay as again
+from agent.trading.bus import LocalBus
 from backtest.columns import Recording
 from backtest.replay import ReplayFeed
 from market.errors import EngineUnavailable, LedgerMismatch, Misconfigured

@@ -20,14 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.app.recorded import Plan, World
-from agent.bus import LocalBus
-from agent.configfile import load
-from agent.desk import Desk
+from agent.config.load import load
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
-from agent.rethink import Replayed
-from agent.rethink import replay as again
-from agent.trader import QuotingTrader
+from agent.replay.replay import Replayed
+from agent.replay.replay import replay as again
+from agent.trading.agent_trader import QuotingTrader
+from agent.trading.bus import LocalBus
+from agent.trading.execution import Desk
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock

@@ -22,9 +22,9 @@ from polymarket.errors import (  # noqa: E402
 )
 from polymarket.streams import CryptoPriceSpec, CryptoTwapPriceSpec, MarketSpec, UserSpec  # noqa: E402
 
+from backtest.venue.balances import CASH  # noqa: E402
 from backtest.venue.exchange import Pace  # noqa: E402
 from backtest.venue.faults import Fault  # noqa: E402
-from backtest.venue.purse import CASH  # noqa: E402
 from backtest.venue.server import VenueServer  # noqa: E402
 from market.clock import ScaledClock  # noqa: E402
 from market.types import Market  # noqa: E402

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.budget import Budget, Electricity, Limits
+from agent.decision.budget import Budget, Electricity, Limits
 from agent.llm.engine import Usage
 from agent.search.tree import OutOfBudget
 from market.clock import monotonic

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.bus import LocalBus
-from agent.eventlog import event_log
+from agent.trading.bus import LocalBus
+from agent.trading.event_log import event_log
 from market import events
 from market.errors import Misconfigured
 from market.events import CycleStarted, Event, TradingHalted

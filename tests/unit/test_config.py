@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from agent.app.settings import decision_settings
-from agent.config import Config
-from agent.configfile import PROFILES, annotated, known_keys, load
+from agent.config.load import PROFILES, annotated, known_keys, load
+from agent.config.schema import Config
 from market.errors import EdgeclawError, Misconfigured
 
 EXAMPLE = Path(__file__).parents[2] / "config" / "edgeclaw.example.yaml"

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from agent.bus import LocalBus
-from agent.caution import Caution
-from agent.config import Config
+from agent.config.schema import Config
 from agent.service.commands import Commands
 from agent.service.contract import COMMANDS, MONEY, schemas, told_events
 from agent.service.pulse import Pulse
+from agent.trading.bus import LocalBus
+from agent.trading.inhibit import Caution
 from market.clock import ManualClock
 from market.events import SignalHeard
 from tests.fakes import START

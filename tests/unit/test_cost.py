@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.cost import DAYS, Prices, Rhythm, cost
+from agent.reports.cost import DAYS, Prices, Rhythm, cost
 from storage.records import LedgerRow, Phase
 
 RHYTHM = Rhythm(per_day=288, markets=2)

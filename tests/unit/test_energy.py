@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.configfile import load
+from agent.config.load import load
 from agent.doctor import Check, energy_check
-from agent.energy import Constant, Integral, Meter, Sources, Together, board, found, gpus, opened, rapl
+from agent.host.power import Constant, Integral, Meter, Sources, Together, board, found, gpus, opened, rapl
 from market.errors import NotReady
 
 SPAN = 262_143_328_850

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest.exchange import PaperExchange
+from backtest.fault_model import CALM, Weather
 from backtest.replay import ReplayFeed
-from backtest.weather import CALM, Weather
 from market.clock import ManualClock
 from market.feed import Worth
 from market.fees import schedule

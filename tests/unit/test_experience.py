@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.experience import Experience, Sample
-from agent.thought import Thought, think
+from agent.decision.decide import Thought, think
+from agent.learning.learner import Experience, Sample
 from market.types import PayoutSource, Resolution
 from strategies.calibration import IDENTITY, Kind
 from strategies.conformal import Band
@@ -64,7 +64,7 @@ def test_what_comes_later_changes_nothing_that_was_learnt(known: int, later: int
 def test_the_newest_windows_are_learnt_from_and_no_more_are_kept_for_long(
     later: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.experience.NEWEST", 60)
+    monkeypatch.setattr("agent.learning.learner.NEWEST", 60)
     at, long, short = START + 200 * MINUTE, lived(200 + later, GATED), Experience(0.1)
     for n in range(140, 200):
         short.decided(f"m{n}", GATED)

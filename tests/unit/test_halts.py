@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.bus import LocalBus
-from agent.caution import Signal
-from agent.desk import Desk
-from agent.halting import Obedience, obeying
+from agent.trading.bus import LocalBus
+from agent.trading.execution import Desk
+from agent.trading.inhibit import Signal
+from agent.trading.kill_switch import Obedience, obeying
 from market.clock import EPOCH, ManualClock
 from market.errors import Halt, LimitExceeded, StoreUnavailable, VenueUnavailable
 from market.types import UNIT, Ack, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce

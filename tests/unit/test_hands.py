@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.live import _BETWEEN, _DIFFERS, _UNTIL_PAID, Hands
+from agent.live.account import _BETWEEN, _DIFFERS, _UNTIL_PAID, Hands
 from market.clock import Clock, ManualClock
 from market.types import UNIT, Outcome, PayoutSource, Settlement
 from tests.fakes import START

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.config.paths import home
 from agent.install import (
     KNOWN_MODELS,
     Check,
@@ -27,7 +28,6 @@ from agent.install import (
     plan,
 )
 from agent.llm import gguf
-from agent.paths import home
 from market.errors import Misconfigured, NotReady
 from tests.engines import model_file
 from tests.unit.test_gguf import written
@@ -98,7 +98,7 @@ def test_paths_and_names_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_home_folder_reaches_another_process(tmp_path: Path) -> None:
-    code = "from agent.paths import home; assert home().name == 'elsewhere', home()"
+    code = "from agent.config.paths import home; assert home().name == 'elsewhere', home()"
     subprocess.run([sys.executable, "-c", code], check=True, env={"EDGECLAW_HOME": str(tmp_path / "elsewhere")})
 
 

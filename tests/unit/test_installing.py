@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.app.engines import server_command
-from agent.configfile import load
+from agent.config.load import load
 from agent.service.installing import Asked, Steps, installation, keys_of, removal, words_of
 from market.errors import Misconfigured, NotReady
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 pytest.importorskip("apscheduler", reason="the extra `live` is not installed")
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.bus import LocalBus
-from agent.experience import Experience
-from agent.service.chores import _short, _windows, half_way
+from agent.learning.learner import Experience
 from agent.service.jobs import Job, scheduled
+from agent.service.maintenance import _short, _windows, half_way
+from agent.trading.bus import LocalBus
 from market.clock import WallClock
 from market.errors import VenueUnavailable
 from market.events import JobDone

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agent.ladder import Arm, Cost, Truth, constant_lean, ladder
+from agent.evaluation.ladder import Arm, Cost, Truth, constant_lean, ladder
 from strategies.logit import logit, sigmoid
 from strategies.score import block_interval, cluster_means
 

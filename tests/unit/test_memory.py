@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.experience import Experience
-from agent.memory import RESOLUTIONS, Memory
+from agent.learning.learner import Experience
+from agent.learning.market_history import RESOLUTIONS, Memory
 from backtest.replay import ReplayFeed
 from market.errors import CycleSkipped
 from market.feed import Bar

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.app.settings import decision_settings
-from agent.config import Config
-from agent.configfile import nested, turned
+from agent.config.load import nested, turned
+from agent.config.schema import Config
 from agent.research.optimising import KNOBS, Setting, Target, choose, front, parsed_goal
 from agent.research.trials import knobs
 from market.errors import Misconfigured

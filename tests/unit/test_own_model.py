@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.app.engines import open_engine
-from agent.configfile import load
+from agent.config.load import load
 from agent.install import KNOWN_MODELS, OWNERS_MODELS, execute, model_file, model_path, plan
 from agent.install.own import CheckOwnModel
 from agent.llm import gguf

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.past import Past, Redrawn, look_back, scaled
+from agent.decision.analogs import Past, Redrawn, look_back, scaled
 from market.types import UNIT
 from storage.analogs import Past as Windows
 from storage.records import Observation

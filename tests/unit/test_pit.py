@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest.pit import NOT_FULL, SELF_MATCH, Execution, Pit, Working, affordable
+from backtest.matching_engine import NOT_FULL, SELF_MATCH, Execution, Pit, Working, affordable
 from market.types import UNIT, Book, Micro, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce, notional
 from tests.fakes import START, book, levels
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.promotion import PromotionRule, daily, judge
+from agent.live.promotion import PromotionRule, daily, judge
 from market.types import UNIT, Evidence, Fill, Outcome, PayoutSource, Settlement, Side
 
 DAY = date(2026, 11, 1)

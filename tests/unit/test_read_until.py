@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from agent.app.backtests import BacktestPlan, unread
-from agent.configfile import load
+from agent.config.load import load
 from agent.install import read_until
 from backtest.replay import ReplayFeed
 from market.errors import DataInvalid

@@ -13,13 +13,13 @@ import pytest
 from agent.cli import app
 from agent.llm.engine import Engine, Prompt, Question
 from agent.llm.scripted import ScriptedEngine
-from agent.reasoning.arms import ARMS, NODES, Arm, Outcome, Who, solve
-from agent.reasoning.asking import Merged, Meter, Uniform
-from agent.reasoning.experiment import Findings, Setup, Subject, run
-from agent.reasoning.results import Grid, results
-from agent.reasoning.suite import ARITHMETIC, BUDGET, BUDGETS, TASKS, trials
-from agent.reasoning.task import Task
 from agent.search.tree import OutOfBudget
+from agent.search_benchmark.arms import ARMS, NODES, Arm, Outcome, Who, solve
+from agent.search_benchmark.asking import Merged, Meter, Uniform
+from agent.search_benchmark.experiment import Findings, Setup, Subject, run
+from agent.search_benchmark.results import Grid, results
+from agent.search_benchmark.suite import ARITHMETIC, BUDGET, BUDGETS, TASKS, trials
+from agent.search_benchmark.task import Task
 from strategies.score import mcnemar, paired_interval
 from tests.engines import loaded
 

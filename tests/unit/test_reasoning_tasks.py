@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.reasoning.arithmetic import Chain, chain
-from agent.reasoning.countdown import Countdown, countdown, moves, result, solve
-from agent.reasoning.query import lookup, week
-from agent.reasoning.suite import TASKS
-from agent.reasoning.task import Path, Puzzle, blind, chance_of_guessing, read, written
+from agent.search_benchmark.arithmetic import Chain, chain
+from agent.search_benchmark.countdown import Countdown, countdown, moves, result, solve
+from agent.search_benchmark.query import lookup, week
+from agent.search_benchmark.suite import TASKS
+from agent.search_benchmark.task import Path, Puzzle, blind, chance_of_guessing, read, written
 from storage.pricetable import COLUMNS, PriceTable, Query
 
 unhurried = settings(max_examples=40, deadline=None)

@@ -6,10 +6,10 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 
-from agent.bus import LocalBus
-from agent.desk import Desk
-from agent.recovery import Past
-from agent.trader import StrategyTrader
+from agent.live.recovery import Past
+from agent.trading.agent_trader import StrategyTrader
+from agent.trading.bus import LocalBus
+from agent.trading.execution import Desk
 from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.types import UNIT, Order, Outcome, Side, SignedOrder, TimeInForce

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.session import Schedule
+from agent.trading.loop import Schedule
 from market.clock import EPOCH
 from tests.fakes import START, after
 

@@ -18,13 +18,13 @@ import yaml
 
 pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
 
-from agent.bus import LocalBus
 from agent.llm.engine import Health
 from agent.llm.scripted import ScriptedEngine
 from agent.service.metrics import Metrics
 from agent.service.notify import Notifier
 from agent.service.pulse import Bounds, Pulse, beating
 from agent.service.web import serving
+from agent.trading.bus import LocalBus
 from market.clock import monotonic
 from market.errors import NotReady
 from market.events import (

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import prompts
-from agent.budget import Limits
-from agent.gate import book_fault, gate
-from agent.inputs import Inputs, Learned, Settings
+from agent.decision import prompts
+from agent.decision.analogs import Redrawn, look_back
+from agent.decision.budget import Limits
+from agent.decision.decide import Thought, think
+from agent.decision.gate import book_fault, gate
+from agent.decision.inputs import Inputs, Learned, Settings
+from agent.decision.record import written
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
-from agent.past import Redrawn, look_back
-from agent.record import written
 from agent.search.tree import POLICIES, Policy
-from agent.thought import Thought, think
 from market.fees import schedule
 from market.types import UNIT, Book, Market, Outcome
 from storage.records import Observation, Phase

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.caution import MOST, Caution, Signal
 from agent.service.timekeeping import DIFFERS, STEPPED, Timekeeper, kept
+from agent.trading.inhibit import MOST, Caution, Signal
 from market.clock import WallClock
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
 from tests.fakes import START

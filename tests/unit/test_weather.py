@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from backtest.exchange import PaperExchange
-from backtest.weather import CALM, FAILED, REFUSED, Weather
+from backtest.fault_model import CALM, FAILED, REFUSED, Weather
 from market.clock import ManualClock
 from market.types import UNIT, Order, OrderStatus, Outcome, PayoutSource, Resolution, Side, TimeInForce
 from tests.fakes import START, after, book, recorded, replay

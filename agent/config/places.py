@@ -1,0 +1,17 @@
+"""Where the owner keeps what a run needs: the database and the hosts."""
+
+from __future__ import annotations
+
+from agent.config.paths import home
+from agent.config.schema import Config
+from agent.host.egress import host_of
+
+
+def own_hosts(config: Config) -> frozenset[str]:
+    """The hosts that belong to the owner: of the model server, of the database and of the broker."""
+    return frozenset({host_of(config.edge.remote.url), host_of(config.storage.url), config.mqtt.host}) - {""}
+
+
+def database_url(config: Config) -> str:
+    """Where the store is: as configured, else in the home folder."""
+    return config.storage.url or f"sqlite:///{home() / 'edgeclaw.db'}"

@@ -1,0 +1,123 @@
+"""One decision from its inputs, and the record it leaves: gate, forecast, decide. The same for every mode and replay.
+
+`think` depends on nothing but its arguments: the same inputs, answers, history and stops give the same thought, to the
+byte. Where the deadline is counted in tokens there are no stops by a clock or a meter, and nothing that is measured
+changes a thought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from agent.decision.analogs import History, Past, look_back
+from agent.decision.budget import Budget, Electricity
+from agent.decision.forecast import Forecast, baselines, forecast, unsearched
+from agent.decision.gate import THINKABLE, Gate, gate
+from agent.decision.inputs import Inputs
+from agent.decision.search_budget import allocate
+from agent.llm.engine import Engine
+from agent.search.tree import Policy
+from market.errors import EngineUnavailable
+from storage.records import LedgerRow
+from strategies.base import Wish
+from strategies.belief import Belief
+from strategies.conformal import Band
+from strategies.edge import decide
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A decision before anything is done about it. `wish` is an order, `reason` why there is one or none; `arms` are
+    P(YES) by rung of the evidence ladder, searched or not, empty where no price was seen; `band` is where the mid may
+    go while a belief lives."""
+
+    inputs: Inputs
+    gate: Gate
+    forecast: Forecast | None
+    wish: Wish | None
+    reason: str
+    budget: Budget
+    arms: Mapping[str, float]
+    band: Band | None = None
+
+    @property
+    def action(self) -> str:
+        if self.wish is None:
+            return "abstain"
+        return "post" if self.wish.post_only else "take"
+
+    @property
+    def belief(self) -> Belief | None:
+        """What the hot path may trade on: nothing where the gate was shut or the engine failed."""
+        if self.forecast is None or not self.gate.open or self.forecast.failed:
+            return None
+        return self.forecast.belief
+
+    @property
+    def mid(self) -> float | None:
+        return self.inputs.features.mid / 1e6 if self.inputs.features else None
+
+    @property
+    def probability(self) -> float | None:
+        """The agent's P(YES), calibrated: the belief's where there was one, else the market's."""
+        return self.arms.get("calibrate")
+
+    @property
+    def ledger(self) -> tuple[LedgerRow, ...]:
+        return self.budget.ledger()
+
+
+async def think(
+    inputs: Inputs,
+    engine: Engine,
+    history: History,
+    *,
+    electricity: Electricity | None = None,
+    stops: Mapping[int, str] | None = None,
+) -> Thought:
+    """Gate, search where it is worth it (or shadow search for the log), and decide.
+
+    `stops` are a recorded decision's, when that is thought through again. `electricity` measures, and on a feed whose
+    deadline is counted in seconds it may end the search.
+    """
+    budget = Budget(inputs.settings.limits, electricity=electricity, replayed=stops)
+    entry = gate(inputs)
+    if inputs.features is None:
+        return Thought(inputs, entry, None, None, entry.reason, budget, {})
+    trials = max(inputs.settings.policy.max_nodes, len(inputs.features.buckets))  # every bucket is weighed for hope
+    past = await look_back(inputs, inputs.features, history, trials)
+    band = past.reach(inputs.learned.alpha)
+    shadow = inputs.settings.shadow and entry.reason in THINKABLE
+    policy = allocate(inputs, entry)
+    if reason := _idle(inputs, entry, policy, past, shadow=shadow):
+        return Thought(inputs, entry, None, None, reason, budget, unsearched(inputs, past), band)
+    with suppress(EngineUnavailable):  # an engine that is gone says so again when it is asked
+        await engine.forget()
+    made = await forecast(inputs, entry, past, policy or inputs.settings.policy, engine, budget)
+    budget.close()
+    wish, reason = _decide(inputs, entry, made)
+    return Thought(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms}, band)
+
+
+def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Past, *, shadow: bool) -> str:
+    """Why there is no search: the gate is shut, no search is worth its tokens, or none could find anything."""
+    if shadow:
+        return ""
+    if not entry.open:
+        return entry.reason
+    if policy is None:
+        return "search_not_worth_it"
+    return "nothing_to_verify" if inputs.settings.frugal and not past.hopes() else ""
+
+
+def _decide(inputs: Inputs, entry: Gate, made: Forecast) -> tuple[Wish | None, str]:
+    if not entry.open:
+        return None, entry.reason
+    if made.failed:
+        return None, "engine_unavailable"
+    view = inputs.view()
+    if view is None:
+        return None, "no_book"
+    return decide(view, made.belief, inputs.settings.rule, inputs.settings.sizing)

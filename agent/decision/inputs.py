@@ -1,0 +1,110 @@
+"""Everything one decision may depend on, as one value that is kept and can be thought through again.
+
+A decision is a function of its `Inputs`, the engine's answers and history as of `as_of`. The record holds the inputs,
+so a replay needs no feed and no exchange.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from agent.decision.budget import Limits
+from agent.search.tree import Policy
+from market.fees import FeeSchedule
+from market.types import Book, Market
+from strategies.base import View
+from strategies.calibration import IDENTITY, Calibration
+from strategies.edge import EdgeRule
+from strategies.features import Features
+from strategies.sizing import Sizing
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to think; part of the run's identity. `band` is how far, in seconds to close, an analog may be, `embargo` how
+    long before now a window's outcome must have been known (None is one window's length), `fresh_for` how old the
+    newest analog may be, all in seconds; `analogs` is the most windows that are weighed, the nearest first. `external`
+    lets history judge; without it only the model's own word counts. `frugal` gives a decision only the search that the
+    edge in reach is worth."""
+
+    policy: Policy
+    limits: Limits
+    rule: EdgeRule
+    sizing: Sizing
+    shrink: float = 0.1
+    max_shift: float = 0.3
+    band: int = 60
+    embargo: int | None = None
+    fresh_for: float = 90 * 86_400.0
+    analogs: int = 400
+    max_age: float = 15.0
+    external: bool = True
+    self_verify: bool = True
+    correct: bool = True
+    shadow: bool = False
+    answer_tokens: int = 16
+    frugal: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Earned:
+    """What search came to in one kind of state: of `n` windows searched in it whose outcome is known, `found` had a
+    verified claim; `gain` is the log score gained over the mid, in nats a window, `sd` its standard deviation."""
+
+    n: int
+    found: int
+    gain: float
+    sd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the outcomes known so far have taught: the weight of verified leans, the calibration of what comes out, and
+    what search has earned by kind of state. `alpha` is the level to ask a band of the mid for so that, in the long
+    run, a tenth of what comes next lies outside."""
+
+    weight: float
+    calibration: Calibration = IDENTITY
+    earned: Mapping[str, Earned] = field(default_factory=dict)
+    alpha: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What was known at `as_of`. `source` names the history that may be read; `windows` counts the resolved past
+    windows in it. `blocked` is a reason not to look further (no book, stale, halted), or empty. `learned` is what
+    earlier outcomes taught."""
+
+    market: Market
+    as_of: datetime
+    source: str
+    book: Book | None
+    features: Features | None
+    fees: FeeSchedule
+    cash: int
+    held_yes: int
+    held_no: int
+    at_risk: int
+    windows: int
+    blocked: str
+    settings: Settings
+    learned: Learned
+
+    def view(self) -> View | None:
+        """The market as a strategy sees it; None without a book."""
+        if self.book is None:
+            return None
+        return View(self.market, self.book, self.fees, self.as_of, self.cash, self.held_yes, self.held_no, self.at_risk)
+
+    @property
+    def seconds_left(self) -> int:
+        return int((self.market.closes_at - self.as_of).total_seconds())
+
+
+def identify(run_id: str, market_id: str, as_of: datetime) -> str:
+    """One id per run, market and slot: a cycle that is run again is the same decision."""
+    return hashlib.sha256(f"{run_id}|{market_id}|{as_of.isoformat()}".encode()).hexdigest()[:12]

@@ -1,0 +1,201 @@
+"""Goals in words, mapped by the model onto a fixed catalogue of deeds, and done on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_uppercase
+from typing import Any
+
+from agent.app.engines import unprimed
+from agent.app.recorded import Plan, run_paper
+from agent.config.paths import home
+from agent.config.places import database_url, own_hosts
+from agent.config.schema import Config
+from agent.host.egress import confined
+from agent.live.status import status
+from agent.llm.engine import Prompt, Question, Usage
+from agent.trading.bus import LocalBus
+from market.errors import Misconfigured
+from market.types import UNIT
+from storage.canonical import plain
+from storage.records import Record, RecordKind, Run
+from storage.store import open_store
+from tools.halts import KillSwitch
+
+MARKET, WALLET, ORDER = "market-data-api", "wallet-api", "order-api"
+TOOLS = (MARKET, WALLET, ORDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a goal. `deed` is the entry of the catalogue that was chosen, with the probability that the model
+    gave it; `says` is what came of it in sentences, `facts` the same as values. `tokens` are by phase; `dollars` and
+    `seconds` are the model's."""
+
+    goal: str
+    deed: str
+    probability: float
+    says: tuple[str, ...]
+    facts: Mapping[str, Any]
+    tokens: Mapping[str, int]
+    dollars: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Tokens by phase, dollars and seconds of the model."""
+
+    tokens: Mapping[str, int]
+    dollars: float = 0.0
+    seconds: float = 0.0
+
+
+_NOTHING = Spent({})
+Came = tuple[tuple[str, ...], Mapping[str, Any], Spent]
+"""What came of a deed in sentences and as values, and what it took."""
+_TRADED = 12
+"""Slots of a trading deed: an hour."""
+_SYSTEM = "<|im_start|>system\nYou choose which tool does what is asked.<|im_end|>\n<|im_start|>user\n"
+_TURN = "<|im_end|>\n<|im_start|>assistant\ntool"
+_NEXT = "<|im_end|>\n<|im_start|>user\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """An entry of the catalogue. `cues` are words that name it outright; `examples` are shown to the model."""
+
+    name: str
+    tool: str
+    does: str
+    cues: frozenset[str]
+    examples: tuple[str, ...]
+    do: Callable[[Config, str], Awaitable[Came]]
+
+
+async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> Answer:
+    """Choose and do. Raises Misconfigured where there is nothing to choose from or nothing was asked."""
+    if not goal.strip():
+        raise Misconfigured(
+            "the goal is empty.", next_step='Say what is wanted, as "predict next 5-min price movement".'
+        )
+    deeds = [deed for deed in DEEDS if deed.tool in tools]
+    if not deeds:
+        raise Misconfigured("no tool was given.", next_step="Give tools, as in tools=['market-data-api'].")
+    with confined(own_hosts(config)):
+        deed, probability, used = await _chosen(config, deeds, goal)
+        says, facts, spent = await deed.do(config, feed)
+    return Answer(
+        goal=goal,
+        deed=deed.name,
+        probability=probability,
+        says=says,
+        facts=facts,
+        tokens={"choose": used.charged, **spent.tokens},
+        dollars=spent.dollars + used.charged * config.edge.cost.token_price,
+        seconds=spent.seconds + used.milliseconds / 1e3,
+    )
+
+
+async def _chosen(config: Config, deeds: Sequence[Deed], goal: str) -> tuple[Deed, float, Usage]:
+    """The likeliest deed; one that the goal names outright is preferred to those that it does not."""
+    said = set(goal.lower().replace("-", " ").split())
+    named = [deed for deed in deeds if deed.cues & said]
+    pool = named or list(deeds)
+    if len(pool) == 1:
+        return pool[0], 1.0, Usage()
+    letters = tuple(f" {letter}" for letter in ascii_uppercase[: len(pool)])
+    async with unprimed(config.edge) as engine:
+        answers = await engine.classify([Question(_prompt(pool, letters, goal), letters)])
+    (row,) = answers.probabilities
+    best = max(range(len(pool)), key=row.__getitem__)
+    return pool[best], row[best], answers.usage
+
+
+def _prompt(deeds: Sequence[Deed], letters: Sequence[str], goal: str) -> Prompt:
+    pairs = list(zip(letters, deeds, strict=True))
+    lines = "\n".join(f"{letter.strip()} {deed.does}" for letter, deed in pairs)
+    shown = "".join(f"goal: {said}{_TURN}{letter}{_NEXT}" for letter, deed in pairs for said in deed.examples)
+    return Prompt((f"{_SYSTEM}{lines}\n{shown}", f"goal: {goal}{_TURN}"))
+
+
+async def _predict(config: Config, feed: str) -> Came:
+    """Think about the first slot of the feed."""
+    run, spent = await _on_paper(config, feed, cycles=1)
+    async with open_store(database_url(config), read_only=True) as store:
+        records = await store.records(run.id, RecordKind.DECISION)
+    if not records:
+        return ("There was no market to think about in the first slot.",), {"run": run.id}, spent
+    record = records[0]
+    thought: Any = record.body["thought"]
+    facts = {
+        "market": record.body["market"], "at": record.at.isoformat(), "mid": thought["mid"],
+        "probability": thought["probability"], "action": thought["action"], "reason": thought["reason"],
+        "decision": record.key, "claims": [claim["says"] for claim in (thought["search"] or {}).get("path", ())],
+    }  # fmt: skip
+    return _predicted(record, facts), facts, spent
+
+
+def _predicted(record: Record, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    market: Any = record.body["market"]
+    if facts["probability"] is None or facts["mid"] is None:
+        return (f"{market['slug']}: no forecast, because of {facts['reason']}.",)
+    said = f"{market['slug']} at {record.at:%H:%M} UTC: up with {facts['probability']:.1%}, where the market says "
+    what = "nothing" if facts["action"] == "abstain" else f"{facts['action']} an order"
+    return f"{said}{facts['mid']:.1%}.", f"It would do {what} ({facts['reason']})."
+
+
+async def _trade(config: Config, feed: str) -> Came:
+    """An hour on paper, orders behind the limits."""
+    run, spent = await _on_paper(config, feed, cycles=_TRADED)
+    async with open_store(database_url(config), read_only=True) as store:
+        fills, intents = await store.fills(run.id), await store.intents(run.id)
+        ended = await store.records(run.id, RecordKind.END)
+    cash: Any = ended[-1].body["cash"]
+    facts = {"run": run.id, "orders": len(intents), "fills": len(fills), "cash": cash}
+    says = f"{len(intents)} orders and {len(fills)} fills on paper in {_TRADED} slots; ${cash / UNIT:,.2f} in cash."
+    return (says,), facts, spent
+
+
+async def _portfolio(config: Config, feed: str) -> Came:
+    """The accounts by the log."""
+    del feed
+    switch = KillSwitch(home())
+    async with open_store(database_url(config), read_only=True) as store:
+        seen = await status(store, switch.read(), switch.resumed_at())
+    says = [
+        f"{a.account}: ${a.cash / UNIT:,.2f} in cash, ${a.at_risk / UNIT:,.2f} at risk, {len(a.positions)} positions."
+        for a in seen.accounts
+    ]
+    facts: Any = plain(seen)
+    return tuple(says) or ("No account has traded live or on a live market yet.",), facts, _NOTHING
+
+
+async def _on_paper(config: Config, feed: str, cycles: int) -> tuple[Run, Spent]:
+    """A paper run, and what its decisions took."""
+    result = await run_paper(Plan(config, feed, None, cycles), LocalBus())
+    async with open_store(database_url(config), read_only=True) as store:
+        ledger = await store.ledger(result.run.id)
+    tokens: dict[str, int] = {}
+    rows = [row for per in ledger.values() for row in per]
+    for row in rows:
+        tokens[row.phase.value] = tokens.get(row.phase.value, 0) + row.prompt + row.generated
+    return result.run, Spent(tokens, sum(r.micro_usd for r in rows) / UNIT, sum(r.milliseconds for r in rows) / 1e3)
+
+
+DEEDS = (
+    Deed(
+        "predict", MARKET, "predict where the price goes", frozenset({"predict", "forecast", "prediction", "movement"}),
+        ("predict next 5-min price movement", "will bitcoin be up"), _predict,
+    ),
+    Deed(
+        "portfolio", WALLET, "tell what the account holds",
+        frozenset({"balance", "portfolio", "positions", "wallet", "cash", "holdings"}),
+        ("what is my balance", "show my positions"), _portfolio,
+    ),
+    Deed(
+        "trade", ORDER, "trade on paper for an hour", frozenset({"trade", "buy", "sell", "order", "orders", "trading"}),
+        ("trade for me", "place orders on the next markets"), _trade,
+    ),
+)  # fmt: skip

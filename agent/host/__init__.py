@@ -1,0 +1,1 @@
+"""The box: egress allow-list, electric power, memory of the process."""

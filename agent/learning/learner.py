@@ -1,0 +1,149 @@
+"""What outcomes teach while a run goes on: how well calibrated the forecasts were, how much of a verified lean was
+right, and in which kinds of state searching has found anything. An outcome counts only after it was known.
+
+Every decision is learnt from, abstentions too. Decisions of one window share its outcome and count as one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from agent.decision.analogs import AHEAD, NEAR
+from agent.decision.decide import Thought
+from agent.decision.inputs import Earned, Learned
+from agent.decision.search_budget import kind
+from market.types import Resolution
+from strategies.belief import lean
+from strategies.calibration import fitted, learned_weight
+from strategies.conformal import Adaptive, Band
+from strategies.score import log_score
+
+MISSED, RATE = 0.1, 0.02
+"""The share of mids that may lie outside their band, and how fast its level follows what was missed."""
+NEWEST = 5_000
+"""Windows that are learnt from, the newest: older ones say little of how a market is priced now, and all that is learnt
+from is gone through after every window, in a service that runs for months."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One decision: the market's P(YES), the verified lean in log-odds before shrinking, the forecast before
+    calibration; whether it was searched, and whether that found a verified claim. `band` is where the mid was said to
+    be `AHEAD` seconds later, and `missed` whether it was not, None where nobody saw."""
+
+    kind: str
+    seconds_left: int
+    mid: float
+    lean: float
+    forecast: float
+    searched: bool
+    found: bool
+    band: Band | None
+    missed: bool | None = None
+
+    @classmethod
+    def of(cls, thought: Thought) -> Sample | None:
+        """None for a decision in which no price was seen."""
+        if thought.mid is None:
+            return None
+        made, state = thought.forecast, kind(thought.inputs, thought.gate)
+        left, band = thought.inputs.seconds_left, thought.band
+        if made is None:
+            return cls(state, left, thought.mid, 0.0, thought.mid, False, False, band)
+        verified = any(c.verified and c.claim.effect.sign for c in made.path)
+        return cls(state, left, thought.mid, lean(made.path)[0], made.arms["correct"], True, verified, band)
+
+    def seen(self, mids: Mapping[int, float]) -> Sample:
+        """The same with what became of the mid; `mids` are by seconds to the close."""
+        then = self.seconds_left - AHEAD
+        at = min(mids, key=lambda left: abs(left - then), default=None)
+        if self.band is None or at is None or abs(at - then) > NEAR:
+            return self
+        return replace(self, missed=mids[at] not in self.band)
+
+
+@dataclass(slots=True)
+class Experience:
+    """Decisions of one run, waiting for their outcomes or with them. `start` is the weight of a lean before anything
+    was learnt. Somewhat more is kept than is learnt from, so that what may be learnt as of an instant that is past is
+    the same however much came later."""
+
+    start: float
+    waiting: dict[str, list[Sample]] = field(default_factory=dict)
+    known: list[tuple[datetime, float, Sequence[Sample]]] = field(default_factory=list)
+    _learned: tuple[int, Learned] | None = None
+
+    def decided(self, market_id: str, thought: Thought) -> None:
+        sample = Sample.of(thought)
+        if sample is not None:
+            self.waiting.setdefault(market_id, []).append(sample)
+
+    def ended(self, resolution: Resolution, mids: Mapping[int, float]) -> None:
+        """The outcome of a window, and its mids by seconds to the close; one that stays unresolved teaches nothing."""
+        if resolution.payout is None or resolution.market_id not in self.waiting:
+            return
+        samples = [s.seen(mids) for s in self.waiting.pop(resolution.market_id)]
+        self.known.append((resolution.known_at, float(resolution.payout), samples))
+        self.known.sort(key=lambda row: row[0])
+        if len(self.known) > 3 * NEWEST:
+            del self.known[: -2 * NEWEST]
+            self._learned = None
+
+    def learned(self, as_of: datetime) -> Learned:
+        """All that could be learnt strictly before `as_of`, from the newest windows."""
+        count = bisect_left(self.known, as_of, key=lambda row: row[0])
+        if self._learned is None or self._learned[0] != count:
+            self._learned = count, self._lesson(self.known[max(0, count - NEWEST) : count])
+        return self._learned[1]
+
+    def scored(self) -> tuple[int, float, float]:
+        """Of the newest windows: how many there are, and the mean log scores of the forecasts and of the mids; each
+        window counts once."""
+        rows = [(n, s, paid) for n, (_, paid, samples) in enumerate(self.known[-NEWEST:]) for s in samples]
+        if not rows:
+            return 0, 0.0, 0.0
+        _, window, decisions = np.unique([n for n, _, _ in rows], return_inverse=True, return_counts=True)
+        paid = [y for _, _, y in rows]
+        weights = 1 / decisions[window] / len(decisions)
+        ours, mids = log_score([s.forecast for _, s, _ in rows], paid), log_score([s.mid for _, s, _ in rows], paid)
+        return len(decisions), float(ours @ weights), float(mids @ weights)
+
+    def _lesson(self, ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Learned:
+        rows = [(window, s, y) for window, (_, y, samples) in enumerate(ended) for s in samples]
+        windows, seen, paid = [w for w, _, _ in rows], [s for _, s, _ in rows], [y for _, _, y in rows]
+        weight = learned_weight(windows, [s.mid for s in seen], [s.lean for s in seen], paid, start=self.start)
+        calibration = fitted([s.forecast for s in seen], paid, outcomes=len(ended))
+        level = Adaptive.beginning(MISSED, RATE)
+        for sample in seen:
+            level = level if sample.missed is None else level.after(sample.missed)
+        return Learned(weight, calibration, _earned(ended), level.alpha)
+
+
+def _earned(ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Mapping[str, Earned]:
+    """By kind of state, over windows that were searched in it."""
+    rows = [(n, s, paid) for n, (_, paid, samples) in enumerate(ended) for s in samples if s.searched]
+    if not rows:
+        return {}
+    paid = [y for _, _, y in rows]
+    gains = log_score([s.mid for _, s, _ in rows], paid) - log_score([s.forecast for _, s, _ in rows], paid)
+    by_kind: dict[str, dict[int, list[tuple[bool, float]]]] = {}
+    for (n, s, _), gain in zip(rows, gains.tolist(), strict=True):
+        by_kind.setdefault(s.kind, {}).setdefault(n, []).append((s.found, gain))
+    return {name: _summed([_once(some) for some in windows.values()]) for name, windows in sorted(by_kind.items())}
+
+
+def _once(decisions: Sequence[tuple[bool, float]]) -> tuple[bool, float]:
+    """The decisions of one window as one: whether any found something, and their mean gain."""
+    return any(found for found, _ in decisions), sum(gain for _, gain in decisions) / len(decisions)
+
+
+def _summed(rows: Sequence[tuple[bool, float]]) -> Earned:
+    n = len(rows)
+    mean = sum(gain for _, gain in rows) / n
+    variance = sum((gain - mean) ** 2 for _, gain in rows) / max(n - 1, 1)
+    return Earned(n, sum(found for found, _ in rows), mean, variance**0.5)

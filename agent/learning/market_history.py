@@ -1,0 +1,171 @@
+"""What the agent keeps of the market: price bars as they pass, and what each finished window teaches.
+
+Reads are point in time: a row is seen only by questions asked after it could have been known.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from agent.decision.analogs import embargo_of, scaled
+from agent.decision.inputs import Settings
+from agent.learning.learner import Experience
+from market.errors import CycleSkipped, Transient
+from market.feed import Bar, Feed, ReferencePrices
+from market.types import UNIT, Market, PayoutSource, Resolution
+from storage.records import Observation
+from storage.store import RunLog, Store
+from strategies.baselines import VOLATILITY_SPAN
+from strategies.features import LOOKBACK, STEP, ReferenceView, features
+from strategies.reference import reference_view
+
+RESOLUTIONS = (STEP, 60, 300)
+"""Seconds per bar of the price histories that are kept."""
+GRID = 30
+"""Seconds between the observations kept of a finished window, where the feed can be asked at any instant."""
+LONG, COARSE = 3600, 300
+"""A market that is open for more than so many seconds is observed only so often: as often as it is decided on."""
+
+
+class Outcomes(Protocol):
+    """Who is told how a market ended."""
+
+    async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Forgetful:
+    """Only the run's log hears of an outcome: for strategies, which learn nothing from it."""
+
+    async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
+        await log.outcome(market.id, resolution, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The store, seen from one feed. `source` names what is remembered: recordings, versions of the code and schedules
+    never mix, so a run that is recomputed finds the history that it found. `kept` says of markets since when and
+    until when their bars have been kept without a hole, `latest` what `recent` has been read at once, and when."""
+
+    store: Store
+    feed: Feed
+    prices: ReferencePrices
+    source: str
+    experience: Experience
+    kept: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    latest: dict[str, tuple[datetime, Sequence[Bar]]] = field(default_factory=dict)
+
+    async def record(self, market: Market, until: datetime, span: timedelta) -> None:
+        """Keep the bars of the last `span` at every resolution, those that are not kept yet."""
+        await self._keep(await self._unkept(market, until, span), [market], until, span)
+
+    async def record_all(self, markets: Sequence[Market], until: datetime, span: timedelta) -> None:
+        """Keep many markets' bars at once, and read back what `recent` is to say. A market that the feed fails for is
+        left to `record`, which says so."""
+        found: dict[tuple[str, int], Sequence[Bar]] = {}
+        told = []
+        for market in markets:
+            with suppress(CycleSkipped, Transient):
+                found |= await self._unkept(market, until, span)
+                told.append(market)
+        await self._keep(found, told, until, span)
+        names = [market.id for market in told]
+        read = await self.store.bars_of(self.source, names, STEP, as_of=until, limit=LOOKBACK)
+        self.latest.clear()
+        self.latest.update({name: (until, bars) for name, bars in read.items()})
+
+    async def _unkept(self, market: Market, until: datetime, span: timedelta) -> dict[tuple[str, int], Sequence[Bar]]:
+        _, start = self._stretch(market.id, until - span, until)
+        steps = RESOLUTIONS if start < until else ()
+        return {(market.id, step): await self.feed.bars(market.id, start, until, step) for step in steps}
+
+    async def _keep(
+        self,
+        bars: Mapping[tuple[str, int], Sequence[Bar]],
+        markets: Sequence[Market],
+        until: datetime,
+        span: timedelta,
+    ) -> None:
+        await self.store.add_histories(self.source, bars)
+        for market in markets:
+            since, _ = self._stretch(market.id, until - span, until)
+            self.kept[market.id] = since, until
+
+    def _stretch(self, market_id: str, begins: datetime, until: datetime) -> tuple[datetime, datetime]:
+        """Since when and until when bars are kept without a hole, of those from `begins` to `until`."""
+        since, end = self.kept.get(market_id, (until, until))
+        return (since, min(end, until)) if since <= begins <= end else (begins, begins)
+
+    async def recent(self, market: Market, as_of: datetime) -> Sequence[Bar]:
+        """The bars that features look at."""
+        at, bars = self.latest.get(market.id, (None, ()))
+        return bars if at == as_of else await self.store.bars(self.source, market.id, STEP, as_of=as_of, limit=LOOKBACK)
+
+    async def reference(self, market: Market, as_of: datetime) -> ReferenceView | None:
+        """What the reference price says of a window; None where there is no such price."""
+        ticks = await self.prices.reference(market.id, as_of - VOLATILITY_SPAN, as_of)
+        return reference_view(market, ticks, as_of)
+
+    async def windows(self, market: Market, as_of: datetime, band: tuple[int, int], settings: Settings) -> int:
+        """How many finished windows of this length may be looked at around this time to close."""
+        wait = embargo_of(settings, market.seconds)
+        past = await self.store.past(self.source, as_of=as_of, window=market.seconds, embargo=wait)
+        return len(past.around(band))
+
+    async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
+        """Write an outcome to the run's log, and what the window looked like on its way to the history."""
+        await log.outcome(market.id, resolution, at)
+        if resolution.payout is None:
+            return
+        await self.record(market, market.closes_at, market.closes_at - market.opens_at + timedelta(seconds=300))
+        del self.kept[market.id]
+        await self.store.add_resolution(self.source, resolution)
+        rows = await self._observations(market, resolution)
+        await self.store.add_observations(self.source, rows)
+        self.experience.ended(resolution, {r.seconds_left: r.mid / UNIT for r in rows})
+
+    async def _observations(self, market: Market, resolution: Resolution) -> list[Observation]:
+        limit = LOOKBACK + market.seconds // STEP
+        bars = await self.store.bars(self.source, market.id, STEP, as_of=market.closes_at, limit=limit)
+        closes = [b.at for b in bars]
+
+        def until(left: int) -> Sequence[Bar]:
+            end = bisect_right(closes, market.closes_at - timedelta(seconds=left))
+            return bars[max(0, end - LOOKBACK) : end]
+
+        rows = [await self._observation(market, resolution, until(left), left) for left in self._kept(market)]
+        return [r for r in rows if r is not None]
+
+    def _kept(self, market: Market) -> list[int]:
+        """Seconds to the close at which a window is remembered: where decisions about its like are taken."""
+        if not self.feed.info.instants:
+            step = GRID if market.seconds <= LONG else COARSE
+            return list(range(step, market.seconds + 1, step))
+        inside = [at for at in self.feed.info.instants if market.opens_at <= at < market.closes_at]
+        return [int((market.closes_at - at).total_seconds()) for at in inside]
+
+    async def _observation(
+        self, market: Market, resolution: Resolution, bars: Sequence[Bar], left: int
+    ) -> Observation | None:
+        at = market.closes_at - timedelta(seconds=left)
+        reference = await self.reference(market, at)
+        seen = features(bars, left, market.seconds, reference)
+        if seen is None or resolution.payout is None:
+            return None
+        return Observation(
+            market_id=market.id,
+            at=at,
+            seconds_left=left,
+            window=market.seconds,
+            mid=seen.mid,
+            buckets=seen.buckets,
+            payout=int(resolution.payout * UNIT),
+            known_at=resolution.known_at,
+            official=resolution.source is PayoutSource.OFFICIAL,
+            state=scaled(seen),
+        )

@@ -1,0 +1,93 @@
+"""What earlier decisions taught, learnt again from the log when a live run starts: a restart forgets nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from agent.decision.gate import Gate
+from agent.decision.inputs import Inputs
+from agent.decision.record import inputs_of
+from agent.decision.search_budget import kind
+from agent.learning.learner import NEWEST, Experience, Sample
+from market.types import Resolution
+from storage.records import Record, RecordKind, Run, Wanted
+from storage.store import Store
+from strategies.belief import lean
+from strategies.conformal import Band
+from strategies.verification import Checked
+
+SPAN = timedelta(days=30)
+"""Older decisions were made by what nobody trades with any more."""
+_PAGE = 500
+_PATH, _GATE, _BAND = TypeAdapter(list[Checked]), TypeAdapter(Gate), TypeAdapter(Band)
+
+
+async def relive(store: Store, source: str, runs: Sequence[Run], experience: Experience, now: datetime) -> int:
+    """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them saw; how many
+    decisions it were. Little more is read than is learnt from."""
+    since, outcomes = now - SPAN, dict[str, Resolution]()
+    recent = [run for run in runs if not await _old(store, run, since)]
+    for run in recent:
+        outcomes |= {r.market_id: r for r in await store.outcomes(run.id)}
+    pages, windows = list[list[tuple[str, Sample]]](), set[str]()
+    async for page in _newest_first(store, recent, since):
+        pages.append(page)
+        windows |= outcomes.keys() & {market_id for market_id, _ in page}
+        if len(windows) > NEWEST + _PAGE:  # the oldest of them may have more decisions on the page before
+            break
+    for market_id, sample in chain.from_iterable(reversed(pages)):
+        experience.waiting.setdefault(market_id, []).append(sample)
+    known = [market_id for market_id in experience.waiting if market_id in outcomes]
+    mids = await store.mids(source, known)
+    for market_id in known:
+        experience.ended(outcomes[market_id], mids.get(market_id, {}))
+    return sum(map(len, pages))
+
+
+async def _newest_first(store: Store, runs: Sequence[Run], since: datetime) -> AsyncIterator[list[tuple[str, Sample]]]:
+    """Pages of decisions with the markets they were about, each page in the order in which they were made."""
+    for run in reversed(runs):
+        read = 0
+        while listed := await store.listed(Wanted(run_id=run.id, since=since), limit=_PAGE, after=read):
+            read += len(listed)
+            first = min(decision.seq for decision in listed)
+            records = await store.some(run.id, [RecordKind.DECISION], since=first, limit=len(listed))
+            samples = [(_market(record), await _sample(store, record)) for record in records]
+            yield [(market_id, sample) for market_id, sample in samples if sample is not None]
+
+
+async def _old(store: Store, run: Run, since: datetime) -> bool:
+    newest = await store.decisions(run.id, limit=1)
+    return not newest or newest[-1].at < since
+
+
+def _market(record: Record) -> str:
+    market: Any = record.body["market"]
+    return str(market["id"])
+
+
+async def _sample(store: Store, record: Record) -> Sample | None:
+    """What `Sample.of` made of the thought when it was thought."""
+    thought: Any = record.body["thought"]
+    if thought["mid"] is None:
+        return None
+    inputs, entry = await inputs_of(store, record), _GATE.validate_python(thought["gate"])
+    return sample(inputs, entry, thought)
+
+
+def sample(inputs: Inputs, entry: Gate, thought: Mapping[str, Any]) -> Sample:
+    """From what is kept of a thought in which a price was seen."""
+    state, left, mid = kind(inputs, entry), inputs.seconds_left, float(thought["mid"])
+    band = None if thought["band"] is None else _BAND.validate_json(json.dumps(thought["band"]))
+    search = thought["search"]
+    if search is None:
+        return Sample(state, left, mid, 0.0, mid, False, False, band)
+    path = _PATH.validate_json(json.dumps(search["path"]))
+    verified = any(c.verified and c.claim.effect.sign for c in path)
+    return Sample(state, left, mid, lean(path)[0], float(thought["arms"]["correct"]), True, verified, band)

@@ -1,0 +1,1 @@
+"""One live account: keys, preflight checks, recovery, redemption, promotion, market recorder."""

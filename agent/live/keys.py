@@ -1,0 +1,75 @@
+"""Which private key a live account signs with: from a file, from systemd, or made for pretend money."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from agent.config.schema import Venue
+from market.errors import DataInvalid, NotReady
+from tools.keystore import SecretKey, from_credentials, passphrase_from, read, secret_text
+from tools.polymarket.relayer import RelayerKey
+
+Ask = Callable[[str], str]
+
+
+def key_of(venue: Venue, home: Path, ask: Ask | None = None, environment: Mapping[str, str] = os.environ) -> SecretKey:
+    """The configured key; for a loopback venue one that is made on first use. `ask` asks a person for a passphrase.
+    Raises NotReady, Misconfigured and DataInvalid, none of which repeats anything secret."""
+    if venue.key_credential:
+        return from_credentials(venue.key_credential, environment)
+    if venue.key_file:
+        path = Path(venue.key_file).expanduser()
+        return read(path, lambda: _passphrase(venue, path, ask or at_terminal, environment))
+    if venue.loopback:
+        return play_key(home / "play.key")
+    raise NotReady("No key is configured.", next_step="Set venue.key_file, or name one with --key-file.")
+
+
+def _passphrase(venue: Venue, path: Path, ask: Ask, environment: Mapping[str, str]) -> str:
+    if venue.passphrase_credential:
+        return passphrase_from(venue.passphrase_credential, environment)
+    return ask(f"Passphrase of {path}: ")
+
+
+def at_terminal(prompt: str) -> str:
+    """Ask whoever sits there, without showing what is typed. Raises NotReady where nobody does."""
+    if not sys.stdin.isatty():
+        raise NotReady(
+            "The key file is encrypted and nobody is there to be asked for its passphrase.",
+            next_step="Name a systemd credential: venue.passphrase_credential.",
+        )
+    return getpass.getpass(prompt)
+
+
+def play_key(file: Path) -> SecretKey:
+    """A key for pretend money, made on first use."""
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as made:
+            made.write(secrets.token_hex(32))
+    return read(file, lambda: "")
+
+
+def relayer_key(venue: Venue) -> RelayerKey:
+    """The relayer's key from its file, JSON of {"address": ..., "key": ...}. Raises NotReady, Misconfigured and
+    DataInvalid; repeats nothing of it."""
+    if not venue.relayer_key_file:
+        raise NotReady(
+            "This kind of wallet sends through the venue's relayer, which asks for a key of its own.",
+            next_step="Make one in the venue's settings and name its file: venue.relayer_key_file.",
+        )
+    file = Path(venue.relayer_key_file).expanduser()
+    try:
+        said = json.loads(secret_text(file))
+        return RelayerKey(str(said["address"]), str(said["key"]))
+    except (ValueError, KeyError, TypeError):
+        raise DataInvalid(
+            f"{file} is not a relayer key.", next_step='Write it as {"address": "0x...", "key": "..."}.'
+        ) from None

@@ -1,0 +1,87 @@
+"""How the accounts stand by what was written down: halted or not, money, positions, orders whose end is unknown.
+
+Read from the store alone: it works while the agent runs, and while nothing is reachable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent.live.recovery import Past, recall
+from market.types import Micro
+from storage.store import Store
+from tools.halts import Halted
+from tools.ledger import Ledger
+from tools.limits import Results
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Micro-shares of one outcome, by the market's slug where it is known."""
+
+    market: str
+    outcome: str
+    size: Micro
+
+
+@dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """Money is micro-dollars. `earned` are the settled results since a person last looked, `today` those of the last
+    day with one; `at_risk` is what holdings and working orders cost."""
+
+    account: str
+    run: str
+    running: bool
+    began: datetime
+    cash: Micro
+    at_risk: Micro
+    earned: Micro
+    today: Micro
+    fills: int
+    settled_markets: int
+    working: int
+    positions: tuple[Position, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    halted: Halted | None
+    accounts: tuple[AccountStatus, ...]
+
+
+async def status(store: Store, halted: Halted | None, looked_at: datetime) -> Status:
+    """Every account that a run has traded on, the newest first."""
+    newest: dict[str, tuple[str, bool]] = {}
+    for run in await store.runs():
+        if name := str(run.manifest.get("account", "")):
+            newest.pop(name, None)
+            newest[name] = (run.id, not run.finished)
+    found = []
+    for name, (run_id, open_) in reversed(newest.items()):
+        found.append(_account(name, run_id, open_, await recall(store, name, run_id), looked_at))
+    return Status(halted, tuple(found))
+
+
+def _account(name: str, run_id: str, running: bool, past: Past, looked_at: datetime) -> AccountStatus:
+    ledger = Ledger(past.cash, past.fills, past.settlements)
+    before, results = past.exposure(looked_at), Results()
+    for at, earned in before.earned:
+        results.add(at, earned)
+    slugs: Mapping[str, str] = {m: market.slug for m, market in past.markets.items()}
+    held = [Position(slugs.get(m, m), outcome.value, size) for (m, outcome), size in sorted(ledger.holdings.items())]
+    return AccountStatus(
+        account=name,
+        run=run_id,
+        running=running,
+        began=past.since,
+        cash=ledger.cash,
+        at_risk=sum(before.paid.values()) + sum(s.order.cost for s in past.working),
+        earned=results.total,
+        today=results.today,
+        fills=len(past.fills),
+        settled_markets=len({s.market_id for s in past.settlements}),
+        working=len(past.working),
+        positions=tuple(held),
+    )

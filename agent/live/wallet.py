@@ -1,0 +1,276 @@
+"""What `edgeclaw wallet` does: compare the chain's word with the venue's, give the approvals that trading needs, turn
+winnings into dollars, and try one order that cannot fill.
+
+Knows no screen. Nothing is signed or sent that was not shown as a `Call` or an order before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from agent.config.schema import Config
+from agent.host.egress import confined, host_of
+from agent.live.account import VenueAccount, patiently, venue_clock
+from agent.live.keys import Ask, key_of, relayer_key
+from agent.live.recovery import Past
+from market.clock import Clock, monotonic
+from market.errors import EdgeclawError, Misconfigured, NotReady, VenueUnavailable
+from market.polymarket.feed import Watch
+from market.polymarket.hosts import Hosts
+from market.polymarket.rest import VenueReader, reader
+from market.types import Market, Micro, Order, OrderStatus, Outcome, Side, TimeInForce, micro, units
+from tools.keystore import SecretKey, secret_text
+from tools.orders import OrderTool
+from tools.polymarket import chain
+from tools.polymarket.chain import AUTO_REDEEM, Call, ChainWallet
+from tools.polymarket.client import Trader
+from tools.polymarket.complaints import advice_on
+from tools.polymarket.contracts import COLLATERAL_ADAPTER, EXCHANGE
+from tools.polymarket.relayer import Relayer
+from tools.polymarket.typed import EOA
+from tools.wallet import Receipt, WalletStatus, advice
+
+_MINED = timedelta(seconds=90)
+_UNIT = Decimal(1).scaleb(-6)
+_DEEP = Decimal("0.01")
+"""The price of the order that is only there to be taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Micro-shares of one outcome of a market that is resolved, and the dollars they are worth."""
+
+    market_id: str
+    title: str
+    outcome: str
+    size: Micro
+    worth: Micro
+    neg_risk: bool = False
+
+
+def _holding(said: Any) -> Holding:
+    """From a position as the official client gives it."""
+    size, worth = micro(said.current_size), micro(said.current_value.quantize(_UNIT))
+    return Holding(str(said.condition_id), str(said.title), str(said.outcome), size, worth, bool(said.negative_risk))
+
+
+@dataclass(frozen=True, slots=True)
+class WalletReport:
+    """What the chain says, what the venue says of the same money, how they differ, and what to do next."""
+
+    chain: WalletStatus
+    venue_balance: Micro
+    differences: tuple[str, ...]
+    redeemable: tuple[Holding, ...]
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A call that was sent and what became of it."""
+
+    says: str
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of the staged test: what was done, what came, and how long it took."""
+
+    name: str
+    found: str
+    milliseconds: float
+
+
+@dataclass(slots=True)
+class OpenWallet:
+    """One key's account at the venue and on the chain, opened."""
+
+    config: Config
+    hosts: Hosts
+    clock: Clock
+    account: VenueAccount
+    chain: ChainWallet
+    asked: VenueReader
+
+    @property
+    def trader(self) -> Trader:
+        return self.account.trader
+
+    async def report(self) -> WalletReport:
+        """Read both sides. Raises VenueUnavailable."""
+        status = await self.chain.status()
+        balance = await self.account.cash(self.clock)
+        differences = []
+        if balance != status.balance:
+            differences.append(
+                f"the venue says {units(balance)} dollars and the chain {units(status.balance)}: "
+                "a trade may be on its way"
+            )
+        redeemable = await self.redeemable()
+        told = list(advice(status))
+        if redeemable:
+            worth = sum(h.worth for h in redeemable)
+            told.append(f"Shares worth ${units(worth):f} can be turned into dollars: run edgeclaw wallet redeem.")
+        return WalletReport(status, balance, tuple(differences), redeemable, tuple(told))
+
+    async def redeemable(self) -> tuple[Holding, ...]:
+        """Shares of resolved markets that have not been turned into dollars."""
+        found: list[Holding] = []
+        async with self.account.client(self.clock) as client:
+            try:
+                found += [_holding(p) async for p in client.list_positions(status="REDEEMABLE").iter_items()]
+            except EdgeclawError:
+                raise
+            except Exception as error:
+                raise VenueUnavailable(f"The venue does not list positions ({type(error).__name__}).") from None
+        return tuple(found)
+
+    async def approvals(self, amount: Micro) -> tuple[Call, ...]:
+        """The calls that trading still lacks: dollars up to `amount` for the exchange, shares for it and for the
+        adapter that redeems."""
+        status = await self.chain.status()
+        wanted = []
+        if status.allowances["exchange"] < amount:
+            wanted.append(chain.approve(EXCHANGE, amount))
+        for name, address in (("exchange", EXCHANGE), ("collateral adapter", COLLATERAL_ADAPTER)):
+            if not status.approvals[name]:
+                wanted.append(chain.approve_shares(address, True))
+        return tuple(wanted)
+
+    async def auto_redeem(self) -> tuple[Call, ...]:
+        """The call that lets the venue pay winnings out by itself, where it may not yet."""
+        status = await self.chain.status()
+        return () if status.approvals["auto-redeem"] else (chain.approve_shares(AUTO_REDEEM, True),)
+
+    async def redemptions(self, market_ids: Sequence[str] = ()) -> tuple[Call, ...]:
+        """The calls that turn resolved shares into dollars: of the markets named, or of all."""
+        there = {h.market_id: h.neg_risk for h in await self.redeemable()}
+        if strange := [m for m in market_ids if m not in there]:
+            raise Misconfigured(
+                f"Nothing of the market {strange[0]} can be redeemed.", next_step="See: edgeclaw wallet status"
+            )
+        return tuple(chain.redeem(m, neg_risk=there[m]) for m in sorted(market_ids or there))
+
+    async def carry_out(self, calls: Sequence[Call]) -> tuple[Done, ...]:
+        """Send calls one after the other, each once, and wait for what became of it. A plain account pays the gas
+        itself; another kind of wallet goes through the venue's relayer. Raises NotReady, VenueUnavailable."""
+        done = []
+        for call in calls:
+            if self.trader.signature_type == EOA:
+                known_as = await self.chain.send(call, self.account.key.signer())
+            else:
+                known_as = await self._relayer().send(call)
+            done.append(Done(call.says, await self.chain.settled(known_as, self.clock.now() + _MINED)))
+        return tuple(done)
+
+    def _relayer(self) -> Relayer:
+        return Relayer(self.hosts, self.account, relayer_key(self.config.venue), self.clock)
+
+    async def livetest(self, told: Callable[[Step], None]) -> None:
+        """Send one small order so deep that it rests, see it, take it back, and see the money whole again.
+        Raises NotReady where a step does not do what it should, VenueUnavailable."""
+        market = await self.some_market()
+        now = self.clock.now()
+        past = Past(await self.account.cash(self.clock), now)
+        async with self.account.opened(None, self.clock, past, {market.id: market}.get) as hands:
+            await _Livetest(hands.orders, self.clock, market, told).run(hands.ready)
+
+    async def some_market(self) -> Market:
+        """One of the configured markets that stays open for a while. Raises NotReady, VenueUnavailable."""
+        now = self.clock.now()
+        venue = self.config.venue
+        for slug in Watch(venue.watched(), venue.slugs).wanted(now):
+            listed = await self.asked.market(slug)
+            if listed is not None and listed.market.closes_at - now > timedelta(seconds=20):
+                return listed.market
+        raise NotReady("No market of venue.series is open.", next_step="Name an open one in venue.slugs.")
+
+
+@dataclass(slots=True)
+class _Livetest:
+    orders: OrderTool
+    clock: Clock
+    market: Market
+    told: Callable[[Step], None]
+    since: float = 0.0
+
+    async def run(self, ready: Callable[[Clock], Awaitable[None]]) -> None:
+        self.since = monotonic()
+        await patiently(lambda: ready(self.clock))
+        self._say("self-test", "everything that must hold does")
+        await self.orders.sync()
+        before = await self.orders.account()
+        price = max(_DEEP, self.market.tick)
+        order = Order(
+            self.market.id, Outcome.YES, Side.BUY, price, self.market.min_size, TimeInForce.GTC, self.clock.now(),
+            "livetest", post_only=True,
+        )  # fmt: skip
+        signed = await self.orders.sign(order)
+        self._say("signed", f"order {signed.id[:12]} for {units(order.size)} shares of {self.market.slug} at ${price}")
+        ack = await self.orders.send(signed)
+        if ack.status is not OrderStatus.LIVE:
+            said = f"{ack.status.value} {ack.reason}".strip().rstrip(".")
+            raise NotReady(f"The venue did not let the order rest: {said}.", next_step=advice_on(ack.reason))
+        self._say("sent", "the venue lets it rest")
+        await self._must_rest(signed.id)
+        if not await self.orders.cancel(signed.id):
+            raise NotReady("The order could not be taken back.", next_step="Look at it in the venue's own page.")
+        self._say("cancelled", "the venue took it back")
+        await self.orders.sync()
+        after = await self.orders.account()
+        if (after.cash, after.reserved) != (before.cash, before.reserved):
+            raise NotReady(f"The account had {before.cash} micro-dollars before and has {after.cash} now.")
+        self._say("money", f"whole: ${units(after.cash)}")
+
+    async def _must_rest(self, order_id: str) -> None:
+        await self.orders.sync()
+        if order_id not in {o.id for o in (await self.orders.account()).open_orders}:
+            raise NotReady("The venue accepted the order and does not show it.")
+        self._say("seen", "it is among the open orders")
+
+    def _say(self, name: str, found: str) -> None:
+        now = monotonic()
+        self.told(Step(name, found, (now - self.since) * 1e3))
+        self.since = now
+
+
+@asynccontextmanager
+async def opened(config: Config, home: Path, ask: Ask | None = None) -> AsyncIterator[OpenWallet]:
+    """The account a configuration names. Raises NotReady, Misconfigured, DataInvalid, VenueUnavailable."""
+    hosts = Hosts.named(config.venue.loopback)
+    key = key_of(config.venue, home, ask)
+    trader = Trader.of(key.signer(), config.venue.wallet)
+    rpc = node_of(config, hosts)
+    with confined(hosts.names() | {host_of(rpc)}):
+        clock = await venue_clock(hosts)
+        account = VenueAccount(hosts, trader, key)
+        await account.begin(clock)
+        async with (
+            chain.opened(rpc, key.address, clock, wallet=trader.wallet) as wallet,
+            reader(hosts, clock) as asked,
+        ):
+            yield OpenWallet(config, hosts, clock, account, wallet, asked)
+
+
+def node_of(config: Config, hosts: Hosts) -> str:
+    """The address of the chain's node: the owner's own, whose file nobody else reads, or the venue's choice."""
+    file = config.venue.rpc_file
+    return secret_text(Path(file).expanduser()) if file else hosts.rpc
+
+
+def new_key() -> SecretKey:
+    """A key nobody has had before."""
+    import secrets
+
+    while True:
+        try:
+            return SecretKey(secrets.token_bytes(32))
+        except Misconfigured:  # one of the few numbers no account has
+            continue

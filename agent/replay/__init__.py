@@ -1,0 +1,1 @@
+"""Decisions made again: from recorded answers, or with something taken away (ablations)."""

@@ -1,0 +1,90 @@
+"""The arms of the evidence ladder that need a search of their own: the agent's recorded inputs, thought about again
+with something taken away or put in its place. Each is a run of its own in the log, read and replayed like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from agent.decision.analogs import History, Redrawn
+from agent.decision.budget import Electricity
+from agent.decision.inputs import Inputs, Settings, identify
+from agent.decision.record import record_of
+from agent.llm.engine import Engine
+from agent.llm.recorded import RecordingEngine
+from agent.replay.answer_cache import Recall
+from agent.replay.replay import rethink
+from agent.search.tree import Policy
+from storage.records import Record
+from storage.store import RunLog, Store
+
+REDRAW_SEED = 20_260_928
+
+
+@dataclass(frozen=True, slots=True)
+class ArmPlan:
+    """`settings` makes the arm's out of the agent's, `history` what it may read out of the real one; `placebo` puts
+    chance in the place of the model."""
+
+    name: str
+    settings: Callable[[Inputs], Settings]
+    history: Callable[[History], History] = lambda real: real
+    placebo: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"arm:{self.name}"
+
+
+def _bare(inputs: Inputs) -> Settings:
+    """Without history: only the model's own word counts."""
+    return replace(inputs.settings, external=False, correct=False, frugal=False, answer_tokens=0)
+
+
+def _greedy(inputs: Inputs) -> Settings:
+    """Without a tree, too."""
+    s = _bare(inputs)
+    lone = Policy.named("greedy", depth=s.policy.depth, branching=1, width=1, max_nodes=s.policy.max_nodes)
+    return replace(s, policy=lone, self_verify=False)
+
+
+def _silent(inputs: Inputs) -> Settings:
+    """As the agent searches, without the sentence at the end; and not where history is too thin for a claim to pass,
+    whatever it is made of."""
+    s = inputs.settings
+    return replace(s, answer_tokens=0, shadow=s.shadow and inputs.windows >= s.rule.min_support)
+
+
+ARMS = (
+    ArmPlan("greedy", _greedy),
+    ArmPlan("search", _bare),
+    ArmPlan("redrawn", _silent, lambda real: Redrawn(real, REDRAW_SEED)),
+    ArmPlan("claims", _silent, placebo=True),
+    ArmPlan("moves", _bare, placebo=True),
+)
+
+
+def history_of(label: str, store: Store) -> History:
+    """What a run of this label read: an arm's own history, or what is stored."""
+    return next((plan.history(store) for plan in ARMS if plan.label == label), store)
+
+
+async def run_arm(
+    plan: ArmPlan,
+    store: Store,
+    decisions: Sequence[Record],
+    log: RunLog,
+    engine: Engine,
+    electricity: Electricity | None = None,
+    recall: Recall | None = None,
+) -> None:
+    """Think about every decision again and write it down. Started again, it goes on where it stopped."""
+    recorder = RecordingEngine(engine)
+    history = plan.history(store)
+    for record in decisions:
+        thought = await rethink(store, record, recorder, plan.settings, history, electricity=electricity, recall=recall)
+        key = identify(log.run_id, thought.inputs.market.id, thought.inputs.as_of)
+        await log.decision(record_of(key, thought, recorder.take(), thought.budget.timings()))
+    if decisions:
+        await log.end(decisions[-1].at, {"decisions": len(decisions)})

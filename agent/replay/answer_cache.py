@@ -1,0 +1,71 @@
+"""Answers found in the log: a conversation that the same model has had before is not had again.
+
+A decision's answers are kept with it. Where an earlier run of the same kind decided about the same market at the same
+instant, its conversation is gone through again, question by question; one question that differs, and the model is
+asked everything anew, so that what is charged never depends on what happened to be in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from agent.decision.analogs import History
+from agent.decision.budget import Electricity
+from agent.decision.decide import Thought, think
+from agent.decision.inputs import Inputs, identify
+from agent.decision.record import recorded_calls
+from agent.llm.engine import Usage
+from agent.llm.recorded import InOrder, RecordedCall, RecordingEngine
+from market.errors import Drift
+from storage.records import RecordKind
+from storage.store import Store
+
+_LOOKED_THROUGH = 3
+"""How many earlier runs are asked about a decision."""
+
+
+@dataclass(slots=True)
+class Recall:
+    """Where to look: runs of one label by one model, the newest first. `spared` is what was not spent again."""
+
+    store: Store
+    runs: Sequence[str]
+    spared: Usage = field(default_factory=Usage)
+
+    async def conversation(self, inputs: Inputs) -> tuple[RecordedCall, ...]:
+        """The newest about this market at this instant; empty where there is none, or where the model failed in it."""
+        for run_id in self.runs:
+            key = identify(run_id, inputs.market.id, inputs.as_of)
+            record = await self.store.record(run_id, RecordKind.DECISION, key)
+            if record is not None:
+                calls = await recorded_calls(self.store, record)
+                return () if any(call.error for call in calls) else tuple(calls)
+        return ()
+
+
+async def earlier_runs(store: Store, label: str, model: str) -> list[str]:
+    """Runs of this label whose answers are this model's, newest first."""
+    runs = [r for r in await store.runs() if r.identity.label == label and r.manifest.get("answers_by") == model]
+    return [r.id for r in reversed(runs)][:_LOOKED_THROUGH]
+
+
+async def think_or_recall(
+    inputs: Inputs,
+    engine: RecordingEngine,
+    history: History,
+    *,
+    electricity: Electricity | None = None,
+    recall: Recall | None = None,
+) -> Thought:
+    """Think with answers from the log where they are there, else with the engine, which records either way."""
+    calls = await recall.conversation(inputs) if recall is not None else ()
+    if recall is not None and calls:
+        known = RecordingEngine(InOrder(calls, engine.identity, engine.capabilities))
+        with suppress(Drift):
+            thought = await think(inputs, known, history)
+            engine.adopt(known.take())
+            recall.spared += known.usage
+            return thought
+    return await think(inputs, engine, history, electricity=electricity)

@@ -1,0 +1,116 @@
+"""Think a recorded decision through again: with its recorded answers (replay), or with another engine (an arm).
+
+Needs the record and the history as of then; no feed, no exchange, no model for a replay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from agent.decision.analogs import History
+from agent.decision.budget import Electricity
+from agent.decision.decide import Thought, think
+from agent.decision.inputs import Inputs, Settings
+from agent.decision.record import _stops, _thought, inputs_of, recorded_calls, written
+from agent.llm.engine import Capabilities, Engine, ModelIdentity
+from agent.llm.recorded import RecordingEngine, ReplayEngine
+from agent.replay.answer_cache import Recall, think_or_recall
+from market.errors import Drift
+from storage.canonical import Json, plain
+from storage.records import Record, RecordKind
+from storage.store import Store
+from strategies.base import View
+from strategies.edge import decide
+
+_VIEW = TypeAdapter(View)
+_NO_MODEL = ModelIdentity("recorded", "recorded", "")
+_RECORDED = Capabilities(exact_labels=True, score=True, bit_exact=True, abort=False, context=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """`differences` are plain lines; none means that the decision was reproduced to the byte."""
+
+    decision_id: str
+    differences: tuple[str, ...]
+
+
+async def replay(store: Store, record: Record, history: History) -> Replayed:
+    """Reproduce a decision from its recorded answers and stop points, and the history that its run read."""
+    inputs = await inputs_of(store, record)
+    engine = ReplayEngine(await recorded_calls(store, record), _NO_MODEL, _RECORDED)
+    try:
+        again = await think(inputs, engine, history, stops=_stops(record))
+    except Drift as drift:
+        return Replayed(record.key, (str(drift),))
+    found = differences(_thought(record), written(again).body)
+    for intent in await store.records(record.run_id, RecordKind.INTENT):
+        if intent.body["decision_id"] == record.key:
+            found += await _reorder(store, again, intent)
+    return Replayed(record.key, tuple(found))
+
+
+async def regenerate(store: Store, record: Record, engine: Engine, history: History) -> Replayed:
+    """Ask the model again, with the recorded inputs and stop points; what it says now must be what it said."""
+    inputs, recorder = await inputs_of(store, record), RecordingEngine(engine)
+    again = await think(inputs, recorder, history, stops=_stops(record))
+    was, now = await recorded_calls(store, record), recorder.take()
+    found = [f"{len(was)} questions were asked, {len(now)} are now"] if len(was) != len(now) else []
+    for number, (before, after) in enumerate(zip(was, now, strict=False)):
+        if before.key != after.key:
+            found.append(f"question {number}: another one is asked ({before.kind}, then {after.kind})")
+            break  # the ones that follow depend on it
+        found += differences(before.result, after.result, f"answer {number}")
+    return Replayed(record.key, (*found, *differences(_thought(record), written(again).body)))
+
+
+async def _reorder(store: Store, thought: Thought, intent: Record) -> list[str]:
+    """Decide again on what was seen when an order was placed, at the cycle or later on the hot path."""
+    kept = await store.object(str(intent.body["view"]))
+    signed: Any = intent.body["signed"]
+    if kept is None or thought.forecast is None:
+        return [f"order {intent.key}: what was seen when it was placed is missing"]
+    settings = thought.inputs.settings
+    view = _VIEW.validate_python(json.loads(kept.text))
+    wish, reason = decide(view, thought.forecast.belief, settings.rule, settings.sizing)
+    if wish is None:
+        return [f"order {intent.key}: was placed, is not: {reason}"]
+    names = ("outcome", "side", "price", "size", "tif")
+    was, now = {n: signed["order"][n] for n in names}, plain({n: getattr(wish, n) for n in names})
+    return differences(was, now, f"order {intent.key}")
+
+
+async def rethink(
+    store: Store,
+    record: Record,
+    engine: RecordingEngine,
+    settings: Callable[[Inputs], Settings],
+    history: History,
+    *,
+    electricity: Electricity | None = None,
+    recall: Recall | None = None,
+) -> Thought:
+    """The same inputs, thought about by another engine, with other settings or another history."""
+    inputs = await inputs_of(store, record)
+    inputs = replace(inputs, settings=settings(inputs))
+    return await think_or_recall(inputs, engine, history, electricity=electricity, recall=recall)
+
+
+def differences(was: Json, now: Json, where: str = "") -> list[str]:
+    """Every place where two JSON values differ, as "path: was X, is Y"."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        keys = sorted({*was, *now})
+        return [d for k in keys for d in differences(was.get(k), now.get(k), f"{where}.{k}" if where else k)]
+    if isinstance(was, list | tuple) and isinstance(now, list | tuple) and len(was) == len(now):
+        return [d for i, (a, b) in enumerate(zip(was, now, strict=True)) for d in differences(a, b, f"{where}[{i}]")]
+    return [] if was == now else [f"{where}: was {_short(was)}, is {_short(now)}"]
+
+
+def _short(value: Json) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,228 @@
+"""What a run came to, computed from its records alone: the funnel, money by evidence, scores, tokens, latency.
+
+Knows no live state: the same records always give the same summary, durations apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agent.config.places import database_url
+from agent.config.schema import Config
+from agent.evaluation.ladder import LadderRung
+from agent.evaluation.ladder_data import climb
+from agent.evaluation.maker_fills import Resting, resting
+from agent.reports.cost import Cost, cost_of
+from agent.trading.result import RunResult
+from backtest.judgement import earned
+from market.types import Evidence, Fill, Micro, Resolution
+from storage.records import LedgerRow, Record, RecordKind, Run
+from storage.store import Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """How many decisions came how far, and why the others stopped. `shadow` searches were for the log alone."""
+
+    cycles: int
+    gated: int
+    searched: int
+    shadow: int
+    verified: int
+    corrected: int
+    traded: int
+    filled: int
+    reasons: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """Micro-dollars by evidence class, for fills of markets that resolved; others are counted as `open`."""
+
+    evidence: str
+    fills: int
+    fees: Micro
+    pnl: Micro
+    open: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraderLine:
+    """One strategy on the same windows through the same exchange."""
+
+    name: str
+    run_id: str
+    orders: int
+    fills: int
+    fees: Micro
+    pnl: Micro
+    money: tuple[Money, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds; None where nothing was measured. `over` counts what took longer than `limit`."""
+
+    name: str
+    n: int
+    p50: float | None
+    p99: float | None
+    limit: float | None = None
+    over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """All that is told at the end of a run."""
+
+    run_id: str
+    data: str
+    notes: tuple[str, ...]
+    model: str
+    appended: int
+    compared: int
+    funnel: Funnel
+    traders: tuple[TraderLine, ...]
+    tokens: Mapping[str, int]
+    engine_tokens: int
+    dollars: float
+    cost: Cost
+    latencies: tuple[Latency, ...]
+    ladder: tuple[LadderRung, ...]
+    halted: str = ""
+    resting: Resting | None = None
+
+
+def funnel(decisions: Sequence[Record], ordered: Collection[str], filled: Iterable[str]) -> Funnel:
+    """Count decisions by how far they came. `ordered` and `filled` are the ids of decisions with an order and with a
+    fill, at the cycle or later on the hot path."""
+    thoughts = [_thought(d) for d in decisions]
+    searches = [t["search"] for t in thoughts if t["search"]]
+    shadow = sum(1 for t in thoughts if t["search"] and t["gate"]["reason"])
+    return Funnel(
+        cycles=len(decisions),
+        gated=sum(1 for t in thoughts if t["gate"]["reason"]),
+        searched=len(searches),
+        shadow=shadow,
+        verified=sum(1 for s in searches if any(c["verdict"] == "supported" for c in s["path"])),
+        corrected=sum(1 for s in searches if s["correction"]),
+        traded=sum(1 for d in decisions if d.key in ordered),
+        filled=len(set(filled)),
+        reasons=dict(Counter(t["reason"] for d, t in zip(decisions, thoughts, strict=True) if d.key not in ordered)),
+    )
+
+
+def _thought(record: Record) -> dict[str, Any]:
+    body: Any = record.body["thought"]
+    return dict(body)
+
+
+def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple[Money, ...]:
+    """Profit of each evidence class: what resolved shares paid, less what they and their fees cost."""
+    rows = []
+    for kind in Evidence:
+        own = [f for f in fills if f.evidence is kind]
+        if not own:
+            continue
+        ended = [pnl for f in own if (pnl := earned(f, resolutions.get(f.market_id))) is not None]
+        rows.append(
+            Money(
+                evidence=kind.value,
+                fills=len(own),
+                fees=sum(f.fee for f in own),
+                pnl=sum(ended),
+                open=len(own) - len(ended),
+            )
+        )
+    return tuple(rows)
+
+
+def tokens(rows: Iterable[LedgerRow]) -> dict[str, int]:
+    """Charged tokens by phase."""
+    total: Counter[str] = Counter()
+    for row in rows:
+        total[row.phase.value] += row.prompt + row.generated
+    return dict(total)
+
+
+def latency(name: str, milliseconds: Sequence[float], limit: float | None = None) -> Latency:
+    """Median and 99th percentile, by the nearest rank, and how many were over `limit`."""
+    ordered = sorted(milliseconds)
+    if not ordered:
+        return Latency(name, 0, None, None, limit)
+    p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
+    over = sum(1 for m in ordered if limit is not None and m > limit)
+    return Latency(name, len(ordered), p50, p99, limit, over)
+
+
+async def summarise(config: Config, outcome: RunResult) -> Summary:
+    """The summary of a run, its baselines and its ladder."""
+    async with open_store(database_url(config), read_only=True) as store:
+        run = outcome.run
+        decisions = await store.records(run.id, RecordKind.DECISION)
+        fills = await store.fills(run.id)
+        ledger = await store.ledger(run.id)
+        intents = {i.order_id: i.decision_id for i in await store.intents(run.id)}
+        rows = [r for per in ledger.values() for r in per]
+        timings = await store.timings(run.id)
+        climbed = await climb(store, [run])
+        lines = [await _trader(store, _who(run), run, "")]
+        lines += [await _trader(store, s.name, r, _note(s.name)) for s, r in outcome.baselines]
+        return Summary(
+            run_id=run.id,
+            data=str(run.manifest["data"]),
+            notes=tuple(map(str, _listed(run.manifest["notes"]))),
+            model=f"{outcome.engine.model} ({outcome.engine.engine})",
+            appended=outcome.appended,
+            compared=outcome.compared,
+            funnel=funnel(decisions, set(intents.values()), (intents[f.order_id] for f in fills)),
+            traders=tuple(lines),
+            tokens=tokens(rows),
+            engine_tokens=outcome.used.charged,
+            dollars=sum(r.micro_usd for r in rows) / 1e6,
+            cost=cost_of(config, decisions, ledger, timings, outcome.energy),
+            latencies=(
+                latency("decision", [t["observe"] + t["think"] for t in timings.values()]),
+                latency("tick to order", outcome.ticks, config.edge.latency_limit * 1e3),
+            ),
+            ladder=tuple(climbed),
+            halted=outcome.halted,
+            resting=await resting(store, run.id),
+        )
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+async def _resolutions(store: Store, run: Run) -> Mapping[str, Resolution]:
+    return {r.market_id: r for r in await store.outcomes(run.id)}
+
+
+async def _trader(store: Store, name: str, run: Run, note: str) -> TraderLine:
+    fills = await store.fills(run.id)
+    by_evidence = money(fills, await _resolutions(store, run))
+    return TraderLine(
+        name=name,
+        run_id=run.id,
+        orders=len(await store.intents(run.id)),
+        fills=len(fills),
+        fees=sum(f.fee for f in fills),
+        pnl=sum(m.pnl for m in by_evidence),
+        money=by_evidence,
+        note=note,
+    )
+
+
+def _who(run: Run) -> str:
+    """Who traded: the agent, or whoever a live run's label names."""
+    label = run.identity.label
+    return label.removeprefix("live:").rpartition("/")[0] if label.startswith("live:") else "agent"
+
+
+def _note(name: str) -> str:
+    return "never trades: it believes the price" if name == "market_mid" else ""

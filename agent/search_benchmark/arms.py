@@ -1,0 +1,244 @@
+"""The arms of the experiment, and one question answered by one arm: the search of the trading agent, bound to a puzzle.
+
+A node is a path of choices. Its value is 0 where the checker rules it out, 1 where the checker accepts its answer, next
+to nothing where it rejects the answer (which says nothing against the rest of the tree, as a barren batch would), and
+otherwise the model's own probability of its last choice. Arms differ in the policy, in who scores the labels, and in
+what is made of the checker's verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from random import Random
+
+from agent.llm.engine import Prompt, Question
+from agent.search.tree import POLICIES, Policy, Tree
+from agent.search.walk import Chance, search
+from agent.search_benchmark.asking import Meter, Scorer
+from agent.search_benchmark.task import Path, Puzzle, Task
+
+NODES = 64
+"""Nodes of one tree search at most."""
+SAMPLES = 64
+"""Chains that are drawn at most, where tokens allow more."""
+_UNSURE = 0.99
+
+
+class Who(StrEnum):
+    """Who scores the labels."""
+
+    MODEL = "model"
+    LARGER = "larger model"
+    NOBODY = "uniform draws"
+
+
+class Verdicts(StrEnum):
+    """What is made of the checker's verdicts: heard as they are, dealt out among the nodes of a batch by chance, or
+    not heard at all."""
+
+    EXACT = "exact"
+    SHUFFLED = "shuffled"
+    NONE = "none"
+
+
+class Role(StrEnum):
+    """What an arm is in the comparison."""
+
+    SEARCH = "search"
+    BASELINE = "baseline"
+    PLACEBO = "placebo"
+    LARGER = "larger"
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """`text` arms write whole answers freely instead of choosing labels; `every` grows all labels of a node at once."""
+
+    name: str
+    policy: str
+    role: Role
+    who: Who = Who.MODEL
+    verdicts: Verdicts = Verdicts.EXACT
+    text: bool = False
+    every: bool = False
+
+
+ARMS = (
+    Arm("greedy", "greedy", Role.BASELINE, verdicts=Verdicts.NONE),
+    Arm("self-consistency", "self_consistency", Role.BASELINE),
+    Arm("best-of-n", "best_of_n", Role.BASELINE),
+    Arm("self-consistency, text", "self_consistency", Role.BASELINE, text=True),
+    Arm("best-of-n, text", "best_of_n", Role.BASELINE, text=True),
+    Arm("beam", "beam", Role.SEARCH),
+    Arm("dvts", "dvts", Role.SEARCH),
+    Arm("best-first", "best_first", Role.SEARCH),
+    Arm("random best-first", "best_first", Role.PLACEBO, Who.NOBODY),
+    Arm("every label, random order", "best_first", Role.PLACEBO, Who.NOBODY, every=True),
+    Arm("random chains", "best_of_n", Role.PLACEBO, Who.NOBODY),
+    Arm("best-first, shuffled verdicts", "best_first", Role.PLACEBO, verdicts=Verdicts.SHUFFLED),
+    Arm("best-first, no verdicts", "best_first", Role.PLACEBO, verdicts=Verdicts.NONE),
+    Arm("larger, greedy", "greedy", Role.LARGER, Who.LARGER, Verdicts.NONE),
+    Arm("larger, self-consistency", "self_consistency", Role.LARGER, Who.LARGER),
+    Arm("larger, text", "greedy", Role.LARGER, Who.LARGER, text=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """How an arm stood after a batch. `charged` are tokens through the model, `generated` those it chose or wrote (a
+    node for each label chosen), `checks` the verdicts asked for."""
+
+    charged: int
+    generated: int
+    checks: int
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One question, one arm. `trail` has a point for every batch, the last one where it ended."""
+
+    answer: str
+    stop: str
+    trail: tuple[Point, ...]
+
+    def at(self, tokens: int) -> Point:
+        """How it stood when the next batch would have passed `tokens`: the same as if that had been the limit."""
+        within = [p for p in self.trail if p.charged <= tokens]
+        return within[-1] if within else Point(0, 0, 0, correct=False)
+
+    def at_nodes(self, nodes: int) -> Point:
+        """How it stood when the next batch would have passed `nodes`."""
+        within = [p for p in self.trail if p.generated <= nodes]
+        return within[-1] if within else Point(0, 0, 0, correct=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A path, its prompt as far as the last label, and the probability of that label."""
+
+    path: Path
+    prompt: Prompt
+    probability: float = 1.0
+
+
+@dataclass(slots=True)
+class Solver:
+    """`expand` and `judge` for one question."""
+
+    puzzle: Puzzle
+    meter: Meter
+    verdicts: Verdicts
+    deal: Random
+    checks: int = 0
+    trail: list[Point] = field(default_factory=list)
+
+    async def expand(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
+        """The likeliest labels after each node, or draws of them."""
+        choices = [self.puzzle.choice(n.path) for n in nodes]
+        prompts = [n.prompt.then(c.lead) if c.lead else n.prompt for n, c in zip(nodes, choices, strict=True)]
+        rows = await self.meter.ask([Question(p, c.labels) for p, c in zip(prompts, choices, strict=True)])
+        return [
+            [
+                Node((*n.path, c.labels[i]), p.then(c.labels[i]), row[i])
+                for i in (_top(row, wanted) if chance is None else _drawn(row, wanted, chance))
+            ]
+            for n, c, p, row in zip(nodes, choices, prompts, rows, strict=True)
+        ]
+
+    async def judge(self, nodes: Sequence[Node]) -> list[float]:
+        if self.verdicts is Verdicts.NONE:
+            return [_doubtful(n) for n in nodes]
+        self.checks += len(nodes)
+        found = [self._holds(n) for n in nodes]
+        if self.verdicts is Verdicts.SHUFFLED:
+            self.deal.shuffle(found)
+        return [self._value(n, holds) for n, holds in zip(nodes, found, strict=True)]
+
+    def answer(self, node: Node) -> Hashable:
+        return self.puzzle.answer(node.path)
+
+    def key(self, node: Node) -> Hashable:
+        return self.puzzle.key(node.path)
+
+    def note(self, tree: Tree[Node]) -> str:
+        """Remember how the search stands; never a reason to end it."""
+        standing = _standing(tree)
+        right = standing is not None and self.puzzle.correct(self.answer(standing))
+        self.trail.append(Point(self.meter.evaluated, len(tree.visits), self.checks, right))
+        return ""
+
+    def _holds(self, node: Node) -> bool:
+        answer = self.answer(node)
+        return not self.puzzle.refuted(node.path) if answer is None else self.puzzle.accepted(answer)
+
+    def _value(self, node: Node, holds: bool) -> float:
+        if self.answer(node) is None:
+            return _doubtful(node) if holds else 0.0
+        return 1.0 if holds else 1 - _UNSURE
+
+
+async def solve(
+    task: Task, puzzle: Puzzle, arm: Arm, scorer: Scorer, prefix: Prompt, *, seed: str, limit: int | None = None
+) -> Outcome:
+    """Answer a question by search. `limit` is in charged tokens; the same arguments give the same outcome."""
+    meter = Meter(scorer, limit, base=len(prefix.segments))
+    solver = Solver(puzzle, meter, arm.verdicts, Random(f"{seed}:deal"))  # noqa: S311 - not for secrets
+    policy = _policy(arm, task, puzzle.depth)
+    tree = await search(
+        Node((), prefix.then(puzzle.opening)),
+        solver.expand,
+        solver.judge,
+        policy,
+        chance=Random(seed),  # noqa: S311 - not for secrets
+        answer=solver.answer,
+        key=solver.key,
+        worth=solver.note,
+    )
+    solver.note(tree)
+    standing = _standing(tree)
+    said = "" if standing is None else "".join(standing.path)
+    return Outcome(said, tree.stop, tuple(solver.trail))
+
+
+def _policy(arm: Arm, task: Task, depth: int) -> Policy:
+    """Chains are drawn one after the other, so that a limit in tokens cuts them as late as it can. Those that ask the
+    model may have more nodes than a tree; the random ones may not, or the comparison would not be at equal nodes."""
+    chains = POLICIES[arm.policy].draws
+    nodes = SAMPLES * depth if chains and arm.who is not Who.NOBODY else NODES
+    width = 1 if chains else task.width
+    branching = NODES if arm.every else task.branching
+    return Policy.named(
+        arm.policy, depth=depth, branching=branching, width=width, max_nodes=nodes, samples=SAMPLES, flip=0.0
+    )
+
+
+def _standing(tree: Tree[Node]) -> Node | None:
+    """The node that stands, where it answers."""
+    index = tree.incumbent()
+    return None if index is None or tree.visits[index].answer is None else tree.visits[index].item
+
+
+def _doubtful(node: Node) -> float:
+    """The model's own probability, never a proof and never a refutation."""
+    return min(max(node.probability, 1 - _UNSURE), _UNSURE)
+
+
+def _top(row: Sequence[float], wanted: int) -> list[int]:
+    """Indices of the largest entries; the earlier one on a tie."""
+    return sorted(range(len(row)), key=lambda i: (-row[i], i))[:wanted]
+
+
+def _drawn(row: Sequence[float], wanted: int, chance: Chance) -> list[int]:
+    """Indices drawn by their probability."""
+    return [_place(row, chance.random()) for _ in range(wanted)]
+
+
+def _place(row: Sequence[float], at: float) -> int:
+    for index, share in enumerate(row):
+        at -= share
+        if at < 0:
+            return index
+    return len(row) - 1

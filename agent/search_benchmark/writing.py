@@ -1,0 +1,58 @@
+"""The other kind of baseline: whole answers written freely after worked examples, then read back strictly.
+
+The number of samples is what the limit has room for, so that no sample is cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+from agent.llm.engine import Prompt, Sampling
+from agent.search.tree import POLICIES, Pick
+from agent.search_benchmark.arms import Arm, Outcome, Point
+from agent.search_benchmark.asking import Merged
+from agent.search_benchmark.task import Puzzle, Task, read, written
+
+TEMPERATURE = 0.7
+MOST = 4
+"""Samples at most: more than the main budget has room for."""
+
+
+def longest(task: Task, model: Merged) -> int:
+    """Tokens that an answer may take: the longest worked example and a little more."""
+    puzzles = task.questions(-1, task.examples)
+    return max(model.tokens(written(p, p.solution())) for p in puzzles) + 2
+
+
+async def write(
+    task: Task, puzzle: Puzzle, arm: Arm, model: Merged, prefix: Prompt, *, seed: int, limit: int
+) -> Outcome:
+    """Answer a question in free text. The tokens of a sample are the mean over the samples of the call."""
+    opening, room = model.tokens(puzzle.opening), longest(task, model)
+    several = POLICIES[arm.policy].draws
+    count = min(MOST, max(1, (limit - opening) // room)) if several else 1
+    sampling = Sampling(TEMPERATURE if several else 0.0, seed)
+    made = await model.write(prefix.then(puzzle.opening), max_tokens=room, n=count, sampling=sampling)
+    answers = [puzzle.answer(read(puzzle, text)) for text in made.texts]
+    each = made.usage.generated / count
+    checked = POLICIES[arm.policy].pick is Pick.LEAF
+    trail = [
+        Point(
+            opening + round(each * n),
+            round(each * n),
+            n if checked else 0,
+            puzzle.correct(_chosen(puzzle, answers[:n], checked=checked)),
+        )
+        for n in range(1, count + 1)
+    ]
+    said = made.texts[0] if count == 1 else str(_chosen(puzzle, answers, checked=checked))
+    return Outcome(said, "complete", tuple(trail))
+
+
+def _chosen(puzzle: Puzzle, answers: Sequence[Hashable], *, checked: bool) -> Hashable:
+    """The first answer the checker accepts, or the most frequent one that could be read; else None."""
+    readable = [a for a in answers if a is not None]
+    if checked:
+        return next((a for a in readable if puzzle.accepted(a)), None)
+    return max(readable, key=Counter(readable).__getitem__, default=None)

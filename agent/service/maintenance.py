@@ -1,0 +1,152 @@
+"""The jobs of a live run: late winnings, room on the disk, how good the forecasts are, old prices, outcomes missed."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from agent.config.schema import Config
+from agent.learning.learner import Experience
+from agent.live.account import Hands
+from agent.live.recorder import fill
+from agent.live.redeem import look
+from agent.service.jobs import Job
+from agent.service.pulse import Pulse
+from agent.trading.bus import Bus
+from market.clock import EPOCH, Clock
+from market.errors import DataInvalid
+from market.events import CalibrationMeasured
+from market.polymarket.hosts import Hosts
+from market.polymarket.rest import reader
+from storage.store import Store
+from strategies.calibration import prepare
+
+_REDEEM, _HEALTH, _CALIBRATION = timedelta(minutes=1), timedelta(minutes=1), timedelta(minutes=10)
+_RETENTION, _HISTORY, _MEMORY = timedelta(days=1), timedelta(hours=1), timedelta(minutes=30)
+_CADENCE = 300.0
+_MEGABYTE = 1_000_000
+_AWAY = timedelta(hours=24)
+"""How far back a start looks for windows that ended while nothing ran."""
+
+
+@dataclass(slots=True)
+class Chores:
+    """What the jobs of one run work on. `filled` is until when windows have been back-filled."""
+
+    config: Config
+    home: Path
+    store: Store
+    hosts: Hosts
+    clock: Clock
+    bus: Bus
+    pulse: Pulse
+    experience: Experience
+    hands: Hands | None = None
+    filled: datetime = EPOCH
+    folders: Sequence[Path] = field(default_factory=tuple)
+
+    def jobs(self) -> list[Job]:
+        """All that this run has; winnings can be late only of an account at the venue, which `hands` hold."""
+        service = self.config.service
+        known = [
+            Job("redemption", _REDEEM, self.redeem) if self.hands is not None else None,
+            Job("health", _HEALTH, self.health),
+            Job("calibration", _CALIBRATION, self.calibration),
+            Job("memory", _MEMORY, self.memory),
+            Job("retention", _RETENTION, self.retention) if service.keep_prices else None,
+            Job("history", _HISTORY, self.history) if service.backfill else None,
+        ]
+        return [job for job in known if job is not None]
+
+    async def redeem(self) -> str:
+        """Ask the chain for winnings that the venue is late with."""
+        if self.hands is None:
+            return ""
+        count = await look(self.config, self.home, self.hands, self.clock)
+        return f"{count} markets were redeemed." if count else ""
+
+    async def health(self) -> str:
+        """Whether there is room on the disks. A run says so long before it has to stop for want of it."""
+        least = self.config.service.least_room * _MEGABYTE
+        short = await asyncio.to_thread(_short, self.folders, least)
+        self.pulse.warn("disk", short)
+        return short
+
+    async def calibration(self) -> str:
+        """How the forecasts did against the market's own price, and what it teaches, so that no slot waits for it."""
+        now = self.clock.now()
+        await asyncio.to_thread(prepare, len(self.experience.known))
+        self.experience.learned(now)
+        windows, ours, mids = self.experience.scored()
+        if windows:
+            self.bus.publish(CalibrationMeasured(at=now, windows=windows, log_score=ours, mid_log_score=mids))
+        return ""
+
+    async def memory(self) -> str:
+        """Find what refers to itself and nobody else needs, half-way between two slots: by itself the interpreter looks
+        through old values once there are a quarter more of them, which takes a service days."""
+        trading = self.config.trading
+        await self.clock.wait_until(half_way(self.clock.now(), trading.cadence or _CADENCE, trading.offset))
+        gc.collect()
+        return ""
+
+    async def retention(self) -> str:
+        """Forget prices older than is wanted. Decisions, and all that they were made from, stay."""
+        dropped = await self.store.drop_bars(self.clock.now() - timedelta(days=self.config.service.keep_prices))
+        return f"{dropped} old pieces of price history were dropped." if dropped else ""
+
+    async def history(self) -> str:
+        """Keep the venue's minute prices and the outcomes of windows that ended since the last time, or while nothing
+        ran."""
+        until = self.clock.now() - timedelta(minutes=5)  # an outcome takes a moment
+        since = max(self.filled, until - _AWAY)
+        count = 0
+        async with reader(self.hosts, self.clock) as asked:
+            for slug, opens, closes in _windows(self.config.venue.watched(), since, until):
+                listed = await asked.market(slug)
+                if listed is None:
+                    continue
+                try:
+                    await fill(asked, self.store, listed.market, opens, closes)
+                except DataInvalid:
+                    continue  # one window that cannot be read is not kept
+                count += 1
+        self.filled = until
+        return f"{count} windows were back-filled." if count else ""
+
+
+def half_way(now: datetime, cadence: float, offset: float) -> datetime:
+    """The next instant that is as far from the slot before it as from the one after."""
+    grid, since = timedelta(seconds=cadence), now - EPOCH - timedelta(seconds=offset + cadence / 2)
+    return now - since % grid + (grid if since % grid else timedelta())
+
+
+def _windows(
+    series: Sequence[tuple[str, int]], since: datetime, until: datetime
+) -> list[tuple[str, datetime, datetime]]:
+    """Slugs, openings and closings of the windows that closed in (since, until]."""
+    found = []
+    for asset, seconds in series:
+        width = timedelta(seconds=seconds)
+        for number in range((since - EPOCH) // width, (until - EPOCH) // width):
+            opens = EPOCH + number * width
+            found.append((f"{asset}-updown-{seconds // 60}m-{int(opens.timestamp())}", opens, opens + width))
+    return found
+
+
+def _short(folders: Sequence[Path], least: int, usage: Callable[[Path], int] | None = None) -> str:
+    """Where there is too little room, in a sentence."""
+    free = usage or (lambda folder: shutil.disk_usage(folder).free)
+    for folder in folders:
+        try:
+            left = free(folder)
+        except OSError as error:
+            return f"{folder} cannot be looked at ({error.strerror})."
+        if left < least:
+            return f"Only {left // _MEGABYTE} MB are free at {folder}."
+    return ""

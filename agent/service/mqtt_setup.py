@@ -1,0 +1,64 @@
+"""From the configuration to a broker: which one, with whose password, and what may be commanded there."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+
+from agent.config.schema import Mqtt
+from agent.service.commands import Commands
+from agent.trading.bus import LocalBus
+from market.errors import Misconfigured, NotReady
+from storage.store import Store
+from tools.keystore import passphrase_from, secret_text
+
+
+def link(
+    commands: Commands,
+    store: Store,
+    account: str,
+    bus: LocalBus,
+    home: Path,
+    environment: Mapping[str, str] = os.environ,
+) -> AbstractAsyncContextManager[None]:
+    """Keeps a run in touch with its broker, where there is one. Raises Misconfigured or NotReady in one sentence; that
+    the broker is away is no error."""
+    asked = commands.config.mqtt
+    if not asked.host:
+        return nullcontext()
+    if find_spec("aiomqtt") is None:
+        raise NotReady("mqtt.host needs a package.", next_step="Run: pip install 'edgeclaw[service]'")
+    from agent.service.mqtt import Broker, Link, linked
+    from agent.service.outbox import Outbox
+
+    broker = Broker(
+        asked.host,
+        asked.port,
+        asked.instance,
+        asked.username,
+        _password(asked, environment),
+        _tls(asked),
+        asked.heartbeat,
+        asked.queue,
+    )
+    outbox = Outbox(store, account, home / "mqtt.json")
+    return linked(Link(broker, commands.pulse, outbox, commands.obey, commands.heed), bus)
+
+
+def _password(asked: Mqtt, environment: Mapping[str, str]) -> str:
+    if asked.password_credential:
+        return passphrase_from(asked.password_credential, environment)
+    return secret_text(Path(asked.password_file).expanduser()) if asked.password_file else ""
+
+
+def _tls(asked: Mqtt) -> ssl.SSLContext | None:
+    if not asked.tls:
+        return None
+    try:
+        return ssl.create_default_context(cafile=asked.ca_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise Misconfigured(f"mqtt.ca_file {asked.ca_file} cannot be used: {error}.") from error

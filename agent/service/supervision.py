@@ -1,0 +1,46 @@
+"""All that is around a run: its pulse, what systemd is told, and the pages for machines where they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
+
+from agent.config.schema import Service
+from agent.llm.engine import Engine
+from agent.service.notify import Notifier
+from agent.service.pulse import Bounds, Pulse, beating
+from agent.trading.bus import LocalBus
+from market.errors import NotReady
+
+
+def pulse_of(service: Service) -> Pulse:
+    """One that complains by the configuration."""
+    return Pulse(Bounds(service.market_silence, service.loop_lag))
+
+
+@asynccontextmanager
+async def attended(
+    service: Service, bus: LocalBus, pulse: Pulse, engine: Engine, halted: Callable[[], str]
+) -> AsyncIterator[int]:
+    """While the block lasts the run is looked after; gives the port of the pages, 0 where there are none. `halted` says
+    why trading is stopped, or nothing."""
+    async with AsyncExitStack() as stack:
+        port = 0
+        if service.listen:
+            port = await _pages(stack, service.listen, bus, pulse, halted)
+        await stack.enter_async_context(beating(pulse, engine, Notifier.of()))
+        yield port
+
+
+async def _pages(stack: AsyncExitStack, listen: str, bus: LocalBus, pulse: Pulse, halted: Callable[[], str]) -> int:
+    if find_spec("prometheus_client") is None or find_spec("aiohttp") is None:
+        raise NotReady(
+            "service.listen needs packages that are not installed.", next_step="Run: pip install 'edgeclaw[service]'"
+        )
+    from agent.service.metrics import Metrics
+    from agent.service.web import serving
+
+    metrics = Metrics(pulse)
+    stack.enter_context(metrics.counting(bus))
+    return await stack.enter_async_context(serving(listen, pulse, metrics, halted))

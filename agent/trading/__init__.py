@@ -1,0 +1,1 @@
+"""The trading loop: cycle, traders, execution, kill switch, in-process events."""

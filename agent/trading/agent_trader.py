@@ -1,0 +1,403 @@
+"""Who trades in a session: the agent with its cycles and hot path, or a plain strategy that looks at every book."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.decision.gate import book_fault
+from agent.llm.recorded import RecordingEngine
+from agent.llm.together import Conversation
+from agent.trading.cycle import SPAN, Considered, Decided, Ports, conclude, consider, tell
+from agent.trading.execution import Desk
+from agent.trading.loop import Trader
+from market.clock import from_ms, monotonic
+from market.errors import StrategyFailed
+from market.feed import ReferencePrices, Worth
+from market.types import Ack, Book, Market, Micro, OrderStatus
+from strategies.base import Referenced, Scanning, Strategy, View, Wish
+from strategies.baselines import VOLATILITY_SPAN, p_up
+from strategies.belief import Belief
+from strategies.edge import decide
+
+if TYPE_CHECKING:
+    from market.columns import Columns, Mask
+
+_TURN = 16
+_WAITING = frozenset({OrderStatus.LIVE, OrderStatus.DELAYED})
+
+
+@dataclass(frozen=True, slots=True)
+class _Quote:
+    """An order that is meant to rest."""
+
+    order_id: str
+    wish: Wish
+    since: datetime
+
+
+async def _withdraw(desk: Desk, quotes: dict[str, _Quote], market_id: str, at: datetime) -> None:
+    """Take back the order that rests in a market. One whose end stays unknown keeps its place, so that no second one is
+    put beside it."""
+    quote = quotes[market_id]
+    await desk.withdraw(quote.order_id, at)
+    if quote.order_id not in desk.working:
+        del quotes[market_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A belief that may be acted on until its market closes, and the decision it belongs to."""
+
+    market: Market
+    belief: Belief
+    decision_id: str
+
+
+@dataclass(slots=True)
+class AgentTrader:
+    """Cycles at each slot; between slots every book change re-decides on the standing belief, without the model.
+
+    At most one order per decision that takes comes from the hot path. One that waits is kept while the belief still
+    wants it there, else taken back and perhaps replaced, at most once in `pause` and `most` times a decision. `ticks`
+    are milliseconds from book to signed order.
+    """
+
+    ports: Ports
+    pause: timedelta = timedelta(seconds=2)
+    most: int = 8
+    standing: dict[str, Standing] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    quotes: dict[str, _Quote] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+    ticks: list[float] = field(default_factory=list)
+
+    async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for market_id in list(self.quotes):
+            await _withdraw(self.ports.desk, self.quotes, market_id, slot)
+        for market_id in [m for m, standing in self.standing.items() if standing.market.closes_at <= slot]:
+            self._forget(market_id)
+        if len(markets) > 1:
+            await self.ports.memory.record_all(markets, slot, SPAN)
+        made = []
+        async with self.ports.desk.log.together():
+            at_once = self.ports.together.at_once if self.ports.together is not None else 1
+            for first in range(0, len(markets), at_once):
+                group = markets[first : first + at_once]
+                for market, considered in zip(group, await self._considered(group, slot, blocked), strict=True):
+                    decided = await conclude(self.ports, considered)
+                    self.ports.memory.experience.decided(market.id, decided.thought)
+                    self._stand(market, decided)
+                    made.append(decided)
+                if len(made) % _TURN == 0:
+                    await asyncio.sleep(0)  # a slot of many markets is long: others have their turn in between
+        for decided in made:
+            tell(self.ports.bus, decided)
+
+    async def _considered(self, group: Sequence[Market], slot: datetime, blocked: str) -> list[Considered]:
+        """Each market's decision; those of several markets are thought at the same time."""
+        together = self.ports.together
+        if together is None:
+            return [await consider(self.ports, market, slot, blocked) for market in group]
+        async with together.conversations(len(group)) as talks:
+            made = [asyncio.create_task(self._beside(t, m, slot, blocked)) for t, m in zip(talks, group, strict=True)]
+            try:
+                return await asyncio.gather(*made)  # the first error as it is: a halt must be seen as one
+            finally:
+                for task in made:
+                    task.cancel()
+                await asyncio.gather(*made, return_exceptions=True)
+
+    async def _beside(self, talk: Conversation, market: Market, slot: datetime, blocked: str) -> Considered:
+        try:
+            return await consider(replace(self.ports, engine=RecordingEngine(talk)), market, slot, blocked)
+        finally:
+            talk.leave()
+
+    def _forget(self, market_id: str) -> None:
+        """A belief that stands no more, and what was done on it."""
+        if (standing := self.standing.pop(market_id, None)) is not None:
+            self.used.discard(standing.decision_id)
+            self.sent.pop(standing.decision_id, None)
+
+    def _stand(self, market: Market, decided: Decided) -> None:
+        self._forget(market.id)
+        belief = decided.thought.belief
+        if belief is None or belief.shift == 0:
+            return
+        self.standing[market.id] = Standing(market, belief, decided.id)
+        refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
+        if decided.acted and not refused:
+            self._acted(market.id, decided.id, decided.thought.wish, decided.ack, decided.thought.inputs.as_of)
+
+    def _acted(self, market_id: str, decision_id: str, wish: Wish | None, ack: Ack | None, at: datetime) -> None:
+        """An order that waits may be followed by others; any other uses its decision up, and so does one of unknown
+        outcome: it may be live."""
+        waits = wish is not None and wish.post_only and ack is not None and ack.status in _WAITING
+        if waits and wish is not None and ack is not None:
+            self.quotes[market_id] = _Quote(ack.order_id, wish, at)
+        else:
+            self.used.add(decision_id)
+
+    def watching(self, at: datetime) -> Sequence[str]:
+        return sorted(m for m, s in self.standing.items() if s.belief.alive(at) and s.decision_id not in self.used)
+
+    @property
+    def worth(self) -> Worth | None:
+        return None
+
+    async def on_book(self, book: Book) -> None:
+        """The hot path: a new book, a pure decision, an order."""
+        begun = monotonic()
+        standing = self.standing.get(book.market_id)
+        if standing is None or standing.decision_id in self.used or book_fault(book) or self.ports.old(book):
+            return
+        at, desk, settings = book.received_at, self.ports.desk, self.ports.settings
+        if desk.idle(at):
+            return
+        quote = self._standing_quote(standing)
+        if standing.decision_id in self.used or (quote is not None and at - quote.since < self.pause):
+            return
+        view = await desk.look(standing.market, book, at)
+        if quote is not None:  # as if it were not there: it is to be kept, not to make room for itself
+            promised = desk.working[quote.order_id].cost
+            view = replace(view, cash=view.cash + promised, at_risk=view.at_risk - promised)
+        wish, _ = decide(view, standing.belief, settings.rule, settings.sizing)
+        if quote is not None:
+            if _same(quote.wish, wish):
+                return
+            await _withdraw(desk, self.quotes, book.market_id, at)
+            return  # what it promised is free at the next book, which decides again
+        if wish is None:
+            return
+        number = self.sent[standing.decision_id] = self.sent.get(standing.decision_id, 0) + 1
+        ack = await desk.act(wish, view, standing.decision_id, number)
+        self.ticks.append((monotonic() - begun) * 1e3)
+        self._acted(book.market_id, standing.decision_id, wish, ack, at)
+        if number >= self.most:
+            self.used.add(standing.decision_id)
+
+    def _standing_quote(self, standing: Standing) -> _Quote | None:
+        """The order that waits on a belief; one that has ended by filling has used its decision up."""
+        quote = self.quotes.get(standing.market.id)
+        if quote is not None and quote.order_id not in self.ports.desk.working:
+            del self.quotes[standing.market.id]
+            self.used.add(standing.decision_id)
+        return self.quotes.get(standing.market.id)
+
+
+def never_old(_: Book) -> bool:
+    """Recorded books are as old as the clock says."""
+    return False
+
+
+def answer(strategy: Strategy, view: View) -> Wish | None:
+    """What a strategy wishes. Raises StrategyFailed, naming the market and the instant, where it raises."""
+    try:
+        return strategy.decide(view)
+    except Exception as error:
+        raise _failed(strategy, f"raised {type(error).__name__}", view.market, view.at, str(error)) from error
+
+
+def _failed(strategy: Strategy, what: str, market: Market, at: datetime, why: str) -> StrategyFailed:
+    return StrategyFailed(
+        f"The strategy {strategy.name} {what} on {market.slug} at {at.isoformat()}: {why}.",
+        next_step="Correct it and run again; what it traded until then is in the log.",
+    )
+
+
+def _over(shown: dict[str, Market], markets: Sequence[Market], slot: datetime) -> list[str]:
+    """Take note of markets, and of which of those that were shown have closed: they are shown no more."""
+    shown |= {m.id: m for m in markets}
+    over = [m.id for m in shown.values() if m.closes_at <= slot]
+    for market_id in over:
+        del shown[market_id]
+    return over
+
+
+@dataclass(slots=True)
+class StrategyTrader:
+    """A baseline: one pure strategy shown the book changes of every open market; one order a market at most, or where
+    the strategy goes on trading, one at a time. `old` says of a book that it may not stand any more; `looked` when the
+    reference price was asked for, in `every` seconds once at most. What is known of a market is kept until it closes,
+    whether it is listed at every slot until then or not."""
+
+    strategy: Strategy
+    desk: Desk
+    old: Callable[[Book], bool] = never_old
+    markets: dict[str, Market] = field(default_factory=dict)
+    shown: dict[str, Market] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    prices: ReferencePrices | None = None
+    held: dict[str, tuple[Micro, Micro]] = field(default_factory=dict)
+    looked: dict[str, datetime] = field(default_factory=dict)
+    every: float | None = field(init=False)
+    scans: bool = field(init=False)
+    sent: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """What kind of strategy it is, asked once: it is needed at every book."""
+        self.every = self.strategy.every if isinstance(self.strategy, Referenced) else None
+        self.scans = isinstance(self.strategy, Scanning)
+
+    async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for market_id in _over(self.shown, markets, slot):
+            self.used.discard(market_id)
+            for kept in (self.held, self.looked, self.sent):
+                kept.pop(market_id, None)
+        self.markets = {} if blocked else {m.id: m for m in markets}
+
+    def watching(self, at: datetime) -> Sequence[str]:
+        return sorted(self.markets.keys() - self.used)
+
+    @property
+    def worth(self) -> Worth | None:
+        return self._worth if self.scans else None
+
+    def _worth(self, market: Market, books: Columns) -> Mask:
+        """While an order works every book counts: it may have ended, and what is held have changed."""
+        if market.id in self.used:
+            return np.zeros(len(books), np.bool_)
+        if self._works(market):
+            return np.ones(len(books), np.bool_)
+        return self._scanned(market, books)
+
+    def _scanned(self, market: Market, books: Columns) -> Mask:
+        """What the strategy says of books that it could be shown."""
+        scan: Any = self.strategy
+        at = from_ms(int(books.received[0]))
+        try:
+            found = scan.worth(market, books, *self.held.get(market.id, (0, 0)))
+        except Exception as error:
+            raise _failed(self.strategy, f"raised {type(error).__name__}", market, at, str(error)) from error
+        if getattr(found, "shape", None) != (len(books),) or found.dtype != np.bool_:
+            raise _failed(
+                self.strategy, "answered `worth` wrongly", market, at, "it wants one true or false for each book"
+            )
+        mask: Mask = found
+        return mask
+
+    def _works(self, market: Market) -> bool:
+        working = self.desk.working
+        return bool(working) and any(o.market_id == market.id for o in working.values())
+
+    async def on_book(self, book: Book) -> None:
+        market = self.markets[book.market_id]
+        if (
+            market.id in self.used
+            or self.desk.idle(book.received_at)
+            or book_fault(book)
+            or self.old(book)
+            or not market.opens_at <= book.received_at < market.closes_at
+            or self._works(market)
+            or self._too_soon(market, book.received_at)
+        ):
+            return
+        view = await self._referenced(await self.desk.look(market, book, book.received_at))
+        self.held[market.id] = view.held_yes, view.held_no
+        wish = answer(self.strategy, view)
+        if wish is None:
+            return
+        if self.strategy.once:
+            self.used.add(market.id)
+        when = "" if self.strategy.once else f":{view.at.isoformat()}"
+        number = self.sent[market.id] = self.sent.get(market.id, -1) + 1
+        await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}{when}", number)
+
+    def _too_soon(self, market: Market, at: datetime) -> bool:
+        """Whether the reference price was looked at a moment ago: to ask for it costs more than to decide."""
+        last = self.looked.get(market.id)
+        return self.every is not None and last is not None and (at - last).total_seconds() < self.every
+
+    async def _referenced(self, view: View) -> View:
+        """What the reference price says, where the strategy looks at it."""
+        if self.prices is None or self.every is None:
+            return view
+        self.looked[view.market.id] = view.at
+        ticks = await self.prices.reference(view.market.id, view.at - VOLATILITY_SPAN, view.at)
+        return replace(view, reference=p_up(view.market, ticks, view.at))
+
+
+@dataclass(slots=True)
+class QuotingTrader:
+    """A baseline that keeps one order resting in each open market: cancelled and replaced as its strategy wishes, at
+    most once in `pause`."""
+
+    strategy: Strategy
+    desk: Desk
+    old: Callable[[Book], bool] = never_old
+    pause: timedelta = timedelta(seconds=2)
+    markets: dict[str, Market] = field(default_factory=dict)
+    shown: dict[str, Market] = field(default_factory=dict)
+    quotes: dict[str, _Quote] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+
+    async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for market_id in _over(self.shown, markets, slot):
+            self.sent.pop(market_id, None)
+        self.markets = {} if blocked else {m.id: m for m in markets}
+        for market_id in self.quotes.keys() - self.markets.keys():
+            await _withdraw(self.desk, self.quotes, market_id, slot)
+
+    def watching(self, at: datetime) -> Sequence[str]:
+        return sorted(self.markets)
+
+    @property
+    def worth(self) -> Worth | None:
+        return None
+
+    async def on_book(self, book: Book) -> None:
+        market, at = self.markets.get(book.market_id), book.received_at
+        if market is None or self.old(book) or self.desk.idle(at):
+            return
+        quote = self.quotes.get(market.id)
+        if quote is not None and quote.order_id not in self.desk.working:
+            quote = self.quotes.pop(market.id) and None
+        view = await self.desk.look(market, book, at)
+        wish = None if book_fault(book) else answer(self.strategy, view)
+        if quote is not None:
+            if _same(quote.wish, wish) or at - quote.since < self.pause:
+                return
+            await _withdraw(self.desk, self.quotes, market.id, at)
+        if wish is not None and market.id not in self.quotes:
+            await self._post(wish, view)
+
+    async def _post(self, wish: Wish, view: View) -> None:
+        market_id = view.market.id
+        number = self.sent[market_id] = self.sent.get(market_id, -1) + 1
+        before = set(self.desk.working)
+        await self.desk.act(wish, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
+        for order_id in self.desk.working.keys() - before:
+            self.quotes[market_id] = _Quote(order_id, wish, view.at)
+
+
+def _same(a: Wish, b: Wish | None) -> bool:
+    return b is not None and (a.outcome, a.side, a.price) == (b.outcome, b.side, b.price)
+
+
+@dataclass(slots=True)
+class Several:
+    """Traders beside each other on one desk, in order."""
+
+    traders: Sequence[Trader]
+
+    async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        for trader in self.traders:
+            await trader.cycle(slot, markets, blocked)
+
+    @property
+    def worth(self) -> Worth | None:
+        return None
+
+    def watching(self, at: datetime) -> Sequence[str]:
+        return sorted({m for trader in self.traders for m in trader.watching(at)})
+
+    async def on_book(self, book: Book) -> None:
+        for trader in self.traders:
+            if book.market_id in trader.watching(book.received_at):
+                await trader.on_book(book)

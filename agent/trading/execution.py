@@ -1,0 +1,211 @@
+"""The desk: every order, fill and settlement passes here, once, in order, and is written down before it counts.
+
+The same for the agent and for baseline strategies. Decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from agent.trading.bus import Bus
+from agent.trading.inhibit import Caution
+from market.errors import Halt, VenueUnavailable
+from market.events import OrderFilled, OrderPlaced, OrderRefused, PositionSettled, TradingHalted, TradingResumed
+from market.fees import charged
+from market.types import OVER, Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
+from storage.store import RunLog
+from strategies.base import View, Wish
+from tools.orders import Account, OrderTool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Micro-shares of one outcome."""
+
+    market_id: str
+    outcome: str
+    size: Micro
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An account at a glance, in micro-dollars; `free` is what no order has promised."""
+
+    run: str
+    cash: Micro
+    free: Micro
+    at_risk: Micro
+    held: tuple[Held, ...]
+    working: tuple[Order, ...]
+
+
+@dataclass(slots=True)
+class Desk:
+    """Hands between decisions and a venue. `halted` is the reason trading stopped, or empty.
+
+    `working` are orders whose end is not known yet; `paid` is what each market's holdings have cost, in micro-dollars;
+    `ending` are resolved markets whose trades have not all settled.
+    """
+
+    orders: OrderTool
+    log: RunLog
+    bus: Bus
+    halted: str = ""
+    working: dict[str, Order] = field(default_factory=dict)
+    paid: dict[str, Micro] = field(default_factory=dict)
+    ending: dict[str, Resolution] = field(default_factory=dict)
+    caution: Caution = field(default_factory=Caution)
+
+    async def act(self, wish: Wish, view: View, decision_id: str, number: int) -> Ack | None:
+        """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
+        did not come, or where caution forbids it.
+
+        `number` tells apart the orders of one decision; `view` is what was seen, and is kept. An order of unknown
+        outcome is asked about in `reconcile` and never signed again.
+        """
+        if self.idle(view.at):
+            return None
+        key = f"{decision_id}/{number}"
+        order = Order(
+            view.market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, view.at, key, wish.post_only,
+            wish.good_until,
+        )  # fmt: skip
+        signed = await self.orders.sign(order)
+        await self.log.intent(decision_id, signed, view.at, view=view, why=wish.why)
+        self.working[signed.id] = order
+        self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order))
+        try:
+            ack = await self.orders.send(signed)
+        except VenueUnavailable:
+            return None
+        except Halt as stop:
+            self.halt(str(stop), view.at)
+            ack = Ack(signed.id, OrderStatus.REJECTED, str(stop))
+        await self._note(ack, view.at)
+        return ack
+
+    def idle(self, at: datetime) -> bool:
+        """Whether nothing is to be opened at an instant."""
+        return bool(self.halted or self.caution.reason(at))
+
+    async def _note(self, ack: Ack, at: datetime) -> None:
+        """Write down what the venue said of an order. One that is over is off the desk before that is written: a caller
+        who is cancelled meanwhile has it written all the same, and nobody may write it again."""
+        order = self.working.pop(ack.order_id, None) if ack.status in OVER else None
+        try:
+            await self.log.ack(ack, at)
+        except Exception:
+            if order is not None:
+                self.working[ack.order_id] = order
+            raise
+        if ack.status is OrderStatus.REJECTED:
+            self.bus.publish(OrderRefused(at=at, order_id=ack.order_id, reason=ack.reason))
+
+    async def withdraw(self, order_id: str, at: datetime) -> None:
+        """Take an order back if it is still open; one whose answer does not come is asked about in `reconcile`. One
+        that somebody else has taken back is over, and its end is written down already."""
+        if order_id not in self.working:
+            return
+        try:
+            await self.orders.cancel(order_id)
+        except VenueUnavailable:
+            return
+        await self._ask(order_id, at)
+
+    async def withdraw_all(self, at: datetime) -> None:
+        """Take every order back, and find out how each ended. Raises VenueUnavailable."""
+        await self.orders.cancel_all()
+        await self.orders.sync()
+        await self.reconcile(at)
+
+    def halt(self, reason: str, at: datetime) -> None:
+        """Stop opening anything, until a person says otherwise."""
+        self.halted = reason
+        self.bus.publish(TradingHalted(at=at, reason=reason))
+
+    def resume(self, at: datetime) -> None:
+        """A person said otherwise."""
+        self.halted = ""
+        self.bus.publish(TradingResumed(at=at))
+
+    async def reconcile(self, at: datetime) -> Sequence[Fill]:
+        """Write down how the working orders ended, and what has filled since the last time.
+
+        In this order: an order that fills in between is counted twice for a moment, and never not at all.
+        """
+        for order_id in list(self.working):
+            await self._ask(order_id, at)
+        fills = await self.orders.fills()
+        for fill in fills:
+            await self.log.fill(fill)
+            self.paid[fill.market_id] = self.paid.get(fill.market_id, 0) - fill.cash
+            self.bus.publish(OrderFilled(at=fill.at, fill=fill))
+        for resolution in list(self.ending.values()):
+            await self.settle(resolution)
+        return fills
+
+    async def catch_up(self, at: datetime) -> None:
+        """Ask the venue for what may have been missed, and write it down; what it does not say now it says later."""
+        with suppress(VenueUnavailable):
+            await self.orders.sync()
+        await self.reconcile(at)
+
+    async def _ask(self, order_id: str, at: datetime) -> None:
+        """An order the venue never saw is over: the moment it was for has passed, so it is not sent again. Several
+        may ask at the same time, as a slot and whoever takes everything back; the first to hear of an end notes it."""
+        try:
+            word = await self.orders.status(order_id)
+        except VenueUnavailable:
+            return
+        if word is None:
+            word = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
+        if word.status in OVER and order_id in self.working:
+            await self._note(word, at)
+
+    async def settle(self, resolution: Resolution) -> None:
+        """Turn a resolved market's shares into dollars, as soon as nothing of it can change any more."""
+        settled = await self.orders.settle(resolution)
+        if settled is None:
+            self.ending[resolution.market_id] = resolution
+            return
+        self.ending.pop(resolution.market_id, None)
+        for settlement in settled:
+            await self.log.settlement(settlement)
+            self.paid.pop(resolution.market_id, None)
+            self.bus.publish(PositionSettled(at=settlement.at, settlement=settlement))
+
+    async def account(self) -> Account:
+        return await self.orders.account()
+
+    def at_risk(self, market_id: str) -> Micro:
+        """What a market's holdings have cost, and what its working orders may still cost."""
+        promised = sum(o.cost for o in self.working.values() if o.market_id == market_id)
+        return self.paid.get(market_id, 0) + promised
+
+    def all_at_risk(self) -> Micro:
+        """The same of all markets."""
+        return sum(self.paid.values()) + sum(order.cost for order in self.working.values())
+
+    async def standing(self) -> Standing:
+        """How things stand, without asking anybody."""
+        account = await self.account()
+        held = tuple(Held(market, outcome.value, size) for (market, outcome), size in sorted(account.holdings.items()))
+        working = tuple(self.working.values())
+        return Standing(self.log.run_id, account.cash, account.free, self.all_at_risk(), held, working)
+
+    async def look(self, market: Market, book: Book, at: datetime) -> View:
+        """A market as a strategy sees it."""
+        account = await self.account()
+        return View(
+            market=market,
+            book=book,
+            fees=charged(market, at),
+            at=at,
+            cash=account.free,
+            held_yes=account.held(market.id, Outcome.YES),
+            held_no=account.held(market.id, Outcome.NO),
+            at_risk=self.at_risk(market.id),
+        )
