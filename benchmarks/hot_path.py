@@ -22,7 +22,7 @@ from agent.reports.run_summary import latency
 from agent.trading.agent_trader import AgentTrader, Standing
 from agent.trading.bus import LocalBus
 from agent.trading.cycle import Ports
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from backtest.exchange import PaperExchange
 from backtest.sources import open_recorded
 from market.clock import ManualClock
@@ -56,7 +56,7 @@ async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTr
     identity = RunIdentity("bench", "bench", "bench", "bench", "bench")
     log = store.log((await store.begin_run(identity, {}, clock.now())).id)
     exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
-    desk = Desk(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
+    desk = Execution(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
     caps = {"trading.max_order": 10, "trading.max_market": 10**6}
     settings = decision_settings(load(None, caps), counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())

@@ -26,7 +26,7 @@ from agent.live.keys import play_key
 from agent.live.recovery import Past
 from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from market.clock import Clock, monotonic
 from market.polymarket.feed import LiveFeed, Watch, opened
 from market.polymarket.hosts import Hosts
@@ -60,7 +60,7 @@ class Timed(Around):
 class Bench:
     """Orders on whatever changes. `times` are milliseconds by market, in the order of the orders."""
 
-    desk: Desk
+    desk: Execution
     tool: Timed
     feed: LiveFeed
     clock: Clock
@@ -129,7 +129,7 @@ async def measure(folder: Path, url: str, seconds: float) -> dict[str, object]:
             await patiently(lambda: hands.ready(clock))
             risk = RiskLimited(RateLimited(hands.orders, clock, 1e6), RiskLimits(10**15, 10**15, 10**15, 10**6))
             tool = Timed(Switched(CostLimited(risk, UNIT, lambda: 0), KillSwitch(folder), clock))
-            bench = Bench(Desk(tool, store.log(run.id), LocalBus()), tool, feed, clock)
+            bench = Bench(Execution(tool, store.log(run.id), LocalBus()), tool, feed, clock)
             await bench.run(seconds)
     orders = [t for times in bench.times.values() for t in times]
     line = latency("order", orders)

@@ -31,7 +31,7 @@ from agent.learning.market_history import Forgetful
 from agent.reports.plots import BLUE, bare, house_style, saved
 from agent.trading.agent_trader import StrategyTrader
 from agent.trading.bus import LocalBus
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from agent.trading.loop import Schedule, Session
 from backtest.columns import Recording
 from backtest.exchange import PaperExchange
@@ -96,7 +96,7 @@ async def replayed(feed: ReplayFeed, strategy: Strategy) -> tuple[list[Fill], fl
     clock = ManualClock(begins)
     none = timedelta(0)
     exchange = PaperExchange(feed, clock, cash=10**12, run="bench", venue_delay=none, network_delay=none)
-    desk = Desk(exchange, log, LocalBus())
+    desk = Execution(exchange, log, LocalBus())
     session = Session(clock, feed, StrategyTrader(strategy, desk), desk, Forgetful(), Schedule(begins, feed.info.ends))
     begun = process_time()
     await session.run()

@@ -32,7 +32,7 @@ from agent.service.timekeeping import Timekeeper, kept, pace
 from agent.trading.agent_trader import AgentTrader, QuotingTrader, Several, StrategyTrader
 from agent.trading.bus import Bus, LocalBus
 from agent.trading.cycle import Ports
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from agent.trading.inhibit import Caution
 from agent.trading.kill_switch import Obedience, obeying
 from agent.trading.loop import Schedule, Session, Trader
@@ -324,17 +324,19 @@ class LiveWorld:
 
     def _desk(
         self, hands: Hands, log: RunLog, past: Past, switch: KillSwitch, spent: InferenceToday
-    ) -> tuple[Desk, Obedience]:
+    ) -> tuple[Execution, Obedience]:
         """The desk behind every limit, and what makes it obey the switch."""
         config, before = self.plan.config, past.exposure(switch.resumed_at())
         limited = RateLimited(hands.orders, self.clock, config.venue.orders_per_second)
         risk = RiskLimited(limited, risk_limits(config), before)
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
         working, paid = dict(before.promised), dict(before.paid)
-        desk = Desk(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
+        desk = Execution(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
         return desk, Obedience(switch, desk, tool, self.clock, risk.forget_results)
 
-    async def _trade(self, feed: LiveFeed, desk: Desk, past: Past, engine: Engine, log: RunLog, memory: Memory) -> None:
+    async def _trade(
+        self, feed: LiveFeed, desk: Execution, past: Past, engine: Engine, log: RunLog, memory: Memory
+    ) -> None:
         settings = decision_settings(self.plan.config, counted_in_tokens=False)
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None
@@ -357,7 +359,7 @@ class LiveWorld:
             async with asyncio.timeout(_LAST_WORDS):
                 await work
 
-    async def _stop(self, desk: Desk, log: RunLog, why: str) -> None:
+    async def _stop(self, desk: Execution, log: RunLog, why: str) -> None:
         await desk.withdraw_all(self.clock.now())
         await log.stop(why, self.clock.now())
 
@@ -396,7 +398,7 @@ class LiveWorld:
         used = past.traded(name) if strategy.once else set()
         return StrategyTrader(strategy, ports.desk, ports.old, used=used, prices=ports.memory.prices)
 
-    async def _end(self, run: Run, log: RunLog, desk: Desk, hands: Hands) -> Run:
+    async def _end(self, run: Run, log: RunLog, desk: Execution, hands: Hands) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
         from agent.live.account import patiently
 

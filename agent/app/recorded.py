@@ -27,7 +27,7 @@ from agent.review.serving import beside
 from agent.trading.agent_trader import AgentTrader, StrategyTrader
 from agent.trading.bus import Bus, LocalBus
 from agent.trading.cycle import Ports
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from agent.trading.loop import Schedule, Session, Trader
 from agent.trading.result import RunResult, since
 from backtest.exchange import PaperExchange
@@ -148,7 +148,7 @@ class Replayed:
             return replace(schedule, cadence=timedelta(seconds=trading.cadence))
         return replace(schedule, instants=info.instants or None)
 
-    def desk(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Desk:
+    def desk(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Execution:
         wait = delays(self.plan.config)
         exchange = PaperExchange(
             self.feed,
@@ -160,9 +160,9 @@ class Replayed:
             fees=charged,
             run=run_id,
         )
-        return Desk(RiskLimited(exchange, risk_limits(self.plan.config)), log, bus)
+        return Execution(RiskLimited(exchange, risk_limits(self.plan.config)), log, bus)
 
-    async def play(self, trader: Trader, desk: Desk, clock: Clock, memory: Outcomes) -> None:
+    async def play(self, trader: Trader, desk: Execution, clock: Clock, memory: Outcomes) -> None:
         await Session(clock, self.seen, trader, desk, memory, self.schedule()).run()
 
     async def profits(self, strategy: Strategy) -> dict[str, Micro]:
@@ -251,7 +251,7 @@ class World(Replayed):
         start = self.schedule().first()
         return ManualClock(start) if self.plan.speed is None else PacedClock(start, self.plan.speed)
 
-    async def _end(self, run: Run, log: RunLog, desk: Desk, clock: Clock) -> Run:
+    async def _end(self, run: Run, log: RunLog, desk: Execution, clock: Clock) -> Run:
         """Close the run, once the exchange's account agrees with the run's own records."""
         account = await desk.account()
         fills, settlements = await self.store.fills(run.id), await self.store.settlements(run.id)

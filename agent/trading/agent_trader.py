@@ -14,7 +14,7 @@ from agent.decision.gate import book_fault
 from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Conversation
 from agent.trading.cycle import SPAN, Considered, Decided, Ports, conclude, consider, tell
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from agent.trading.loop import Trader
 from market.clock import from_ms, monotonic
 from market.errors import StrategyFailed
@@ -41,7 +41,7 @@ class _Quote:
     since: datetime
 
 
-async def _withdraw(desk: Desk, quotes: dict[str, _Quote], market_id: str, at: datetime) -> None:
+async def _withdraw(desk: Execution, quotes: dict[str, _Quote], market_id: str, at: datetime) -> None:
     """Take back the order that rests in a market. One whose end stays unknown keeps its place, so that no second one is
     put beside it."""
     quote = quotes[market_id]
@@ -228,7 +228,7 @@ class StrategyTrader:
     whether it is listed at every slot until then or not."""
 
     strategy: Strategy
-    desk: Desk
+    desk: Execution
     old: Callable[[Book], bool] = never_old
     markets: dict[str, Market] = field(default_factory=dict)
     shown: dict[str, Market] = field(default_factory=dict)
@@ -329,7 +329,7 @@ class QuotingTrader:
     most once in `pause`."""
 
     strategy: Strategy
-    desk: Desk
+    desk: Execution
     old: Callable[[Book], bool] = never_old
     pause: timedelta = timedelta(seconds=2)
     markets: dict[str, Market] = field(default_factory=dict)

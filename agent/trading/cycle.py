@@ -19,7 +19,7 @@ from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Together
 from agent.replay.answer_cache import Recall, think_or_recall
 from agent.trading.bus import Bus
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from market.clock import Clock, monotonic
 from market.errors import CycleSkipped, Transient
 from market.events import DecisionMade
@@ -42,7 +42,7 @@ class Ports:
     feed: Feed
     memory: Memory
     engine: RecordingEngine
-    desk: Desk
+    desk: Execution
     bus: Bus
     settings: Settings
     electricity: Electricity | None = None

@@ -43,7 +43,7 @@ class Standing:
 
 
 @dataclass(slots=True)
-class Desk:
+class Execution:
     """Hands between decisions and a venue. `halted` is the reason trading stopped, or empty.
 
     `working` are orders whose end is not known yet; `paid` is what each market's holdings have cost, in micro-dollars;

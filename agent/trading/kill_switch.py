@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from market.clock import Clock
 from market.errors import StoreUnavailable, VenueUnavailable
 from market.tasks import end
@@ -25,7 +25,7 @@ class Obedience:
     """One desk and its switch. `forget` is called when a person has looked at the losses so far."""
 
     switch: KillSwitch
-    desk: Desk
+    desk: Execution
     orders: OrderTool
     clock: Clock
     forget: Callable[[], None]

@@ -12,7 +12,7 @@ from itertools import count, groupby, pairwise, takewhile
 from typing import Protocol
 
 from agent.learning.market_history import Outcomes
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from market.clock import EPOCH, Clock
 from market.events import CycleStarted, SlotSkipped
 from market.feed import Feed, Worth
@@ -91,7 +91,7 @@ class Session:
     clock: Clock
     feed: Feed
     trader: Trader
-    desk: Desk
+    desk: Execution
     memory: Outcomes
     schedule: Schedule
     open: dict[str, Market] = field(default_factory=dict)

@@ -27,7 +27,7 @@ from agent.replay.replay import Replayed
 from agent.replay.replay import replay as again
 from agent.trading.agent_trader import QuotingTrader
 from agent.trading.bus import LocalBus
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock
@@ -233,12 +233,12 @@ class Wire(Around):
 
 def desk_on(
     store: Store, log: RunLog, plan: Sequence[str], clock: ManualClock, limits: RiskLimits
-) -> tuple[Desk, Wire]:
+) -> tuple[Execution, Wire]:
     wire = Wire(PaperExchange(planted(), clock, cash=CASH, run=log.run_id), plan)
-    return Desk(RiskLimited(wire, limits), log, LocalBus()), wire
+    return Execution(RiskLimited(wire, limits), log, LocalBus()), wire
 
 
-async def seen(desk: Desk, m: Market, clock: ManualClock) -> View:
+async def seen(desk: Execution, m: Market, clock: ManualClock) -> View:
     """What a trader sees at the clock's instant."""
     standing = await planted().book(m.id, clock.now())
     assert standing is not None
@@ -334,7 +334,7 @@ def test_an_order_that_fills_while_it_is_asked_about_is_never_out_of_account() -
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             exchange = PaperExchange(planted(), clock, cash=CASH, run=run.id)
-            desk = Desk(Racing(exchange, []), store.log(run.id), LocalBus())
+            desk = Execution(Racing(exchange, []), store.log(run.id), LocalBus())
             wish = Wish(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
             await desk.act(wish, await seen(desk, m, clock), "d", 0)
             await desk.reconcile(clock.now())
@@ -365,7 +365,7 @@ def test_a_halted_desk_sends_nothing() -> None:
 
 
 @asynccontextmanager
-async def resting() -> AsyncIterator[tuple[Desk, QuotingTrader, Book]]:
+async def resting() -> AsyncIterator[tuple[Execution, QuotingTrader, Book]]:
     """A desk on which an order rests, its trader, and the book it saw. When the block ends the order must be over, and
     its end written down once."""
     async with open_store("sqlite://") as store:
@@ -384,14 +384,14 @@ async def resting() -> AsyncIterator[tuple[Desk, QuotingTrader, Book]]:
         assert acks == ["delayed", "canceled"]
 
 
-async def with_an_order_taken_back(then: Callable[[Desk], Awaitable[None]]) -> None:
+async def with_an_order_taken_back(then: Callable[[Execution], Awaitable[None]]) -> None:
     async with resting() as (desk, _, _):
         await desk.orders.cancel_all()
         await then(desk)
 
 
 def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> None:
-    async def then(desk: Desk) -> None:
+    async def then(desk: Execution) -> None:
         kind = type(desk.orders)
         at_once = kind.status
 
@@ -408,7 +408,7 @@ def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> 
 def test_an_end_is_written_down_once_where_whoever_wrote_it_was_cancelled() -> None:
     """A request to end comes while an order's end goes to the disk: it is written, and then all orders are asked."""
 
-    async def then(desk: Desk) -> None:
+    async def then(desk: Execution) -> None:
         at_once, written = RunLog.ack, asyncio.Event()
 
         async def unheard(log: RunLog, *args: Any) -> Any:
@@ -427,7 +427,7 @@ def test_an_end_is_written_down_once_where_whoever_wrote_it_was_cancelled() -> N
 
 
 def test_an_end_that_could_not_be_written_down_is_asked_for_again() -> None:
-    async def then(desk: Desk) -> None:
+    async def then(desk: Execution) -> None:
         failing = mock.AsyncMock(side_effect=StoreUnavailable("the disk is full"))
         with mock.patch.object(RunLog, "ack", failing), pytest.raises(StoreUnavailable):
             await desk.reconcile(START)

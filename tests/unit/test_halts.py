@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.trading.bus import LocalBus
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from agent.trading.inhibit import Signal
 from agent.trading.kill_switch import Obedience, obeying
 from market.clock import EPOCH, ManualClock
@@ -234,9 +234,9 @@ def test_each_limit_of_losses_is_told_apart(earned: list[tuple[int, int]], said:
 # -- a run obeys
 
 
-def obedient(home: Path, hands: Hands) -> tuple[Obedience, Desk, list[str]]:
+def obedient(home: Path, hands: Hands) -> tuple[Obedience, Execution, list[str]]:
     forgot: list[str] = []
-    desk = Desk(tool(hands), cast(Any, None), LocalBus())
+    desk = Execution(tool(hands), cast(Any, None), LocalBus())
     return Obedience(
         KillSwitch(home), desk, tool(hands), ManualClock(NOW), lambda: forgot.append("losses")
     ), desk, forgot  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.live.recovery import Past
 from agent.trading.agent_trader import StrategyTrader
 from agent.trading.bus import LocalBus
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.types import UNIT, Order, Outcome, Side, SignedOrder, TimeInForce
@@ -47,7 +47,7 @@ def test_after_a_crash_no_second_order_follows_one_that_found_no_match(tmp_path:
         async with open_store(f"sqlite:///{tmp_path / 'e.db'}") as store:
             run = await store.begin_run(RunIdentity(str(len(past.ended)), "c", "x", "m"), {}, START)
             venue = PaperExchange(replay(recorded(favourite)), ManualClock(at), cash=100 * UNIT, run=run.id)
-            desk, rule = Desk(venue, store.log(run.id), LocalBus()), LateFavourite()
+            desk, rule = Execution(venue, store.log(run.id), LocalBus()), LateFavourite()
             trader = StrategyTrader(rule, desk, used=past.traded(rule.name))
             await trader.cycle(at, [market()], "")
             await trader.on_book(favourite)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.trading.agent_trader import QuotingTrader, StrategyTrader
 from agent.trading.bus import LocalBus
-from agent.trading.execution import Desk
+from agent.trading.execution import Execution
 from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.types import UNIT, Outcome, Side
@@ -39,10 +39,10 @@ class Eager:
         return Wish(Outcome.YES, Side.BUY, Decimal("0.51"), 5 * UNIT, "always")
 
 
-async def desk_at(store: Store, clock: ManualClock) -> Desk:
+async def desk_at(store: Store, clock: ManualClock) -> Execution:
     run = await store.begin_run(RunIdentity("d", "c", "x", "m"), {}, START)
     exchange = PaperExchange(replay(recorded(*BOOKS)), clock, cash=1000 * UNIT, run=run.id)
-    return Desk(exchange, store.log(run.id), LocalBus())
+    return Execution(exchange, store.log(run.id), LocalBus())
 
 
 @given(listed=st.lists(st.booleans(), min_size=SLOTS, max_size=SLOTS))
