@@ -32,7 +32,7 @@ from agent.reports.plots import BLUE, bare, house_style, saved
 from agent.trading.agent_trader import StrategyTrader
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
-from agent.trading.loop import Schedule, Session
+from agent.trading.loop import Schedule, TradingLoop
 from backtest.columns import Recording
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
@@ -97,7 +97,9 @@ async def replayed(feed: ReplayFeed, strategy: Strategy) -> tuple[list[Fill], fl
     none = timedelta(0)
     exchange = PaperExchange(feed, clock, cash=10**12, run="bench", venue_delay=none, network_delay=none)
     desk = Execution(exchange, log, LocalBus())
-    session = Session(clock, feed, StrategyTrader(strategy, desk), desk, Forgetful(), Schedule(begins, feed.info.ends))
+    session = TradingLoop(
+        clock, feed, StrategyTrader(strategy, desk), desk, Forgetful(), Schedule(begins, feed.info.ends)
+    )
     begun = process_time()
     await session.run()
     return log.fills, process_time() - begun

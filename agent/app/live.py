@@ -35,7 +35,7 @@ from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
 from agent.trading.inhibit import Caution
 from agent.trading.kill_switch import Obedience, obeying
-from agent.trading.loop import Schedule, Session, Trader
+from agent.trading.loop import Schedule, Trader, TradingLoop
 from market.clock import Clock
 from market.errors import (
     Halt,
@@ -343,7 +343,9 @@ class LiveWorld:
         ports = Ports(self.clock, feed, memory, recorder, desk, self.bus, settings, power, together=together)
         schedule = self._schedule(await self._begins(log.run_id))
         trader = Several([self._trader(name, ports, past) for name in self.plan.trade_with])
-        session = Session(self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told))
+        session = TradingLoop(
+            self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told)
+        )
         try:
             await session.run()
         except StoreUnavailable:

@@ -28,7 +28,7 @@ from agent.trading.agent_trader import AgentTrader, StrategyTrader
 from agent.trading.bus import Bus, LocalBus
 from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
-from agent.trading.loop import Schedule, Session, Trader
+from agent.trading.loop import Schedule, Trader, TradingLoop
 from agent.trading.result import RunResult, since
 from backtest.exchange import PaperExchange
 from backtest.fault_model import Weather
@@ -163,7 +163,7 @@ class Replayed:
         return Execution(RiskLimited(exchange, risk_limits(self.plan.config)), log, bus)
 
     async def play(self, trader: Trader, desk: Execution, clock: Clock, memory: Outcomes) -> None:
-        await Session(clock, self.seen, trader, desk, memory, self.schedule()).run()
+        await TradingLoop(clock, self.seen, trader, desk, memory, self.schedule()).run()
 
     async def profits(self, strategy: Strategy) -> dict[str, Micro]:
         """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""

@@ -85,7 +85,7 @@ class Schedule:
 
 
 @dataclass(slots=True)
-class Session:
+class TradingLoop:
     """One trader, one desk, one feed, one clock."""
 
     clock: Clock
