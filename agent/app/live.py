@@ -34,7 +34,7 @@ from agent.trading.bus import Bus, LocalBus
 from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
 from agent.trading.inhibit import Caution
-from agent.trading.kill_switch import Obedience, obeying
+from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from agent.trading.loop import Schedule, Trader, TradingLoop
 from market.clock import Clock
 from market.errors import (
@@ -244,7 +244,7 @@ class LiveWorld:
                 self.stage("trading")
                 self.pulse.trading, self.pulse.at_risk, self.pulse.account = True, desk.all_at_risk, desk.standing
                 async with scheduled(chores.jobs(), self.bus, clock, pace(clock)):
-                    async with obeying(obedience), kept(keeper):
+                    async with watching_kill_switch(obedience), kept(keeper):
                         await self._trade(feed, desk, past, engine, log, memory)
                     return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
 
@@ -324,7 +324,7 @@ class LiveWorld:
 
     def _desk(
         self, hands: Hands, log: RunLog, past: Past, switch: KillSwitch, spent: InferenceToday
-    ) -> tuple[Execution, Obedience]:
+    ) -> tuple[Execution, KillSwitchWatcher]:
         """The desk behind every limit, and what makes it obey the switch."""
         config, before = self.plan.config, past.exposure(switch.resumed_at())
         limited = RateLimited(hands.orders, self.clock, config.venue.orders_per_second)
@@ -332,7 +332,7 @@ class LiveWorld:
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
         working, paid = dict(before.promised), dict(before.paid)
         desk = Execution(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
-        return desk, Obedience(switch, desk, tool, self.clock, risk.forget_results)
+        return desk, KillSwitchWatcher(switch, desk, tool, self.clock, risk.forget_results)
 
     async def _trade(
         self, feed: LiveFeed, desk: Execution, past: Past, engine: Engine, log: RunLog, memory: Memory

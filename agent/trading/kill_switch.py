@@ -21,7 +21,7 @@ _LOOK = 0.2
 
 
 @dataclass(slots=True)
-class Obedience:
+class KillSwitchWatcher:
     """One desk and its switch. `forget` is called when a person has looked at the losses so far."""
 
     switch: KillSwitch
@@ -68,7 +68,7 @@ class Obedience:
 
 
 @asynccontextmanager
-async def obeying(obedience: Obedience) -> AsyncIterator[None]:
+async def watching_kill_switch(obedience: KillSwitchWatcher) -> AsyncIterator[None]:
     """While the block lasts, the switch is obeyed, and SIGUSR1 throws it. A switch that is thrown already is obeyed
     before the block begins."""
     await obedience.look()

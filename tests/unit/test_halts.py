@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
 from agent.trading.inhibit import Signal
-from agent.trading.kill_switch import Obedience, obeying
+from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from market.clock import EPOCH, ManualClock
 from market.errors import Halt, LimitExceeded, StoreUnavailable, VenueUnavailable
 from market.types import UNIT, Ack, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
@@ -234,10 +234,10 @@ def test_each_limit_of_losses_is_told_apart(earned: list[tuple[int, int]], said:
 # -- a run obeys
 
 
-def obedient(home: Path, hands: Hands) -> tuple[Obedience, Execution, list[str]]:
+def obedient(home: Path, hands: Hands) -> tuple[KillSwitchWatcher, Execution, list[str]]:
     forgot: list[str] = []
     desk = Execution(tool(hands), cast(Any, None), LocalBus())
-    return Obedience(
+    return KillSwitchWatcher(
         KillSwitch(home), desk, tool(hands), ManualClock(NOW), lambda: forgot.append("losses")
     ), desk, forgot  # fmt: skip
 
@@ -320,7 +320,7 @@ def test_a_signal_throws_it(tmp_path: Path) -> None:
     obedience, desk, _ = obedient(tmp_path, hands)
 
     async def play() -> None:
-        async with obeying(obedience):
+        async with watching_kill_switch(obedience):
             os.kill(os.getpid(), signal.SIGUSR1)
             for _ in range(100):
                 await asyncio.sleep(0.02)
