@@ -33,7 +33,7 @@ from agent.trading.agent_trader import AgentTrader, QuotingTrader, Several, Stra
 from agent.trading.bus import Bus, LocalBus
 from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
-from agent.trading.inhibit import Caution
+from agent.trading.inhibit import Inhibitor
 from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from agent.trading.loop import Schedule, Trader, TradingLoop
 from market.clock import Clock
@@ -155,7 +155,7 @@ async def _at_venue(
                 pulse.stage = what
                 stage(what)
 
-            caution, primed = Caution(), engine.usage
+            caution, primed = Inhibitor(), engine.usage
             commands = Commands(plan.config, KillSwitch(home()), pulse, clock, caution, bus)
             async with (
                 store.leased(account.name, clock.now()) as lease,
@@ -190,7 +190,7 @@ class LiveWorld:
     electricity: Electricity | None
     stage: Callable[[str], None]
     pulse: Pulse
-    caution: Caution
+    caution: Inhibitor
     lease: Lease
     ticks: list[float] = field(default_factory=list)
 

@@ -14,7 +14,7 @@ from agent.config.schema import Config
 from agent.service.contract import COMMANDS, NAME, Asked, Resume, SignalTold, Stop
 from agent.service.pulse import Pulse
 from agent.trading.bus import Bus
-from agent.trading.inhibit import Caution, Signal
+from agent.trading.inhibit import Inhibitor, Signal
 from market.clock import Clock
 from market.events import SignalHeard
 from storage.canonical import Json, plain
@@ -32,7 +32,7 @@ class Commands:
     switch: KillSwitch
     pulse: Pulse
     clock: Clock
-    caution: Caution
+    caution: Inhibitor
     bus: Bus
 
     async def obey(self, name: str, asked: bytes) -> Json:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from agent.trading.inhibit import Caution
+from agent.trading.inhibit import Inhibitor
 from market.clock import Clock, ScaledClock, monotonic
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
 from market.tasks import end
@@ -36,7 +36,7 @@ class Timekeeper:
     """Watches `clock` for one run. `agree` raises NotReady where it differs from the venue's."""
 
     clock: Clock
-    caution: Caution
+    caution: Inhibitor
     agree: Callable[[], Awaitable[None]]
     look: float = _LOOK
     compare: float = _COMPARE

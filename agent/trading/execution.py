@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.trading.bus import Bus
-from agent.trading.inhibit import Caution
+from agent.trading.inhibit import Inhibitor
 from market.errors import Halt, VenueUnavailable
 from market.events import OrderFilled, OrderPlaced, OrderRefused, PositionSettled, TradingHalted, TradingResumed
 from market.fees import charged
@@ -57,7 +57,7 @@ class Execution:
     working: dict[str, Order] = field(default_factory=dict)
     paid: dict[str, Micro] = field(default_factory=dict)
     ending: dict[str, Resolution] = field(default_factory=dict)
-    caution: Caution = field(default_factory=Caution)
+    caution: Inhibitor = field(default_factory=Inhibitor)
 
     async def act(self, wish: Wish, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer

@@ -22,7 +22,7 @@ class Signal:
 
 
 @dataclass(slots=True)
-class Caution:
+class Inhibitor:
     """`clock` is a reason code while the clock is in doubt, or empty."""
 
     clock: str = ""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.service.timekeeping import DIFFERS, STEPPED, Timekeeper, kept
-from agent.trading.inhibit import MOST, Caution, Signal
+from agent.trading.inhibit import MOST, Inhibitor, Signal
 from market.clock import WallClock
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
 from tests.fakes import START
@@ -37,7 +37,7 @@ class Venue:
             raise error
 
 
-def keeper(clock: WallClock, caution: Caution, venue: Venue) -> Timekeeper:
+def keeper(clock: WallClock, caution: Inhibitor, venue: Venue) -> Timekeeper:
     return Timekeeper(clock, caution, venue.agree, look=0.005, compare=0.02, in_doubt=0.01)
 
 
@@ -49,7 +49,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
     async def scope() -> None:
-        clock, caution = Settable(), Caution()
+        clock, caution = Settable(), Inhibitor()
         says: list[Exception | None] = [DataInvalid("a time that is none")]
         venue = Venue(lambda: says[0])
         async with kept(keeper(clock, caution, venue)):
@@ -68,7 +68,7 @@ def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
 
 def test_a_clock_that_drifts_away_from_the_venues_is_noticed_without_a_step() -> None:
     async def scope() -> None:
-        caution = Caution()
+        caution = Inhibitor()
         venue = Venue(lambda: NotReady("three seconds away"))
         async with kept(keeper(WallClock(), caution, venue)):
             await until(lambda: caution.clock == DIFFERS)
@@ -80,7 +80,7 @@ def test_a_clock_set_back_ends_the_run_with_its_own_error() -> None:
     clock, ended = Settable(), list[bool]()
 
     async def run() -> None:
-        async with kept(keeper(clock, Caution(), Venue(lambda: None))):
+        async with kept(keeper(clock, Inhibitor(), Venue(lambda: None))):
             clock.by = timedelta(hours=-1)
             try:
                 await asyncio.sleep(10)
@@ -98,7 +98,7 @@ def test_a_clock_set_back_ends_the_run_with_its_own_error() -> None:
 def test_a_request_to_end_stays_one() -> None:
     async def scope() -> None:
         async def run() -> None:
-            async with kept(keeper(WallClock(), Caution(), Venue(lambda: None))):
+            async with kept(keeper(WallClock(), Inhibitor(), Venue(lambda: None))):
                 await asyncio.sleep(10)
 
         task = asyncio.create_task(run())
@@ -117,7 +117,7 @@ spans = st.integers(-100, 100)
 @given(st.lists(st.tuples(names, spans, st.integers(0, 10)), max_size=20))
 def test_signals_forbid_exactly_until_their_time(told: list[tuple[str, int, int]]) -> None:
     """Against the plain rule: the last word of each name counts, until its instant."""
-    caution, at, plain = Caution(), START, dict[str, datetime]()
+    caution, at, plain = Inhibitor(), START, dict[str, datetime]()
     for name, span, passes in told:
         at += timedelta(seconds=passes)
         until_then = at + timedelta(seconds=span)
@@ -130,7 +130,7 @@ def test_signals_forbid_exactly_until_their_time(told: list[tuple[str, int, int]
 
 
 def test_there_is_an_end_to_signals() -> None:
-    caution = Caution()
+    caution = Inhibitor()
     for n in range(MOST):
         caution.heed(Signal(f"s{n}", START + timedelta(hours=1)), START)
     with pytest.raises(ValueError, match="end one first"):
