@@ -14,7 +14,7 @@ from agent.config.schema import Config
 from agent.service.contract import COMMANDS, NAME, Asked, Resume, SignalTold, Stop
 from agent.service.pulse import Pulse
 from agent.trading.bus import Bus
-from agent.trading.inhibit import Inhibitor, Signal
+from agent.trading.inhibit import Inhibitor, InhibitSignal
 from market.clock import Clock
 from market.events import SignalHeard
 from storage.canonical import Json, plain
@@ -54,7 +54,7 @@ class Commands:
         if not re.fullmatch(NAME, name):
             raise ValueError(f"A signal is called by small letters, digits and hyphens, not {name!r}.")
         heard, now = self._read(SignalTold, told), self.clock.now()
-        self.caution.heed(Signal(name, heard.until, heard.why), now)
+        self.caution.heed(InhibitSignal(name, heard.until, heard.why), now)
         self.bus.publish(SignalHeard(at=now, name=name, until=heard.until, why=heard.why))
         return {"standing": self._standing()}
 

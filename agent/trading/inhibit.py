@@ -13,7 +13,7 @@ MOST = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class InhibitSignal:
     """Somebody's word that nothing should be opened until an instant."""
 
     name: str
@@ -26,7 +26,7 @@ class Inhibitor:
     """`clock` is a reason code while the clock is in doubt, or empty."""
 
     clock: str = ""
-    signals: dict[str, Signal] = field(default_factory=dict)
+    signals: dict[str, InhibitSignal] = field(default_factory=dict)
 
     def reason(self, at: datetime) -> str:
         """The code that a decision at `at` is recorded with, or empty."""
@@ -35,11 +35,11 @@ class Inhibitor:
         standing = sorted(s.name for s in self.standing(at))
         return f"signal_{standing[0]}" if standing else ""
 
-    def standing(self, at: datetime) -> list[Signal]:
+    def standing(self, at: datetime) -> list[InhibitSignal]:
         """Signals that hold at `at`."""
         return [s for s in self.signals.values() if at < s.until] if self.signals else []
 
-    def heed(self, signal: Signal, at: datetime) -> None:
+    def heed(self, signal: InhibitSignal, at: datetime) -> None:
         """Take a signal; one of the same name is replaced, and one whose time is over ends it. Raises ValueError where
         there are too many."""
         self.signals = {s.name: s for s in self.standing(at) if s.name != signal.name}
