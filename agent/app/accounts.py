@@ -18,7 +18,7 @@ from market.clock import Clock
 from market.types import Market, Micro, micro
 
 if TYPE_CHECKING:
-    from agent.live.account import Hands, LiveAccount
+    from agent.live.account import LiveAccount, OpenAccount
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
 
@@ -64,8 +64,8 @@ class PaperAccount:
     @asynccontextmanager
     async def opened(
         self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
-    ) -> AsyncIterator[Hands]:
-        from agent.live.account import Hands, clocks_must_agree
+    ) -> AsyncIterator[OpenAccount]:
+        from agent.live.account import OpenAccount, clocks_must_agree
         from market.polymarket.rest import reader
 
         wait = delays(self.config)
@@ -83,4 +83,4 @@ class PaperAccount:
         )
         async with reader(self.hosts, clock) as asked:
             agree = partial(clocks_must_agree, asked)
-            yield Hands(exchange, agree, agree)
+            yield OpenAccount(exchange, agree, agree)

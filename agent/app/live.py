@@ -58,7 +58,7 @@ from tools.ledger import balance
 from tools.limits import CostLimited, InferenceToday, RateLimited, RiskLimited, Switched
 
 if TYPE_CHECKING:
-    from agent.live.account import Hands, LiveAccount
+    from agent.live.account import LiveAccount, OpenAccount
     from agent.service.maintenance import Chores
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
@@ -248,7 +248,7 @@ class LiveWorld:
                         await self._trade(feed, desk, past, engine, log, memory)
                     return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
 
-    def _chores(self, experience: Experience, hands: Hands) -> Chores:
+    def _chores(self, experience: Experience, hands: OpenAccount) -> Chores:
         """Only an account at the venue has winnings that can be late."""
         from agent.service.maintenance import Chores
 
@@ -323,7 +323,7 @@ class LiveWorld:
         return InferenceToday(self.clock, self.plan.config.edge.cost.token_price, tokens, before)
 
     def _desk(
-        self, hands: Hands, log: RunLog, past: Past, switch: KillSwitch, spent: InferenceToday
+        self, hands: OpenAccount, log: RunLog, past: Past, switch: KillSwitch, spent: InferenceToday
     ) -> tuple[Execution, KillSwitchWatcher]:
         """The desk behind every limit, and what makes it obey the switch."""
         config, before = self.plan.config, past.exposure(switch.resumed_at())
@@ -400,7 +400,7 @@ class LiveWorld:
         used = past.traded(name) if strategy.once else set()
         return StrategyTrader(strategy, ports.desk, ports.old, used=used, prices=ports.memory.prices)
 
-    async def _end(self, run: Run, log: RunLog, desk: Execution, hands: Hands) -> Run:
+    async def _end(self, run: Run, log: RunLog, desk: Execution, hands: OpenAccount) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
         from agent.live.account import patiently
 

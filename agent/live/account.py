@@ -87,7 +87,7 @@ async def _agrees() -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class OpenAccount:
     """An account that is open. `ready` raises NotReady or VenueUnavailable where orders must not be sent, and `agree`
     where the clocks differ; `audit` says in words how the venue's account differs from ours, or nothing; `unpaid` are
     winnings that are still to come, and `see_payments` asks whether they came."""
@@ -139,7 +139,7 @@ class LiveAccount(Protocol):
 
     def opened(
         self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
-    ) -> AbstractAsyncContextManager[Hands]:
+    ) -> AbstractAsyncContextManager[OpenAccount]:
         """Its orders, until the block ends. Raises VenueUnavailable, NotReady."""
         ...
 
@@ -197,7 +197,7 @@ class VenueAccount:
     @asynccontextmanager
     async def opened(
         self, feed: LiveFeed | None, clock: Clock, past: Past, markets: Callable[[str], Market | None]
-    ) -> AsyncIterator[Hands]:
+    ) -> AsyncIterator[OpenAccount]:
         """With the user channel, heartbeats and reconciliation running."""
         async with self.client(clock) as client:
             remembered = Remembered(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
@@ -212,7 +212,9 @@ class VenueAccount:
                 try:
                     ready = partial(self_test, asked, orders)
                     agree = partial(clocks_must_agree, asked)
-                    yield Hands(orders, ready, agree, orders.audit, lambda: dict(books.unpaid), orders.see_payments)
+                    yield OpenAccount(
+                        orders, ready, agree, orders.audit, lambda: dict(books.unpaid), orders.see_payments
+                    )
                 finally:
                     for task in tasks:
                         task.cancel()

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.config.schema import Config
-from agent.live.account import Hands
+from agent.live.account import OpenAccount
 from agent.live.wallet import opened
 from market.clock import Clock
 
@@ -16,7 +16,7 @@ AFTER = timedelta(minutes=10)
 log = logging.getLogger(__name__)
 
 
-async def look(config: Config, home: Path, hands: Hands, clock: Clock) -> int:
+async def look(config: Config, home: Path, hands: OpenAccount, clock: Clock) -> int:
     """Redeem what is late; how many markets that was. Nothing is lost by waiting. Raises NotReady, VenueUnavailable."""
     if hands.unpaid():
         await hands.see_payments()

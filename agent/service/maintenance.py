@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.config.schema import Config
 from agent.learning.learner import Experience
-from agent.live.account import Hands
+from agent.live.account import OpenAccount
 from agent.live.recorder import fill
 from agent.live.redeem import look
 from agent.service.jobs import Job
@@ -46,7 +46,7 @@ class Chores:
     bus: Bus
     pulse: Pulse
     experience: Experience
-    hands: Hands | None = None
+    hands: OpenAccount | None = None
     filled: datetime = EPOCH
     folders: Sequence[Path] = field(default_factory=tuple)
 

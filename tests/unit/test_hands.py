@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.live.account import _BETWEEN, _DIFFERS, _UNTIL_PAID, Hands
+from agent.live.account import _BETWEEN, _DIFFERS, _UNTIL_PAID, OpenAccount
 from market.clock import Clock, ManualClock
 from market.types import UNIT, Outcome, PayoutSource, Settlement
 from tests.fakes import START
@@ -35,7 +35,7 @@ def looked(says: Sequence[str], paid_after: int = 0) -> tuple[str, int, timedelt
     async def before(at: datetime) -> None:
         looks.append(at)
 
-    hands = Hands(None, _nothing, _nothing, audit, lambda: OWED if len(looks) < paid_after else {})  # type: ignore[arg-type]
+    hands = OpenAccount(None, _nothing, _nothing, audit, lambda: OWED if len(looks) < paid_after else {})  # type: ignore[arg-type]
     return asyncio.run(hands.compared(clock, before)), len(looks), clock.now() - START
 
 
