@@ -19,7 +19,7 @@ import numpy as np
 from agent.app.engines import open_engine
 from agent.app.settings import decision_settings
 from agent.config.load import load
-from agent.decision.decide import think
+from agent.decision.decide import make_decision
 from agent.decision.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
 from agent.search.tree import Policy
@@ -93,7 +93,7 @@ async def measured(engine: Engine, count: int) -> AsyncIterator[dict[str, object
             tokens, nodes, found = 0, 0, 0
             for inputs in worlds:
                 asked = replace(inputs, settings=_settings(inputs.settings, name, width, samples))
-                made = await think(asked, engine, store)
+                made = await make_decision(asked, engine, store)
                 path = made.forecast.path if made.forecast else ()
                 tokens += made.budget.tokens
                 nodes += len(made.forecast.tree.visits) if made.forecast else 0

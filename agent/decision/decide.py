@@ -28,7 +28,7 @@ from strategies.edge import decide
 
 
 @dataclass(frozen=True, slots=True)
-class Thought:
+class Decision:
     """A decision before anything is done about it. `wish` is an order, `reason` why there is one or none; `arms` are
     P(YES) by rung of the evidence ladder, searched or not, empty where no price was seen; `band` is where the mid may
     go while a belief lives."""
@@ -69,14 +69,14 @@ class Thought:
         return self.budget.ledger()
 
 
-async def think(
+async def make_decision(
     inputs: Inputs,
     engine: Engine,
     history: History,
     *,
     electricity: Electricity | None = None,
     stops: Mapping[int, str] | None = None,
-) -> Thought:
+) -> Decision:
     """Gate, search where it is worth it (or shadow search for the log), and decide.
 
     `stops` are a recorded decision's, when that is thought through again. `electricity` measures, and on a feed whose
@@ -85,20 +85,20 @@ async def think(
     budget = Budget(inputs.settings.limits, electricity=electricity, replayed=stops)
     entry = gate(inputs)
     if inputs.features is None:
-        return Thought(inputs, entry, None, None, entry.reason, budget, {})
+        return Decision(inputs, entry, None, None, entry.reason, budget, {})
     trials = max(inputs.settings.policy.max_nodes, len(inputs.features.buckets))  # every bucket is weighed for hope
     past = await look_back(inputs, inputs.features, history, trials)
     band = past.reach(inputs.learned.alpha)
     shadow = inputs.settings.shadow and entry.reason in THINKABLE
     policy = allocate(inputs, entry)
     if reason := _idle(inputs, entry, policy, past, shadow=shadow):
-        return Thought(inputs, entry, None, None, reason, budget, unsearched(inputs, past), band)
+        return Decision(inputs, entry, None, None, reason, budget, unsearched(inputs, past), band)
     with suppress(EngineUnavailable):  # an engine that is gone says so again when it is asked
         await engine.forget()
     made = await forecast(inputs, entry, past, policy or inputs.settings.policy, engine, budget)
     budget.close()
     wish, reason = _decide(inputs, entry, made)
-    return Thought(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms}, band)
+    return Decision(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms}, band)
 
 
 def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Past, *, shadow: bool) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from agent.decision.budget import charged
-from agent.decision.decide import Thought
+from agent.decision.decide import Decision
 from agent.decision.forecast import Forecast
 from agent.decision.inputs import Inputs
 from agent.llm.recorded import RecordedCall
@@ -30,7 +30,7 @@ class Written:
     objects: tuple[StoredObject, ...]
 
 
-def written(thought: Thought) -> Written:
+def written(thought: Decision) -> Written:
     """The part of a decision's record that a replay must reproduce."""
     inputs = StoredObject.of("inputs", thought.inputs)
     book = StoredObject.of("book", thought.inputs.book)
@@ -55,7 +55,7 @@ def written(thought: Thought) -> Written:
     return Written(body, (inputs, book, *nodes))
 
 
-def _edge(thought: Thought) -> Json:
+def _edge(thought: Decision) -> Json:
     """The better side of the book for the belief, traded on or not, and the fee that was counted."""
     view = thought.inputs.view()
     if view is None or thought.forecast is None:
@@ -114,7 +114,7 @@ def _nodes(made: Forecast) -> list[StoredObject]:
 
 
 def record_of(
-    decision_id: str, thought: Thought, calls: Sequence[RecordedCall], timings: Mapping[str, float]
+    decision_id: str, thought: Decision, calls: Sequence[RecordedCall], timings: Mapping[str, float]
 ) -> DecisionRecord:
     """All that is kept of a decision, with its tree, evidence, engine answers and token ledger: enough to think it
     through again without the model."""

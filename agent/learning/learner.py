@@ -14,7 +14,7 @@ from datetime import datetime
 import numpy as np
 
 from agent.decision.analogs import AHEAD, NEAR
-from agent.decision.decide import Thought
+from agent.decision.decide import Decision
 from agent.decision.inputs import Earned, Learned
 from agent.decision.search_budget import kind
 from market.types import Resolution
@@ -47,7 +47,7 @@ class Sample:
     missed: bool | None = None
 
     @classmethod
-    def of(cls, thought: Thought) -> Sample | None:
+    def of(cls, thought: Decision) -> Sample | None:
         """None for a decision in which no price was seen."""
         if thought.mid is None:
             return None
@@ -78,7 +78,7 @@ class Experience:
     known: list[tuple[datetime, float, Sequence[Sample]]] = field(default_factory=list)
     _learned: tuple[int, Learned] | None = None
 
-    def decided(self, market_id: str, thought: Thought) -> None:
+    def decided(self, market_id: str, thought: Decision) -> None:
         sample = Sample.of(thought)
         if sample is not None:
             self.waiting.setdefault(market_id, []).append(sample)

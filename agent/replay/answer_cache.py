@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from agent.decision.analogs import History
 from agent.decision.budget import Electricity
-from agent.decision.decide import Thought, think
+from agent.decision.decide import Decision, make_decision
 from agent.decision.inputs import Inputs, identify
 from agent.decision.record import recorded_calls
 from agent.llm.engine import Usage
@@ -51,21 +51,21 @@ async def earlier_runs(store: Store, label: str, model: str) -> list[str]:
     return [r.id for r in reversed(runs)][:_LOOKED_THROUGH]
 
 
-async def think_or_recall(
+async def decide_or_recall(
     inputs: Inputs,
     engine: RecordingEngine,
     history: History,
     *,
     electricity: Electricity | None = None,
     recall: Recall | None = None,
-) -> Thought:
+) -> Decision:
     """Think with answers from the log where they are there, else with the engine, which records either way."""
     calls = await recall.conversation(inputs) if recall is not None else ()
     if recall is not None and calls:
         known = RecordingEngine(InOrder(calls, engine.identity, engine.capabilities))
         with suppress(Drift):
-            thought = await think(inputs, known, history)
+            thought = await make_decision(inputs, known, history)
             engine.adopt(known.take())
             recall.spared += known.usage
             return thought
-    return await think(inputs, engine, history, electricity=electricity)
+    return await make_decision(inputs, engine, history, electricity=electricity)

@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 
 from agent.decision.analogs import History
 from agent.decision.budget import Electricity
-from agent.decision.decide import Thought, think
+from agent.decision.decide import Decision, make_decision
 from agent.decision.inputs import Inputs, Settings
 from agent.decision.record import _stops, _thought, inputs_of, recorded_calls, written
 from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordingEngine, ReplayEngine
-from agent.replay.answer_cache import Recall, think_or_recall
+from agent.replay.answer_cache import Recall, decide_or_recall
 from market.errors import Drift
 from storage.canonical import Json, plain
 from storage.records import Record, RecordKind
@@ -45,7 +45,7 @@ async def replay(store: Store, record: Record, history: History) -> Replayed:
     inputs = await inputs_of(store, record)
     engine = ReplayEngine(await recorded_calls(store, record), _NO_MODEL, _RECORDED)
     try:
-        again = await think(inputs, engine, history, stops=_stops(record))
+        again = await make_decision(inputs, engine, history, stops=_stops(record))
     except Drift as drift:
         return Replayed(record.key, (str(drift),))
     found = differences(_thought(record), written(again).body)
@@ -58,7 +58,7 @@ async def replay(store: Store, record: Record, history: History) -> Replayed:
 async def regenerate(store: Store, record: Record, engine: Engine, history: History) -> Replayed:
     """Ask the model again, with the recorded inputs and stop points; what it says now must be what it said."""
     inputs, recorder = await inputs_of(store, record), RecordingEngine(engine)
-    again = await think(inputs, recorder, history, stops=_stops(record))
+    again = await make_decision(inputs, recorder, history, stops=_stops(record))
     was, now = await recorded_calls(store, record), recorder.take()
     found = [f"{len(was)} questions were asked, {len(now)} are now"] if len(was) != len(now) else []
     for number, (before, after) in enumerate(zip(was, now, strict=False)):
@@ -69,7 +69,7 @@ async def regenerate(store: Store, record: Record, engine: Engine, history: Hist
     return Replayed(record.key, (*found, *differences(_thought(record), written(again).body)))
 
 
-async def _reorder(store: Store, thought: Thought, intent: Record) -> list[str]:
+async def _reorder(store: Store, thought: Decision, intent: Record) -> list[str]:
     """Decide again on what was seen when an order was placed, at the cycle or later on the hot path."""
     kept = await store.object(str(intent.body["view"]))
     signed: Any = intent.body["signed"]
@@ -94,11 +94,11 @@ async def rethink(
     *,
     electricity: Electricity | None = None,
     recall: Recall | None = None,
-) -> Thought:
+) -> Decision:
     """The same inputs, thought about by another engine, with other settings or another history."""
     inputs = await inputs_of(store, record)
     inputs = replace(inputs, settings=settings(inputs))
-    return await think_or_recall(inputs, engine, history, electricity=electricity, recall=recall)
+    return await decide_or_recall(inputs, engine, history, electricity=electricity, recall=recall)
 
 
 def differences(was: Json, now: Json, where: str = "") -> list[str]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from agent.config.load import turned
 from agent.config.schema import Config
-from agent.decision.decide import Thought
+from agent.decision.decide import Decision
 from agent.search.tree import POLICIES
 from market.clock import monotonic
 from market.errors import Misconfigured, NotReady
@@ -126,7 +126,7 @@ class Optimised:
         return self.confirmed is not None and self.confirmed.reaches(self.goal) and not self.confirmed.worse
 
 
-Trial = Callable[[Config, bool], Awaitable[Sequence[tuple[Thought, float]]]]
+Trial = Callable[[Config, bool], Awaitable[Sequence[tuple[Decision, float]]]]
 """Thinks every decision of one half through with a configuration (True: the windows that are kept back), and tells with
 each thought what YES paid."""
 
@@ -257,12 +257,12 @@ def _study(seed: int) -> Study:
     return optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
 
 
-def _spent(thought: Thought, paid: float, target: Target) -> Spent:
+def _spent(thought: Decision, paid: float, target: Target) -> Spent:
     loss = 0.0 if thought.probability is None else float(log_score([thought.probability], [paid])[0])
     return Spent(thought.inputs.market.id, _amount(thought, target), loss, thought.wish is not None)
 
 
-def _amount(thought: Thought, target: Target) -> float:
+def _amount(thought: Decision, target: Target) -> float:
     budget = thought.budget
     if target is Target.TOKENS:
         return float(budget.tokens)

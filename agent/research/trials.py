@@ -12,7 +12,7 @@ from agent.app.settings import decision_settings
 from agent.config.places import own_hosts
 from agent.config.schema import Config
 from agent.decision.budget import Electricity
-from agent.decision.decide import Thought
+from agent.decision.decide import Decision
 from agent.host.egress import confined
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
@@ -42,7 +42,7 @@ class Bench:
     stack: AsyncExitStack
     _open: tuple[object, Engine] | None = field(default=None)
 
-    async def trial(self, config: Config, kept_back: bool) -> Sequence[tuple[Thought, float]]:
+    async def trial(self, config: Config, kept_back: bool) -> Sequence[tuple[Decision, float]]:
         """Think one half of the decisions through with a configuration."""
         recorder = RecordingEngine(await self._engine(config))
         settings, history = (

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent.decision.budget import Electricity
-from agent.decision.decide import Thought
+from agent.decision.decide import Decision
 from agent.decision.inputs import Inputs, Settings, identify
 from agent.decision.record import record_of
 from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Together
-from agent.replay.answer_cache import Recall, think_or_recall
+from agent.replay.answer_cache import Recall, decide_or_recall
 from agent.trading.bus import Bus
 from agent.trading.execution import Execution
 from market.clock import Clock, monotonic
@@ -60,7 +60,7 @@ class Decided:
     it, None where none came; `milliseconds` is how long the cycle took."""
 
     id: str
-    thought: Thought
+    thought: Decision
     acted: bool = False
     ack: Ack | None = None
     milliseconds: float = 0.0
@@ -70,7 +70,7 @@ class Decided:
 class Considered:
     """A decision that nobody knows of yet, and the engine that recorded its answers."""
 
-    thought: Thought
+    thought: Decision
     engine: RecordingEngine
     timings: Mapping[str, float]
     begun: float
@@ -88,7 +88,7 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
     except Transient:
         inputs = unseen(ports, market, as_of, "feed_unavailable")
     observed = monotonic()
-    thought = await think_or_recall(
+    thought = await decide_or_recall(
         inputs, ports.engine, ports.memory.store, electricity=ports.electricity, recall=ports.recall
     )
     decided = monotonic()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from agent.app.recorded import Plan, World
 from agent.config.load import load
 from agent.decision.budget import Electricity, Limits
-from agent.decision.decide import Thought, think
+from agent.decision.decide import Decision, make_decision
 from agent.decision.inputs import Inputs
 from agent.decision.record import written
 from agent.llm.engine import Answers, Generated, Prompt, Question, Sampling
@@ -127,12 +127,12 @@ class Case:
     def erratic(self, salt: int) -> Electricity:
         return Electricity(Erratic(random.Random(self.seed + salt), self.joules), kwh_price=0.3)
 
-    def think(
+    def make_decision(
         self, electricity: Electricity | None = None, engine: ScriptedEngine | None = None
-    ) -> tuple[Thought, ScriptedEngine, tuple[RecordedCall, ...]]:
+    ) -> tuple[Decision, ScriptedEngine, tuple[RecordedCall, ...]]:
         engine = engine or Faulty(self.seed, self.faults)
         recording = RecordingEngine(engine)
-        made = asyncio.run(think(self.inputs(), recording, history(), electricity=electricity))
+        made = asyncio.run(make_decision(self.inputs(), recording, history(), electricity=electricity))
         return made, engine, recording.take()
 
 
@@ -164,7 +164,7 @@ def account(case: Case) -> None:
     assert booked == (used.prompt, used.cached, used.generated, used.calls)
     assert sum(r.micro_usd for r in rows) == pytest.approx(budget.dollars * 1e6)
     again = asyncio.run(
-        think(
+        make_decision(
             case.inputs(),
             ReplayEngine(calls, engine.identity, engine.capabilities),
             history(),

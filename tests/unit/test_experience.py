@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.decision.decide import Thought, think
+from agent.decision.decide import Decision, make_decision
 from agent.learning.learner import Experience, Sample
 from market.types import PayoutSource, Resolution
 from strategies.calibration import IDENTITY, Kind
@@ -25,15 +25,15 @@ def ended(number: int, payout: str | None, at: datetime) -> Resolution:
     return Resolution(f"m{number}", None if payout is None else Decimal(payout), source, at)
 
 
-def searched() -> Thought:
+def searched() -> Decision:
     return thought(inputs(windows=200, frugal=False), lifted(), copycat())
 
 
-def gated() -> Thought:
+def gated() -> Decision:
     return thought(inputs(windows=1), Remembered())
 
 
-def lived(windows: int, made: Thought, payout: str = "1") -> Experience:
+def lived(windows: int, made: Decision, payout: str = "1") -> Experience:
     experience = Experience(0.1)
     for n in range(windows):
         experience.decided(f"m{n}", made)
@@ -128,8 +128,8 @@ def test_a_window_without_an_outcome_or_a_price_teaches_nothing() -> None:
     assert experience.learned(START + MINUTE).calibration.n == 0 and Sample.of(blind) is None
 
 
-async def _blind() -> Thought:
-    return await think(replace(inputs(), features=None), copycat(), Remembered())
+async def _blind() -> Decision:
+    return await make_decision(replace(inputs(), features=None), copycat(), Remembered())
 
 
 def test_a_band_that_is_missed_too_often_is_asked_for_at_a_wider_level() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.decision import prompts
 from agent.decision.analogs import Redrawn, look_back
 from agent.decision.budget import Limits
-from agent.decision.decide import Thought, think
+from agent.decision.decide import Decision, make_decision
 from agent.decision.gate import book_fault, gate
 from agent.decision.inputs import Inputs, Learned, Settings
 from agent.decision.record import written
@@ -64,8 +64,8 @@ def inputs(windows: int = 0, seen: Book | None = BOOK, **change: object) -> Inpu
     return Inputs(market(), START, "source", seen, features, fees, 1000 * UNIT, 0, 0, 0, windows, "", made, learned)
 
 
-def thought(given_inputs: Inputs, history: Remembered, engine: Engine | None = None) -> Thought:
-    return asyncio.run(think(given_inputs, engine or copycat(), history))
+def thought(given_inputs: Inputs, history: Remembered, engine: Engine | None = None) -> Decision:
+    return asyncio.run(make_decision(given_inputs, engine or copycat(), history))
 
 
 def copycat(
@@ -286,7 +286,7 @@ def test_a_redrawn_history_supports_nothing_of_a_real_effect() -> None:
     seen = [{f: b[-1 if i % 2 == 0 else 0] for f, b in BUCKETS.items()} for i in range(400)]
     history = Remembered([row(i + 2, int(i % 2 == 0), buckets=seen[i]) for i in range(400)])
     real = thought(inputs(windows=400, frugal=False), history)
-    placebo = asyncio.run(think(inputs(windows=400, frugal=False), copycat(), Redrawn(history, 7)))
+    placebo = asyncio.run(make_decision(inputs(windows=400, frugal=False), copycat(), Redrawn(history, 7)))
     assert real.action == "take" and placebo.reason == "no_verified_claim"
 
 
