@@ -13,7 +13,7 @@ import numpy as np
 from agent.decision.gate import book_fault
 from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Conversation
-from agent.trading.cycle import SPAN, Considered, Decided, Ports, conclude, consider, tell
+from agent.trading.cycle import SPAN, Decided, PendingDecision, Ports, conclude, consider, tell
 from agent.trading.execution import Execution
 from agent.trading.loop import Trader
 from market.clock import from_ms, monotonic
@@ -99,7 +99,7 @@ class AgentTrader:
         for decided in made:
             tell(self.ports.bus, decided)
 
-    async def _considered(self, group: Sequence[Market], slot: datetime, blocked: str) -> list[Considered]:
+    async def _considered(self, group: Sequence[Market], slot: datetime, blocked: str) -> list[PendingDecision]:
         """Each market's decision; those of several markets are thought at the same time."""
         together = self.ports.together
         if together is None:
@@ -113,7 +113,7 @@ class AgentTrader:
                     task.cancel()
                 await asyncio.gather(*made, return_exceptions=True)
 
-    async def _beside(self, talk: Conversation, market: Market, slot: datetime, blocked: str) -> Considered:
+    async def _beside(self, talk: Conversation, market: Market, slot: datetime, blocked: str) -> PendingDecision:
         try:
             return await consider(replace(self.ports, engine=RecordingEngine(talk)), market, slot, blocked)
         finally:

@@ -67,7 +67,7 @@ class Decided:
 
 
 @dataclass(frozen=True, slots=True)
-class Considered:
+class PendingDecision:
     """A decision that nobody knows of yet, and the engine that recorded its answers."""
 
     thought: Decision
@@ -76,7 +76,7 @@ class Considered:
     begun: float
 
 
-async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> Considered:
+async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> PendingDecision:
     """Observe and think, once about one market at `as_of`: nothing is written down but prices, and nothing is ordered.
     `blocked` is a reason not to trade, recorded with the decision."""
     begun = monotonic()
@@ -93,10 +93,10 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
     )
     decided = monotonic()
     timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **thought.budget.timings()}
-    return Considered(thought, ports.engine, timings, begun)
+    return PendingDecision(thought, ports.engine, timings, begun)
 
 
-async def conclude(ports: Ports, made: Considered) -> Decided:
+async def conclude(ports: Ports, made: PendingDecision) -> Decided:
     """Remember a decision, and act on it."""
     inputs = made.thought.inputs
     decision_id = identify(ports.desk.log.run_id, inputs.market.id, inputs.as_of)
