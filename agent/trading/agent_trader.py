@@ -13,7 +13,7 @@ import numpy as np
 from agent.decision.gate import book_fault
 from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Conversation
-from agent.trading.cycle import SPAN, Decided, PendingDecision, Ports, conclude, consider, tell
+from agent.trading.cycle import SPAN, CommittedDecision, PendingDecision, Ports, conclude, consider, tell
 from agent.trading.execution import Execution
 from agent.trading.loop import Trader
 from market.clock import from_ms, monotonic
@@ -125,7 +125,7 @@ class AgentTrader:
             self.used.discard(standing.decision_id)
             self.sent.pop(standing.decision_id, None)
 
-    def _stand(self, market: Market, decided: Decided) -> None:
+    def _stand(self, market: Market, decided: CommittedDecision) -> None:
         self._forget(market.id)
         belief = decided.thought.belief
         if belief is None or belief.shift == 0:

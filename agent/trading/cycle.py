@@ -55,7 +55,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
+class CommittedDecision:
     """A remembered decision. `acted` says whether an order was handed to the desk, and `ack` is the venue's answer to
     it, None where none came; `milliseconds` is how long the cycle took."""
 
@@ -96,16 +96,16 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
     return PendingDecision(thought, ports.engine, timings, begun)
 
 
-async def conclude(ports: Ports, made: PendingDecision) -> Decided:
+async def conclude(ports: Ports, made: PendingDecision) -> CommittedDecision:
     """Remember a decision, and act on it."""
     inputs = made.thought.inputs
     decision_id = identify(ports.desk.log.run_id, inputs.market.id, inputs.as_of)
     await ports.desk.log.decision(record_of(decision_id, made.thought, made.engine.take(), made.timings))
-    done = await act(ports, Decided(decision_id, made.thought))
+    done = await act(ports, CommittedDecision(decision_id, made.thought))
     return replace(done, milliseconds=(monotonic() - made.begun) * 1e3)
 
 
-async def act(ports: Ports, decided: Decided) -> Decided:
+async def act(ports: Ports, decided: CommittedDecision) -> CommittedDecision:
     """Order what was wished for, unless the book it was wished on grew old in the thinking, or the account is not what
     it was, because another market of the slot has ordered: then the belief stands, and the next book decides."""
     wish, view = decided.thought.wish, decided.thought.inputs.view()
@@ -153,7 +153,7 @@ def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs
     return Inputs(market, as_of, memory.source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings, learned)
 
 
-def tell(bus: Bus, decided: Decided) -> None:
+def tell(bus: Bus, decided: CommittedDecision) -> None:
     """Publish the decision to whoever watches, once it is on disk."""
     thought = decided.thought
     inputs = thought.inputs
