@@ -28,7 +28,7 @@ from agent.app.settings import decision_settings
 from agent.config.load import load
 from agent.config.paths import home
 from agent.decision import prompts
-from agent.decision.analogs import Past
+from agent.decision.analogs import Analogs
 from agent.decision.budget import Budget
 from agent.decision.claim_search import Asker, Node, Proposals
 from agent.install import model_path
@@ -88,7 +88,7 @@ async def product_calls(engine: LlamaEngine, seen: Mapping[str, str] = NOW) -> C
     asker = Listening(engine, Budget(settings.limits))
     nothing = Timeline(900, Vocabulary()).before(0)
     now = Features(500_000, 900, seen, (0.0,) * len(SCALES))
-    ways = Proposals(asker, Past(nothing, now, (840, 960), EPOCH, 27, settings), settings)
+    ways = Proposals(asker, Analogs(nothing, now, (840, 960), EPOCH, 27, settings), settings)
     await search(Node(prompts.opening(seen), 0), ways.expand, ways.judge, settings.policy)
     return asker.asked
 

@@ -43,7 +43,7 @@ class History(Protocol):
 
 
 @dataclass(slots=True)
-class Past:
+class Analogs:
     """Windows of history around this time to close, and the evidence already drawn from them. `trials` is how many
     claims the search may try."""
 
@@ -180,11 +180,11 @@ def scaled(seen: Features) -> tuple[float, ...]:
     return tuple(number / scale for number, scale in zip(seen.state, SCALES.values(), strict=True))
 
 
-async def look_back(inputs: Inputs, features: Features, history: History, trials: int) -> Past:
+async def look_back(inputs: Inputs, features: Features, history: History, trials: int) -> Analogs:
     """The past of one decision."""
     settings, left, length = inputs.settings, inputs.seconds_left, inputs.market.seconds
     windows = await history.past(inputs.source, as_of=inputs.as_of, window=length, embargo=embargo_of(settings, length))
-    return Past(windows, features, (left - settings.band, left + settings.band), inputs.as_of, trials, settings)
+    return Analogs(windows, features, (left - settings.band, left + settings.band), inputs.as_of, trials, settings)
 
 
 def embargo_of(settings: Settings, length: int) -> timedelta:

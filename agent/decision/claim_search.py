@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from agent.decision import prompts
-from agent.decision.analogs import Past
+from agent.decision.analogs import Analogs
 from agent.decision.budget import Budget
 from agent.decision.inputs import Settings
 from agent.llm.engine import Engine, Prompt, Question, Usage
@@ -117,7 +117,7 @@ class Proposals:
     by prompt; `cost` is what a share has to bring in, in dollars, before a claim pays."""
 
     asker: Asker
-    past: Past
+    past: Analogs
     settings: Settings
     cost: float = 1.0
     weight: float = 0.1

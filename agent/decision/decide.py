@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from agent.decision.analogs import History, Past, look_back
+from agent.decision.analogs import Analogs, History, look_back
 from agent.decision.budget import Budget, Electricity
 from agent.decision.forecast import Forecast, baselines, forecast, unsearched
 from agent.decision.gate import THINKABLE, Gate, gate
@@ -101,7 +101,7 @@ async def make_decision(
     return Decision(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms}, band)
 
 
-def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Past, *, shadow: bool) -> str:
+def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Analogs, *, shadow: bool) -> str:
     """Why there is no search: the gate is shut, no search is worth its tokens, or none could find anything."""
     if shadow:
         return ""

@@ -14,7 +14,7 @@ from datetime import timedelta
 import numpy as np
 
 from agent.decision import prompts
-from agent.decision.analogs import Past
+from agent.decision.analogs import Analogs
 from agent.decision.budget import Budget
 from agent.decision.claim_search import Asker, Node, Proposals, answer, state
 from agent.decision.correction import Correction, correct, corrected
@@ -54,7 +54,9 @@ class Forecast:
     picked: tuple[int, ...]
 
 
-async def forecast(inputs: Inputs, entry: Gate, past: Past, policy: Policy, engine: Engine, budget: Budget) -> Forecast:
+async def forecast(
+    inputs: Inputs, entry: Gate, past: Analogs, policy: Policy, engine: Engine, budget: Budget
+) -> Forecast:
     """Think about one market. Never raises for a spent budget or a failing engine: the incumbent stands."""
     settings, mid = inputs.settings, past.now.mid / UNIT
     asker = Asker(engine, budget)
@@ -90,14 +92,14 @@ async def forecast(inputs: Inputs, entry: Gate, past: Past, policy: Policy, engi
     )
 
 
-def unsearched(inputs: Inputs, past: Past) -> dict[str, float]:
+def unsearched(inputs: Inputs, past: Analogs) -> dict[str, float]:
     """The arms of a decision without a search: on every rung above the baselines, the market's price."""
     found = baselines(past)
     mid = found["mid"]
     return {**found, "search": mid, "verify": mid, "correct": mid, "calibrate": inputs.learned.calibration.applied(mid)}
 
 
-def baselines(past: Past) -> dict[str, float]:
+def baselines(past: Analogs) -> dict[str, float]:
     """What needs no model: the market's mid, the diffusion where there is a reference price, and a logistic regression
     of both on the windows before."""
     mid, own = past.now.mid / UNIT, past.now.diffusion
@@ -124,7 +126,7 @@ class Worth:
 
     inputs: Inputs
     entry: Gate
-    past: Past
+    past: Analogs
     budget: Budget
 
     def reason(self, tree: Tree[Node]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.decision.analogs import Past, Redrawn, look_back, scaled
+from agent.decision.analogs import Analogs, Redrawn, look_back, scaled
 from market.types import UNIT
 from storage.analogs import Past as Windows
 from storage.records import Observation
@@ -23,7 +23,7 @@ FEATURE = "momentum"
 BUCKET = BUCKETS_NOW[FEATURE]
 
 
-def past(rows: list[Observation], **change: object) -> Past:
+def past(rows: list[Observation], **change: object) -> Analogs:
     asked = inputs(0, book(), **change)
     assert asked.features is not None
     return asyncio.run(look_back(asked, asked.features, Remembered(rows), 27))
