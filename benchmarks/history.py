@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, create_engine, text
 
 from market.clock import monotonic
-from storage.analogs import Past, Vocabulary
+from storage.analogs import Vocabulary, WindowHistory
 from storage.chunks import BarColumns
 from storage.connection import Database, open_database
 from storage.migrate import prepare
@@ -89,7 +89,7 @@ def _simple(states: Floats, query: Floats) -> NDArray[np.int64]:
     return np.argpartition(squares, NEIGHBOURS - 1)[:NEIGHBOURS]
 
 
-def _check(past: Past, query: NDArray[np.float32], found: tuple[Any, Any], usual: NDArray[np.int64]) -> None:
+def _check(past: WindowHistory, query: NDArray[np.float32], found: tuple[Any, Any], usual: NDArray[np.int64]) -> None:
     """Stops the run at the first answer that is not what looking at every row gives."""
     every = np.arange(len(past))
     squares = distances(past.states.T, query, every)

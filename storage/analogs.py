@@ -1,6 +1,6 @@
 """What may be known of the past at one instant: finished windows as arrays, and which of them are like the present.
 
-A `Past` is the end of a prefix of rows that stand in the order in which they became known, so that nothing it answers
+A `WindowHistory` is the end of a prefix of rows that stand in the order in which they became known, so that nothing it answers
 can depend on a later row. Knows no database, no feature's meaning and no effect.
 """
 
@@ -38,7 +38,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Past:
+class WindowHistory:
     """Rows of finished windows, all known before one instant, in the order in which they became known.
 
     Arrays hold one entry a row and cannot be written: `market` is a number that stands for a market, `at` and

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.analogs import Past, Vocabulary
+from storage.analogs import Vocabulary, WindowHistory
 from storage.neighbours import points
 
 _INTS: dict[str, type[np.generic]] = {
@@ -55,13 +55,13 @@ class Timeline:
         """Whether all is here that `before` has to answer with."""
         return self._forgot is None or self._count(cut) >= NEWEST
 
-    def before(self, cut: int) -> Past:
+    def before(self, cut: int) -> WindowHistory:
         """The newest rows, `NEWEST` at most, that were made, and had an outcome that was known, strictly before `cut`
         (microseconds)."""
         count = self._count(cut)
         these = slice(max(0, count - NEWEST), count)
         seen = {name: _sealed(column[these]) for name, column in self._columns.items()}
-        return Past(
+        return WindowHistory(
             market=seen["market"],
             at=seen["at"],
             known_at=seen["known_at"],

@@ -1,4 +1,4 @@
-"""Finished windows: kept as rows, read as a `Past`. Each source and window length has a timeline in memory, which is
+"""Finished windows: kept as rows, read as a `WindowHistory`. Each source and window length has a timeline in memory, which is
 read from the database once and then extended by what was added since, by this program or another. It forgets what is
 older than the newest rows; a question about an instant so long ago reads all of them again.
 
@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, text
 from market.errors import DataInvalid
 from market.types import UNIT
 from storage import schema
-from storage.analogs import Past, Vocabulary
+from storage.analogs import Vocabulary, WindowHistory
 from storage.connection import Database
 from storage.neighbours import state_of
 from storage.records import Observation
@@ -49,7 +49,7 @@ class Windows:
         self._db = database
         self._timelines: dict[tuple[str, int], tuple[Timeline, int]] = {}
         self._vocabulary = Vocabulary()
-        self._last: tuple[tuple[str, int, int], Past] | None = None
+        self._last: tuple[tuple[str, int, int], WindowHistory] | None = None
 
     async def add_observations(self, source: str, observations: Iterable[Observation]) -> None:
         """Keep finished windows. Errors: ValueError for a state of another length than the source has, or with a
@@ -59,13 +59,15 @@ class Windows:
         if rows:
             await self._db.write(lambda c: self._add_rows(c, source, rows, states))
 
-    async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Past:
+    async def past(
+        self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)
+    ) -> WindowHistory:
         """The newest windows of `window` seconds (`storage.timeline.NEWEST` rows at most), as far as they were made and
         had a known outcome strictly before `as_of` - `embargo`. Asked again about the same instant, the answer is the
         same one, unless rows were added here in between."""
         key = source, window, to_us(as_of - embargo)
 
-        def read(connection: Connection) -> Past:
+        def read(connection: Connection) -> WindowHistory:
             timeline = self._timeline(connection, source, window)
             if not timeline.reaches(key[2]):
                 del self._timelines[source, window]

@@ -13,7 +13,7 @@ from backtest.reference import ReferenceSeries
 from backtest.replay import ReplayFeed
 from market.feed import ReferenceTick
 from market.types import UNIT, Book, Level, Market, PayoutSource, Resolution
-from storage.analogs import Past, Vocabulary
+from storage.analogs import Vocabulary, WindowHistory
 from storage.records import Observation
 from storage.schema import to_us
 from storage.timeline import Timeline
@@ -89,7 +89,9 @@ class Remembered:
             states = np.array([r.state for r in rows], np.float32)
             self._timeline.extend([r.market_id for r in rows], columns, codes, states)
 
-    async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Past:
+    async def past(
+        self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)
+    ) -> WindowHistory:
         return self._timeline.before(to_us(as_of - embargo))
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.decision.inputs import Inputs, Settings
 from market.clock import EPOCH
 from market.types import UNIT
-from storage.analogs import Past as Windows
+from storage.analogs import WindowHistory as Windows
 from strategies.claims import Claim, true_now
 from strategies.conformal import Band, band, decayed
 from strategies.features import SCALES, Features

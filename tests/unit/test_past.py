@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.decision.analogs import Analogs, Redrawn, look_back, scaled
 from market.types import UNIT
-from storage.analogs import Past as Windows
+from storage.analogs import WindowHistory as Windows
 from storage.records import Observation
 from strategies.claims import Claim, Effect
 from strategies.features import SCALES, Features

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.errors import DataInvalid
-from storage.analogs import Past
+from storage.analogs import WindowHistory
 from storage.records import Observation
 from storage.store import Store, open_store
 from storage.windows import TIMELINES
@@ -74,7 +74,7 @@ def test_a_past_says_what_a_list_of_rows_says(
     k = data.draw(st.integers(0, 5))
     as_of, gap = START + second * SECOND, embargo * SECOND
 
-    async def scope() -> Past:
+    async def scope() -> WindowHistory:
         async with open_store(MEMORY) as store:
             edges = [0, *sorted(cuts), len(rows)]
             for low, high in pairwise(edges):
@@ -118,7 +118,7 @@ def test_later_rows_change_neither_an_earlier_answer_nor_one_that_was_given(
     known = {(o.market_id, o.at) for o in early}
     later = [o for o in added if max(o.at, o.known_at) >= as_of and (o.market_id, o.at) not in known]
 
-    def said(past: Past) -> object:
+    def said(past: WindowHistory) -> object:
         every = np.arange(len(past))
         answers = [past.nearest(STATE, 3), past.like("drift", "up", (0, 300)), past.code("imbalance")]
         return past.rows(every), past.digest(every), [np.asarray(a).tolist() for a in answers]
@@ -165,7 +165,7 @@ def test_what_is_in_memory_of_a_long_history_is_bounded_and_what_was_given_out_s
 
     async def scope() -> None:
         async with open_store(MEMORY) as store:
-            first: tuple[Past, list[Observation]] | None = None
+            first: tuple[WindowHistory, list[Observation]] | None = None
             for hour in range(50):
                 at = START + hour * 60 * SECOND
                 added = [replace(SEEN, market_id=f"{hour}/{n}", at=at, known_at=at + n * SECOND) for n in range(20)]
@@ -198,7 +198,7 @@ def test_a_row_that_comes_late_takes_its_place_in_time_and_moves_nobody_elses() 
     asyncio.run(scope())
 
 
-async def past_of(store: Store, source: str = "source", window: int = 900) -> Past:
+async def past_of(store: Store, source: str = "source", window: int = 900) -> WindowHistory:
     return await store.past(source, as_of=START + timedelta(days=1), window=window)
 
 
