@@ -23,7 +23,7 @@ from statistics import median
 
 from agent.live.account import VenueAccount, patiently, venue_clock
 from agent.live.keys import play_key
-from agent.live.recovery import Past
+from agent.live.recovery import AccountHistory
 from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
@@ -120,7 +120,7 @@ async def measure(folder: Path, url: str, seconds: float) -> dict[str, object]:
         key, clock = play_key(folder / "play.key"), await venue_clock(hosts)
         account = VenueAccount(hosts, Trader.of(key.signer()), key)
         await patiently(lambda: account.begin(clock))
-        past = Past(await account.cash(clock), clock.now())
+        past = AccountHistory(await account.cash(clock), clock.now())
         run = await store.begin_run(RunIdentity("bench", "bench", "bench", "bench", "bench"), {}, clock.now())
         async with (
             opened(hosts, clock, Watch(tuple((a, 300) for a in ASSETS))) as feed,

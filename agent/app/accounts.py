@@ -12,7 +12,7 @@ from agent.app.recorded import weather
 from agent.app.settings import delays
 from agent.config.paths import home
 from agent.config.schema import Config
-from agent.live.recovery import Past
+from agent.live.recovery import AccountHistory
 from backtest.exchange import PaperExchange
 from market.clock import Clock
 from market.types import Market, Micro, micro
@@ -63,7 +63,7 @@ class PaperAccount:
 
     @asynccontextmanager
     async def opened(
-        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+        self, feed: LiveFeed, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[OpenAccount]:
         from agent.live.account import OpenAccount, clocks_must_agree
         from market.polymarket.rest import reader

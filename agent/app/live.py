@@ -20,7 +20,7 @@ from agent.learning.learner import Experience
 from agent.learning.market_history import Memory
 from agent.learning.warm_start import relive
 from agent.live.promotion import promotion
-from agent.live.recovery import Past, recall, runs_of
+from agent.live.recovery import AccountHistory, load_account_history, runs_of
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.review.serving import beside
@@ -222,7 +222,7 @@ class LiveWorld:
         log = self.store.log(run.id, self.lease)
         await log.go_on()
         await self._close_gap(log)
-        past = await recall(self.store, self.account.name, run.id)
+        past = await load_account_history(self.store, self.account.name, run.id)
         self.stage("listening to the market")
         async with opened(self.hosts, clock, Watch(venue.watched(), venue.slugs), self._source()) as feed:
             known = past.markets
@@ -323,7 +323,7 @@ class LiveWorld:
         return InferenceToday(self.clock, self.plan.config.edge.cost.token_price, tokens, before)
 
     def _desk(
-        self, hands: OpenAccount, log: RunLog, past: Past, switch: KillSwitch, spent: InferenceToday
+        self, hands: OpenAccount, log: RunLog, past: AccountHistory, switch: KillSwitch, spent: InferenceToday
     ) -> tuple[Execution, KillSwitchWatcher]:
         """The desk behind every limit, and what makes it obey the switch."""
         config, before = self.plan.config, past.exposure(switch.resumed_at())
@@ -335,7 +335,7 @@ class LiveWorld:
         return desk, KillSwitchWatcher(switch, desk, tool, self.clock, risk.forget_results)
 
     async def _trade(
-        self, feed: LiveFeed, desk: Execution, past: Past, engine: Engine, log: RunLog, memory: Memory
+        self, feed: LiveFeed, desk: Execution, past: AccountHistory, engine: Engine, log: RunLog, memory: Memory
     ) -> None:
         settings = decision_settings(self.plan.config, counted_in_tokens=False)
         recorder, together = RecordingEngine(engine), talking(engine)
@@ -388,7 +388,7 @@ class LiveWorld:
         if missed:
             await log.gap(missed[0], missed[-1], len(missed), reason, now)
 
-    def _trader(self, name: str, ports: Ports, past: Past) -> Trader:
+    def _trader(self, name: str, ports: Ports, past: AccountHistory) -> Trader:
         if name == "agent":
             trader = AgentTrader(ports)
             self.ticks = trader.ticks

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 import aiohttp
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
-from agent.live.recovery import Past
+from agent.live.recovery import AccountHistory
 from market.clock import Clock, ScaledClock, WallClock
 from market.errors import NotReady, VenueUnavailable
 from market.polymarket.feed import LiveFeed
@@ -138,7 +138,7 @@ class LiveAccount(Protocol):
         ...
 
     def opened(
-        self, feed: LiveFeed, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+        self, feed: LiveFeed, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AbstractAsyncContextManager[OpenAccount]:
         """Its orders, until the block ends. Raises VenueUnavailable, NotReady."""
         ...
@@ -196,7 +196,7 @@ class VenueAccount:
 
     @asynccontextmanager
     async def opened(
-        self, feed: LiveFeed | None, clock: Clock, past: Past, markets: Callable[[str], Market | None]
+        self, feed: LiveFeed | None, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[OpenAccount]:
         """With the user channel, heartbeats and reconciliation running."""
         async with self.client(clock) as client:

@@ -26,7 +26,7 @@ _TAIL = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class AccountHistory:
     """`cash` is what the account had when its first run began at `since`. `markets` are those that orders were for, the
     ones settled long ago left out; `unsettled` those whose shares have not become dollars; `ended` are their newest
     orders that are over, whose trades may yet become known or fail; `told` are the outcomes already written to the run
@@ -85,7 +85,7 @@ async def runs_of(store: Store, account: str) -> list[Run]:
     return [r for r in await store.runs() if r.manifest.get("account") == account]
 
 
-async def recall(store: Store, account: str, present: str) -> Past:
+async def load_account_history(store: Store, account: str, present: str) -> AccountHistory:
     """All that the account's runs left; `present` is the run that goes on."""
     runs = await runs_of(store, account)
     fills, settlements, intents, acks = [], [], list[Record](), list[Record]()
@@ -103,7 +103,7 @@ async def recall(store: Store, account: str, present: str) -> Past:
     perhaps_unpaid = {s.market_id for s in settlements if s.cash and s.at > last - _TAIL}
     newest = max((s.order.placed_at for s in signed), default=runs[0].started_at)
     told = await store.records(present, RecordKind.OUTCOME)
-    return Past(
+    return AccountHistory(
         cash=int(str(runs[0].manifest["cash"])),
         since=runs[0].started_at,
         fills=fills,

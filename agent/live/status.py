@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent.live.recovery import Past, recall
+from agent.live.recovery import AccountHistory, load_account_history
 from market.types import Micro
 from storage.store import Store
 from tools.halts import Halted
@@ -60,11 +60,11 @@ async def status(store: Store, halted: Halted | None, looked_at: datetime) -> St
             newest[name] = (run.id, not run.finished)
     found = []
     for name, (run_id, open_) in reversed(newest.items()):
-        found.append(_account(name, run_id, open_, await recall(store, name, run_id), looked_at))
+        found.append(_account(name, run_id, open_, await load_account_history(store, name, run_id), looked_at))
     return Status(halted, tuple(found))
 
 
-def _account(name: str, run_id: str, running: bool, past: Past, looked_at: datetime) -> AccountStatus:
+def _account(name: str, run_id: str, running: bool, past: AccountHistory, looked_at: datetime) -> AccountStatus:
     ledger = Ledger(past.cash, past.fills, past.settlements)
     before, results = past.exposure(looked_at), Results()
     for at, earned in before.earned:

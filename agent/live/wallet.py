@@ -18,7 +18,7 @@ from agent.config.schema import Config
 from agent.host.egress import confined, host_of
 from agent.live.account import VenueAccount, patiently, venue_clock
 from agent.live.keys import Ask, key_of, relayer_key
-from agent.live.recovery import Past
+from agent.live.recovery import AccountHistory
 from market.clock import Clock, monotonic
 from market.errors import EdgeclawError, Misconfigured, NotReady, VenueUnavailable
 from market.polymarket.feed import Watch
@@ -178,7 +178,7 @@ class OpenWallet:
         Raises NotReady where a step does not do what it should, VenueUnavailable."""
         market = await self.some_market()
         now = self.clock.now()
-        past = Past(await self.account.cash(self.clock), now)
+        past = AccountHistory(await self.account.cash(self.clock), now)
         async with self.account.opened(None, self.clock, past, {market.id: market}.get) as hands:
             await _Livetest(hands.orders, self.clock, market, told).run(hands.ready)
 

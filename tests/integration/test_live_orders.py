@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from agent.live.account import VenueAccount, patiently
-from agent.live.recovery import Past
+from agent.live.recovery import AccountHistory
 from backtest.venue.exchange import Pace
 from backtest.venue.faults import Fault
 from backtest.venue.server import VenueServer
@@ -67,7 +67,7 @@ async def table(speed: float = 1.0, seconds: int = 900, pace: Pace = QUICK) -> A
         account = VenueAccount(Hosts.loopback(base), Trader.of(key.signer()), key)
         await account.begin(clock)
         market = open_market(server)
-        past = Past(await account.cash(clock), clock.now())
+        past = AccountHistory(await account.cash(clock), clock.now())
         assert past.cash == PLAY
         async with (
             account.opened(None, clock, past, {market.id: market}.get) as hands,

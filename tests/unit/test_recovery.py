@@ -6,7 +6,7 @@ import asyncio
 from decimal import Decimal
 from pathlib import Path
 
-from agent.live.recovery import Past
+from agent.live.recovery import AccountHistory
 from agent.trading.agent_trader import StrategyTrader
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
@@ -28,7 +28,7 @@ def order_of(strategy: str, number: int = 0) -> SignedOrder:
 
 
 def test_markets_are_told_apart_by_who_traded_them() -> None:
-    past = Past(
+    past = AccountHistory(
         UNIT,
         START,
         working=[order_of("late_favourite", 1)],
@@ -43,7 +43,7 @@ def test_after_a_crash_no_second_order_follows_one_that_found_no_match(tmp_path:
     at = after(850)
     favourite = book(at, bids=levels(("0.68", 100)), asks=levels(("0.70", 100)))
 
-    async def sent(past: Past) -> int:
+    async def sent(past: AccountHistory) -> int:
         async with open_store(f"sqlite:///{tmp_path / 'e.db'}") as store:
             run = await store.begin_run(RunIdentity(str(len(past.ended)), "c", "x", "m"), {}, START)
             venue = PaperExchange(replay(recorded(favourite)), ManualClock(at), cash=100 * UNIT, run=run.id)
@@ -53,5 +53,5 @@ def test_after_a_crash_no_second_order_follows_one_that_found_no_match(tmp_path:
             await trader.on_book(favourite)
             return len(await store.intents(run.id))
 
-    assert asyncio.run(sent(Past(UNIT, START))) == 1
-    assert asyncio.run(sent(Past(UNIT, START, ended=[order_of("late_favourite")]))) == 0
+    assert asyncio.run(sent(AccountHistory(UNIT, START))) == 1
+    assert asyncio.run(sent(AccountHistory(UNIT, START, ended=[order_of("late_favourite")]))) == 0
