@@ -16,7 +16,7 @@ from agent.config.schema import Config
 from agent.host.egress import confined
 from agent.install import read_until
 from agent.replay.ablations import ARMS
-from agent.replay.answer_cache import Recall
+from agent.replay.answer_cache import AnswerCache
 from agent.trading.bus import Bus, LocalBus
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
@@ -86,7 +86,7 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
     with confined(own_hosts(plan.config)):
         feed = unread(await open_feed(plan.data), plan)
         async with open_store(database_url(plan.config)) as store:
-            recalls: list[Recall] = []
+            recalls: list[AnswerCache] = []
             world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, bus, recalls=recalls)
             for name in plan.strategies:
                 stage(f"trading: {name}")

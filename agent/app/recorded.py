@@ -22,7 +22,7 @@ from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.replay.ablations import ARMS, ArmPlan, run_arm
-from agent.replay.answer_cache import Recall, earlier_runs
+from agent.replay.answer_cache import AnswerCache, earlier_runs
 from agent.review.serving import beside
 from agent.trading.agent_trader import AgentTrader, StrategyTrader
 from agent.trading.bus import Bus, LocalBus
@@ -181,7 +181,7 @@ class World(Replayed):
     store: Store
     bus: Bus
     electricity: Electricity | None = None
-    recalls: list[Recall] | None = None
+    recalls: list[AnswerCache] | None = None
 
     async def agent(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
         """The agent's run: resumed where it stopped, or recomputed and compared where it had ended."""
@@ -219,11 +219,11 @@ class World(Replayed):
             decisions = await self.store.records(of.id, RecordKind.DECISION)
             await run_arm(arm, self.store, decisions, self.store.log(run.id), engine, self.electricity, recall)
 
-    async def _recall(self, label: str, engine: Engine) -> Recall | None:
+    async def _recall(self, label: str, engine: Engine) -> AnswerCache | None:
         """Nothing is recalled of a model that might answer otherwise the next time."""
         if self.recalls is None or not engine.capabilities.bit_exact:
             return None
-        recall = Recall(self.store, await earlier_runs(self.store, label, digest(engine.identity)))
+        recall = AnswerCache(self.store, await earlier_runs(self.store, label, digest(engine.identity)))
         self.recalls.append(recall)
         return recall
 

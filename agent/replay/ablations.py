@@ -13,7 +13,7 @@ from agent.decision.inputs import Inputs, Settings, identify
 from agent.decision.record import record_of
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
-from agent.replay.answer_cache import Recall
+from agent.replay.answer_cache import AnswerCache
 from agent.replay.replay import rethink
 from agent.search.tree import Policy
 from storage.records import Record
@@ -77,7 +77,7 @@ async def run_arm(
     log: RunLog,
     engine: Engine,
     electricity: Electricity | None = None,
-    recall: Recall | None = None,
+    recall: AnswerCache | None = None,
 ) -> None:
     """Think about every decision again and write it down. Started again, it goes on where it stopped."""
     recorder = RecordingEngine(engine)

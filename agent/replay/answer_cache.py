@@ -27,7 +27,7 @@ _LOOKED_THROUGH = 3
 
 
 @dataclass(slots=True)
-class Recall:
+class AnswerCache:
     """Where to look: runs of one label by one model, the newest first. `spared` is what was not spent again."""
 
     store: Store
@@ -57,7 +57,7 @@ async def decide_or_recall(
     history: History,
     *,
     electricity: Electricity | None = None,
-    recall: Recall | None = None,
+    recall: AnswerCache | None = None,
 ) -> Decision:
     """Think with answers from the log where they are there, else with the engine, which records either way."""
     calls = await recall.conversation(inputs) if recall is not None else ()

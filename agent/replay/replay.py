@@ -19,7 +19,7 @@ from agent.decision.inputs import Inputs, Settings
 from agent.decision.record import _stops, _thought, inputs_of, recorded_calls, written
 from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordingEngine, ReplayEngine
-from agent.replay.answer_cache import Recall, decide_or_recall
+from agent.replay.answer_cache import AnswerCache, decide_or_recall
 from market.errors import Drift
 from storage.canonical import Json, plain
 from storage.records import Record, RecordKind
@@ -93,7 +93,7 @@ async def rethink(
     history: History,
     *,
     electricity: Electricity | None = None,
-    recall: Recall | None = None,
+    recall: AnswerCache | None = None,
 ) -> Decision:
     """The same inputs, thought about by another engine, with other settings or another history."""
     inputs = await inputs_of(store, record)

@@ -17,7 +17,7 @@ from agent.decision.record import record_of
 from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Together
-from agent.replay.answer_cache import Recall, decide_or_recall
+from agent.replay.answer_cache import AnswerCache, decide_or_recall
 from agent.trading.bus import Bus
 from agent.trading.execution import Execution
 from market.clock import Clock, monotonic
@@ -46,7 +46,7 @@ class Ports:
     bus: Bus
     settings: Settings
     electricity: Electricity | None = None
-    recall: Recall | None = None
+    recall: AnswerCache | None = None
     together: Together | None = None
 
     def old(self, book: Book) -> bool:

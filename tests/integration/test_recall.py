@@ -12,7 +12,7 @@ from agent.app.recorded import Plan, World, open_feed
 from agent.config.load import load
 from agent.config.schema import Config
 from agent.llm.scripted import ScriptedEngine
-from agent.replay.answer_cache import Recall
+from agent.replay.answer_cache import AnswerCache
 from agent.trading.bus import LocalBus
 from storage.records import RecordKind
 from storage.store import open_store
@@ -26,7 +26,7 @@ async def ran(
 ) -> tuple[list[object], int, int]:
     """What was thought, the tokens the engine worked through, and those that were taken from the log."""
     feed = await open_feed("sample")
-    recalls: list[Recall] | None = [] if recall else None
+    recalls: list[AnswerCache] | None = [] if recall else None
     async with open_store(f"sqlite:///{place}") as store:
         world = World(Plan(config, cycles=CYCLES), feed, store, LocalBus(), recalls=recalls)
         run, *_ = await world.agent(engine)
