@@ -32,7 +32,7 @@ import aiomqtt
 import numpy as np
 
 from agent.learning.learner import Experience
-from agent.learning.warm_start import relive
+from agent.learning.warm_start import warm_start
 from agent.live.keys import play_key
 from agent.service.contract import MONEY
 from market.clock import WallClock
@@ -125,7 +125,7 @@ async def remembered(agent: Agent) -> dict[str, float]:
         experience, runs, now = Experience(0.5), await store.runs(), WallClock().now() + timedelta(days=20)
         tracemalloc.start()
         for source in {source for source, _ in sources}:
-            await relive(store, source, runs, experience, now)
+            await warm_start(store, source, runs, experience, now)
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         experience.known.clear()

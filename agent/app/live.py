@@ -18,7 +18,7 @@ from agent.decision.budget import Electricity
 from agent.host.egress import confined, host_of
 from agent.learning.learner import Experience
 from agent.learning.market_history import Memory
-from agent.learning.warm_start import relive
+from agent.learning.warm_start import warm_start
 from agent.live.promotion import promotion
 from agent.live.recovery import AccountHistory, load_account_history, runs_of
 from agent.llm.engine import Engine
@@ -264,7 +264,7 @@ class LiveWorld:
         trading = self.plan.config.trading
         source = digest([feed.info.fingerprint, trading.cadence, trading.offset])
         experience, runs = Experience(trading.shrink), await runs_of(self.store, self.account.name)
-        await relive(self.store, source, runs, experience, self.clock.now())
+        await warm_start(self.store, source, runs, experience, self.clock.now())
         await asyncio.to_thread(prepare, len(experience.known))
         return Memory(self.store, feed, feed, source, experience)
 

@@ -28,7 +28,7 @@ _PAGE = 500
 _PATH, _GATE, _BAND = TypeAdapter(list[Checked]), TypeAdapter(Gate), TypeAdapter(Band)
 
 
-async def relive(store: Store, source: str, runs: Sequence[Run], experience: Experience, now: datetime) -> int:
+async def warm_start(store: Store, source: str, runs: Sequence[Run], experience: Experience, now: datetime) -> int:
     """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them saw; how many
     decisions it were. Little more is read than is learnt from."""
     since, outcomes = now - SPAN, dict[str, Resolution]()
