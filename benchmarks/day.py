@@ -31,7 +31,7 @@ from pathlib import Path
 import aiomqtt
 import numpy as np
 
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.learning.warm_start import warm_start
 from agent.live.keys import play_key
 from agent.service.contract import MONEY
@@ -122,7 +122,7 @@ async def remembered(agent: Agent) -> dict[str, float]:
     async with open_store(f"sqlite:///{path}", read_only=True) as store:
         after = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
         history = [(await store.past(source, as_of=after, window=window)).nbytes for source, window in sources]
-        experience, runs, now = Experience(0.5), await store.runs(), WallClock().now() + timedelta(days=20)
+        experience, runs, now = OnlineLearner(0.5), await store.runs(), WallClock().now() + timedelta(days=20)
         tracemalloc.start()
         for source in {source for source, _ in sources}:
             await warm_start(store, source, runs, experience, now)

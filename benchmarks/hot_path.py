@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.app.settings import decision_settings
 from agent.config.load import load
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
@@ -61,7 +61,7 @@ async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTr
     settings = decision_settings(load(None, caps), counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())
     return AgentTrader(
-        Ports(clock, feed, Memory(store, feed, feed, "bench", Experience(0.1)), engine, desk, desk.bus, settings)
+        Ports(clock, feed, Memory(store, feed, feed, "bench", OnlineLearner(0.1)), engine, desk, desk.bus, settings)
     )
 
 

@@ -16,7 +16,7 @@ from agent.config.paths import home
 from agent.config.schema import Config
 from agent.decision.budget import Electricity
 from agent.host.egress import confined, host_of
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.learning.market_history import Memory
 from agent.learning.warm_start import warm_start
 from agent.live.promotion import promotion
@@ -248,7 +248,7 @@ class LiveWorld:
                         await self._trade(feed, desk, past, engine, log, memory)
                     return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
 
-    def _chores(self, experience: Experience, hands: OpenAccount) -> Chores:
+    def _chores(self, experience: OnlineLearner, hands: OpenAccount) -> Chores:
         """Only an account at the venue has winnings that can be late."""
         from agent.service.maintenance import Chores
 
@@ -263,7 +263,7 @@ class LiveWorld:
         """What this account's earlier runs learnt on this feed, and what is learnt from now on."""
         trading = self.plan.config.trading
         source = digest([feed.info.fingerprint, trading.cadence, trading.offset])
-        experience, runs = Experience(trading.shrink), await runs_of(self.store, self.account.name)
+        experience, runs = OnlineLearner(trading.shrink), await runs_of(self.store, self.account.name)
         await warm_start(self.store, source, runs, experience, self.clock.now())
         await asyncio.to_thread(prepare, len(experience.known))
         return Memory(self.store, feed, feed, source, experience)

@@ -16,7 +16,7 @@ from agent.config.schema import Config
 from agent.decision import prompts
 from agent.decision.budget import Electricity
 from agent.host.egress import confined
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.learning.market_history import Forgetful, Memory, Outcomes
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
@@ -245,7 +245,7 @@ class World(Replayed):
         trading = self.plan.config.trading
         heard: list[Json] = [trading.stale] if trading.stale else []
         source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset, *heard])
-        return Memory(self.store, self.seen, self.seen, source, Experience(self.plan.config.trading.shrink))
+        return Memory(self.store, self.seen, self.seen, source, OnlineLearner(self.plan.config.trading.shrink))
 
     def _clock(self) -> Clock:
         start = self.schedule().first()

@@ -68,7 +68,7 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Experience:
+class OnlineLearner:
     """Decisions of one run, waiting for their outcomes or with them. `start` is the weight of a lean before anything
     was learnt. Somewhat more is kept than is learnt from, so that what may be learnt as of an instant that is past is
     the same however much came later."""

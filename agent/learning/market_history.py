@@ -14,7 +14,7 @@ from typing import Protocol
 
 from agent.decision.analogs import embargo_of, scaled
 from agent.decision.inputs import Settings
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from market.errors import CycleSkipped, Transient
 from market.feed import Bar, Feed, ReferencePrices
 from market.types import UNIT, Market, PayoutSource, Resolution
@@ -56,7 +56,7 @@ class Memory:
     feed: Feed
     prices: ReferencePrices
     source: str
-    experience: Experience
+    experience: OnlineLearner
     kept: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     latest: dict[str, tuple[datetime, Sequence[Bar]]] = field(default_factory=dict)
 

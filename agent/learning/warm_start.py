@@ -14,7 +14,7 @@ from agent.decision.gate import Gate
 from agent.decision.inputs import Inputs
 from agent.decision.record import inputs_of
 from agent.decision.search_budget import kind
-from agent.learning.learner import NEWEST, Experience, Sample
+from agent.learning.learner import NEWEST, OnlineLearner, Sample
 from market.types import Resolution
 from storage.records import Record, RecordKind, Run, Wanted
 from storage.store import Store
@@ -28,7 +28,7 @@ _PAGE = 500
 _PATH, _GATE, _BAND = TypeAdapter(list[Checked]), TypeAdapter(Gate), TypeAdapter(Band)
 
 
-async def warm_start(store: Store, source: str, runs: Sequence[Run], experience: Experience, now: datetime) -> int:
+async def warm_start(store: Store, source: str, runs: Sequence[Run], experience: OnlineLearner, now: datetime) -> int:
     """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them saw; how many
     decisions it were. Little more is read than is learnt from."""
     since, outcomes = now - SPAN, dict[str, Resolution]()

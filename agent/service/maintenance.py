@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from agent.config.schema import Config
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.live.account import OpenAccount
 from agent.live.recorder import fill
 from agent.live.redeem import look
@@ -45,7 +45,7 @@ class Chores:
     clock: Clock
     bus: Bus
     pulse: Pulse
-    experience: Experience
+    experience: OnlineLearner
     hands: OpenAccount | None = None
     filled: datetime = EPOCH
     folders: Sequence[Path] = field(default_factory=tuple)

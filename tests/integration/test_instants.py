@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.learning.market_history import Memory
 from agent.trading.loop import Schedule
 from backtest.replay import ReplayFeed
@@ -49,7 +49,7 @@ def test_a_cadence_takes_precedence_over_the_instants(feed: ReplayFeed, tmp_path
 def test_history_keeps_a_window_where_its_books_were_fresh(feed: ReplayFeed, tmp_path: Path) -> None:
     async def run() -> set[tuple[int, int]]:
         async with open_store(f"sqlite:///{tmp_path / 'e.db'}") as store:
-            memory = Memory(store, feed, feed, "test", Experience(0.1))
+            memory = Memory(store, feed, feed, "test", OnlineLearner(0.1))
             one = feed.recordings[0]
             assert one.resolution is not None and feed.info.ends is not None
             await memory.record(one.market, one.market.closes_at, timedelta(seconds=600))

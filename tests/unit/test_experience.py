@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.decision.decide import Decision, make_decision
-from agent.learning.learner import Experience, Sample
+from agent.learning.learner import OnlineLearner, Sample
 from market.types import PayoutSource, Resolution
 from strategies.calibration import IDENTITY, Kind
 from strategies.conformal import Band
@@ -33,8 +33,8 @@ def gated() -> Decision:
     return thought(inputs(windows=1), Remembered())
 
 
-def lived(windows: int, made: Decision, payout: str = "1") -> Experience:
-    experience = Experience(0.1)
+def lived(windows: int, made: Decision, payout: str = "1") -> OnlineLearner:
+    experience = OnlineLearner(0.1)
     for n in range(windows):
         experience.decided(f"m{n}", made)
         experience.ended(ended(n, payout if n % 4 else "0", START + n * MINUTE), {})
@@ -42,7 +42,7 @@ def lived(windows: int, made: Decision, payout: str = "1") -> Experience:
 
 
 def test_nothing_is_learnt_before_the_first_outcome() -> None:
-    learned = Experience(0.1).learned(START)
+    learned = OnlineLearner(0.1).learned(START)
     assert (learned.weight, learned.calibration, learned.earned) == (0.1, IDENTITY, {})
 
 
@@ -65,7 +65,7 @@ def test_the_newest_windows_are_learnt_from_and_no_more_are_kept_for_long(
     later: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.learning.learner.NEWEST", 60)
-    at, long, short = START + 200 * MINUTE, lived(200 + later, GATED), Experience(0.1)
+    at, long, short = START + 200 * MINUTE, lived(200 + later, GATED), OnlineLearner(0.1)
     for n in range(140, 200):
         short.decided(f"m{n}", GATED)
         short.ended(ended(n, "1" if n % 4 else "0", START + n * MINUTE), {})
@@ -77,7 +77,7 @@ GATED = gated()
 
 
 def test_abstentions_calibrate_too_and_a_window_counts_once() -> None:
-    once, often = lived(100, GATED), Experience(0.1)
+    once, often = lived(100, GATED), OnlineLearner(0.1)
     for n in range(100):
         for _ in range(5):
             often.decided(f"m{n}", GATED)
@@ -102,7 +102,7 @@ def test_a_window_says_once_how_much_of_a_lean_was_right() -> None:
     """However many decisions it had, and whichever of the windows had more of them."""
     made, at = searched(), START + timedelta(days=1)
     for of_a_loss in (10, 1):
-        often = Experience(0.1)
+        often = OnlineLearner(0.1)
         for n in range(60):
             for _ in range(10 if n % 4 else of_a_loss):
                 often.decided(f"m{n}", made)
@@ -118,7 +118,7 @@ def test_what_search_earned_is_kept_by_kind_of_state() -> None:
 
 
 def test_a_window_without_an_outcome_or_a_price_teaches_nothing() -> None:
-    experience = Experience(0.1)
+    experience = OnlineLearner(0.1)
     experience.decided("m0", GATED)
     experience.ended(ended(0, None, START), {})
     experience.ended(ended(9, "1", START), {})
@@ -140,7 +140,7 @@ def test_a_band_that_is_missed_too_often_is_asked_for_at_a_wider_level() -> None
     assert banded.seen({50: 0.61}).missed is None and sample.seen({30: 0.9}).missed is None
     level = {}
     for name, mid in (("hit", 0.5), ("miss", 0.9)):
-        experience = Experience(0.1)
+        experience = OnlineLearner(0.1)
         for n in range(30):
             experience.waiting[f"m{n}"] = [banded]
             experience.ended(ended(n, "1", START), {30: mid})

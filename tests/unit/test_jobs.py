@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 pytest.importorskip("apscheduler", reason="the extra `live` is not installed")
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.service.jobs import Job, scheduled
 from agent.service.maintenance import _short, _windows, half_way
 from agent.trading.bus import LocalBus
@@ -130,7 +130,7 @@ def test_only_whole_pieces_of_old_prices_are_dropped(cut: int, step: int) -> Non
 
 
 def test_nothing_ended_is_nothing_scored() -> None:
-    assert Experience(0.1).scored() == (0, 0.0, 0.0)
+    assert OnlineLearner(0.1).scored() == (0, 0.0, 0.0)
 
 
 @pytest.mark.parametrize(

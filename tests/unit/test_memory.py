@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.learning.learner import Experience
+from agent.learning.learner import OnlineLearner
 from agent.learning.market_history import RESOLUTIONS, Memory
 from backtest.replay import ReplayFeed
 from market.errors import CycleSkipped
@@ -58,7 +58,7 @@ def test_slots_of_any_distance_keep_what_one_look_at_each_would(steps: list[tupl
     async def scope() -> None:
         feed, markets = Counting(), [market(n) for n in NUMBERS]
         async with open_store("sqlite://") as store, open_store("sqlite://") as plain_store:
-            memory = Memory(store, feed, feed, "s", Experience(0.1))
+            memory = Memory(store, feed, feed, "s", OnlineLearner(0.1))
             at = START
             for wait, together, span in steps:
                 at += timedelta(seconds=wait)
@@ -66,9 +66,9 @@ def test_slots_of_any_distance_keep_what_one_look_at_each_would(steps: list[tupl
                     await memory.record_all(markets, at, timedelta(seconds=span))
                 for one in markets:
                     await memory.record(one, at, timedelta(seconds=span))
-                    fresh = Memory(plain_store, feed, feed, "s", Experience(0.1))
+                    fresh = Memory(plain_store, feed, feed, "s", OnlineLearner(0.1))
                     await fresh.record(one, at, timedelta(seconds=span))
-            plain = Memory(plain_store, feed, feed, "s", Experience(0.1))
+            plain = Memory(plain_store, feed, feed, "s", OnlineLearner(0.1))
             assert await held(memory, at) == await held(plain, at)
 
     asyncio.run(scope())
@@ -78,7 +78,7 @@ def test_a_slot_asks_only_for_what_is_new_and_the_market_that_fails_is_left_to_i
     async def scope() -> None:
         feed, markets = Counting(), [market(n) for n in NUMBERS]
         async with open_store("sqlite://") as store:
-            memory = Memory(store, feed, feed, "s", Experience(0.1))
+            memory = Memory(store, feed, feed, "s", OnlineLearner(0.1))
             await memory.record_all(markets, after(600), SPAN)
             first = feed.given
             await memory.record_all(markets, after(600), SPAN)
