@@ -193,7 +193,7 @@ def embargo_of(settings: Settings, length: int) -> timedelta:
 
 
 @dataclass(frozen=True, slots=True)
-class Redrawn:
+class PlaceboHistory:
     """A history in which every window was drawn at its own market price: the placebo of verification. Here the mid is
     right by construction, so what is verified all the same is no skill. The rows of a window share one draw, and it
     stays what it is however much becomes known later, until windows are so many that old ones leave the past: a draw

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from agent.decision.analogs import History, Redrawn
+from agent.decision.analogs import History, PlaceboHistory
 from agent.decision.budget import Electricity
 from agent.decision.inputs import Inputs, Settings, identify
 from agent.decision.record import record_of
@@ -59,7 +59,7 @@ def _silent(inputs: Inputs) -> Settings:
 ARMS = (
     ArmPlan("greedy", _greedy),
     ArmPlan("search", _bare),
-    ArmPlan("redrawn", _silent, lambda real: Redrawn(real, REDRAW_SEED)),
+    ArmPlan("redrawn", _silent, lambda real: PlaceboHistory(real, REDRAW_SEED)),
     ArmPlan("claims", _silent, placebo=True),
     ArmPlan("moves", _bare, placebo=True),
 )

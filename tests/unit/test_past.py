@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.decision.analogs import Analogs, Redrawn, look_back, scaled
+from agent.decision.analogs import Analogs, PlaceboHistory, look_back, scaled
 from market.types import UNIT
 from storage.analogs import WindowHistory as Windows
 from storage.records import Observation
@@ -105,7 +105,7 @@ def test_a_redrawn_outcome_is_one_a_window_and_stays_when_more_becomes_known() -
 
 
 def redrawn(rows: list[Observation], as_of: datetime = START) -> Windows:
-    return asyncio.run(Redrawn(Remembered(rows), 4).past("s", as_of=as_of, window=900))
+    return asyncio.run(PlaceboHistory(Remembered(rows), 4).past("s", as_of=as_of, window=900))
 
 
 def test_features_that_cannot_be_seen_have_no_hopes() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.decision import prompts
-from agent.decision.analogs import Redrawn, look_back
+from agent.decision.analogs import PlaceboHistory, look_back
 from agent.decision.budget import Limits
 from agent.decision.decide import Decision, make_decision
 from agent.decision.gate import book_fault, gate
@@ -286,7 +286,7 @@ def test_a_redrawn_history_supports_nothing_of_a_real_effect() -> None:
     seen = [{f: b[-1 if i % 2 == 0 else 0] for f, b in BUCKETS.items()} for i in range(400)]
     history = Remembered([row(i + 2, int(i % 2 == 0), buckets=seen[i]) for i in range(400)])
     real = thought(inputs(windows=400, frugal=False), history)
-    placebo = asyncio.run(make_decision(inputs(windows=400, frugal=False), copycat(), Redrawn(history, 7)))
+    placebo = asyncio.run(make_decision(inputs(windows=400, frugal=False), copycat(), PlaceboHistory(history, 7)))
     assert real.action == "take" and placebo.reason == "no_verified_claim"
 
 
