@@ -40,7 +40,7 @@ from benchmarks import series
 from market.clock import ManualClock, from_ms
 from market.columns import Ladder
 from market.types import UNIT, Fill, Market, PayoutSource, Resolution
-from storage.memory_log import KeptLog
+from storage.memory_log import InMemoryRunLog
 from strategies.base import Strategy, View, Wish
 from strategies.baselines import Threshold
 
@@ -92,7 +92,7 @@ def recording(count: int) -> Recording:
 
 async def replayed(feed: ReplayFeed, strategy: Strategy) -> tuple[list[Fill], float]:
     """Fills, and CPU seconds from the first slot to the last."""
-    log, begins = KeptLog(), feed.recordings[0].market.opens_at
+    log, begins = InMemoryRunLog(), feed.recordings[0].market.opens_at
     clock = ManualClock(begins)
     none = timedelta(0)
     exchange = PaperExchange(feed, clock, cash=10**12, run="bench", venue_delay=none, network_delay=none)

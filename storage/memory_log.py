@@ -11,7 +11,7 @@ from storage.canonical import Json
 from storage.log import RunLog
 
 
-class KeptLog(RunLog):
+class InMemoryRunLog(RunLog):
     """Keeps fills, settlements and outcomes as they come, and writes nothing down."""
 
     def __init__(self) -> None:

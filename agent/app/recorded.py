@@ -43,7 +43,7 @@ from market.feed import PricedFeed
 from market.fees import charged
 from market.types import Micro, micro
 from storage.canonical import Json, digest
-from storage.memory_log import KeptLog
+from storage.memory_log import InMemoryRunLog
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
@@ -167,7 +167,7 @@ class Replayed:
 
     async def profits(self, strategy: Strategy) -> dict[str, Micro]:
         """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
-        log, clock = KeptLog(), ManualClock(self.schedule().first())
+        log, clock = InMemoryRunLog(), ManualClock(self.schedule().first())
         desk = self.desk(log, clock, "trial", LocalBus())
         await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, Forgetful())
         return log.profits()
