@@ -27,7 +27,7 @@ from time import process_time
 
 import numpy as np
 
-from agent.learning.market_history import Forgetful
+from agent.learning.market_history import NoLearning
 from agent.reports.plots import BLUE, bare, house_style, saved
 from agent.trading.agent_trader import StrategyTrader
 from agent.trading.bus import LocalBus
@@ -98,7 +98,7 @@ async def replayed(feed: ReplayFeed, strategy: Strategy) -> tuple[list[Fill], fl
     exchange = PaperExchange(feed, clock, cash=10**12, run="bench", venue_delay=none, network_delay=none)
     desk = Execution(exchange, log, LocalBus())
     session = TradingLoop(
-        clock, feed, StrategyTrader(strategy, desk), desk, Forgetful(), Schedule(begins, feed.info.ends)
+        clock, feed, StrategyTrader(strategy, desk), desk, NoLearning(), Schedule(begins, feed.info.ends)
     )
     begun = process_time()
     await session.run()

@@ -17,7 +17,7 @@ from agent.decision import prompts
 from agent.decision.budget import Electricity
 from agent.host.egress import confined
 from agent.learning.learner import OnlineLearner
-from agent.learning.market_history import Forgetful, Memory, Outcomes
+from agent.learning.market_history import Memory, NoLearning, Outcomes
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
@@ -169,7 +169,7 @@ class Replayed:
         """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
         log, clock = InMemoryRunLog(), ManualClock(self.schedule().first())
         desk = self.desk(log, clock, "trial", LocalBus())
-        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, Forgetful())
+        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, NoLearning())
         return log.profits()
 
 
@@ -205,7 +205,7 @@ class World(Replayed):
         log = self.store.log(run.id)
         clock = ManualClock(self.schedule().first())
         desk = self.desk(log, clock, run.id, LocalBus())
-        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, Forgetful())
+        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, NoLearning())
         return await self._end(run, log, desk, clock)
 
     async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:

@@ -39,7 +39,7 @@ class Outcomes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Forgetful:
+class NoLearning:
     """Only the run's log hears of an outcome: for strategies, which learn nothing from it."""
 
     async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
