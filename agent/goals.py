@@ -63,7 +63,7 @@ _NEXT = "<|im_end|>\n<|im_start|>user\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class GoalAction:
     """An entry of the catalogue. `cues` are words that name it outright; `examples` are shown to the model."""
 
     name: str
@@ -98,7 +98,7 @@ async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> An
     )
 
 
-async def _chosen(config: Config, deeds: Sequence[Deed], goal: str) -> tuple[Deed, float, Usage]:
+async def _chosen(config: Config, deeds: Sequence[GoalAction], goal: str) -> tuple[GoalAction, float, Usage]:
     """The likeliest deed; one that the goal names outright is preferred to those that it does not."""
     said = set(goal.lower().replace("-", " ").split())
     named = [deed for deed in deeds if deed.cues & said]
@@ -113,7 +113,7 @@ async def _chosen(config: Config, deeds: Sequence[Deed], goal: str) -> tuple[Dee
     return pool[best], row[best], answers.usage
 
 
-def _prompt(deeds: Sequence[Deed], letters: Sequence[str], goal: str) -> Prompt:
+def _prompt(deeds: Sequence[GoalAction], letters: Sequence[str], goal: str) -> Prompt:
     pairs = list(zip(letters, deeds, strict=True))
     lines = "\n".join(f"{letter.strip()} {deed.does}" for letter, deed in pairs)
     shown = "".join(f"goal: {said}{_TURN}{letter}{_NEXT}" for letter, deed in pairs for said in deed.examples)
@@ -185,16 +185,16 @@ async def _on_paper(config: Config, feed: str, cycles: int) -> tuple[Run, Spent]
 
 
 DEEDS = (
-    Deed(
+    GoalAction(
         "predict", MARKET, "predict where the price goes", frozenset({"predict", "forecast", "prediction", "movement"}),
         ("predict next 5-min price movement", "will bitcoin be up"), _predict,
     ),
-    Deed(
+    GoalAction(
         "portfolio", WALLET, "tell what the account holds",
         frozenset({"balance", "portfolio", "positions", "wallet", "cash", "holdings"}),
         ("what is my balance", "show my positions"), _portfolio,
     ),
-    Deed(
+    GoalAction(
         "trade", ORDER, "trade on paper for an hour", frozenset({"trade", "buy", "sell", "order", "orders", "trading"}),
         ("trade for me", "place orders on the next markets"), _trade,
     ),
