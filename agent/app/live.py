@@ -59,7 +59,7 @@ from tools.limits import CostLimited, InferenceToday, RateLimited, RiskLimited, 
 
 if TYPE_CHECKING:
     from agent.live.account import LiveAccount, OpenAccount
-    from agent.service.maintenance import Chores
+    from agent.service.maintenance import MaintenanceJobs
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
     from market.polymarket.prices import Source
@@ -248,13 +248,13 @@ class LiveWorld:
                         await self._trade(feed, desk, past, engine, log, memory)
                     return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
 
-    def _chores(self, experience: OnlineLearner, hands: OpenAccount) -> Chores:
+    def _chores(self, experience: OnlineLearner, hands: OpenAccount) -> MaintenanceJobs:
         """Only an account at the venue has winnings that can be late."""
-        from agent.service.maintenance import Chores
+        from agent.service.maintenance import MaintenanceJobs
 
         folders = tuple({home(), self.store.folder or home()})
         at_venue = None if self.plan.paper else hands
-        return Chores(
+        return MaintenanceJobs(
             self.plan.config, home(), self.store, self.hosts, self.clock, self.bus, self.pulse, experience, at_venue,
             folders=folders,
         )  # fmt: skip

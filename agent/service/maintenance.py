@@ -35,7 +35,7 @@ _AWAY = timedelta(hours=24)
 
 
 @dataclass(slots=True)
-class Chores:
+class MaintenanceJobs:
     """What the jobs of one run work on. `filled` is until when windows have been back-filled."""
 
     config: Config
