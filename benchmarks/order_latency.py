@@ -33,7 +33,7 @@ from market.polymarket.hosts import Hosts
 from market.types import UNIT, Ack, Book, Market, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
 from storage.records import RunIdentity
 from storage.store import open_store
-from strategies.base import Wish
+from strategies.base import OrderIntent
 from tools.halts import KillSwitch
 from tools.limits import CostLimited, RateLimited, RiskLimited, RiskLimits, Switched
 from tools.orders import Around
@@ -84,7 +84,7 @@ class Bench:
                     await self._order(market, book)
 
     async def _order(self, market: Market, book: Book) -> None:
-        wish = Wish(
+        wish = OrderIntent(
             Outcome.YES, Side.BUY, book.bids[-1].price, 5 * UNIT, why="bench", tif=TimeInForce.GTC, post_only=True
         )
         seen = (self.clock.now() - book.received_at).total_seconds() / SPEED

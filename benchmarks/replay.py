@@ -41,7 +41,7 @@ from market.clock import ManualClock, from_ms
 from market.columns import Ladder
 from market.types import UNIT, Fill, Market, PayoutSource, Resolution
 from storage.memory_log import InMemoryRunLog
-from strategies.base import Strategy, View, Wish
+from strategies.base import OrderIntent, Strategy, View
 from strategies.baselines import Threshold
 
 PEERS = Path(__file__).parent / "peers"
@@ -73,7 +73,7 @@ class ShownAll:
     name: str = "threshold"
     once: bool = False
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         return self.inner.decide(view)
 
 

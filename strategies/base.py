@@ -39,7 +39,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class OrderIntent:
     """An order a strategy would like, before limits and identity. `why` is kept in the log."""
 
     outcome: Outcome
@@ -61,7 +61,7 @@ class Strategy(Protocol):
     @property
     def once(self) -> bool: ...
 
-    def decide(self, view: View) -> Wish | None: ...
+    def decide(self, view: View) -> OrderIntent | None: ...
 
 
 @runtime_checkable

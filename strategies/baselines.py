@@ -16,7 +16,7 @@ from market.columns import NOBODY, Columns, Mask
 from market.feed import ReferenceTick
 from market.rules import on_grid, resolution_rule
 from market.types import UNIT, Book, Market, Micro, Outcome, Side, micro
-from strategies.base import View, Wish
+from strategies.base import OrderIntent, View
 from strategies.edge import offered
 from strategies.sizing import shares_for
 
@@ -136,7 +136,7 @@ class MarketMid:
     name: str = "market_mid"
     once: bool = True
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         return None
 
     def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
@@ -154,7 +154,7 @@ class LateFavourite:
     high: Decimal = Decimal("0.90")
     stake: int = 10 * UNIT
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         if view.held_yes or view.held_no or not 0 < view.seconds_left <= self.seconds or view.book.crossed:
             return None
         for outcome in Outcome:
@@ -165,7 +165,9 @@ class LateFavourite:
             cost = ask + view.fees.per_share(ask)
             size = shares_for(min(self.stake, view.cash), cost, available=offered(own, ask))
             if size >= view.market.min_size:
-                return Wish(outcome, Side.BUY, ask, size, f"favourite at {ask} with {view.seconds_left:.0f} s left")
+                return OrderIntent(
+                    outcome, Side.BUY, ask, size, f"favourite at {ask} with {view.seconds_left:.0f} s left"
+                )
         return None
 
     def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
@@ -190,7 +192,7 @@ class Diffusion:
     margin: Decimal = Decimal("0.05")
     stake: int = 10 * UNIT
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         if view.reference is None or view.held_yes or view.held_no or view.book.crossed:
             return None
         for outcome, worth in ((Outcome.YES, view.reference), (Outcome.NO, 1 - view.reference)):
@@ -201,7 +203,7 @@ class Diffusion:
             cost = ask + view.fees.per_share(ask)
             size = shares_for(min(self.stake, view.cash), cost, available=offered(own, ask))
             if worth - float(cost) > float(self.margin) and size >= view.market.min_size:
-                return Wish(outcome, Side.BUY, ask, size, f"the diffusion says {worth:.3f}, it costs {cost:.4f}")
+                return OrderIntent(outcome, Side.BUY, ask, size, f"the diffusion says {worth:.3f}, it costs {cost:.4f}")
         return None
 
 
@@ -216,15 +218,15 @@ class Threshold:
     high: Decimal = Decimal("0.53")
     size: Micro = 10 * UNIT
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         ask, bid, tick = view.book.best_ask, view.book.best_bid, view.market.tick
         if view.held_yes and bid is not None and bid >= self.high and on_grid(bid, tick):
-            return Wish(Outcome.YES, Side.SELL, bid, view.held_yes, f"bid at {bid}")
+            return OrderIntent(Outcome.YES, Side.SELL, bid, view.held_yes, f"bid at {bid}")
         if view.held_yes or ask is None or ask > self.low or not on_grid(ask, tick):
             return None
         if view.cash < (ask + view.fees.per_share(ask)) * self.size:
             return None
-        return Wish(Outcome.YES, Side.BUY, ask, self.size, f"ask at {ask}")
+        return OrderIntent(Outcome.YES, Side.BUY, ask, self.size, f"ask at {ask}")
 
     def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
         bid, ask = books.bids.best, books.asks.best

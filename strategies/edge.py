@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 from market.rules import on_grid, size_allowed
 from market.types import UNIT, Book, Micro, Outcome, Side, TimeInForce, notional
-from strategies.base import View, Wish
+from strategies.base import OrderIntent, View
 from strategies.belief import Belief
 from strategies.sizing import Sizing, kelly_stake, shares_for
 
@@ -88,7 +88,7 @@ def _edges(view: View, belief: Belief, rule: EdgeRule) -> Iterator[Edge]:
             yield Edge(outcome, ask, p, net, _NORMAL.cdf(net / sd) if sd > 0 else float(net > 0))
 
 
-def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[Wish | None, str]:
+def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent | None, str]:
     """An order that takes what is offered, or one that waits at the best bid where taking costs too much and `rule`
     lets orders rest; or None with the reason for abstaining."""
     wish, reason = _taken(view, belief, rule, sizing)
@@ -102,7 +102,7 @@ _LAST = timedelta(seconds=30)
 """Before the close nobody waits any more: whoever sells then knows better."""
 
 
-def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[Wish, str] | None:
+def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent, str] | None:
     """The better bid to join, without a fee; None where none is worth it."""
     mid, ends = view.book.mid, min(view.market.closes_at - _LAST, belief.expires_at)
     if mid is None or rule.post is None or ends <= view.at:
@@ -126,10 +126,10 @@ def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple
     if not size_allowed(size, view.market.min_size):
         return None
     why = f"joins the bid at {bid}, edge {net:.4f}"
-    return Wish(outcome, Side.BUY, bid, size, why, TimeInForce.GTC, post_only=True, good_until=ends), "post"
+    return OrderIntent(outcome, Side.BUY, bid, size, why, TimeInForce.GTC, post_only=True, good_until=ends), "post"
 
 
-def _taken(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[Wish | None, str]:
+def _taken(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent | None, str]:
     if not belief.alive(view.at):
         return None, "belief_expired"
     if belief.shift == 0 or belief.support < rule.min_support:
@@ -146,7 +146,7 @@ def _taken(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[
     return _sized(view, edge, sizing)
 
 
-def _sized(view: View, edge: Edge, sizing: Sizing) -> tuple[Wish | None, str]:
+def _sized(view: View, edge: Edge, sizing: Sizing) -> tuple[OrderIntent | None, str]:
     if not on_grid(edge.price, view.market.tick):
         return None, "price_off_grid"
     cost = edge.price + view.fees.per_share(edge.price)
@@ -155,7 +155,7 @@ def _sized(view: View, edge: Edge, sizing: Sizing) -> tuple[Wish | None, str]:
     if not size_allowed(size, view.market.min_size) or notional(edge.price, size) < UNIT:
         return None, "size_below_minimum"
     why = f"edge {edge.net:.4f} with confidence {edge.confidence:.3f}"
-    return Wish(edge.outcome, Side.BUY, edge.price, size, why), "take"
+    return OrderIntent(edge.outcome, Side.BUY, edge.price, size, why), "take"
 
 
 def offered(book: Book, limit: Decimal) -> Micro:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from market.rules import on_grid
 from market.types import UNIT, Micro, Outcome, Side, TimeInForce
-from strategies.base import View, Wish
+from strategies.base import OrderIntent, View
 from strategies.sizing import shares_for
 
 
@@ -28,7 +28,7 @@ class JoinBest:
     stake: Micro = 10 * UNIT
     most: Micro = 100 * UNIT
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         """The one order that should rest now; None for none."""
         outcome = Outcome.YES if view.held_yes <= view.held_no else Outcome.NO
         bid = view.book.of(outcome).best_bid
@@ -42,6 +42,6 @@ class JoinBest:
         if size < view.market.min_size:
             return None
         ends = view.market.closes_at - timedelta(seconds=self.stop)
-        return Wish(
+        return OrderIntent(
             outcome, Side.BUY, bid, size, f"joins the bid at {bid}", TimeInForce.GTC, post_only=True, good_until=ends
         )

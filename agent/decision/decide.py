@@ -21,7 +21,7 @@ from agent.llm.engine import Engine
 from agent.search.tree import Policy
 from market.errors import EngineUnavailable
 from storage.records import LedgerRow
-from strategies.base import Wish
+from strategies.base import OrderIntent
 from strategies.belief import Belief
 from strategies.conformal import Band
 from strategies.edge import decide
@@ -36,7 +36,7 @@ class Decision:
     inputs: Inputs
     gate: Gate
     forecast: Forecast | None
-    wish: Wish | None
+    wish: OrderIntent | None
     reason: str
     budget: Budget
     arms: Mapping[str, float]
@@ -112,7 +112,7 @@ def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Analogs, *, 
     return "nothing_to_verify" if inputs.settings.frugal and not past.hopes() else ""
 
 
-def _decide(inputs: Inputs, entry: Gate, made: Forecast) -> tuple[Wish | None, str]:
+def _decide(inputs: Inputs, entry: Gate, made: Forecast) -> tuple[OrderIntent | None, str]:
     if not entry.open:
         return None, entry.reason
     if made.failed:

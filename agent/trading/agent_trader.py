@@ -20,7 +20,7 @@ from market.clock import from_ms, monotonic
 from market.errors import StrategyFailed
 from market.feed import ReferencePrices, Worth
 from market.types import Ack, Book, Market, Micro, OrderStatus
-from strategies.base import Referenced, Scanning, Strategy, View, Wish
+from strategies.base import OrderIntent, Referenced, Scanning, Strategy, View
 from strategies.baselines import VOLATILITY_SPAN, p_up
 from strategies.belief import Belief
 from strategies.edge import decide
@@ -37,7 +37,7 @@ class _Quote:
     """An order that is meant to rest."""
 
     order_id: str
-    wish: Wish
+    wish: OrderIntent
     since: datetime
 
 
@@ -135,7 +135,7 @@ class AgentTrader:
         if decided.acted and not refused:
             self._acted(market.id, decided.id, decided.thought.wish, decided.ack, decided.thought.inputs.as_of)
 
-    def _acted(self, market_id: str, decision_id: str, wish: Wish | None, ack: Ack | None, at: datetime) -> None:
+    def _acted(self, market_id: str, decision_id: str, wish: OrderIntent | None, ack: Ack | None, at: datetime) -> None:
         """An order that waits may be followed by others; any other uses its decision up, and so does one of unknown
         outcome: it may be live."""
         waits = wish is not None and wish.post_only and ack is not None and ack.status in _WAITING
@@ -196,7 +196,7 @@ def never_old(_: Book) -> bool:
     return False
 
 
-def answer(strategy: Strategy, view: View) -> Wish | None:
+def answer(strategy: Strategy, view: View) -> OrderIntent | None:
     """What a strategy wishes. Raises StrategyFailed, naming the market and the instant, where it raises."""
     try:
         return strategy.decide(view)
@@ -367,7 +367,7 @@ class QuotingTrader:
         if wish is not None and market.id not in self.quotes:
             await self._post(wish, view)
 
-    async def _post(self, wish: Wish, view: View) -> None:
+    async def _post(self, wish: OrderIntent, view: View) -> None:
         market_id = view.market.id
         number = self.sent[market_id] = self.sent.get(market_id, -1) + 1
         before = set(self.desk.working)
@@ -376,7 +376,7 @@ class QuotingTrader:
             self.quotes[market_id] = _Quote(order_id, wish, view.at)
 
 
-def _same(a: Wish, b: Wish | None) -> bool:
+def _same(a: OrderIntent, b: OrderIntent | None) -> bool:
     return b is not None and (a.outcome, a.side, a.price) == (b.outcome, b.side, b.price)
 
 

@@ -17,7 +17,7 @@ from market.events import OrderFilled, OrderPlaced, OrderRefused, PositionSettle
 from market.fees import charged
 from market.types import OVER, Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
 from storage.store import RunLog
-from strategies.base import View, Wish
+from strategies.base import OrderIntent, View
 from tools.orders import Account, OrderTool
 
 
@@ -59,7 +59,7 @@ class Execution:
     ending: dict[str, Resolution] = field(default_factory=dict)
     caution: Inhibitor = field(default_factory=Inhibitor)
 
-    async def act(self, wish: Wish, view: View, decision_id: str, number: int) -> Ack | None:
+    async def act(self, wish: OrderIntent, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
         did not come, or where caution forbids it.
 

@@ -28,7 +28,7 @@ from market.columns import Columns, Mask
 from market.errors import Misconfigured
 from market.types import UNIT, Book, Market, Micro, Outcome, Side
 from storage.store import StoredIntent, open_store
-from strategies.base import View, Wish
+from strategies.base import OrderIntent, View
 from strategies.baselines import Threshold
 from tests.fakes import after, book, levels, market, prices, recorded
 
@@ -40,10 +40,10 @@ class Knows:
     name: str = "knows"
     once: bool = False
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         ask = view.book.best_ask
         held = view.held_yes or ask is None
-        return None if held else Wish(Outcome.YES, Side.BUY, ask or Decimal(1), 5 * UNIT, "it will rise")
+        return None if held else OrderIntent(Outcome.YES, Side.BUY, ask or Decimal(1), 5 * UNIT, "it will rise")
 
     def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
         dearer: Mask = books.asks.best < books.asks.best[-1]
@@ -55,7 +55,7 @@ class Raises:
     name: str = "raises"
     once: bool = True
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         raise ZeroDivisionError("no volatility")
 
 
@@ -67,7 +67,7 @@ class Bare:
     def __init__(self, worth: object = None) -> None:
         self.answer = worth
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         return None
 
     def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> object:

@@ -36,7 +36,7 @@ from market.events import DecisionMade, OrderFilled, TradingHalted
 from market.types import UNIT, Ack, Book, Evidence, Fill, Market, OrderStatus, Outcome, Settlement, Side, SignedOrder
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
-from strategies.base import View, Wish
+from strategies.base import OrderIntent, View
 from strategies.quoting import JoinBest
 from tests.fakes import START, book, levels, market, recorded, replay
 from tools.ledger import balance
@@ -258,7 +258,7 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
             desk, wire = desk_on(store, log, plan, clock, RiskLimits(market=10**12))
             m = market(0, seconds=SECONDS)
             for i, size in enumerate(sizes):
-                wish = Wish(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
+                wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
                 await desk.act(wish, await seen(desk, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=11))
                 await desk.reconcile(clock.now())
@@ -293,7 +293,7 @@ def test_limits_hold_for_every_sequence_of_orders_and_faults(
             limits = RiskLimits(order=order * UNIT, market=total * UNIT)
             desk, wire = desk_on(store, store.log(run.id), plan, clock, limits)
             for i, cost in enumerate(costs):
-                wish = Wish(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
+                wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
                 ack = await desk.act(wish, await seen(desk, m, clock), "d", i)
                 if cost > order:
                     assert ack is not None and ack.status is OrderStatus.REJECTED and "limit" in ack.reason
@@ -311,7 +311,9 @@ def test_what_a_killed_order_promised_is_free_again() -> None:
             clock, m = ManualClock(START), market(0, seconds=SECONDS)
             desk, wire = desk_on(store, store.log(run.id), [], clock, RiskLimits(order=10 * UNIT, market=10 * UNIT))
             for i in range(3):
-                wish = Wish(Outcome.YES, Side.BUY, Decimal("0.50"), 20 * UNIT, "below every offer, so it is killed")
+                wish = OrderIntent(
+                    Outcome.YES, Side.BUY, Decimal("0.50"), 20 * UNIT, "below every offer, so it is killed"
+                )
                 await desk.act(wish, await seen(desk, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=5))
                 await desk.reconcile(clock.now())
@@ -335,7 +337,7 @@ def test_an_order_that_fills_while_it_is_asked_about_is_never_out_of_account() -
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             exchange = PaperExchange(planted(), clock, cash=CASH, run=run.id)
             desk = Execution(Racing(exchange, []), store.log(run.id), LocalBus())
-            wish = Wish(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
+            wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
             await desk.act(wish, await seen(desk, m, clock), "d", 0)
             await desk.reconcile(clock.now())
             held = (await desk.account()).held(m.id, Outcome.YES)
@@ -349,7 +351,7 @@ def test_a_halted_desk_sends_nothing() -> None:
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             desk, wire = desk_on(store, store.log(run.id), [], ManualClock(START), RiskLimits(loss=0))
-            wish = Wish(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
+            wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
             heard: list[TradingHalted] = []
             assert isinstance(desk.bus, LocalBus)
             with desk.bus.subscribed(TradingHalted, heard.append):

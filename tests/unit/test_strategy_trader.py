@@ -17,7 +17,7 @@ from market.clock import ManualClock
 from market.types import UNIT, Outcome, Side
 from storage.records import RunIdentity
 from storage.store import Store, open_store
-from strategies.base import View, Wish
+from strategies.base import OrderIntent, View
 from strategies.quoting import JoinBest
 from tests.fakes import START, after, book, market, recorded, replay
 
@@ -34,9 +34,9 @@ class Eager:
     once: bool = True
     looks: list[View] = field(default_factory=list)
 
-    def decide(self, view: View) -> Wish | None:
+    def decide(self, view: View) -> OrderIntent | None:
         self.looks.append(view)
-        return Wish(Outcome.YES, Side.BUY, Decimal("0.51"), 5 * UNIT, "always")
+        return OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 5 * UNIT, "always")
 
 
 async def desk_at(store: Store, clock: ManualClock) -> Execution:
