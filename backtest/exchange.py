@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from backtest.admission import Applicant, off_tick, refusal, worst_fee
-from backtest.fault_model import CALM, COARSE_TICK, FAILED, REFUSED, Weather
+from backtest.fault_model import CALM, COARSE_TICK, FAILED, REFUSED, FaultModel
 from backtest.matching_engine import Execution, Pit, Working
 from market import fees as venue_fees
 from market.clock import Clock
@@ -91,7 +91,7 @@ class PaperExchange:
         run: str,
         venue_delay: timedelta = VENUE_DELAY,
         network_delay: timedelta = NETWORK_DELAY,
-        weather: Weather = CALM,
+        weather: FaultModel = CALM,
         fees: Callable[[Market, datetime], FeeSchedule] = venue_fees.charged,
         markets: Callable[[str], Market | None] | None = None,
         restored: Sequence[Fill] = (),

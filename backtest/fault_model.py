@@ -26,7 +26,7 @@ _LONGEST = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class FaultModel:
     """`spread` is the standard deviation of the logarithm of the network's delay, 0 for a constant one; `refuses` the
     share of orders that the venue does not take, `changes` the share that come upon a tick which has just become
     coarser, `fails` the share of those taken whose trades the chain does not settle. Payouts come `late` seconds after
@@ -68,7 +68,7 @@ class Weather:
         return min(timedelta(seconds=-self.late * math.log(_drawn(market_id, "late"))), _LATEST)
 
 
-CALM = Weather()
+CALM = FaultModel()
 
 
 def _chance(order: Order, purpose: str) -> float:

@@ -31,7 +31,7 @@ from agent.trading.execution import Execution
 from agent.trading.loop import Schedule, Trader, TradingLoop
 from agent.trading.result import RunResult, since
 from backtest.exchange import PaperExchange
-from backtest.fault_model import Weather
+from backtest.fault_model import FaultModel
 from backtest.interrupted import Interrupted
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
@@ -65,10 +65,10 @@ class Plan:
     cycles: int | None = None
 
 
-def weather(config: Config) -> Weather:
+def weather(config: Config) -> FaultModel:
     """What goes wrong at the paper exchange and on the way to it."""
     trading = config.trading
-    return Weather(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts, trading.tick_changes)
+    return FaultModel(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts, trading.tick_changes)
 
 
 async def open_feed(where: str) -> ReplayFeed:

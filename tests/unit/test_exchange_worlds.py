@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest.exchange import PaperExchange
-from backtest.fault_model import CALM, Weather
+from backtest.fault_model import CALM, FaultModel
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.feed import Worth
@@ -95,7 +95,7 @@ class ShowsAll(ReplayFeed):
 
 
 async def _play(
-    world: World, ask_every: float | None, feed: type[ReplayFeed] = ReplayFeed, weather: Weather = CALM
+    world: World, ask_every: float | None, feed: type[ReplayFeed] = ReplayFeed, weather: FaultModel = CALM
 ) -> Played:
     """The world to its end, asking for fills now and then, and checking the account whenever it asks."""
     clock = ManualClock(START)
@@ -130,8 +130,10 @@ async def _play(
 
 
 @settings(max_examples=150, deadline=None)
-@given(worlds(), st.sampled_from([CALM, Weather(1.0), Weather(2.0, 0.4), Weather(0.5, fails=0.5, changes=0.5)]))
-def test_every_micro_dollar_and_share_is_accounted_for(world: World, weather: Weather) -> None:
+@given(
+    worlds(), st.sampled_from([CALM, FaultModel(1.0), FaultModel(2.0, 0.4), FaultModel(0.5, fails=0.5, changes=0.5)])
+)
+def test_every_micro_dollar_and_share_is_accounted_for(world: World, weather: FaultModel) -> None:
     played = asyncio.run(_play(world, ask_every=0.7, weather=weather))
     cash, held = world.cash, defaultdict[tuple[str, Outcome], Micro](int)
     for fill in played.fills:

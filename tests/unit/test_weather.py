@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from backtest.exchange import PaperExchange
-from backtest.fault_model import CALM, FAILED, REFUSED, Weather
+from backtest.fault_model import CALM, FAILED, REFUSED, FaultModel
 from market.clock import ManualClock
 from market.types import UNIT, Order, OrderStatus, Outcome, PayoutSource, Resolution, Side, TimeInForce
 from tests.fakes import START, after, book, recorded, replay
@@ -25,15 +25,15 @@ def order(number: int) -> Order:
 
 
 def test_delays_spread_around_the_usual_one() -> None:
-    found = np.array([Weather(0.5).delay(order(n), USUAL) / USUAL for n in range(4_000)])
+    found = np.array([FaultModel(0.5).delay(order(n), USUAL) / USUAL for n in range(4_000)])
     assert np.median(found) == pytest.approx(1.0, abs=0.03)
     assert np.log(found).std() == pytest.approx(0.5, abs=0.02)
-    assert Weather(3.0).delay(order(1), timedelta(0)) == timedelta(0)
+    assert FaultModel(3.0).delay(order(1), timedelta(0)) == timedelta(0)
     assert {CALM.delay(order(n), USUAL) for n in range(50)} == {USUAL}
 
 
 def test_refusals_come_as_often_as_told_and_to_the_same_orders_in_every_run() -> None:
-    weather = Weather(refuses=0.1)
+    weather = FaultModel(refuses=0.1)
     refused = [weather.refused(order(n)) for n in range(4_000)]
     assert np.mean(refused) == pytest.approx(0.1, abs=0.015)
     assert refused == [weather.refused(replace(order(n), key="another run's")) for n in range(4_000)]
@@ -41,23 +41,23 @@ def test_refusals_come_as_often_as_told_and_to_the_same_orders_in_every_run() ->
 
 
 def test_failures_and_late_payouts_come_as_told() -> None:
-    failed = [Weather(fails=0.2).failed(order(n)) for n in range(4_000)]
+    failed = [FaultModel(fails=0.2).failed(order(n)) for n in range(4_000)]
     assert np.mean(failed) == pytest.approx(0.2, abs=0.02)
-    late = [Weather(late=60).lateness(f"0x{n}").total_seconds() for n in range(4_000)]
+    late = [FaultModel(late=60).lateness(f"0x{n}").total_seconds() for n in range(4_000)]
     assert np.mean(late) == pytest.approx(60, rel=0.06)
     assert max(late) <= 1800 and min(late) >= 0
     assert CALM.lateness("0x1") == timedelta(0) and not CALM.failed(order(1))
 
 
 def test_a_tick_that_grew_coarser_refuses_fine_prices_alone() -> None:
-    weather = Weather(changes=0.3)
+    weather = FaultModel(changes=0.3)
     fine = [replace(order(n), price=Decimal("0.971")) for n in range(4_000)]
     assert np.mean([weather.off_tick(o) for o in fine]) == pytest.approx(0.3, abs=0.02)
     assert not any(weather.off_tick(order(n)) for n in range(200)) and not any(map(CALM.off_tick, fine[:200]))
 
     async def scenario() -> None:
         venue = PaperExchange(
-            replay(recorded(book())), ManualClock(START), cash=100 * UNIT, run="w", weather=Weather(changes=0.999999)
+            replay(recorded(book())), ManualClock(START), cash=100 * UNIT, run="w", weather=FaultModel(changes=0.999999)
         )
         signed = await venue.sign(fine[0])
         ack = await venue.send(signed)
@@ -72,7 +72,7 @@ def test_a_trade_that_fails_leaves_neither_shares_nor_a_bill() -> None:
     async def scenario() -> None:
         clock = ManualClock(START)
         venue = PaperExchange(
-            replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=Weather(fails=0.999999)
+            replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=FaultModel(fails=0.999999)
         )
         ack = await venue.send(await venue.sign(order(0)))
         clock.advance_to(after(10))
@@ -86,7 +86,7 @@ def test_a_trade_that_fails_leaves_neither_shares_nor_a_bill() -> None:
 
 def test_what_is_held_is_paid_late_and_once() -> None:
     async def scenario() -> None:
-        clock, weather = ManualClock(START), Weather(late=60)
+        clock, weather = ManualClock(START), FaultModel(late=60)
         venue = PaperExchange(replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=weather)
         await venue.send(await venue.sign(order(0)))
         known = after(600)
@@ -106,7 +106,7 @@ def test_a_refused_order_is_rejected_and_costs_nothing() -> None:
     async def scenario() -> None:
         clock = ManualClock(START)
         venue = PaperExchange(
-            replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=Weather(refuses=0.999999)
+            replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=FaultModel(refuses=0.999999)
         )
         ack = await venue.send(await venue.sign(order(0)))
         assert (ack.status, ack.reason) == (OrderStatus.REJECTED, REFUSED)
