@@ -55,7 +55,7 @@ class Remembered:
 
 
 @dataclass(slots=True)
-class Kept:
+class TrackedOrder:
     """An order of ours. `status` is None while it is not known whether the venue has it; `matched` are the shares that
     it says were traded, `booked` those whose trades we know."""
 
@@ -122,7 +122,7 @@ class AccountBooks:
         self._markets, self._fees = markets, fees
         self._ledger = Ledger(remembered.cash, remembered.fills, remembered.settlements)
         self._fills = {f.id: f for f in remembered.fills}
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, TrackedOrder] = {}
         self._trades: dict[str, _Trade] = {}
         self._unheard = _by_trade(remembered.fills)
         # Winnings of a market that is not known any more were paid long ago: nobody can be asked about them.
@@ -141,18 +141,18 @@ class AccountBooks:
 
     # -- orders
 
-    def adopt(self, signed: SignedOrder) -> Kept | None:
+    def adopt(self, signed: SignedOrder) -> TrackedOrder | None:
         """Take on an order whose end is not known, of this run or an earlier one; None for an unknown market."""
         market = self._markets(signed.order.market_id)
         if market is not None and signed.id not in self._kept:
             booked = sum(f.size for f in self._fills.values() if f.order_id == signed.id and f.size > 0)
-            self._kept[signed.id] = Kept(signed, market, booked=booked)
+            self._kept[signed.id] = TrackedOrder(signed, market, booked=booked)
         return self._kept.get(signed.id)
 
-    def kept(self, order_id: str) -> Kept | None:
+    def kept(self, order_id: str) -> TrackedOrder | None:
         return self._kept.get(order_id)
 
-    def working(self) -> list[Kept]:
+    def working(self) -> list[TrackedOrder]:
         return [k for k in self._kept.values() if not k.over]
 
     def note(self, said: OrderSaid) -> None:
@@ -186,7 +186,7 @@ class AccountBooks:
         if said.status is TradeStatus.FAILED:
             self._take_back(known)
 
-    def _book(self, trade: _Trade, kept: Kept) -> None:
+    def _book(self, trade: _Trade, kept: TrackedOrder) -> None:
         order = kept.signed.order
         for share in shares(trade.said, kept.signed.id):
             fill_id = f"{trade.said.id}/{share.number}"
@@ -239,7 +239,7 @@ class AccountBooks:
         reserved = sum(self._promised(k) for k in working)
         return Account(self._ledger.cash, reserved, self._ledger.holdings, tuple(k.signed for k in working))
 
-    def _promised(self, kept: Kept) -> Micro:
+    def _promised(self, kept: TrackedOrder) -> Micro:
         order = kept.signed.order
         if order.side is Side.SELL:
             return 0

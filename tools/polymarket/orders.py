@@ -20,7 +20,7 @@ from tools.orders import Account
 from tools.polymarket import account as said_by
 from tools.polymarket.account import OrderSaid, TradeSaid
 from tools.polymarket.amounts import expiration, venue_order
-from tools.polymarket.books import AccountBooks, Kept
+from tools.polymarket.books import AccountBooks, TrackedOrder
 from tools.polymarket.client import Trader, refusal_of
 from tools.polymarket.contracts import EXCHANGE
 
@@ -109,7 +109,7 @@ class PolymarketOrders:
             return None
         return kept.word()
 
-    def _must_be_late(self, kept: Kept) -> None:
+    def _must_be_late(self, kept: TrackedOrder) -> None:
         """An order that was only just sent may still be on its way. Raises VenueUnavailable."""
         if self._clock.now() - kept.signed.order.placed_at < ARRIVES_WITHIN:
             raise VenueUnavailable("It is not known yet whether the venue took the order.")
@@ -173,7 +173,7 @@ class PolymarketOrders:
 
     # -- sending, and finding out
 
-    async def _post(self, kept: Kept) -> None:
+    async def _post(self, kept: TrackedOrder) -> None:
         """Hand the order over. Raises VenueUnavailable where it is not known whether it was taken."""
         from polymarket.models.clob.orders import SignedOrder as Posted
 
@@ -194,7 +194,7 @@ class PolymarketOrders:
         status = OrderStatus.LIVE if answer.status == "live" else OrderStatus.DELAYED
         self.books.note(OrderSaid(kept.signed.id, status, "", matched))
 
-    async def _refused(self, kept: Kept, reason: str) -> None:
+    async def _refused(self, kept: TrackedOrder, reason: str) -> None:
         """A refusal of what is there already says that it is there."""
         if _DUPLICATE in reason:
             said = await self._ask(kept.signed.id)
@@ -204,7 +204,7 @@ class PolymarketOrders:
         else:
             self.books.note(OrderSaid(kept.signed.id, OrderStatus.REJECTED, reason, None))
 
-    async def _find_out(self, kept: Kept) -> None:
+    async def _find_out(self, kept: TrackedOrder) -> None:
         """Ask for an order of unknown outcome; send the same one again while its moment lasts. Raises VenueUnavailable
         where it stays unknown."""
         said = await self._ask(kept.signed.id)
