@@ -26,7 +26,7 @@ from market.types import Market, Micro, Outcome, Settlement
 from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.auth import Credentials
-from tools.polymarket.books import AccountBooks, Remembered
+from tools.polymarket.books import AccountBooks, AccountSnapshot
 from tools.polymarket.client import Trader, credentials_of, opened
 from tools.polymarket.orders import PolymarketOrders
 
@@ -200,7 +200,7 @@ class VenueAccount:
     ) -> AsyncIterator[OpenAccount]:
         """With the user channel, heartbeats and reconciliation running."""
         async with self.client(clock) as client:
-            remembered = Remembered(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
+            remembered = AccountSnapshot(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
             books = AccountBooks(markets, remembered)
             orders = PolymarketOrders(client, self.trader, clock, markets, books)
             hello = partial(_hello, self.credentials)

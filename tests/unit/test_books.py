@@ -29,7 +29,7 @@ from market.types import (
 )
 from tests.fakes import START, market
 from tools.polymarket.account import OrderSaid, Part, TradeSaid, TradeStatus
-from tools.polymarket.books import AccountBooks, Remembered
+from tools.polymarket.books import AccountBooks, AccountSnapshot
 
 CASH = 1_000 * UNIT
 MARKETS = {m.id: m for m in (market(0), market(1))}
@@ -40,7 +40,7 @@ BAD = (TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.FAILED)
 def books(
     fills: Sequence[Fill] = (), orders: Sequence[SignedOrder] = (), ended: Sequence[SignedOrder] = ()
 ) -> AccountBooks:
-    return AccountBooks(MARKETS.get, Remembered(CASH, START, fills, (), orders, ended))
+    return AccountBooks(MARKETS.get, AccountSnapshot(CASH, START, fills, (), orders, ended))
 
 
 def signed(number: int, *, price: str = "0.50", size: int = 10) -> SignedOrder:
@@ -276,7 +276,7 @@ def test_winnings_of_an_earlier_run_are_expected_while_their_market_can_be_asked
     fills = first.take_fresh()
     won = [Settlement(market(0).id, Outcome.YES, 10 * UNIT, Decimal(1), PayoutSource.OFFICIAL, START)]
     cash = CASH + fills[0].cash + 10 * UNIT
-    known = AccountBooks(MARKETS.get, Remembered(CASH, START, fills, won))
+    known = AccountBooks(MARKETS.get, AccountSnapshot(CASH, START, fills, won))
     assert next(iter(known.expected())).amount == cash - 10 * UNIT
-    forgotten = AccountBooks(lambda _: None, Remembered(CASH, START, fills, won))
+    forgotten = AccountBooks(lambda _: None, AccountSnapshot(CASH, START, fills, won))
     assert next(iter(forgotten.expected())).amount == cash == forgotten.account().cash

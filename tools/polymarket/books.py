@@ -41,7 +41,7 @@ _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, 
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class AccountSnapshot:
     """What earlier runs of this account left: its cash at the very start, fills, settlements, and orders whose end was
     not known. `ended` are orders that are over, whose trades may still become known or fail. `since` is when the first
     of them began; trades before it are the owner's own."""
@@ -116,7 +116,7 @@ class AccountBooks:
     def __init__(
         self,
         markets: Callable[[str], Market | None],
-        remembered: Remembered,
+        remembered: AccountSnapshot,
         fees: Callable[[Market, datetime], FeeSchedule] = charged,
     ) -> None:
         self._markets, self._fees = markets, fees
