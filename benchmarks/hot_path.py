@@ -19,7 +19,7 @@ from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
 from agent.reports.run_summary import latency
-from agent.trading.agent_trader import AgentTrader, Standing
+from agent.trading.agent_trader import ActiveBelief, AgentTrader
 from agent.trading.bus import LocalBus
 from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
@@ -65,10 +65,10 @@ async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTr
     )
 
 
-def _standing(market: Market, book: Book) -> Standing:
+def _standing(market: Market, book: Book) -> ActiveBelief:
     """A belief strong enough for an order at any price."""
     ends = book.received_at + timedelta(days=1)
-    return Standing(
+    return ActiveBelief(
         market, Belief(market.id, market.opens_at, ends, 2.0, 0.01, 1.0, 500), f"bench-{book.received_at.isoformat()}"
     )
 

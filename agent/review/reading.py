@@ -14,7 +14,7 @@ from agent.replay.replay import differences
 from agent.reports.explain import Explanation, explain
 from agent.review.buildup import buildup, rungs
 from agent.review.pictures import Mark, Step, label_of
-from agent.review.standing import Standing, standing
+from agent.review.standing import AccountOverview, standing
 from agent.review.whatif import Answer, Changed, answer
 from market.errors import Misconfigured
 from market.types import UNIT, Micro
@@ -55,7 +55,7 @@ class Overview:
     best: Sequence[DecisionSummary]
     worst: Sequence[DecisionSummary]
     scores: Scores | None
-    standing: Standing
+    standing: AccountOverview
 
     @property
     def dollars(self) -> float:

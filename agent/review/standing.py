@@ -24,7 +24,7 @@ class Missed:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AccountOverview:
     """`at_stake` is what shares in `markets` that have not settled cost, with what `working` orders would, in
     micro-dollars: of the whole account where the run has one. `state` is finished, goes on, or why it stopped."""
 
@@ -40,7 +40,7 @@ class Standing:
         return sum(m.slots for m in self.missed)
 
 
-async def standing(store: Store, run: Run) -> Standing:
+async def standing(store: Store, run: Run) -> AccountOverview:
     """Of a run with at least one record."""
     account = str(run.manifest.get("account", ""))
     runs = await runs_of(store, account) if account else [run]
@@ -48,7 +48,7 @@ async def standing(store: Store, run: Run) -> Standing:
     working = [i for r in runs for i in await store.intents(r.id) if i.status not in OVER]
     newest = await store.decisions(run.id, limit=1)
     last = await store.records(run.id, since=run.records - 1)
-    return Standing(
+    return AccountOverview(
         state=_state(run, last),
         newest=newest[0].at if newest else None,
         at_stake=sum(held.values()) + sum(i.order.cost for i in working),

@@ -51,7 +51,7 @@ async def _withdraw(desk: Execution, quotes: dict[str, _Quote], market_id: str, 
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ActiveBelief:
     """A belief that may be acted on until its market closes, and the decision it belongs to."""
 
     market: Market
@@ -71,7 +71,7 @@ class AgentTrader:
     ports: Ports
     pause: timedelta = timedelta(seconds=2)
     most: int = 8
-    standing: dict[str, Standing] = field(default_factory=dict)
+    standing: dict[str, ActiveBelief] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     quotes: dict[str, _Quote] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
@@ -130,7 +130,7 @@ class AgentTrader:
         belief = decided.thought.belief
         if belief is None or belief.shift == 0:
             return
-        self.standing[market.id] = Standing(market, belief, decided.id)
+        self.standing[market.id] = ActiveBelief(market, belief, decided.id)
         refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
         if decided.acted and not refused:
             self._acted(market.id, decided.id, decided.thought.wish, decided.ack, decided.thought.inputs.as_of)
@@ -182,7 +182,7 @@ class AgentTrader:
         if number >= self.most:
             self.used.add(standing.decision_id)
 
-    def _standing_quote(self, standing: Standing) -> _Quote | None:
+    def _standing_quote(self, standing: ActiveBelief) -> _Quote | None:
         """The order that waits on a belief; one that has ended by filling has used its decision up."""
         quote = self.quotes.get(standing.market.id)
         if quote is not None and quote.order_id not in self.ports.desk.working:

@@ -31,7 +31,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AccountSummary:
     """An account at a glance, in micro-dollars; `free` is what no order has promised."""
 
     run: str
@@ -189,12 +189,12 @@ class Execution:
         """The same of all markets."""
         return sum(self.paid.values()) + sum(order.cost for order in self.working.values())
 
-    async def standing(self) -> Standing:
+    async def standing(self) -> AccountSummary:
         """How things stand, without asking anybody."""
         account = await self.account()
         held = tuple(Held(market, outcome.value, size) for (market, outcome), size in sorted(account.holdings.items()))
         working = tuple(self.working.values())
-        return Standing(self.log.run_id, account.cash, account.free, self.all_at_risk(), held, working)
+        return AccountSummary(self.log.run_id, account.cash, account.free, self.all_at_risk(), held, working)
 
     async def look(self, market: Market, book: Book, at: datetime) -> View:
         """A market as a strategy sees it."""
