@@ -46,7 +46,7 @@ class ScriptedEngine:
         self._fail_after = fail_after
         script = f"{name}\n{seed}\n{f'{rule.__module__}.{rule.__qualname__}' if rule else ''}"
         self._identity = ModelIdentity("scripted", name, hashlib.sha256(script.encode()).hexdigest())
-        self._held = Held()
+        self._held = ScriptedPrefixes()
         self._usage = Usage()
         self._calls = 0
         self._closed = False
@@ -74,7 +74,7 @@ class ScriptedEngine:
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         return self._held.needed(prompts)
 
-    def alone(self) -> Held:
+    def alone(self) -> ScriptedPrefixes:
         """See `agent.llm.together.Shared`."""
         return self._held.beside()
 
@@ -164,7 +164,7 @@ class _Way(NamedTuple):
     words: int
 
 
-class Held:
+class ScriptedPrefixes:
     """Which words are held in which place: those of primed beginnings for good, all others until the next `forget`.
     Where a segment ends is remembered, so that a prompt is gone through from there on."""
 
@@ -172,9 +172,9 @@ class Held:
         self._primed = Trie() if primed is None else primed
         self.forget()
 
-    def beside(self) -> Held:
+    def beside(self) -> ScriptedPrefixes:
         """Another one that holds what is primed, and nothing else."""
-        return Held(self._primed)
+        return ScriptedPrefixes(self._primed)
 
     def forget(self) -> None:
         self._ways: dict[Segments, _Way] = {(): _Way(Trie(), self._primed, 0)}

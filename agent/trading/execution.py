@@ -22,7 +22,7 @@ from tools.orders import Account, OrderTool
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Holding:
     """Micro-shares of one outcome."""
 
     market_id: str
@@ -38,7 +38,7 @@ class AccountSummary:
     cash: Micro
     free: Micro
     at_risk: Micro
-    held: tuple[Held, ...]
+    held: tuple[Holding, ...]
     working: tuple[Order, ...]
 
 
@@ -192,7 +192,9 @@ class Execution:
     async def standing(self) -> AccountSummary:
         """How things stand, without asking anybody."""
         account = await self.account()
-        held = tuple(Held(market, outcome.value, size) for (market, outcome), size in sorted(account.holdings.items()))
+        held = tuple(
+            Holding(market, outcome.value, size) for (market, outcome), size in sorted(account.holdings.items())
+        )
         working = tuple(self.working.values())
         return AccountSummary(self.log.run_id, account.cash, account.free, self.all_at_risk(), held, working)
 

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from agent.llm.openai.address import OwnNetwork, address, confirm, own
 from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import LLAMA, MLC, PLAIN, VLLM, Dialect, named
-from agent.llm.openai.held import Held
+from agent.llm.openai.held import ServerPrefixes
 from agent.llm.openai.reading import Label, completion, label_row, reported
 from agent.llm.openai.schema import check_schema, checked
 from agent.llm.openai.tokens import LocalTokens
@@ -278,16 +278,16 @@ def test_a_trie_counts_what_no_earlier_text_began_with(texts: list[list[int]]) -
 def test_what_is_foreseen_is_what_is_then_taken_and_foreseeing_changes_nothing(
     texts: list[list[int]], branches: bool
 ) -> None:
-    held = Held(branches=branches)
+    held = ServerPrefixes(branches=branches)
     assert held.prime([0, 1]) == 2 and held.prime([0, 1]) == 0
     for text in texts:
         assert held.foreseen([text]) == held.foreseen([text])
         (needed,) = held.foreseen([text])
         assert held.taken([text]) == [needed] and 1 <= needed <= len(text)
         assert held.foreseen([text]) == [1]
-    together = Held(branches=branches)
+    together = ServerPrefixes(branches=branches)
     together.prime([0, 1])
-    one_by_one = Held(branches=branches)
+    one_by_one = ServerPrefixes(branches=branches)
     one_by_one.prime([0, 1])
     assert together.foreseen(texts) == together.taken(texts) == [one_by_one.taken([text])[0] for text in texts]
     held.forget()
@@ -298,7 +298,7 @@ def test_what_is_foreseen_is_what_is_then_taken_and_foreseeing_changes_nothing(
 
 def test_a_cache_of_slots_goes_on_from_the_latest_text_alone() -> None:
     first, second = [1, 2, 3, 4], [1, 2, 5, 6]
-    branching, slots = Held(branches=True), Held(branches=False)
+    branching, slots = ServerPrefixes(branches=True), ServerPrefixes(branches=False)
     assert branching.taken([first, second, first]) == [4, 2, 1]
     assert slots.taken([first, second, first]) == [4, 2, 2]
 

@@ -26,7 +26,7 @@ from agent.llm.engine import (
 )
 from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import Dialect
-from agent.llm.openai.held import Held
+from agent.llm.openai.held import ServerPrefixes
 from agent.llm.openai.reading import Completion, Label, completion, label_row
 from agent.llm.openai.schema import answered, check_schema
 from agent.llm.openai.tokens import Ids, Tokens
@@ -92,7 +92,7 @@ class OpenAIEngine:
         self._breaker = breaker
         self._watcher, self._worried = watcher, worried
         self._lanes = asyncio.Semaphore(served.parallel)
-        self._held = Held(branches=served.dialect.branches)
+        self._held = ServerPrefixes(branches=served.dialect.branches)
         self._prefixes: list[Ids] = []
         self._control: set[str] = set()
         self._usage = Usage()

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Sequence
 from agent.llm.trie import Trie
 
 
-class Held:
+class ServerPrefixes:
     """`branches`: the cache keeps every beginning it has seen. Otherwise it goes on from the latest text alone, as a
     server with slots does."""
 
