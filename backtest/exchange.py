@@ -24,8 +24,8 @@ from market.feed import Feed
 from market.fees import FeeSchedule
 from market.types import (
     Ack,
-    Evidence,
     Fill,
+    FillEvidence,
     Market,
     Micro,
     Order,
@@ -283,7 +283,7 @@ class PaperExchange:
             size=execution.size,
             fee=fee,
             at=execution.at,
-            evidence=Evidence.TRADE_THROUGH if maker else Evidence.BOOK_CROSS,
+            evidence=FillEvidence.TRADE_THROUGH if maker else FillEvidence.BOOK_CROSS,
             maker=maker,
         )
         self._ledger.fill(fill)

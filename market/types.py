@@ -43,7 +43,7 @@ class TimeInForce(StrEnum):
     FOK = "fok"
 
 
-class Evidence(StrEnum):
+class FillEvidence(StrEnum):
     """Why a fill is believed."""
 
     BOOK_CROSS = "book_cross"
@@ -281,7 +281,7 @@ class Fill:
     size: Micro
     fee: Micro
     at: datetime
-    evidence: Evidence
+    evidence: FillEvidence
     maker: bool = False
 
     @property

@@ -13,8 +13,8 @@ from sqlalchemy import Table
 
 from market.types import (
     UNIT,
-    Evidence,
     Fill,
+    FillEvidence,
     Micro,
     Order,
     Outcome,
@@ -172,7 +172,7 @@ def fill_of(body: Mapping[str, Any]) -> Fill:
         size=body["size"],
         fee=body["fee"],
         at=datetime.fromisoformat(body["at"]),
-        evidence=Evidence(body["evidence"]),
+        evidence=FillEvidence(body["evidence"]),
         maker=body["maker"],
     )
 

@@ -59,14 +59,14 @@ def ladder(
 def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None, out: Path) -> list[Path]:
     from agent.cli.log import with_store
     from agent.config import paths
-    from agent.research.evidence import Evidence, keep
+    from agent.research.evidence import EvidenceReport, keep
     from agent.research.forecasts import Forecast, forecasts
 
     async def read(store: Store) -> list[Forecast]:
         return [forecast for run in runs for forecast in await forecasts(store, run)]
 
     data = tuple(dict.fromkeys(str(run.manifest.get("data", "-")) for run in runs))
-    made = Evidence(tuple(run.id for run in runs), data, tuple(rungs), tuple(with_store(config, read)))
+    made = EvidenceReport(tuple(run.id for run in runs), data, tuple(rungs), tuple(with_store(config, read)))
     return keep(made, paths.folder(out))
 
 

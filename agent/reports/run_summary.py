@@ -18,7 +18,7 @@ from agent.evaluation.maker_fills import Resting, resting
 from agent.reports.cost import Cost, cost_of
 from agent.trading.result import RunResult
 from backtest.judgement import earned
-from market.types import Evidence, Fill, Micro, Resolution
+from market.types import Fill, FillEvidence, Micro, Resolution
 from storage.records import LedgerRow, Record, RecordKind, Run
 from storage.store import Store, open_store
 
@@ -124,7 +124,7 @@ def _thought(record: Record) -> dict[str, Any]:
 def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple[Money, ...]:
     """Profit of each evidence class: what resolved shares paid, less what they and their fees cost."""
     rows = []
-    for kind in Evidence:
+    for kind in FillEvidence:
         own = [f for f in fills if f.evidence is kind]
         if not own:
             continue

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class EvidenceReport:
     """What the page is about: names of runs and of their data, the ladder over all of them, and their decisions."""
 
     runs: tuple[str, ...]
@@ -31,7 +31,7 @@ class Evidence:
     forecasts: tuple[Forecast, ...]
 
 
-def keep(made: Evidence, folder: Path) -> list[Path]:
+def keep(made: EvidenceReport, folder: Path) -> list[Path]:
     """Write `evidence.json`, the figures where they can be drawn, and `evidence.html`; the files, the page last."""
     told, page = folder / "evidence.json", folder / "evidence.html"
     told.write_text(json.dumps(plain({"runs": made.runs, "ladder": made.ladder}), indent=2) + "\n", encoding="utf-8")
@@ -40,13 +40,13 @@ def keep(made: Evidence, folder: Path) -> list[Path]:
     return [told, *drawn, page]
 
 
-def html(made: Evidence, figures: Sequence[Path]) -> str:
+def html(made: EvidenceReport, figures: Sequence[Path]) -> str:
     """The page with the SVG figures inside it."""
     body = [ladder_table(made.ladder), *map(pages.figure, figures), f"<p class=quiet>{escape(_fine_print(made))}</p>"]
     return pages.page("Evidence", _lead(made), "".join(body))
 
 
-def _lead(made: Evidence) -> str:
+def _lead(made: EvidenceReport) -> str:
     scored = [f for f in made.forecasts if f.scored]
     windows = len({f.market for f in scored})
     return (
@@ -55,14 +55,14 @@ def _lead(made: Evidence) -> str:
     )
 
 
-def _fine_print(made: Evidence) -> str:
+def _fine_print(made: EvidenceReport) -> str:
     return (
         f"Runs {', '.join(made.runs)}. Intervals draw windows. A gain whose interval holds 0, or that a placebo has, "
         "too, is no gain. Days are how many more such days a verdict needs, if the gain seen so far is real."
     )
 
 
-def draw(made: Evidence, folder: Path) -> list[Path]:
+def draw(made: EvidenceReport, folder: Path) -> list[Path]:
     """Write the figures as PNG and SVG; the paths of the SVGs."""
     scored = [f for f in made.forecasts if f.scored]
     gained = [rung for rung in made.ladder if rung.gain is not None]

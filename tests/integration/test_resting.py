@@ -15,8 +15,8 @@ from market.fees import charged
 from market.types import (
     UNIT,
     Ack,
-    Evidence,
     Fill,
+    FillEvidence,
     Order,
     OrderStatus,
     Outcome,
@@ -48,7 +48,7 @@ async def wanted(log: RunLog, number: int, seconds: float, bid: str, ask: str, o
 def filled(order_id: str, seconds: float, outcome: Outcome = Outcome.YES, price: str = "0.49") -> Fill:
     return Fill(
         f"{order_id}-{seconds}", order_id, market().id, outcome, Side.BUY, Decimal(price), 5 * UNIT, 0, after(seconds),
-        Evidence.TRADE_THROUGH, True,
+        FillEvidence.TRADE_THROUGH, True,
     )  # fmt: skip
 
 

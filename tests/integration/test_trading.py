@@ -33,7 +33,19 @@ from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.errors import LimitExceeded, StoreUnavailable, VenueUnavailable
 from market.events import DecisionMade, OrderFilled, TradingHalted
-from market.types import UNIT, Ack, Book, Evidence, Fill, Market, OrderStatus, Outcome, Settlement, Side, SignedOrder
+from market.types import (
+    UNIT,
+    Ack,
+    Book,
+    Fill,
+    FillEvidence,
+    Market,
+    OrderStatus,
+    Outcome,
+    Settlement,
+    Side,
+    SignedOrder,
+)
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import OrderIntent, View
@@ -173,7 +185,7 @@ def test_an_order_waits_where_taking_is_too_dear_and_fills_without_a_fee(tmp_pat
     assert actions == {"abstain", "post"}
     assert made.fills
     assert {(f.price, f.fee, f.maker, f.evidence) for f in made.fills} == {
-        (Decimal("0.49"), 0, True, Evidence.TRADE_THROUGH)
+        (Decimal("0.49"), 0, True, FillEvidence.TRADE_THROUGH)
     }
     assert made.end["cash"] == balance(CASH, made.fills, made.settlements)
     assert made.end["unknown"] == []

@@ -14,8 +14,8 @@ from market.errors import DataInvalid, LedgerMismatch, Misconfigured
 from market.types import (
     UNIT,
     Book,
-    Evidence,
     Fill,
+    FillEvidence,
     Micro,
     Order,
     OrderStatus,
@@ -101,7 +101,7 @@ def test_a_taker_walks_the_levels_at_their_prices_up_to_its_limit() -> None:
     fills, words = play([deep], TAKE)
     assert [(f.price, f.size) for f in fills] == [(Decimal("0.50"), 2 * UNIT), (Decimal("0.51"), 3 * UNIT)]
     assert [f.fee for f in fills] == [35_000, 52_480]
-    assert {f.evidence for f in fills} == {Evidence.BOOK_CROSS}
+    assert {f.evidence for f in fills} == {FillEvidence.BOOK_CROSS}
     assert words == [(OrderStatus.CANCELED, "the rest found no match")]
 
 
@@ -137,7 +137,7 @@ def test_a_resting_order_fills_at_its_limit_when_the_market_trades_through() -> 
     fills, words = play([book(), through], BID)
     (fill,) = fills
     assert (fill.price, fill.size, fill.fee, fill.at) == (Decimal("0.45"), 7 * UNIT, 0, after(5))
-    assert (fill.maker, fill.evidence) == (True, Evidence.TRADE_THROUGH)
+    assert (fill.maker, fill.evidence) == (True, FillEvidence.TRADE_THROUGH)
     assert words[0][0] is OrderStatus.LIVE
 
 

@@ -18,7 +18,7 @@ from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.feed import Worth
 from market.fees import schedule
-from market.types import UNIT, Book, Evidence, Fill, Level, Micro, Order, Outcome, Side, TimeInForce, complement
+from market.types import UNIT, Book, Fill, FillEvidence, Level, Micro, Order, Outcome, Side, TimeInForce, complement
 from tests.fakes import START, after, market, recorded, replay
 
 ID = market().id
@@ -162,7 +162,7 @@ def test_fills_stay_within_limit_size_and_displayed_depth(world: World) -> None:
         shown = own.asks if fill.side is Side.BUY else own.bids
         assert not standing.crossed
         takes_asks = (fill.side is Side.BUY) is (fill.outcome is Outcome.YES)
-        if fill.evidence is Evidence.BOOK_CROSS:
+        if fill.evidence is FillEvidence.BOOK_CROSS:
             assert fill.fee == schedule("crypto", fill.at).taker(fill.price, fill.size)
             key = fill.price if fill.outcome is Outcome.YES else complement(fill.price)
             drawn[standing.received_at, takes_asks, key] += fill.size

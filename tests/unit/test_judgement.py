@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.judgement import Trade, days_of, earned, judge, market_sharpe
-from market.types import UNIT, Evidence, Fill, Outcome, PayoutSource, Resolution, Side
+from market.types import UNIT, Fill, FillEvidence, Outcome, PayoutSource, Resolution, Side
 from strategies.score import deflated_sharpe, sharpe
 from tests.fakes import after, market
 
@@ -25,7 +25,7 @@ def trade(number: int, *, price: str = "0.5", won: bool = True, mid: str | None 
     fill = Fill(
         id=f"{number}-1", order_id=str(number), market_id=window.id, outcome=Outcome.YES, side=Side.BUY,
         price=Decimal(price), size=10 * UNIT, fee=fee, at=window.closes_at - timedelta(seconds=60),
-        evidence=Evidence.BOOK_CROSS, maker=False,
+        evidence=FillEvidence.BOOK_CROSS, maker=False,
     )  # fmt: skip
     ended = Resolution(window.id, Decimal(won), PayoutSource.OFFICIAL, window.closes_at)
     return Trade(fill, window.closes_at, earned(fill, ended), None if mid is None else Decimal(mid))

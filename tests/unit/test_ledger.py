@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import LedgerMismatch
-from market.types import UNIT, Evidence, Fill, Outcome, PayoutSource, Settlement, Side
+from market.types import UNIT, Fill, FillEvidence, Outcome, PayoutSource, Settlement, Side
 from tests.fakes import START
 from tools.ledger import Ledger
 
@@ -20,7 +20,7 @@ def bought(number: int, *, dollars: int, market: str = "0x0") -> Fill:
     """Shares at 50 cents for so many dollars."""
     return Fill(
         f"{number}", f"o{number}", market, Outcome.YES, Side.BUY, Decimal("0.5"), 2 * dollars * UNIT, 0,
-        START + timedelta(seconds=number), Evidence.VENUE,
+        START + timedelta(seconds=number), FillEvidence.VENUE,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.live.promotion import PromotionRule, daily, judge
-from market.types import UNIT, Evidence, Fill, Outcome, PayoutSource, Settlement, Side
+from market.types import UNIT, Fill, FillEvidence, Outcome, PayoutSource, Settlement, Side
 
 DAY = date(2026, 11, 1)
 RULE = PromotionRule(days=5, level=0.95)
@@ -48,7 +48,7 @@ def test_a_day_is_what_its_markets_earned_after_what_they_cost() -> None:
     at = datetime(2026, 11, 1, 23, 59, tzinfo=UTC)
 
     def fill(market: str) -> Fill:
-        return Fill(market, "o", market, Outcome.YES, Side.BUY, Decimal("0.5"), UNIT, 0, at, Evidence.BOOK_CROSS)
+        return Fill(market, "o", market, Outcome.YES, Side.BUY, Decimal("0.5"), UNIT, 0, at, FillEvidence.BOOK_CROSS)
 
     def paid(market: str, when: datetime, size: int) -> Settlement:
         return Settlement(market, Outcome.YES, size, Decimal(1), PayoutSource.OFFICIAL, when)

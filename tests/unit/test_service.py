@@ -39,7 +39,7 @@ from market.events import (
     SlotSkipped,
     TradingHalted,
 )
-from market.types import UNIT, Evidence, Fill, Order, Outcome, PayoutSource, Settlement, Side, TimeInForce
+from market.types import UNIT, Fill, FillEvidence, Order, Outcome, PayoutSource, Settlement, Side, TimeInForce
 from tests.fakes import START
 
 
@@ -166,7 +166,7 @@ def test_health_and_readiness_are_two_things() -> None:
 def test_what_happens_is_counted() -> None:
     order = Order("0x1", Outcome.YES, Side.BUY, Decimal("0.5"), 10 * UNIT, TimeInForce.FAK, START, "k")
     fill = Fill(
-        "f", "o", "0x1", Outcome.YES, Side.BUY, Decimal("0.5"), 10 * UNIT, 70_000, START, Evidence.BOOK_CROSS, False
+        "f", "o", "0x1", Outcome.YES, Side.BUY, Decimal("0.5"), 10 * UNIT, 70_000, START, FillEvidence.BOOK_CROSS, False
     )
     settled = Settlement("0x1", Outcome.YES, 10 * UNIT, Decimal(1), PayoutSource.OFFICIAL, START)
     decision = DecisionMade(

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from market.types import Evidence, Fill, Order, Outcome, PayoutSource, Settlement, Side, SignedOrder, TimeInForce
+from market.types import Fill, FillEvidence, Order, Outcome, PayoutSource, Settlement, Side, SignedOrder, TimeInForce
 from storage.records import DecisionRecord, DecisionSummary, LedgerRow, Phase, Sorting, Wanted
 from storage.store import RunLog, open_store
 from tests.fakes import START
@@ -69,7 +69,7 @@ class Traded:
             size, fee = self.chance.randint(1, 5) * 1_000_000, self.chance.randint(0, 9_000)
             fill = Fill(
                 f"f{self.number}", order_id, made.market_id, outcome, side, price, size, fee, made.at,
-                Evidence.BOOK_CROSS,
+                FillEvidence.BOOK_CROSS,
             )  # fmt: skip
             await log.fill(fill)
             paid = payouts.get(f"{made.market_id}/{outcome.value}")

@@ -16,8 +16,8 @@ from sqlalchemy.schema import CreateTable
 
 from market.types import (
     Ack,
-    Evidence,
     Fill,
+    FillEvidence,
     Order,
     OrderStatus,
     Outcome,
@@ -76,7 +76,7 @@ def fill(number: int = 0) -> Fill:
         size=5_000_000,
         fee=1200,
         at=START + timedelta(seconds=number),
-        evidence=Evidence.BOOK_CROSS,
+        evidence=FillEvidence.BOOK_CROSS,
     )
 
 
@@ -180,7 +180,7 @@ FILLS = st.builds(
     size=AMOUNTS,
     fee=AMOUNTS,
     at=INSTANTS,
-    evidence=st.sampled_from(Evidence),
+    evidence=st.sampled_from(FillEvidence),
     maker=st.booleans(),
 )
 

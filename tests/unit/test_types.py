@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from market.rules import PriceKind, on_grid, resolution_rule, size_allowed, tick_at
 from market.types import (
     UNIT,
-    Evidence,
     Fill,
+    FillEvidence,
     Level,
     Order,
     Outcome,
@@ -74,7 +74,7 @@ def test_what_a_book_says_of_itself() -> None:
 
 
 def _fill(side: Side) -> Fill:
-    return Fill("f", "o", "m", Outcome.YES, side, Decimal("0.5"), 10 * UNIT, 175_000, START, Evidence.BOOK_CROSS)
+    return Fill("f", "o", "m", Outcome.YES, side, Decimal("0.5"), 10 * UNIT, 175_000, START, FillEvidence.BOOK_CROSS)
 
 
 def test_fees_are_paid_on_top_when_buying_and_taken_out_when_selling() -> None:

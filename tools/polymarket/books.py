@@ -17,8 +17,8 @@ from market.fees import FeeSchedule, charged
 from market.types import (
     OVER,
     Ack,
-    Evidence,
     Fill,
+    FillEvidence,
     Market,
     Micro,
     OrderStatus,
@@ -201,7 +201,7 @@ class AccountBooks:
                 size=share.size,
                 fee=0 if share.maker else self._fees(kept.market, at).taker(share.price, share.size),
                 at=at,
-                evidence=Evidence.VENUE,
+                evidence=FillEvidence.VENUE,
                 maker=share.maker,
             )
             if fill_id not in self._fills:
