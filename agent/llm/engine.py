@@ -119,7 +119,7 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class EngineHealth:
     ok: bool
     detail: str = ""
     facts: dict[str, str] = field(default_factory=dict)
@@ -179,7 +179,7 @@ class Engine(Protocol):
         """Up to `max_tokens` of free text, `n` times; ends early at `stop`, which is not returned."""
         ...
 
-    async def health(self) -> Health: ...
+    async def health(self) -> EngineHealth: ...
 
     async def aclose(self) -> None: ...
 

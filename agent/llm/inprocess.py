@@ -14,8 +14,8 @@ from typing import Generic, Protocol, TypeVar
 from agent.llm.engine import (
     Answers,
     Capabilities,
+    EngineHealth,
     Generated,
-    Health,
     ModelIdentity,
     Prompt,
     Question,
@@ -173,13 +173,13 @@ class InProcessEngine(ABC, Generic[W]):
 
         return Generated(*await self._call(job, deadline))
 
-    async def health(self) -> Health:
+    async def health(self) -> EngineHealth:
         if self._closed:
-            return Health(ok=False, detail="The engine is closed.")
+            return EngineHealth(ok=False, detail="The engine is closed.")
         return self._health()
 
     @abstractmethod
-    def _health(self) -> Health:
+    def _health(self) -> EngineHealth:
         """Of an engine that is open."""
 
     async def aclose(self) -> None:

@@ -14,8 +14,8 @@ from agent.llm.engine import (
     Answers,
     Capabilities,
     Engine,
+    EngineHealth,
     Generated,
-    Health,
     ModelIdentity,
     Prompt,
     Question,
@@ -160,7 +160,7 @@ class RecordingEngine:
         asked = _generate_key(prompt, max_tokens, n, sampling, stop)
         return await self._kept(asked, call, lambda g: (list(g.texts), g.usage))
 
-    async def health(self) -> Health:
+    async def health(self) -> EngineHealth:
         return await self._inner.health()
 
     async def aclose(self) -> None:
@@ -234,9 +234,9 @@ class ReplayEngine:
         texts, usage = self._again(_generate_key(prompt, max_tokens, n, sampling, stop))
         return Generated(tuple(str(text) for text in texts), usage)
 
-    async def health(self) -> Health:
+    async def health(self) -> EngineHealth:
         left = sum(map(len, self._left.values()))
-        return Health(ok=True, detail="answers from a record", facts={"left": str(left)})
+        return EngineHealth(ok=True, detail="answers from a record", facts={"left": str(left)})
 
     async def aclose(self) -> None:
         """Holds nothing open."""

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from agent.llm.engine import (
     Answers,
     Capabilities,
+    EngineHealth,
     Generated,
-    Health,
     ModelIdentity,
     Prompt,
     Question,
@@ -114,8 +114,8 @@ class ScriptedEngine:
         texts = [" ".join(words) for words in samples]
         return Generated(tuple(text.partition(stop)[0] if stop else text for text in texts) * (n // different), usage)
 
-    async def health(self) -> Health:
-        return Health(ok=not self._closed, detail="answers from a script", facts={"seed": str(self._seed)})
+    async def health(self) -> EngineHealth:
+        return EngineHealth(ok=not self._closed, detail="answers from a script", facts={"seed": str(self._seed)})
 
     async def aclose(self) -> None:
         self._closed = True

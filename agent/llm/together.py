@@ -16,8 +16,8 @@ from agent.llm.engine import (
     Answers,
     Capabilities,
     Engine,
+    EngineHealth,
     Generated,
-    Health,
     ModelIdentity,
     Prompt,
     Question,
@@ -121,7 +121,7 @@ class Together:
         self.counted(made.usage)
         return made
 
-    async def health(self) -> Health:
+    async def health(self) -> EngineHealth:
         return await self._engine.health()
 
     async def aclose(self) -> None:
@@ -254,7 +254,7 @@ class Conversation:
             raise
         return Generated(made.texts, self._charged(new, whole, made.usage.generated, made.usage.milliseconds))
 
-    async def health(self) -> Health:
+    async def health(self) -> EngineHealth:
         return await self._engine.health()
 
     async def aclose(self) -> None:

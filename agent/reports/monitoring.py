@@ -23,7 +23,7 @@ _ANSWER = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class AgentHealth:
     """What a running agent says of itself at `service.listen`: well or not, and what it complains of."""
 
     well: bool
@@ -47,7 +47,7 @@ class Monitored:
     verified: float | None
     latencies: tuple[Latency, ...]
     cost: Cost
-    health: Health | None
+    health: AgentHealth | None
 
 
 async def monitored(store: Store, config: Config, run: Run, last: int) -> Monitored:
@@ -90,22 +90,22 @@ def _worked(decisions: Iterable[Sequence[LedgerRow]]) -> list[float]:
     return [sum(row.milliseconds for row in rows) for rows in decisions if any(row.calls for row in rows)]
 
 
-async def _health(listen: str) -> Health | None:
+async def _health(listen: str) -> AgentHealth | None:
     """What the agent says of itself, where it was told to speak."""
     return await asyncio.to_thread(_said_at, f"http://{listen}/healthz") if listen else None
 
 
-def _said_at(address: str) -> Health:
+def _said_at(address: str) -> AgentHealth:
     try:
         with urlopen(address, timeout=_ANSWER) as answer:  # noqa: S310
             said = json.load(answer)
     except HTTPError as error:
         said = _read(error)
     except (OSError, ValueError) as error:
-        return Health(False, (f"It does not answer at {address} ({type(error).__name__}).",))
+        return AgentHealth(False, (f"It does not answer at {address} ({type(error).__name__}).",))
     if not isinstance(said, dict) or not isinstance(said.get("complaints"), list):
-        return Health(False, (f"Something else than edgeclaw answers at {address}.",))
-    return Health(bool(said.get("ok")), tuple(map(str, said["complaints"])))
+        return AgentHealth(False, (f"Something else than edgeclaw answers at {address}.",))
+    return AgentHealth(bool(said.get("ok")), tuple(map(str, said["complaints"])))
 
 
 def _read(error: HTTPError) -> object:

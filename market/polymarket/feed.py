@@ -82,7 +82,7 @@ class Watch:
 
 
 @dataclass(slots=True)
-class Health:
+class FeedHealth:
     """What has been counted since the start. `corrected` are whole books that said otherwise than ours, mostly because
     frames were late; `resynced` are books that were thrown away, because one was lost."""
 
@@ -174,7 +174,7 @@ class LiveFeed:
     ) -> None:
         self._reader, self._clock, self._watch, self.prices, self._tap = reader, clock, watch, prices, tap
         self.wire = Wire(reader.hosts.market_stream, Habits("PING"), self._hello, self._hear, self._lost)
-        self.health = Health()
+        self.health = FeedHealth()
         self.heard = monotonic()
         """When anything came over the wire last, by the monotonic clock; at first, when it began to be waited for."""
         self._watched: dict[str, _Watched] = {}

@@ -18,7 +18,7 @@ import yaml
 
 pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
 
-from agent.llm.engine import Health
+from agent.llm.engine import EngineHealth
 from agent.llm.scripted import ScriptedEngine
 from agent.service.metrics import Metrics
 from agent.service.notify import Notifier
@@ -105,11 +105,13 @@ def test_a_loop_that_stood_still_is_complained_of_for_ten_seconds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "said"), [(Health(False, "The server is not well."), "not well"), (RuntimeError(), "RuntimeError")]
+    ("health", "said"), [(EngineHealth(False, "The server is not well."), "not well"), (RuntimeError(), "RuntimeError")]
 )
-def test_an_engine_that_is_not_well_or_does_not_say_is_complained_of(health: Health | Exception, said: str) -> None:
+def test_an_engine_that_is_not_well_or_does_not_say_is_complained_of(
+    health: EngineHealth | Exception, said: str
+) -> None:
     class Ill(ScriptedEngine):
-        async def health(self) -> Health:
+        async def health(self) -> EngineHealth:
             if isinstance(health, Exception):
                 raise health
             return health

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agent.llm.engine import Capabilities, Health, ModelIdentity
+from agent.llm.engine import Capabilities, EngineHealth, ModelIdentity
 from agent.llm.inprocess import InProcessEngine
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.context import THREADS, Context, Model
@@ -42,7 +42,7 @@ class LlamaEngine(InProcessEngine[Wanted]):
         """See `agent.llm.together.Shared`."""
         return self._session.alone()
 
-    def _health(self) -> Health:
+    def _health(self) -> EngineHealth:
         context = self._session.context
         facts = {
             "library": self.identity.library,
@@ -51,7 +51,7 @@ class LlamaEngine(InProcessEngine[Wanted]):
             "threads": str(context.threads),
             "context": str(context.cells),
         }
-        return Health(ok=True, detail=f"{self.identity.model} is loaded", facts=facts)
+        return EngineHealth(ok=True, detail=f"{self.identity.model} is loaded", facts=facts)
 
 
 @asynccontextmanager

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from agent.llm.engine import (
     Answers,
     Capabilities,
+    EngineHealth,
     Generated,
-    Health,
     ModelIdentity,
     Prompt,
     Question,
@@ -222,18 +222,18 @@ class OpenAIEngine:
         (value,), usage = await self._written(prompt, [fields], "", deadline, lambda made: answered(schema, made.text))
         return value, usage
 
-    async def health(self) -> Health:
+    async def health(self) -> EngineHealth:
         """Asks the server, whatever is believed of it."""
         where, kind = self._wire.where.short, self._served.dialect.name
         facts = {"server": kind, "address": where, "model": self._served.model, "disputed usage": str(self._disputed)}
         if self._wire.closed:
-            return Health(False, "The engine is closed.", facts)
+            return EngineHealth(False, "The engine is closed.", facts)
         why = self._watcher() or self._breaker.reason
         if not await self._wire.alive(self._served.dialect.alive, ALIVE_WITHIN):
             why = why or f"it does not answer {self._served.dialect.alive} within {ALIVE_WITHIN:g} s"
         if why:
-            return Health(False, f"The {kind} server at {where} is not well: {why.rstrip('.')}.", facts)
-        return Health(True, f"{kind} at {where} answers with {self._served.model}", facts)
+            return EngineHealth(False, f"The {kind} server at {where} is not well: {why.rstrip('.')}.", facts)
+        return EngineHealth(True, f"{kind} at {where} answers with {self._served.model}", facts)
 
     async def aclose(self) -> None:
         await self._wire.aclose()

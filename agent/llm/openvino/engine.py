@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from agent.llm.engine import Capabilities, Health, ModelIdentity
+from agent.llm.engine import Capabilities, EngineHealth, ModelIdentity
 from agent.llm.inprocess import InProcessEngine
 from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import file_hash
@@ -33,10 +33,10 @@ class OpenVinoEngine(InProcessEngine[Wanted]):
     def capabilities(self) -> Capabilities:
         return Capabilities(exact_labels=True, score=True, bit_exact=False, abort=True, context=self._session.tree.room)
 
-    def _health(self) -> Health:
+    def _health(self) -> EngineHealth:
         network = self._session.network
         if network.broken:
-            return Health(ok=False, detail=network.broken)
+            return EngineHealth(ok=False, detail=network.broken)
         facts = {
             "library": self.identity.library,
             "device": network.device,
@@ -44,7 +44,7 @@ class OpenVinoEngine(InProcessEngine[Wanted]):
             "threads": str(network.threads),
             "context": str(self._session.tree.room),
         }
-        return Health(ok=True, detail=f"{self.identity.model} is loaded in OpenVINO", facts=facts)
+        return EngineHealth(ok=True, detail=f"{self.identity.model} is loaded in OpenVINO", facts=facts)
 
 
 @asynccontextmanager
