@@ -37,7 +37,7 @@ from agent.llm.llamacpp.abi import Batch, Library
 from agent.llm.llamacpp.context import THREADS, Model
 from agent.llm.llamacpp.engine import LlamaEngine, opened
 from agent.llm.llamacpp.prefixes import Cached, Plan, Wanted, planned
-from agent.llm.llamacpp.session import Session
+from agent.llm.llamacpp.session import LlamacppSession
 from agent.llm.logits import among
 from agent.search.walk import search
 from benchmarks.verdict import cpu_model
@@ -118,7 +118,7 @@ class Bare:
         self.steps: list[Step] = []
         self.questions = 0
 
-    def prepare(self, session: Session, calls: Calls) -> None:
+    def prepare(self, session: LlamacppSession, calls: Calls) -> None:
         """Plan everything, evaluate the static prefix, keep the rest for `run`."""
         static = session.wanted(prompts.static())
         cached = Cached(SEQUENCES, CONTEXT, session.context.lanes)

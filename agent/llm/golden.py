@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from agent.llm.engine import Prompt
 from agent.llm.llamacpp.abi import PACKAGE, PINNED, Library
 from agent.llm.llamacpp.context import THREADS, Context, Model
-from agent.llm.llamacpp.session import Session
+from agent.llm.llamacpp.session import LlamacppSession
 from agent.llm.logits import log_softmax
 
 RUNTIME = f"{PACKAGE}=={PINNED}"
@@ -92,7 +92,7 @@ def _answers(library: Library, path: Path) -> _Answers:
     model = Model(library, path)
     context = Context(model, threads=THREADS, cells=512, sequences=4)
     try:
-        session = Session(context)
+        session = LlamacppSession(context)
         opening, follow = Prompt((_OPENING,)), session.continuation(_REST)
         text, short = session.wanted(opening, follow), session.wanted(opening.then(" and the price began to"))
         found = session.answered([text, short])

@@ -1,6 +1,6 @@
 """An engine whose model lives in this process: one worker thread makes every call that computes, the loop never waits.
 
-The same for each library: what is asked, counted, stopped and given up. A `Session` knows the library.
+The same for each library: what is asked, counted, stopped and given up. A `PromptSession` knows the library.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Found = tuple[T, int]
 GREEDY = Sampling()
 
 
-class Session(Protocol[W]):
+class PromptSession(Protocol[W]):
     """Prompts answered from a shared cache, synchronously. `spent` counts prompt tokens evaluated and tokens sampled
     since it was made, those of stopped calls too. After any error `recover` is due before the next call."""
 
@@ -95,7 +95,7 @@ class InProcessEngine(ABC, Generic[W]):
     cancelled drops what is cached beyond the primed prefixes.
     """
 
-    def __init__(self, session: Session[W], identity: ModelIdentity, worker: ThreadPoolExecutor) -> None:
+    def __init__(self, session: PromptSession[W], identity: ModelIdentity, worker: ThreadPoolExecutor) -> None:
         self._session = session
         self._identity = identity
         self._worker = worker

@@ -19,7 +19,7 @@ from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.context import THREADS, Context, Model
 from agent.llm.llamacpp.prefixes import Wanted
 from agent.llm.llamacpp.saved import SavedPrefixes
-from agent.llm.llamacpp.session import Alone, Session
+from agent.llm.llamacpp.session import Alone, LlamacppSession
 from market.errors import NotReady
 
 CONTEXT, SEQUENCES = 4096, 64
@@ -30,7 +30,7 @@ class LlamaEngine(InProcessEngine[Wanted]):
     """See the port. Answers do not depend on what was cached or asked in the same batch (`capabilities.bit_exact`),
     except for models with sliding-window attention."""
 
-    _session: Session
+    _session: LlamacppSession
 
     @property
     def capabilities(self) -> Capabilities:
@@ -73,7 +73,7 @@ async def opened(
     Raises NotReady when the library or the file is missing, or the file's hash is not `sha256`.
     """
 
-    def load() -> tuple[Session, ModelIdentity]:
+    def load() -> tuple[LlamacppSession, ModelIdentity]:
         loaded = Library(library)
         hear = progress or (lambda _: None)
         found = file_hash(path, lambda share: hear(share / 2))
@@ -84,7 +84,7 @@ async def opened(
         cache = Context(model, threads=threads, cells=context, sequences=sequences)
         made_by = (found, loaded.label, loaded.system, f"{cache.lanes} lanes")
         prefixes = SavedPrefixes(saved, made_by, model.vocabulary) if saved is not None else None
-        return Session(cache, prefixes), identity
+        return LlamacppSession(cache, prefixes), identity
 
     worker = ThreadPoolExecutor(1, thread_name_prefix="llamacpp")
     try:

@@ -37,7 +37,7 @@ class _Fork:
     cell: int = -1
 
 
-class Session:
+class LlamacppSession:
     """One context and what it has cached. After any error, call `recover` before the next call.
 
     `spent` counts prompt tokens given to the model and tokens sampled, whatever came of them.
@@ -233,7 +233,7 @@ class Alone:
     """What a cache would hold after some prompts, and what they would take: nothing is evaluated. Safe from any
     thread."""
 
-    session: Session
+    session: LlamacppSession
     cached: Cached
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:

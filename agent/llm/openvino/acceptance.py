@@ -16,7 +16,7 @@ import numpy as np
 from agent.llm.engine import Prompt
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.context import Context, Model
-from agent.llm.llamacpp.session import Session
+from agent.llm.llamacpp.session import LlamacppSession
 from agent.llm.logits import Logits, log_softmax
 from agent.llm.openvino import runtime
 from agent.llm.openvino.network import Network, Precision, Saved
@@ -53,7 +53,7 @@ def reference(path: Path) -> Reference:
     model = Model(Library(), path)
     context = Context(model, threads=1, cells=_CELLS, sequences=4)
     try:
-        session = Session(context)
+        session = LlamacppSession(context)
         rest = session.continuation(REST)
         want = session.wanted(Prompt((OPENING,)), rest)
         return Reference((*model.tokens(OPENING, opening=True), *rest), session.answered([want])[want])

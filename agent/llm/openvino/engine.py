@@ -17,7 +17,7 @@ from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import file_hash
 from agent.llm.openvino import acceptance
 from agent.llm.openvino.network import Precision, loaded
-from agent.llm.openvino.session import Session
+from agent.llm.openvino.session import OpenvinoSession
 from agent.llm.openvino.tree import Wanted
 from agent.llm.openvino.vocabulary import Vocabulary
 from market.errors import NotReady
@@ -27,7 +27,7 @@ class OpenVinoEngine(InProcessEngine[Wanted]):
     """See the port. The same calls after `forget` give the same bits; the last bits of an answer depend on what is
     evaluated together, so the engine is not `bit_exact`."""
 
-    _session: Session
+    _session: OpenvinoSession
 
     @property
     def capabilities(self) -> Capabilities:
@@ -66,14 +66,14 @@ async def opened(
     file's hash is not `sha256`, or the model is none that OpenVINO can be used for.
     """
 
-    def load() -> tuple[Session, ModelIdentity]:
+    def load() -> tuple[OpenvinoSession, ModelIdentity]:
         found = file_hash(path)
         if sha256 is not None and found != sha256:
             raise NotReady(f"{path.name} is not the expected model: its hash differs.", next_step="Install it again.")
         if notes is not None:
             acceptance.require(notes, found, precision)
         identity = ModelIdentity("openvino", name or path.stem, found, f"{acceptance.LIBRARY} {precision}")
-        return Session(loaded(path, precision, threads), Vocabulary(path, library), context), identity
+        return OpenvinoSession(loaded(path, precision, threads), Vocabulary(path, library), context), identity
 
     worker = ThreadPoolExecutor(1, thread_name_prefix="openvino")
     try:

@@ -46,7 +46,7 @@ class _Point:
     logits: dict[int, Logits]
 
 
-class Session:
+class OpenvinoSession:
     """One network, its vocabulary and what is cached. After any error, call `forget` before the next one."""
 
     def __init__(self, network: Network, vocabulary: Vocabulary, cells: int) -> None:
