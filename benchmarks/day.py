@@ -41,7 +41,7 @@ from storage.store import open_store
 from tests.broker import Broker, client, serving
 from tests.running import Agent, free_port, page, venue
 from tests.storm import ask
-from tools.polymarket.client import Trader
+from tools.polymarket.client import SigningAccount
 
 PLAY = 1_000_000_000
 """Micro-dollars that the venue gives a new key."""
@@ -172,7 +172,7 @@ def measure(cycles: int, markets: int, speed: float) -> dict[str, object]:
                     memory.append((at, own))
             took = time.monotonic() - begun
             time.sleep(3)
-        wallet = Trader.of(play_key(home / "play.key").signer()).wallet
+        wallet = SigningAccount.of(play_key(home / "play.key").signer()).wallet
         ledger = ask(f"{url}/venue/ledger/{wallet}")
         return {
             "bench": "day", "cycles": cycles, "markets": markets, "speed": speed, "seconds": round(took, 1),

@@ -37,7 +37,7 @@ from strategies.base import OrderIntent
 from tools.halts import KillSwitch
 from tools.limits import CostLimited, RateLimited, RiskLimited, RiskLimits, Switched
 from tools.orders import Around
-from tools.polymarket.client import Trader
+from tools.polymarket.client import SigningAccount
 
 SPEED, SECONDS = 20.0, 90.0
 """The venue's clock runs fast, so that many markets open; times are of this machine."""
@@ -118,7 +118,7 @@ async def measure(folder: Path, url: str, seconds: float) -> dict[str, object]:
     async with open_store(f"sqlite:///{folder / 'bench.db'}") as store:
         hosts = Hosts.loopback(url)
         key, clock = play_key(folder / "play.key"), await venue_clock(hosts)
-        account = VenueAccount(hosts, Trader.of(key.signer()), key)
+        account = VenueAccount(hosts, SigningAccount.of(key.signer()), key)
         await patiently(lambda: account.begin(clock))
         past = AccountHistory(await account.cash(clock), clock.now())
         run = await store.begin_run(RunIdentity("bench", "bench", "bench", "bench", "bench"), {}, clock.now())

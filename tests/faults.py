@@ -34,7 +34,7 @@ from storage.wal import damage
 from tests.running import Agent, free_port, page, until, venue
 from tests.storm import ask, weather
 from tests.tiny_model import write_model
-from tools.polymarket.client import Trader
+from tools.polymarket.client import SigningAccount
 
 FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 _MODEL = [sys.executable, "-m", "tests.model_server"]
@@ -114,7 +114,7 @@ def killed_while_trading(agent: Agent) -> list[str]:
 
 def nothing_rests(agent: Agent) -> bool:
     """By what the venue says."""
-    wallet = Trader.of(play_key(agent.home / "play.key").signer()).wallet
+    wallet = SigningAccount.of(play_key(agent.home / "play.key").signer()).wallet
     placed: list[dict[str, Any]] = ask(f"{agent.url}/venue/orders/{wallet}")
     assert placed, "there were orders"
     return not any(o["status"] == "LIVE" for o in placed)

@@ -36,7 +36,7 @@ from market.errors import EdgeclawError
 from storage.records import RecordKind
 from storage.store import open_store
 from tools.halts import KillSwitch
-from tools.polymarket.client import Trader
+from tools.polymarket.client import SigningAccount
 
 TRADERS = ("late_favourite", "join_best")
 _NO_LIMITS = ("risk.market", "risk.together", "risk.loss", "risk.day", "risk.drawdown")
@@ -137,7 +137,7 @@ def ask(url: str, method: str = "GET", body: object = None) -> Any:
 
 async def compared(storm: Storm) -> dict[str, object]:
     """What the agent's log and the venue say of the same orders and money."""
-    wallet = Trader.of(play_key(storm.place / "play.key").signer()).wallet
+    wallet = SigningAccount.of(play_key(storm.place / "play.key").signer()).wallet
     placed = ask(f"{storm.url}/venue/orders/{wallet}")
     ledger = ask(f"{storm.url}/venue/ledger/{wallet}")
     async with open_store(storm.database, read_only=True) as store:

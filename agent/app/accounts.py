@@ -27,7 +27,7 @@ def account_of(config: Config, hosts: Hosts, *, paper: bool) -> LiveAccount:
     """Pretend money of this process, or the account of the configured key."""
     from agent.live.account import VenueAccount
     from agent.live.keys import key_of
-    from tools.polymarket.client import Trader as VenueTrader
+    from tools.polymarket.client import SigningAccount as VenueTrader
 
     if paper:
         return PaperAccount(config, hosts)

@@ -27,7 +27,7 @@ from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.auth import Credentials
 from tools.polymarket.books import AccountBooks, AccountSnapshot
-from tools.polymarket.client import Trader, credentials_of, opened
+from tools.polymarket.client import SigningAccount, credentials_of, opened
 from tools.polymarket.orders import PolymarketOrders
 
 SKEW = timedelta(seconds=2)
@@ -149,7 +149,7 @@ class VenueAccount:
     """The account of a key at the venue."""
 
     hosts: Hosts
-    trader: Trader
+    trader: SigningAccount
     key: SecretKey
     _credentials: Credentials | None = field(default=None, repr=False)
 

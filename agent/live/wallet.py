@@ -29,7 +29,7 @@ from tools.keystore import SecretKey, secret_text
 from tools.orders import OrderTool
 from tools.polymarket import chain
 from tools.polymarket.chain import AUTO_REDEEM, Call, ChainWallet
-from tools.polymarket.client import Trader
+from tools.polymarket.client import SigningAccount
 from tools.polymarket.complaints import advice_on
 from tools.polymarket.contracts import COLLATERAL_ADAPTER, EXCHANGE
 from tools.polymarket.relayer import Relayer
@@ -100,7 +100,7 @@ class OpenWallet:
     asked: VenueReader
 
     @property
-    def trader(self) -> Trader:
+    def trader(self) -> SigningAccount:
         return self.account.trader
 
     async def report(self) -> WalletReport:
@@ -246,7 +246,7 @@ async def opened(config: Config, home: Path, ask: Ask | None = None) -> AsyncIte
     """The account a configuration names. Raises NotReady, Misconfigured, DataInvalid, VenueUnavailable."""
     hosts = Hosts.named(config.venue.loopback)
     key = key_of(config.venue, home, ask)
-    trader = Trader.of(key.signer(), config.venue.wallet)
+    trader = SigningAccount.of(key.signer(), config.venue.wallet)
     rpc = node_of(config, hosts)
     with confined(hosts.names() | {host_of(rpc)}):
         clock = await venue_clock(hosts)

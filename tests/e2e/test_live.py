@@ -24,7 +24,7 @@ pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 from agent.live.keys import play_key
 from market.polymarket.hosts import Hosts
 from tests.storm import Storm, ask, compared, weather
-from tools.polymarket.client import Trader, credentials_of
+from tools.polymarket.client import SigningAccount, credentials_of
 
 SPEED = 60
 EDGECLAW = [sys.executable, "-m", "agent"]
@@ -76,7 +76,7 @@ def until(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def orders(venue: str, home: Path) -> list[dict[str, Any]]:
-    wallet = Trader.of(play_key(home / "play.key").signer()).wallet
+    wallet = SigningAccount.of(play_key(home / "play.key").signer()).wallet
     placed: list[dict[str, Any]] = ask(f"{venue}/venue/orders/{wallet}")
     return placed
 

@@ -27,7 +27,7 @@ from tests.servers import until
 from tests.venue import KEY, PLAY, QUICK, Flat, command, loopback, open_market
 from tools.keystore import SecretKey
 from tools.orders import OrderTool
-from tools.polymarket.client import Trader
+from tools.polymarket.client import SigningAccount
 from tools.polymarket.orders import BEAT
 
 
@@ -64,7 +64,7 @@ async def table(speed: float = 1.0, seconds: int = 900, pace: Pace = QUICK) -> A
     clock = ScaledClock(opens + timedelta(seconds=10), speed)
     async with loopback(series=[Flat(seconds=seconds)], clock=clock, pace=pace) as (server, base):
         key = SecretKey.of_hex(KEY)
-        account = VenueAccount(Hosts.loopback(base), Trader.of(key.signer()), key)
+        account = VenueAccount(Hosts.loopback(base), SigningAccount.of(key.signer()), key)
         await account.begin(clock)
         market = open_market(server)
         past = AccountHistory(await account.cash(clock), clock.now())

@@ -28,7 +28,7 @@ _DISABLED = "trading is currently disabled"
 
 
 @dataclass(frozen=True, slots=True)
-class Trader:
+class SigningAccount:
     """Who trades: the key that signs, the wallet the money is in, and how that wallet's orders are signed (0 to 3)."""
 
     signer: Signer
@@ -36,7 +36,7 @@ class Trader:
     signature_type: int
 
     @classmethod
-    def of(cls, signer: Signer, wallet: str = "") -> Trader:
+    def of(cls, signer: Signer, wallet: str = "") -> SigningAccount:
         """From a key and the wallet meant; the deposit wallet where none is named. Raises Misconfigured for a wallet
         that is not the key's."""
         own: Wallets = wallets_of(signer.address)
@@ -79,7 +79,7 @@ def environment(hosts: Hosts) -> Any:
 @asynccontextmanager
 async def opened(
     hosts: Hosts,
-    trader: Trader,
+    trader: SigningAccount,
     secret: bytes,
     credentials: Credentials,
     clock: Clock,
@@ -110,7 +110,7 @@ async def opened(
         await client.close()
 
 
-def _on_clock(client: Any, trader: Trader, credentials: Credentials, clock: Clock) -> None:
+def _on_clock(client: Any, trader: SigningAccount, credentials: Credentials, clock: Clock) -> None:
     """Have every request stamped with our clock."""
 
     async def stamped(method: str, path: str, body: str | None) -> Mapping[str, str]:

@@ -21,7 +21,7 @@ from tools.polymarket import account as said_by
 from tools.polymarket.account import OrderSaid, TradeSaid
 from tools.polymarket.amounts import expiration, venue_order
 from tools.polymarket.books import AccountBooks, TrackedOrder
-from tools.polymarket.client import Trader, refusal_of
+from tools.polymarket.client import SigningAccount, refusal_of
 from tools.polymarket.contracts import EXCHANGE
 
 RESEND_WITHIN = timedelta(seconds=5)
@@ -44,7 +44,12 @@ class PolymarketOrders:
     """
 
     def __init__(
-        self, client: Any, trader: Trader, clock: Clock, markets: Callable[[str], Market | None], books: AccountBooks
+        self,
+        client: Any,
+        trader: SigningAccount,
+        clock: Clock,
+        markets: Callable[[str], Market | None],
+        books: AccountBooks,
     ) -> None:
         self._client, self._trader, self._clock = client, trader, clock
         self._markets, self.books = markets, books

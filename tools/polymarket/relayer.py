@@ -12,7 +12,7 @@ from market.clock import Clock
 from market.errors import NotReady, VenueUnavailable
 from market.polymarket.hosts import Hosts
 from tools.polymarket.auth import Credentials
-from tools.polymarket.client import Trader, opened
+from tools.polymarket.client import SigningAccount, opened
 
 if TYPE_CHECKING:
     from tools.polymarket.chain import Call
@@ -28,7 +28,7 @@ class Account(Protocol):
     """Whose wallet it is."""
 
     @property
-    def trader(self) -> Trader: ...
+    def trader(self) -> SigningAccount: ...
 
     @property
     def key(self) -> Key: ...
