@@ -60,9 +60,9 @@ def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None,
     from agent.cli.log import with_store
     from agent.config import paths
     from agent.research.evidence import EvidenceReport, keep
-    from agent.research.forecasts import Forecast, forecasts
+    from agent.research.forecasts import RecordedForecast, forecasts
 
-    async def read(store: Store) -> list[Forecast]:
+    async def read(store: Store) -> list[RecordedForecast]:
         return [forecast for run in runs for forecast in await forecasts(store, run)]
 
     data = tuple(dict.fromkeys(str(run.manifest.get("data", "-")) for run in runs))

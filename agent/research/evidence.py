@@ -13,7 +13,7 @@ from agent.evaluation.ladder import LadderRung
 from agent.reports import html as pages
 from agent.reports.plots import BLUE, GREEN, INK, QUIET, RED, bare, drawable, house_style, saved
 from agent.research.figures import forecast_figure
-from agent.research.forecasts import Forecast
+from agent.research.forecasts import RecordedForecast
 from agent.research.page import ladder_table
 from storage.canonical import plain
 
@@ -28,7 +28,7 @@ class EvidenceReport:
     runs: tuple[str, ...]
     data: tuple[str, ...]
     ladder: tuple[LadderRung, ...]
-    forecasts: tuple[Forecast, ...]
+    forecasts: tuple[RecordedForecast, ...]
 
 
 def keep(made: EvidenceReport, folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.reports.plots import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, RULE, SKY, bare, house_style, saved
-from agent.research.forecasts import Forecast
+from agent.research.forecasts import RecordedForecast
 from agent.research.judging import Data, Tried
 from agent.research.report import Report
 from backtest.judgement import Judgement, Trade
@@ -130,7 +130,7 @@ def _at_mid(judged: Sequence[tuple[Tried, Judgement]]) -> Figure:
     return figure
 
 
-def forecast_figure(scored: Sequence[Forecast]) -> Figure:
+def forecast_figure(scored: Sequence[RecordedForecast]) -> Figure:
     """How often what was said came true, and the error of the surest forecasts, for the agent and for the market."""
     from matplotlib import pyplot as plt
 

@@ -14,7 +14,7 @@ from storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class RecordedForecast:
     """One decision. Probabilities are of YES, None where nobody saw a price or there is no reference price; `paid` is
     what YES paid, None while it is not known; `tokens` are the model's, read and written."""
 
@@ -35,17 +35,17 @@ class Forecast:
         return self.mid is not None and self.probability is not None and self.paid is not None
 
 
-async def forecasts(store: Store, run: Run) -> tuple[Forecast, ...]:
+async def forecasts(store: Store, run: Run) -> tuple[RecordedForecast, ...]:
     """Every decision of a run of the agent, by time, then market."""
     paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
     found = [_forecast(d, paid) for d in await store.records(run.id, RecordKind.DECISION)]
     return tuple(sorted(found, key=lambda f: (f.at, f.market)))
 
 
-def _forecast(record: Record, paid: dict[str, float]) -> Forecast:
+def _forecast(record: Record, paid: dict[str, float]) -> RecordedForecast:
     thought: Any = record.body["thought"]
     market: Any = record.body["market"]
-    return Forecast(
+    return RecordedForecast(
         decision=record.key,
         at=record.at,
         market=market["id"],

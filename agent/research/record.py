@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agent.research.figures import draw
-from agent.research.forecasts import Forecast
+from agent.research.forecasts import RecordedForecast
 from agent.research.judging import Data, Tried
 from agent.research.page import page
 from agent.research.report import Report
@@ -58,7 +58,7 @@ def told(made: Report) -> object:
     return plain(replace(made, tried=tuple(replace(t, trades=()) for t in made.tried), forecasts=()))
 
 
-def _decisions(made: Sequence[Forecast]) -> pa.Table:
+def _decisions(made: Sequence[RecordedForecast]) -> pa.Table:
     return pa.Table.from_pylist([{name: getattr(f, name) for name in DECISIONS.names} for f in made], schema=DECISIONS)
 
 

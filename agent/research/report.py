@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.app.backtests import Backtested, strategies
 from agent.evaluation.ladder import LadderRung
 from agent.evaluation.ladder_data import climb
-from agent.research.forecasts import Forecast, forecasts
+from agent.research.forecasts import RecordedForecast, forecasts
 from agent.research.judging import Coverage, Data, Tried, coverage, judged
 from storage.store import Store
 from strategies.base import Referenced
@@ -24,7 +24,7 @@ class Report:
     coverage: Coverage
     tried: tuple[Tried, ...]
     ladder: tuple[LadderRung, ...] = ()
-    forecasts: tuple[Forecast, ...] = ()
+    forecasts: tuple[RecordedForecast, ...] = ()
 
 
 async def report(store: Store, done: Backtested) -> Report:
