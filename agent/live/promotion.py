@@ -28,7 +28,7 @@ class PromotionRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PromotionVerdict:
     """`mean` and `low` are dollars a day; `low` is the interval's lower end, None without a day."""
 
     passed: bool
@@ -38,7 +38,7 @@ class Verdict:
     sentence: str
 
 
-async def promotion(store: Store, rule: PromotionRule) -> Verdict:
+async def promotion(store: Store, rule: PromotionRule) -> PromotionVerdict:
     """Judge every paper run on the venue's real market in this store."""
     name = f"paper at {Hosts().clob}"
     fills, settlements = list[Fill](), list[Settlement]()
@@ -61,17 +61,17 @@ def daily(fills: Iterable[Fill], settlements: Iterable[Settlement]) -> dict[date
     return dict(sorted(days.items()))
 
 
-def judge(days: Mapping[date, Micro], rule: PromotionRule) -> Verdict:
+def judge(days: Mapping[date, Micro], rule: PromotionRule) -> PromotionVerdict:
     """The verdict on daily results."""
     profits = np.array(list(days.values()), np.float64) / UNIT
     found = block_interval(profits, block=_BLOCK, level=rule.level)
     if found is None:
-        return Verdict(False, 0, None, None, f"no paper day of the {rule.days} it takes is on record.")
+        return PromotionVerdict(False, 0, None, None, f"no paper day of the {rule.days} it takes is on record.")
     told = f"${found.mean:.2f} a day over {len(days)} paper days, at least ${found.low:.2f} with {rule.level:.0%}"
     if len(days) < rule.days:
-        return Verdict(
+        return PromotionVerdict(
             False, len(days), found.mean, found.low, f"{told}; {rule.days - len(days)} days are still missing."
         )
     if found.low <= 0:
-        return Verdict(False, len(days), found.mean, found.low, f"{told}, which may be nothing.")
-    return Verdict(True, len(days), found.mean, found.low, f"{told}.")
+        return PromotionVerdict(False, len(days), found.mean, found.low, f"{told}, which may be nothing.")
+    return PromotionVerdict(True, len(days), found.mean, found.low, f"{told}.")
