@@ -103,7 +103,7 @@ class Mlc(Section):
         return self.model_dump() | paths
 
 
-class Cost(Section):
+class CostConfig(Section):
     basis: Literal["auto", "tokens", "energy"] = Field(
         "auto",
         description="what dollars are counted by: auto takes energy where it can be read or watts are given, else "
@@ -151,7 +151,7 @@ class Edge(Section):
     cost_limit: float = Field(
         0.01, ge=0, description="dollars of inference per decision; by token price, and on live data by energy too"
     )
-    cost: Cost = Cost()
+    cost: CostConfig = CostConfig()
     latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
     budget: SearchBudget = SearchBudget()
     answer_tokens: int = Field(16, ge=0, le=64)

@@ -56,7 +56,7 @@ without history."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class DecisionCost:
     """What one decision took."""
 
     tokens: int = 0
@@ -70,7 +70,7 @@ class Arm:
 
     name: str
     forecasts: dict[str, float] = field(default_factory=dict)
-    costs: dict[str, Cost] = field(default_factory=dict)
+    costs: dict[str, DecisionCost] = field(default_factory=dict)
     note: str = ""
 
 
@@ -126,7 +126,7 @@ def _rung(arm: Arm, mid: Arm, scored: Sequence[str], truth: Truth) -> LadderRung
     mids = [mid.forecasts[d] for d in ids]
     gains = log_score(mids, y) - own
     moved = bool(np.any(gains != 0))
-    spent = [arm.costs.get(d, Cost()) for d in arm.forecasts]
+    spent = [arm.costs.get(d, DecisionCost()) for d in arm.forecasts]
     windows = len(set(within))
     return LadderRung(
         name=arm.name,

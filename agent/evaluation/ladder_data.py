@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.evaluation.ladder import MID, RUNGS, Arm, Cost, LadderRung, Truth, constant_lean, ladder
+from agent.evaluation.ladder import MID, RUNGS, Arm, DecisionCost, LadderRung, Truth, constant_lean, ladder
 from market.types import Resolution
 from storage.records import LedgerRow, Record, RecordKind, Run
 from storage.store import Store
@@ -61,7 +61,9 @@ def _gather(arm: Arm, decisions: Sequence[Record], name: str, ledger: dict[str, 
         rows = ledger.get(d.key, ())
         if rows:
             tokens = sum(r.prompt + r.generated for r in rows)
-            arm.costs[key] = Cost(tokens, sum(r.micro_usd for r in rows) / 1e6, sum(r.milliseconds for r in rows))
+            arm.costs[key] = DecisionCost(
+                tokens, sum(r.micro_usd for r in rows) / 1e6, sum(r.milliseconds for r in rows)
+            )
 
 
 def _key(decision: Record) -> str:

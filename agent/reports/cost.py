@@ -47,7 +47,7 @@ class Month:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class InferenceCost:
     """`dollars` and `seconds` of the engine are per decision. `by_energy` counts the decisions all of whose calls were
     metered, of the `asked` that asked the engine anything; `energy` says how it was measured, or why not."""
 
@@ -84,7 +84,7 @@ def cost(
     rhythm: Rhythm,
     prices: Prices,
     energy: str,
-) -> Cost:
+) -> InferenceCost:
     """A run's cost from its ledger rows and timings by decision id."""
     made = max(len(ledger), 1)
     rows = [row for per in ledger.values() for row in per]
@@ -93,7 +93,7 @@ def cost(
     dollars = sum(r.micro_usd for r in rows) / 1e6 / made
     seconds = sum(r.milliseconds for r in rows) / 1e3 / made
     basis = _basis(len(metered), len(asking), prices)
-    return Cost(
+    return InferenceCost(
         decisions=len(ledger),
         asked=len(asking),
         by_energy=len(metered),
@@ -163,7 +163,7 @@ def cost_of(
     ledger: Mapping[str, Sequence[LedgerRow]],
     timings: Mapping[str, Mapping[str, float]],
     energy: str,
-) -> Cost:
+) -> InferenceCost:
     """What some decisions cost: as many markets at a time as there were decisions at one instant, on the average."""
     priced = config.edge.cost
     markets = len(decisions) / max(len({d.at for d in decisions}), 1)

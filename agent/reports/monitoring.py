@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 from agent.config.schema import Config
-from agent.reports.cost import Cost, cost_of
+from agent.reports.cost import InferenceCost, cost_of
 from agent.reports.run_summary import Funnel, Latency, funnel, latency
 from storage.records import LedgerRow, RecordKind, Run
 from storage.store import Store
@@ -46,7 +46,7 @@ class Monitored:
     cached: float | None
     verified: float | None
     latencies: tuple[Latency, ...]
-    cost: Cost
+    cost: InferenceCost
     health: AgentHealth | None
 
 

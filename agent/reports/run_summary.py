@@ -15,7 +15,7 @@ from agent.config.schema import Config
 from agent.evaluation.ladder import LadderRung
 from agent.evaluation.ladder_data import climb
 from agent.evaluation.maker_fills import Resting, resting
-from agent.reports.cost import Cost, cost_of
+from agent.reports.cost import InferenceCost, cost_of
 from agent.trading.result import RunResult
 from backtest.judgement import earned
 from market.types import Fill, FillEvidence, Micro, Resolution
@@ -90,7 +90,7 @@ class Summary:
     tokens: Mapping[str, int]
     engine_tokens: int
     dollars: float
-    cost: Cost
+    cost: InferenceCost
     latencies: tuple[Latency, ...]
     ladder: tuple[LadderRung, ...]
     halted: str = ""

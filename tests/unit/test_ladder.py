@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from agent.evaluation.ladder import Arm, Cost, Truth, constant_lean, ladder
+from agent.evaluation.ladder import Arm, DecisionCost, Truth, constant_lean, ladder
 from strategies.logit import logit, sigmoid
 from strategies.score import block_interval, cluster_means
 
@@ -77,6 +77,6 @@ def test_only_decisions_with_an_outcome_are_scored() -> None:
 
 def test_costs_are_per_decision_that_was_made() -> None:
     mid, truth = world(4, 1)
-    costs = {d: Cost(100 * i, 0.001 * i, 10.0 * i) for i, d in enumerate(mid.forecasts)}
+    costs = {d: DecisionCost(100 * i, 0.001 * i, 10.0 * i) for i, d in enumerate(mid.forecasts)}
     rung = ladder([mid, Arm("model", dict(mid.forecasts), costs)], truth)[1]
     assert (rung.tokens, rung.milliseconds) == (150, 15) and rung.dollars == pytest.approx(0.0015)
