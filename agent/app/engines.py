@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agent.config.paths import home
-from agent.config.schema import Config, Edge
+from agent.config.schema import Config, EdgeConfig
 from agent.decision import prompts
 from agent.decision.budget import Electricity
 from agent.host import power as energy
@@ -55,19 +55,19 @@ def _in_batches(engine: Engine, at_once: int) -> Together:
     )
 
 
-def unprimed(edge: Edge, progress: Progress = None) -> AbstractAsyncContextManager[Engine]:
+def unprimed(edge: EdgeConfig, progress: Progress = None) -> AbstractAsyncContextManager[Engine]:
     """The engine that a configuration names, for other prompts than those of decisions."""
     openers = {"scripted": _scripted, "openvino": _openvino, "openai": _openai, "mlc": _mlc}
     return openers[edge.runtime](edge) if edge.runtime in openers else _llamacpp(edge, progress)
 
 
 @asynccontextmanager
-async def _scripted(edge: Edge) -> AsyncIterator[Engine]:
+async def _scripted(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """Chance with a seed, for dry runs."""
     yield ScriptedEngine(seed=edge.seed)
 
 
-def _llamacpp(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Engine]:
+def _llamacpp(edge: EdgeConfig, progress: Progress) -> AbstractAsyncContextManager[Engine]:
     """The embedded default, on a known model or the owner's own file."""
     path, known = model_file(home(), edge.model)
     return llama_opened(
@@ -83,7 +83,7 @@ def _llamacpp(edge: Edge, progress: Progress) -> AbstractAsyncContextManager[Eng
     )
 
 
-def _openvino(edge: Edge) -> AbstractAsyncContextManager[Engine]:
+def _openvino(edge: EdgeConfig) -> AbstractAsyncContextManager[Engine]:
     """The accelerator engine on a model that the installer has checked."""
     path, known = model_file(home(), edge.model)
     return openvino_opened(
@@ -98,7 +98,7 @@ def _openvino(edge: Edge) -> AbstractAsyncContextManager[Engine]:
 
 
 @asynccontextmanager
-async def _openai(edge: Edge) -> AsyncIterator[Engine]:
+async def _openai(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """A server of the owner's own network."""
     _must_have_client()
     from agent.llm.openai.opening import Remote, opened
@@ -108,7 +108,7 @@ async def _openai(edge: Edge) -> AsyncIterator[Engine]:
 
 
 @asynccontextmanager
-async def _mlc(edge: Edge) -> AsyncIterator[Engine]:
+async def _mlc(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """A child process of ours where edge.mlc.python is set, else a server that runs by itself."""
     _must_have_client()
     from agent.llm.mlc.engine import Child, attached, started

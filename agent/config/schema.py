@@ -45,7 +45,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class TreeSearch(Section):
+class TreeSearchConfig(Section):
     enabled: bool = True
     depth: int = Field(5, ge=1, le=len(LADDER), description="levels of the claim ladder to descend")
     branching_factor: int = Field(3, ge=1, le=3, description="claims grown from each kept path")
@@ -54,12 +54,12 @@ class TreeSearch(Section):
     samples: int = Field(8, ge=1, le=64, description="chains that self_consistency and best_of_n draw at most")
 
 
-class SelfVerify(Section):
+class SelfVerifyConfig(Section):
     enabled: bool = True
     threshold: Share = Field(0.8, description="least P(net edge > 0), and least verified share of claims, to trade")
 
 
-class SearchBudget(Section):
+class SearchBudgetConfig(Section):
     tokens: int = Field(1600, ge=0)
     nodes: int = Field(27, ge=1)
     deadline: Seconds = Field(60.0, description="of a search on live data; recordings are limited by tokens alone")
@@ -69,7 +69,7 @@ def _path(given: str) -> Path | None:
     return Path(given).expanduser() if given else None
 
 
-class Remote(Section):
+class RemoteConfig(Section):
     url: str = Field("", description="of a model server, as http://127.0.0.1:8000")
     allow_remote: bool = Field(False, description="prompts may leave this network, to an https address")
     api_key_file: str = Field("", description="a file that holds the server's key and nothing else")
@@ -84,7 +84,7 @@ class Remote(Section):
         return self.model_dump() | {name: _path(getattr(self, name)) for name in ("api_key_file", "tokenizer")}
 
 
-class Mlc(Section):
+class MlcConfig(Section):
     python: str = Field("", description="of the environment that has mlc_llm; empty uses the server at edge.remote.url")
     model_dir: str = Field("", description="the converted model's folder")
     model_lib: str = Field("", description="the library compiled for it")
@@ -124,7 +124,7 @@ class CostConfig(Section):
     )
 
 
-class Edge(Section):
+class EdgeConfig(Section):
     runtime: Literal["auto", "llamacpp", "openvino", "openai", "mlc", "scripted"] = Field(
         "auto", description="auto takes the embedded engine; openai and mlc are servers, see docs/engines.md"
     )
@@ -144,8 +144,8 @@ class Edge(Section):
         "compute-optimal",
         description="compute-optimal searches as hard as the edge in reach is worth; fixed always alike",
     )
-    tree_search: TreeSearch = TreeSearch()
-    self_verify: SelfVerify = SelfVerify()
+    tree_search: TreeSearchConfig = TreeSearchConfig()
+    self_verify: SelfVerifyConfig = SelfVerifyConfig()
     correct: bool = True
     shadow_search: bool = Field(False, description="search gated cycles too, for the log; never trade on them")
     cost_limit: float = Field(
@@ -153,7 +153,7 @@ class Edge(Section):
     )
     cost: CostConfig = CostConfig()
     latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
-    budget: SearchBudget = SearchBudget()
+    budget: SearchBudgetConfig = SearchBudgetConfig()
     answer_tokens: int = Field(16, ge=0, le=64)
     together: int = Field(
         1,
@@ -163,11 +163,11 @@ class Edge(Section):
         "model; their costs are counted by token price alone",
     )
     seed: int = Field(0, description="of the scripted engine, and of policies that draw")
-    remote: Remote = Remote()
-    mlc: Mlc = Mlc()
+    remote: RemoteConfig = RemoteConfig()
+    mlc: MlcConfig = MlcConfig()
 
 
-class Trading(Section):
+class TradingConfig(Section):
     cash: Dollars = Field(Decimal(1000), description="play money of the paper exchange")
     buffer: Dollars = Field(Decimal("0.01"), description="dollars a share kept for what the cost model leaves out")
     post: Dollars | None = Field(
@@ -220,7 +220,7 @@ class Trading(Section):
     late_payouts: Seconds = Field(0.0, description="on paper: how long after the outcome is known shares are paid")
 
 
-class Risk(Section):
+class RiskConfig(Section):
     order: Dollars = Field(Decimal(50), description="an order above this is refused, whoever asks")
     market: Dollars = Field(Decimal(100), description="cost of holdings and open orders in one market")
     loss: Dollars = Field(Decimal(250), description="settled loss at which trading stops")
@@ -235,7 +235,7 @@ class Risk(Section):
     )
 
 
-class Venue(Section):
+class VenueConfig(Section):
     loopback: str = Field("", description="a loopback venue's address, as http://127.0.0.1:8808; empty is the real one")
     wallet: str = Field("", description="the wallet that holds the money; empty is the key's deposit wallet")
     key_file: str = Field(
@@ -276,16 +276,16 @@ class Venue(Section):
         return tuple((asset, int(span.removesuffix("m")) * 60) for asset, span in parts)
 
 
-class Promotion(Section):
+class PromotionConfig(Section):
     days: int = Field(14, ge=1, description="days with a settled paper trade before real money is traded")
     level: float = Field(0.95, gt=0, lt=1, description="how sure the profit of a paper day must be above zero")
 
 
-class Storage(Section):
+class StorageConfig(Section):
     url: str = Field("", description="SQLAlchemy URL; empty is edgeclaw.db in the home folder")
 
 
-class Service(Section):
+class ServiceConfig(Section):
     listen: str = Field(
         "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of /metrics, /healthz and /readyz; empty is none"
     )
@@ -303,7 +303,7 @@ class Service(Section):
     backfill: bool = Field(True, description="every hour keep the venue's prices of windows that have ended")
 
 
-class Mqtt(Section):
+class MqttConfig(Section):
     host: str = Field("", description="of the broker; empty is none, and then nothing else changes")
     port: int = Field(1883, ge=1, le=65535)
     instance: str = Field("edgeclaw", pattern=r"^[A-Za-z0-9_-]+$", description="this agent's part of every topic")
@@ -317,14 +317,14 @@ class Mqtt(Section):
 
 
 class Config(Section):
-    edge: Edge = Edge()
-    trading: Trading = Trading()
-    risk: Risk = Risk()
-    venue: Venue = Venue()
-    promotion: Promotion = Promotion()
-    storage: Storage = Storage()
-    service: Service = Service()
-    mqtt: Mqtt = Mqtt()
+    edge: EdgeConfig = EdgeConfig()
+    trading: TradingConfig = TradingConfig()
+    risk: RiskConfig = RiskConfig()
+    venue: VenueConfig = VenueConfig()
+    promotion: PromotionConfig = PromotionConfig()
+    storage: StorageConfig = StorageConfig()
+    service: ServiceConfig = ServiceConfig()
+    mqtt: MqttConfig = MqttConfig()
 
     def identity(self) -> Json:
         """What of the configuration makes a run another run: everything but where it is stored and traded, how fast it

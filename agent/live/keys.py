@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.config.schema import Venue
+from agent.config.schema import VenueConfig
 from market.errors import DataInvalid, NotReady
 from tools.keystore import SecretKey, from_credentials, passphrase_from, read, secret_text
 from tools.polymarket.relayer import RelayerKey
@@ -18,7 +18,9 @@ from tools.polymarket.relayer import RelayerKey
 Ask = Callable[[str], str]
 
 
-def key_of(venue: Venue, home: Path, ask: Ask | None = None, environment: Mapping[str, str] = os.environ) -> SecretKey:
+def key_of(
+    venue: VenueConfig, home: Path, ask: Ask | None = None, environment: Mapping[str, str] = os.environ
+) -> SecretKey:
     """The configured key; for a loopback venue one that is made on first use. `ask` asks a person for a passphrase.
     Raises NotReady, Misconfigured and DataInvalid, none of which repeats anything secret."""
     if venue.key_credential:
@@ -31,7 +33,7 @@ def key_of(venue: Venue, home: Path, ask: Ask | None = None, environment: Mappin
     raise NotReady("No key is configured.", next_step="Set venue.key_file, or name one with --key-file.")
 
 
-def _passphrase(venue: Venue, path: Path, ask: Ask, environment: Mapping[str, str]) -> str:
+def _passphrase(venue: VenueConfig, path: Path, ask: Ask, environment: Mapping[str, str]) -> str:
     if venue.passphrase_credential:
         return passphrase_from(venue.passphrase_credential, environment)
     return ask(f"Passphrase of {path}: ")
@@ -57,7 +59,7 @@ def play_key(file: Path) -> SecretKey:
     return read(file, lambda: "")
 
 
-def relayer_key(venue: Venue) -> RelayerKey:
+def relayer_key(venue: VenueConfig) -> RelayerKey:
     """The relayer's key from its file, JSON of {"address": ..., "key": ...}. Raises NotReady, Misconfigured and
     DataInvalid; repeats nothing of it."""
     if not venue.relayer_key_file:

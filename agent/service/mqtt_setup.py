@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
-from agent.config.schema import Mqtt
+from agent.config.schema import MqttConfig
 from agent.service.commands import Commands
 from agent.trading.bus import LocalBus
 from market.errors import Misconfigured, NotReady
@@ -49,13 +49,13 @@ def link(
     return linked(Link(broker, commands.pulse, outbox, commands.obey, commands.heed), bus)
 
 
-def _password(asked: Mqtt, environment: Mapping[str, str]) -> str:
+def _password(asked: MqttConfig, environment: Mapping[str, str]) -> str:
     if asked.password_credential:
         return passphrase_from(asked.password_credential, environment)
     return secret_text(Path(asked.password_file).expanduser()) if asked.password_file else ""
 
 
-def _tls(asked: Mqtt) -> ssl.SSLContext | None:
+def _tls(asked: MqttConfig) -> ssl.SSLContext | None:
     if not asked.tls:
         return None
     try:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 
-from agent.config.schema import Service
+from agent.config.schema import ServiceConfig
 from agent.llm.engine import Engine
 from agent.service.notify import Notifier
 from agent.service.pulse import Bounds, Pulse, beating
@@ -14,14 +14,14 @@ from agent.trading.bus import LocalBus
 from market.errors import NotReady
 
 
-def pulse_of(service: Service) -> Pulse:
+def pulse_of(service: ServiceConfig) -> Pulse:
     """One that complains by the configuration."""
     return Pulse(Bounds(service.market_silence, service.loop_lag))
 
 
 @asynccontextmanager
 async def attended(
-    service: Service, bus: LocalBus, pulse: Pulse, engine: Engine, halted: Callable[[], str]
+    service: ServiceConfig, bus: LocalBus, pulse: Pulse, engine: Engine, halted: Callable[[], str]
 ) -> AsyncIterator[int]:
     """While the block lasts the run is looked after; gives the port of the pages, 0 where there are none. `halted` says
     why trading is stopped, or nothing."""
