@@ -28,7 +28,7 @@ from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
 from market.clock import Clock, monotonic
-from market.polymarket.feed import LiveFeed, Watch, opened
+from market.polymarket.feed import LiveFeed, Watch, open_feed
 from market.polymarket.hosts import Hosts
 from market.types import UNIT, Ack, Book, Market, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
 from storage.records import RunIdentity
@@ -123,7 +123,7 @@ async def measure(folder: Path, url: str, seconds: float) -> dict[str, object]:
         past = AccountHistory(await account.cash(clock), clock.now())
         run = await store.begin_run(RunIdentity("bench", "bench", "bench", "bench", "bench"), {}, clock.now())
         async with (
-            opened(hosts, clock, Watch(tuple((a, 300) for a in ASSETS))) as feed,
+            open_feed(hosts, clock, Watch(tuple((a, 300) for a in ASSETS))) as feed,
             account.opened(feed, clock, past, feed.market) as hands,
         ):
             await patiently(lambda: hands.ready(clock))

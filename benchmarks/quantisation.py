@@ -19,7 +19,7 @@ from agent.decision import prompts
 from agent.install import KNOWN_MODELS, FetchModel
 from agent.llm.gguf import Kind, requantise
 from agent.llm.golden import Comparison, compared
-from agent.llm.llamacpp.engine import opened
+from agent.llm.llamacpp.engine import open_llamacpp
 from benchmarks.verdict import Took, cpu_model, summary, verdict
 
 ASKED = 30
@@ -37,7 +37,7 @@ def packed_file(folder: Path) -> Path:
 async def verdicts(files: dict[str, Path]) -> dict[str, Took]:
     """Verdicts of all variants in turns."""
     async with AsyncExitStack() as stack:
-        engines = {n: await stack.enter_async_context(opened(p, context=1024)) for n, p in files.items()}
+        engines = {n: await stack.enter_async_context(open_llamacpp(p, context=1024)) for n, p in files.items()}
         for engine in engines.values():
             await engine.prime(prompts.static())
             await verdict(engine, 0)

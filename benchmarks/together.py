@@ -16,7 +16,7 @@ from agent.decision import prompts
 from agent.install import model_path
 from agent.llm.engine import Engine
 from agent.llm.llamacpp.context import THREADS
-from agent.llm.llamacpp.engine import CONTEXT, SEQUENCES, opened
+from agent.llm.llamacpp.engine import CONTEXT, SEQUENCES, open_llamacpp
 from agent.llm.together import Conversation, Together
 from benchmarks.tree_search import NOW, Calls, product_calls
 from benchmarks.verdict import cpu_model
@@ -59,7 +59,7 @@ async def beside(together: Together, searches: Sequence[Calls]) -> list[Said]:
 
 async def measured() -> None:
     path = model_path(home(), "smollm2-135m")
-    async with opened(path, context=2 * CONTEXT, sequences=2 * SEQUENCES) as engine:
+    async with open_llamacpp(path, context=2 * CONTEXT, sequences=2 * SEQUENCES) as engine:
         await engine.prime(prompts.static())
         searches = [await product_calls(engine, seen) for seen in SEEN]
         for count in (2, MOST):

@@ -35,7 +35,7 @@ from agent.install import model_path
 from agent.llm.engine import Question
 from agent.llm.llamacpp.abi import Batch, Library
 from agent.llm.llamacpp.context import THREADS, Model
-from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
 from agent.llm.llamacpp.prefixes import Cached, Plan, Wanted, planned
 from agent.llm.llamacpp.session import LlamacppSession
 from agent.llm.logits import among
@@ -205,7 +205,7 @@ async def prefilled(engine: LlamaEngine, calls: Calls) -> list[tuple[float, ...]
 
 async def measured() -> dict[str, object]:
     path = model_path(home(), "smollm2-135m")
-    async with opened(path, context=CONTEXT) as engine, opened(path, context=CONTEXT) as unprimed:
+    async with open_llamacpp(path, context=CONTEXT) as engine, open_llamacpp(path, context=CONTEXT) as unprimed:
         await engine.prime(prompts.static())
         calls = await product_calls(engine)
         model = engine._session.context.model

@@ -24,7 +24,7 @@ from agent.decision import prompts
 from agent.install import model_path
 from agent.llm.engine import Prompt, Question
 from agent.llm.llamacpp.context import THREADS
-from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
 from market.clock import monotonic
 
 ASKED, NEW = 200, 20
@@ -74,7 +74,7 @@ def summary(took: Took) -> dict[str, float]:
 async def measured(counts: Sequence[int]) -> list[dict[str, object]]:
     path = model_path(home(), "smollm2-135m")
     async with AsyncExitStack() as stack:
-        engines = {n: await stack.enter_async_context(opened(path, threads=n)) for n in counts}
+        engines = {n: await stack.enter_async_context(open_llamacpp(path, threads=n)) for n in counts}
         for engine in engines.values():
             await engine.prime(prompts.static())
             await verdict(engine, 0)

@@ -19,10 +19,10 @@ from agent.config.paths import home
 from agent.decision.prompts import static
 from agent.install import model_path
 from agent.llm.engine import Engine, Question
-from agent.llm.llamacpp.engine import opened as llama_opened
+from agent.llm.llamacpp.engine import open_llamacpp as llama_opened
 from agent.llm.logits import Logits
 from agent.llm.openvino import acceptance, runtime
-from agent.llm.openvino.engine import opened as openvino_opened
+from agent.llm.openvino.engine import open_openvino as openvino_opened
 from agent.llm.openvino.network import Precision, loaded
 from market.clock import monotonic
 

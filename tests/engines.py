@@ -13,10 +13,10 @@ from agent.config.paths import home
 from agent.install import model_path
 from agent.llm.engine import Prompt, Question
 from agent.llm.golden import runtime_installed
-from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
 from agent.llm.openvino import runtime as openvino_runtime
 from agent.llm.openvino.engine import OpenVinoEngine
-from agent.llm.openvino.engine import opened as openvino_opened
+from agent.llm.openvino.engine import open_openvino as openvino_opened
 
 STATIC = Prompt(("You judge one market at a time and answer with a single word. The words are up and down.\n",))
 LABELS = (" up", " down")
@@ -49,7 +49,7 @@ def loaded() -> Iterator[tuple[asyncio.Runner, LlamaEngine]]:
     """The embedded engine with an event loop for it."""
     path = model_file()
     with asyncio.Runner() as runner:
-        holder = opened(path, name="smollm2-135m", threads=1, context=2048)
+        holder = open_llamacpp(path, name="smollm2-135m", threads=1, context=2048)
         engine = runner.run(holder.__aenter__())
         try:
             yield runner, engine

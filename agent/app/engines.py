@@ -17,8 +17,8 @@ from agent.install import model_file, openvino_notes
 from agent.llm.engine import Engine
 from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import CONTEXT, SEQUENCES, LlamaEngine
-from agent.llm.llamacpp.engine import opened as llama_opened
-from agent.llm.openvino.engine import opened as openvino_opened
+from agent.llm.llamacpp.engine import open_llamacpp as llama_opened
+from agent.llm.openvino.engine import open_openvino as openvino_opened
 from agent.llm.openvino.network import Precision
 from agent.llm.scripted import ScriptedEngine
 from agent.llm.together import Together
@@ -101,9 +101,9 @@ def _openvino(edge: EdgeConfig) -> AbstractAsyncContextManager[Engine]:
 async def _openai(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """A server of the owner's own network."""
     _must_have_client()
-    from agent.llm.openai.opening import Remote, opened
+    from agent.llm.openai.opening import Remote, open_server
 
-    async with opened(Remote(**edge.remote.values())) as engine:
+    async with open_server(Remote(**edge.remote.values())) as engine:
         yield engine
 
 

@@ -209,7 +209,7 @@ class LiveWorld:
     async def _run(self, engine: Engine, switch: KillSwitch) -> tuple[Run, list[float], RunLog, str]:
         from agent.live.account import patiently
         from agent.service.jobs import scheduled
-        from market.polymarket.feed import Watch, opened
+        from market.polymarket.feed import Watch, open_feed
 
         venue, clock = self.plan.config.venue, self.clock
         if self.account.real:
@@ -224,7 +224,7 @@ class LiveWorld:
         await self._close_gap(log)
         past = await load_account_history(self.store, self.account.name, run.id)
         self.stage("listening to the market")
-        async with opened(self.hosts, clock, Watch(venue.watched(), venue.slugs), self._source()) as feed:
+        async with open_feed(self.hosts, clock, Watch(venue.watched(), venue.slugs), self._source()) as feed:
             known = past.markets
             self.pulse.heard = lambda: feed.heard
             for market in past.unsettled.values():

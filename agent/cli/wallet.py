@@ -201,10 +201,10 @@ def _with_wallet(config: Config, act: Any) -> Any:
     from agent.config.paths import home
 
     must_trade()
-    from agent.live.wallet import opened
+    from agent.live.wallet import open_wallet
 
     async def scope() -> Any:
-        async with opened(config, home()) as wallet:
+        async with open_wallet(config, home()) as wallet:
             return await act(wallet)
 
     return asyncio.run(scope())

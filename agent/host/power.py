@@ -79,7 +79,7 @@ async def found(
 
 async def _best(stack: AsyncExitStack, watts: float | None, sources: Sources, clock: Seconds) -> Found:
     try:
-        meter = await stack.enter_async_context(opened(sources, clock))
+        meter = await stack.enter_async_context(open_meter(sources, clock))
     except NotReady as missing:
         if watts is None:
             return Found(None, f"not readable: {missing}", missing.next_step)
@@ -88,7 +88,7 @@ async def _best(stack: AsyncExitStack, watts: float | None, sources: Sources, cl
 
 
 @asynccontextmanager
-async def opened(sources: Sources = BOX, clock: Seconds = monotonic) -> AsyncIterator[Meter]:
+async def open_meter(sources: Sources = BOX, clock: Seconds = monotonic) -> AsyncIterator[Meter]:
     """RAPL and, where there are any, graphics cards; else a sensor for the whole board. Cards alone are not enough: a
     model that runs on the processor would seem to draw nothing. Raises NotReady with RAPL's reason."""
     async with AsyncExitStack() as stack:

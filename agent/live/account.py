@@ -27,7 +27,7 @@ from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.auth import Credentials
 from tools.polymarket.books import AccountBooks, AccountSnapshot
-from tools.polymarket.client import SigningAccount, credentials_of, opened
+from tools.polymarket.client import SigningAccount, credentials_of, open_client
 from tools.polymarket.orders import PolymarketOrders
 
 SKEW = timedelta(seconds=2)
@@ -137,7 +137,7 @@ class LiveAccount(Protocol):
         """What it has before its first order. Raises VenueUnavailable."""
         ...
 
-    def opened(
+    def open_client(
         self, feed: LiveFeed, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AbstractAsyncContextManager[OpenAccount]:
         """Its orders, until the block ends. Raises VenueUnavailable, NotReady."""
@@ -178,7 +178,7 @@ class VenueAccount:
 
     def client(self, clock: Clock) -> AbstractAsyncContextManager[Any]:
         """The official client of this account."""
-        return opened(self.hosts, self.trader, self.key.reveal(), self.credentials, clock)
+        return open_client(self.hosts, self.trader, self.key.reveal(), self.credentials, clock)
 
     async def begin(self, clock: Clock) -> None:
         async with reader(self.hosts, clock) as asked:
@@ -195,7 +195,7 @@ class VenueAccount:
                 ) from None
 
     @asynccontextmanager
-    async def opened(
+    async def open_client(
         self, feed: LiveFeed | None, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[OpenAccount]:
         """With the user channel, heartbeats and reconciliation running."""

@@ -8,7 +8,7 @@ from agent.config.schema import Config
 from agent.host.egress import confined
 from agent.live.account import must_hold, patiently, venue_clock
 from agent.live.keys import at_terminal
-from agent.live.wallet import opened
+from agent.live.wallet import open_wallet
 from market.errors import NotReady
 from market.polymarket.hosts import Hosts
 from market.polymarket.rest import reader
@@ -27,7 +27,7 @@ async def venue(config: Config) -> str:
 
 async def wallet(config: Config, home: Path) -> str:
     """The wallet's kind, money and approvals. Raises NotReady, Misconfigured, VenueUnavailable."""
-    async with opened(config, home, at_terminal) as own:
+    async with open_wallet(config, home, at_terminal) as own:
         report = await own.report()
     if report.advice:
         raise NotReady(f"{report.chain.kind} {report.chain.funder}", next_step=" ".join(report.advice))

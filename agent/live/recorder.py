@@ -14,7 +14,7 @@ from agent.live.account import patiently, venue_clock
 from market.clock import EPOCH, Clock
 from market.errors import DataInvalid, Misconfigured, VenueUnavailable
 from market.feed import Bar
-from market.polymarket.feed import LiveFeed, Watch, opened
+from market.polymarket.feed import LiveFeed, Watch, open_feed
 from market.polymarket.hosts import Hosts
 from market.polymarket.prices import source_of
 from market.polymarket.rest import VenueReader, reader
@@ -51,7 +51,7 @@ async def record(config: Config, folder: Path, seconds: float | None, told: Call
     with confined(hosts.names() | ({host_of(source.url)} if source is not None else set())):
         clock = await venue_clock(hosts)
         archive.gap("recorder", "the recording begins", clock.now())
-        async with opened(hosts, clock, Watch(venue.watched(), venue.slugs), source, archive) as feed:
+        async with open_feed(hosts, clock, Watch(venue.watched(), venue.slugs), source, archive) as feed:
             return await _Recording(archive, feed, clock, told).run(seconds)
 
 

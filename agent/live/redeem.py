@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.config.schema import Config
 from agent.live.account import OpenAccount
-from agent.live.wallet import opened
+from agent.live.wallet import open_wallet
 from market.clock import Clock
 
 AFTER = timedelta(minutes=10)
@@ -23,7 +23,7 @@ async def look(config: Config, home: Path, hands: OpenAccount, clock: Clock) -> 
     late = {s.market_id for s in hands.unpaid().values() if clock.now() - s.at > AFTER}
     if not late:
         return 0
-    async with opened(config, home) as wallet:
+    async with open_wallet(config, home) as wallet:
         there = {h.market_id for h in await wallet.redeemable()}
         calls = await wallet.redemptions(sorted(late & there))
         for done in await wallet.carry_out(calls):

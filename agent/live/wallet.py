@@ -242,7 +242,7 @@ class _Livetest:
 
 
 @asynccontextmanager
-async def opened(config: Config, home: Path, ask: Ask | None = None) -> AsyncIterator[OpenWallet]:
+async def open_wallet(config: Config, home: Path, ask: Ask | None = None) -> AsyncIterator[OpenWallet]:
     """The account a configuration names. Raises NotReady, Misconfigured, DataInvalid, VenueUnavailable."""
     hosts = Hosts.named(config.venue.loopback)
     key = key_of(config.venue, home, ask)
@@ -253,7 +253,7 @@ async def opened(config: Config, home: Path, ask: Ask | None = None) -> AsyncIte
         account = VenueAccount(hosts, trader, key)
         await account.begin(clock)
         async with (
-            chain.opened(rpc, key.address, clock, wallet=trader.wallet) as wallet,
+            chain.open_chain(rpc, key.address, clock, wallet=trader.wallet) as wallet,
             reader(hosts, clock) as asked,
         ):
             yield OpenWallet(config, hosts, clock, account, wallet, asked)

@@ -497,7 +497,7 @@ class LiveFeed:
 
 
 @asynccontextmanager
-async def opened(
+async def open_feed(
     hosts: Hosts, clock: Clock, watch: Watch, source: Source | None = None, tap: Tap | None = None
 ) -> AsyncIterator[LiveFeed]:
     """A feed that listens until the block ends; the first windows have been looked for when it begins."""

@@ -20,7 +20,7 @@ import pytest
 
 from agent.llm.engine import Answers, Engine, JsonEngine, Question, Sampling, Usage
 from agent.llm.mlc.engine import attached
-from agent.llm.openai.opening import Remote, opened
+from agent.llm.openai.opening import Remote, open_server
 from agent.llm.recorded import RecordedCall, RecordingEngine, ReplayEngine
 from agent.llm.scripted import ScriptedEngine
 from market.errors import DataInvalid, Drift, EngineTimeout, EngineUnavailable
@@ -114,9 +114,9 @@ def _play(name: str, request: pytest.FixtureRequest) -> Play:
     if kind in ("openai", "mlc"):
         return play_served(flavour or "mlc", request.getfixturevalue("folder"))
     if kind == "llama-server":
-        return play_remote(opened, Remote(request.getfixturevalue("llama_base"), parallel=1))
+        return play_remote(open_server, Remote(request.getfixturevalue("llama_base"), parallel=1))
     if kind.endswith("_BASE_URL"):
-        return play_remote(attached if kind.startswith("MLC") else opened, _named(kind))
+        return play_remote(attached if kind.startswith("MLC") else open_server, _named(kind))
     return {"scripted": play_scripted, "replayed": play_replayed}[kind]
 
 

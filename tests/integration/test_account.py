@@ -17,7 +17,7 @@ pytest.importorskip("polymarket")
 pytest.importorskip("web3")
 
 from agent.config.load import load
-from agent.live.wallet import OpenWallet, Step, opened
+from agent.live.wallet import OpenWallet, Step, open_wallet
 from backtest.venue.balances import CASH
 from backtest.venue.exchange import Pace
 from backtest.venue.server import VenueServer
@@ -55,7 +55,7 @@ async def wallet(base: str, home: Path, kind: int, *, relayer: bool = True) -> A
     }
     if relayer:
         asked["venue.relayer_key_file"] = str(relayer_file(home, own))
-    async with opened(load(None, asked), home) as found:
+    async with open_wallet(load(None, asked), home) as found:
         yield found
 
 

@@ -38,7 +38,7 @@ from tools.polymarket.chain import (
     Transaction,
     approve,
     approve_shares,
-    opened,
+    open_chain,
     redeem,
 )
 from tools.polymarket.signing import Signer
@@ -56,7 +56,7 @@ async def quick(*, speed: float = 50.0, **how: Any) -> AsyncIterator[tuple[Venue
     clock = ScaledClock(datetime.now(UTC), speed)
     async with (
         loopback(clock=clock, pace=QUICK, **how) as (server, base),
-        opened(base, EOA, clock, wallet=EOA) as wallet,
+        open_chain(base, EOA, clock, wallet=EOA) as wallet,
     ):
         yield server, base, wallet
 
@@ -88,7 +88,7 @@ def test_the_chain_and_the_venue_say_the_same_of_every_kind_of_wallet(signature_
     async def scenario() -> None:
         async with loopback(pace=QUICK) as (server, base), official(base, signature_type) as client:
             market, own = open_market(server), address_of(signature_type)
-            async with opened(base, EOA, WallClock(), wallet=own) as wallet:
+            async with open_chain(base, EOA, WallClock(), wallet=own) as wallet:
                 port: Wallet = wallet
                 await _same(port, client, market)
                 await client.place_limit_order(
@@ -131,7 +131,7 @@ def test_a_settled_trade_has_a_receipt_and_others_have_none() -> None:
             )
             await until(lambda: all(t.transaction for t in server.state.exchange.trades.values()))
             (trade,) = server.state.exchange.trades.values()
-            async with opened(base, EOA, WallClock()) as wallet:
+            async with open_chain(base, EOA, WallClock()) as wallet:
                 found = await wallet.receipt(trade.transaction)
                 assert found is not None and found.ok and found.gas_used > 21_000
                 assert abs(found.block - (await wallet.status()).block) <= 5
@@ -151,7 +151,7 @@ def test_a_trade_that_failed_to_settle_has_no_receipt() -> None:
                 token_id=market.yes_token, price=Decimal("0.51"), size=Decimal(10), side="BUY"
             )
             await until(lambda: all(t.status == "FAILED" for t in server.state.exchange.trades.values()))
-            async with opened(base, EOA, WallClock(), wallet=EOA) as wallet:
+            async with open_chain(base, EOA, WallClock(), wallet=EOA) as wallet:
                 assert (await wallet.status()).balance == PLAY
                 assert await wallet.positions([market.yes_token]) == {market.yes_token: 0}
             assert server.chain._mined == {}
@@ -201,7 +201,7 @@ def test_a_new_account_is_set_up_by_two_bounded_approvals_and_then_trades() -> N
             clock, market = server.state.clock, open_market(server)
             server.state.purse(EOA.lower()).put(CASH, PLAY)
             order = {"token_id": market.yes_token, "price": Decimal("0.51"), "size": Decimal(10), "side": "BUY"}
-            async with opened(base, EOA, clock, wallet=EOA) as wallet:
+            async with open_chain(base, EOA, clock, wallet=EOA) as wallet:
                 before = await wallet.status()
                 assert len(before.missing) == 2 == len(advice(before))
                 assert not any(before.allowances.values()) and not any(before.approvals.values())
@@ -233,7 +233,7 @@ def test_the_official_clients_own_approvals_are_carried_out_too() -> None:
                 token_address=contracts.COLLATERAL, spender_address=contracts.EXCHANGE, amount=7 * UNIT
             )
             await handle.wait()
-            async with opened(base, EOA, WallClock(), wallet=EOA) as wallet:
+            async with open_chain(base, EOA, WallClock(), wallet=EOA) as wallet:
                 assert (await wallet.status()).allowances["exchange"] == 7 * UNIT
 
     asyncio.run(scenario())
@@ -306,11 +306,11 @@ def test_nothing_is_sent_over_the_ceiling_with_another_key_or_from_another_kind_
                     await wallet.send(call, SIGNER, ceiling)
             with pytest.raises(Misconfigured, match="The key is of"):
                 await wallet.send(call, STRANGER)
-            async with opened(base, EOA, server.state.clock) as deposit:
+            async with open_chain(base, EOA, server.state.clock) as deposit:
                 with pytest.raises(Misconfigured, match="cannot send a transaction by itself"):
                     await deposit.send(call, SIGNER)
             with pytest.raises(Misconfigured, match="is not a wallet of the key"):
-                async with opened(base, EOA, server.state.clock, wallet=STRANGER.address):
+                async with open_chain(base, EOA, server.state.clock, wallet=STRANGER.address):
                     pass
             assert await said(base, "eth_getTransactionCount", EOA, "pending") == "0x0"
 
@@ -319,7 +319,7 @@ def test_nothing_is_sent_over_the_ceiling_with_another_key_or_from_another_kind_
 
 def test_an_account_without_gas_money_is_told_how_much_it_needs() -> None:
     async def scenario() -> None:
-        async with _node(fuel=10**14) as (base, _), opened(base, EOA, WallClock(), wallet=EOA) as wallet:
+        async with _node(fuel=10**14) as (base, _), open_chain(base, EOA, WallClock(), wallet=EOA) as wallet:
             with pytest.raises(NotReady, match=r"has 0\.000100 POL and may need 0\.0"):
                 await wallet.send(approve(contracts.EXCHANGE, 5 * UNIT), SIGNER)
             raw = Transaction(0, 25 * 10**9, 90 * 10**9, 60_000, approve(contracts.EXCHANGE, 5)).signed(SIGNER)
@@ -344,7 +344,7 @@ def test_a_transaction_that_is_in_no_block_by_the_deadline_is_not_waited_for() -
 def test_a_lost_answer_to_a_transaction_names_it_so_that_it_is_not_sent_twice() -> None:
     async def scenario() -> None:
         async with _node(loses="eth_sendRawTransaction") as (base, node):  # noqa: SIM117
-            async with opened(base, EOA, WallClock(), wallet=EOA) as wallet:
+            async with open_chain(base, EOA, WallClock(), wallet=EOA) as wallet:
                 with pytest.raises(VenueUnavailable, match="Whether the chain took") as raised:
                     await wallet.send(approve(contracts.EXCHANGE, 5 * UNIT), SIGNER)
                 (named,) = [word for word in str(raised.value).split() if len(word) == 66]
@@ -389,9 +389,9 @@ def test_a_node_of_another_chain_is_refused_unless_told() -> None:
     async def scenario() -> None:
         async with _node(answers=lambda raw: _result("0x13882") if b"eth_chainId" in raw else None) as (base, _):
             with pytest.raises(Misconfigured, match="is of chain 80002, not of 137"):
-                async with opened(base, EOA, WallClock()):
+                async with open_chain(base, EOA, WallClock()):
                     pass
-            async with opened(base, EOA, WallClock(), chain_id=80002) as wallet:
+            async with open_chain(base, EOA, WallClock(), chain_id=80002) as wallet:
                 assert (await wallet.status()).chain_id == 80002
 
     asyncio.run(scenario())
@@ -429,7 +429,7 @@ def test_answers_that_cannot_be_used_are_refused_and_not_repeated(method: str, l
     async def scenario() -> None:
         async with (
             _node(answers=lambda raw: lie if method.encode() in raw else None) as (base, _),
-            opened(base, EOA, WallClock()) as wallet,
+            open_chain(base, EOA, WallClock()) as wallet,
         ):
             with pytest.raises((VenueUnavailable, NotReady)) as raised:
                 await wallet.status()
@@ -444,7 +444,7 @@ def test_what_is_no_json_rpc_is_refused(raw: bytes) -> None:
     async def scenario() -> None:
         async with _node(answers=lambda _: web.Response(body=raw)) as (base, _):
             with pytest.raises(VenueUnavailable, match="cannot be used"):
-                async with opened(base, EOA, WallClock()):
+                async with open_chain(base, EOA, WallClock()):
                     pass
 
     asyncio.run(scenario())
@@ -461,7 +461,7 @@ def test_a_nodes_address_shows_its_credentials_nowhere(
         async with _node(answers=lambda raw: web.Response(status=500) if broken else None) as (base, _):
             url = form.format(c=CANARY, b=base, p=base.rpartition(":")[2])
             try:
-                async with opened(url, EOA, WallClock()) as wallet:
+                async with open_chain(url, EOA, WallClock()) as wallet:
                     assert CANARY not in repr(wallet)
                     assert (await wallet.status()).chain_id == 137
                     assert not broken
@@ -478,13 +478,13 @@ def test_a_node_that_is_silent_or_gone_is_unavailable() -> None:
         async with _node(answers=lambda raw: None) as (base, _):
             gone = f"http://127.0.0.1:{free_port()}"
             with pytest.raises(VenueUnavailable, match="did not answer"):
-                async with opened(gone, EOA, WallClock()):
+                async with open_chain(gone, EOA, WallClock()):
                     pass
             async with _silent() as silent:
                 with pytest.raises(VenueUnavailable, match=r"did not answer \(.*Timeout.*\)"):
-                    async with opened(silent, EOA, WallClock(), timeout=0.2):
+                    async with open_chain(silent, EOA, WallClock(), timeout=0.2):
                         pass
-            async with opened(base, EOA, WallClock()) as wallet:
+            async with open_chain(base, EOA, WallClock()) as wallet:
                 assert (await wallet.status()).chain_id == 137
 
     asyncio.run(scenario())
@@ -519,7 +519,7 @@ def test_the_venue_when_it_is_broken_is_unavailable_and_then_answers_again() -> 
 def test_what_is_no_address_of_a_node_is_refused_without_being_repeated(url: str) -> None:
     async def scenario() -> None:
         with pytest.raises(Misconfigured, match="is not a URL") as raised:
-            async with opened(url, EOA, WallClock()):
+            async with open_chain(url, EOA, WallClock()):
                 pass
         _shows_nothing(raised.value)
 

@@ -12,7 +12,7 @@ pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 from backtest.venue.faults import Fault
 from backtest.venue.scenarios import Walk
 from market.clock import ScaledClock, WallClock
-from market.polymarket.feed import QUIET, Watch, opened
+from market.polymarket.feed import QUIET, Watch, open_feed
 from market.polymarket.hosts import Hosts
 from tests.servers import until
 from tests.venue import QUICK, Flat, command, loopback, open_market
@@ -23,7 +23,7 @@ def test_a_book_in_which_nothing_moves_is_asked_for_and_stays_fresh() -> None:
         clock = ScaledClock(WallClock().now(), 10)
         async with loopback(series=[Flat(seconds=3600)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
-            async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
+            async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
                 await until(lambda: feed.market(market.id) is not None, 10)
                 await clock.wait_until(clock.now() + 6 * QUIET)
                 book = await feed.book(market.id, clock.now())
@@ -40,7 +40,7 @@ def test_after_any_trouble_with_frames_the_book_is_the_venues_again(fault: Fault
         clock = ScaledClock(WallClock().now(), 20)
         async with loopback(series=[Walk(clock.now(), 7, "btc", 3600)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
-            async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
+            async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
                 await until(lambda: feed.health.frames > 5, 10)
                 for _ in range(3):
                     await command(base, fault, count=3)
@@ -65,7 +65,7 @@ def test_an_unknown_market_has_no_book() -> None:
         clock = ScaledClock(WallClock().now(), 10)
         async with (
             loopback(series=[Flat(seconds=3600)], clock=clock, pace=QUICK) as (_, base),
-            opened(Hosts.loopback(base), clock, Watch(slugs=("nothing",))) as feed,
+            open_feed(Hosts.loopback(base), clock, Watch(slugs=("nothing",))) as feed,
         ):
             assert await feed.markets(clock.now()) == []
             assert await feed.book("0x1", clock.now() + timedelta(seconds=1)) is None
@@ -79,7 +79,7 @@ def test_an_outcome_that_was_not_heard_of_is_told_when_first_asked_for() -> None
         async with loopback(series=[Flat(seconds=300)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
             await until(lambda: server.state.hall(market).resolved, 30)
-            async with opened(Hosts.loopback(base), clock, Watch(slugs=("nothing",))) as feed:
+            async with open_feed(Hosts.loopback(base), clock, Watch(slugs=("nothing",))) as feed:
                 feed.remember(market)
                 found = await feed.resolution(market.id, market.closes_at)
                 assert found is not None
@@ -95,7 +95,7 @@ def test_the_books_of_a_settled_market_are_let_go_and_its_bars_are_kept() -> Non
         clock = ScaledClock(WallClock().now(), 120)
         async with loopback(series=[Walk(clock.now(), 7, "btc", 300)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
-            async with opened(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
+            async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
                 await until(lambda: server.state.hall(market).resolved, 30)
                 assert await feed.book(market.id, market.closes_at) is not None, "one may ask for a while"
                 await clock.wait_until(market.closes_at + timedelta(minutes=11))

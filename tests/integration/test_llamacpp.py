@@ -19,7 +19,7 @@ from agent.decision.budget import Budget, Limits
 from agent.decision.claim_search import Asker
 from agent.llm.engine import Prompt, Question, Sampling, Usage
 from agent.llm.llamacpp.abi import Library
-from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
 from agent.search.tree import OutOfBudget
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
@@ -266,7 +266,7 @@ def test_the_event_loop_stays_free_during_a_prefill(llama: Loaded) -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     async def open_with(path: Path, sha256: str | None = None) -> None:
-        async with opened(path, sha256=sha256):
+        async with open_llamacpp(path, sha256=sha256):
             pass
 
     with pytest.raises(NotReady, match="does not exist") as missing:
@@ -290,7 +290,7 @@ def test_an_engine_outlives_another_one(llama: Loaded) -> None:
     expected = runner.run(engine.classify(questions(2))).probabilities
 
     async def come_and_go() -> None:
-        async with opened(model_file(), threads=1, context=512, sequences=4) as other:
+        async with open_llamacpp(model_file(), threads=1, context=512, sequences=4) as other:
             await other.classify(questions(1))
 
     for _ in range(2):
@@ -304,7 +304,7 @@ def test_loading_reports_progress_and_a_closed_engine_refuses() -> None:
     shares: list[float] = []
 
     async def scenario() -> None:
-        async with opened(model_file(), threads=1, context=512, sequences=4, progress=shares.append) as engine:
+        async with open_llamacpp(model_file(), threads=1, context=512, sequences=4, progress=shares.append) as engine:
             assert engine.identity.library.startswith("xllamacpp 2026.10.11549 abi ")
         with pytest.raises(EngineUnavailable, match="closed"):
             await engine.classify(questions(1))

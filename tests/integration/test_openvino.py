@@ -13,9 +13,9 @@ from agent.install.openvino import Accept, InstallOpenVino, notes
 from agent.llm import gguf
 from agent.llm.engine import Prompt, Question, Sampling
 from agent.llm.llamacpp.engine import file_hash
-from agent.llm.llamacpp.engine import opened as llama_opened
+from agent.llm.llamacpp.engine import open_llamacpp as llama_opened
 from agent.llm.openvino import acceptance, runtime
-from agent.llm.openvino.engine import OpenVinoEngine, opened
+from agent.llm.openvino.engine import OpenVinoEngine, open_openvino
 from agent.llm.openvino.network import Precision
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
 from tests.engines import LABELS, STATIC, loaded_openvino, long_question, model_file, questions
@@ -225,7 +225,7 @@ def test_nothing_opens_without_a_note_that_accepts_it(vino: Loaded, tmp_path: Pa
     path = model_file()
 
     async def opening(precision: Precision) -> str:
-        async with opened(path, precision=precision, threads=1, context=512, notes=tmp_path) as engine:
+        async with open_openvino(path, precision=precision, threads=1, context=512, notes=tmp_path) as engine:
             return engine.identity.library
 
     with pytest.raises(NotReady, match="has not been checked") as missing:
@@ -244,7 +244,7 @@ def test_nothing_opens_without_a_note_that_accepts_it(vino: Loaded, tmp_path: Pa
 
 def test_what_is_missing_is_named_and_a_closed_engine_refuses(vino: Loaded, tmp_path: Path) -> None:
     async def open_with(path: Path, sha256: str | None = None) -> None:
-        async with opened(path, sha256=sha256):
+        async with open_openvino(path, sha256=sha256):
             pass
 
     with pytest.raises(NotReady, match="does not exist"):
@@ -256,7 +256,7 @@ def test_what_is_missing_is_named_and_a_closed_engine_refuses(vino: Loaded, tmp_
         asyncio.run(open_with(tmp_path / "empty.gguf"))
 
     async def closed() -> None:
-        async with opened(model_file(), threads=1, context=512) as engine:
+        async with open_openvino(model_file(), threads=1, context=512) as engine:
             assert (await engine.health()).facts["precision"] == "f32"
         with pytest.raises(EngineUnavailable, match="closed"):
             await engine.classify(questions(1))

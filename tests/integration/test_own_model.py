@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.llm.engine import Prompt, Question
-from agent.llm.llamacpp.engine import LlamaEngine, opened
+from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
 from tests.engines import LABELS, STATIC, model_file, questions
 from tests.random_model import Shape, write_random
 
@@ -43,7 +43,7 @@ def test_another_shape_answers_as_exactly(tmp_path: Path, name: str) -> None:
     path = write_random(model_file(), tmp_path / "own.gguf", SHAPES[name])
 
     async def scenario() -> None:
-        async with opened(path, threads=1, context=512, sequences=8) as engine:
+        async with open_llamacpp(path, threads=1, context=512, sequences=8) as engine:
             assert engine.identity.model == "own" and engine.capabilities.bit_exact
             await exercise(engine, SHAPES[name])
 
@@ -54,7 +54,7 @@ def test_only_the_first_segment_begins_with_the_begin_token(tmp_path: Path) -> N
     path = write_random(model_file(), tmp_path / "own.gguf", Shape(layers=1))
 
     async def scenario() -> None:
-        async with opened(path, threads=1, context=512, sequences=8) as engine:
+        async with open_llamacpp(path, threads=1, context=512, sequences=8) as engine:
             session = engine._session
             blocks = session.wanted(Prompt(("one", "two"))).blocks
             tokens = [token for block in blocks for token in block]
@@ -75,7 +75,7 @@ def test_long_prefixes_are_restored_as_far_as_placeholders_reach(
     prefix = Prompt(("buyers and sellers wait for news " * (words // segments // 6),) * segments)
 
     async def scenario() -> tuple[int, object]:
-        async with opened(path, threads=1, context=8192, sequences=8, saved=tmp_path / "saved") as engine:
+        async with open_llamacpp(path, threads=1, context=8192, sequences=8, saved=tmp_path / "saved") as engine:
             usage = await engine.prime(prefix)
             asked = [Question(prefix.then(f"Case {number}:"), LABELS) for number in range(3)]
             rows = (await engine.classify(asked)).probabilities
@@ -93,7 +93,7 @@ def test_other_weights_are_another_model(tmp_path: Path) -> None:
 
     async def scenario(seed: int) -> tuple[object, ...]:
         path = write_random(model_file(), tmp_path / f"{seed}.gguf", Shape(), seed)
-        async with opened(path, threads=1, context=512, sequences=8) as engine:
+        async with open_llamacpp(path, threads=1, context=512, sequences=8) as engine:
             return engine.identity.sha256, (await engine.classify(questions(1))).probabilities
 
     one, other = asyncio.run(scenario(1)), asyncio.run(scenario(2))

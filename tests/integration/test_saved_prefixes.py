@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agent.llm.engine import Prompt, Question, Usage
-from agent.llm.llamacpp.engine import opened
+from agent.llm.llamacpp.engine import open_llamacpp
 from agent.llm.llamacpp.prefixes import Blocks
 from agent.llm.llamacpp.saved import SavedPrefixes, State
 from agent.llm.logits import Logits
@@ -23,7 +23,7 @@ SEGMENTS = Prompt(("One two three", " four five six seven eight nine ten eleven"
 
 async def started(folder: Path | None, prefix: Prompt, threads: int = 1) -> tuple[Usage, list[Logits], object]:
     """What priming cost, logits of the prefix and of two prompts after it, and some text."""
-    async with opened(model_file(), threads=threads, context=512, sequences=8, saved=folder) as engine:
+    async with open_llamacpp(model_file(), threads=threads, context=512, sequences=8, saved=folder) as engine:
         usage = await engine.prime(prefix)
         session = engine._session
         wanted = [session.wanted(p) for p in (prefix, prefix.then(" so"), prefix.then(" it", " rose again"))]

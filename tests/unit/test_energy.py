@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.config.load import load
 from agent.doctor import Check, energy_check
-from agent.host.power import Constant, Integral, Meter, Sources, Together, board, found, gpus, opened, rapl
+from agent.host.power import Constant, Integral, Meter, Sources, Together, board, found, gpus, open_meter, rapl
 from market.errors import NotReady
 
 SPAN = 262_143_328_850
@@ -253,7 +253,7 @@ def test_a_sensor_of_the_whole_board_is_read_where_there_are_no_counters(
 
     async def scope() -> None:
         clock = Clock()
-        async with opened(box(tmp_path, every=60.0), clock) as meter:
+        async with open_meter(box(tmp_path, every=60.0), clock) as meter:
             assert "board" in meter.source
             assert drawn(meter, lambda: setattr(clock, "at", clock.at + 3)) == pytest.approx(18.0)
 
@@ -277,7 +277,7 @@ def test_counters_and_cards_go_together(tmp_path: Path) -> None:
 
     async def scope() -> None:
         clock = Clock()
-        async with opened(box(tmp_path, "print('0, 10', flush=True); time.sleep(60)"), clock) as meter:
+        async with open_meter(box(tmp_path, "print('0, 10', flush=True); time.sleep(60)"), clock) as meter:
             assert meter.source == "RAPL package-0 and nvidia-smi every 0.2 s"
 
             def later() -> None:
@@ -292,7 +292,7 @@ def test_counters_and_cards_go_together(tmp_path: Path) -> None:
 def test_cards_alone_do_not_speak_for_the_box(tmp_path: Path) -> None:
     async def scope() -> None:
         with pytest.raises(NotReady, match="no RAPL"):
-            async with opened(box(tmp_path, "print('0, 10', flush=True); time.sleep(60)")):
+            async with open_meter(box(tmp_path, "print('0, 10', flush=True); time.sleep(60)")):
                 pass
 
     run(scope)

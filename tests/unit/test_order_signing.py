@@ -139,13 +139,13 @@ def test_requests_of_the_pinned_client_can_be_stamped_with_our_clock() -> None:
     from market.clock import ManualClock
     from market.polymarket.hosts import Hosts
     from tools.polymarket.auth import Credentials
-    from tools.polymarket.client import SigningAccount, opened
+    from tools.polymarket.client import SigningAccount, open_client
 
     async def scenario() -> str:
         known = Credentials("key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "phrase")
         clock = ManualClock(datetime(2001, 1, 1, tzinfo=UTC))
         trader = SigningAccount.of(Signer.of_hex("0x" + "11" * 32))
-        async with opened(Hosts(), trader, b"\x11" * 32, known, clock) as client:
+        async with open_client(Hosts(), trader, b"\x11" * 32, known, clock) as client:
             headers = await client._ctx.secure_clob._header_resolver("GET", "/data/orders", None)
         return str(headers["POLY_TIMESTAMP"])
 

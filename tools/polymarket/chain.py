@@ -354,7 +354,7 @@ def _checked(address: str) -> str:
 
 
 @asynccontextmanager
-async def opened(
+async def open_chain(
     rpc_url: str, owner: str, clock: Clock, *, wallet: str = "", chain_id: int = CHAIN_ID, timeout: float = 10.0
 ) -> AsyncIterator[ChainWallet]:
     """The wallet of the key at `owner` over a node; its deposit wallet where none is named. `timeout` is in seconds, of

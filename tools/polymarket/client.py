@@ -77,7 +77,7 @@ def environment(hosts: Hosts) -> Any:
 
 
 @asynccontextmanager
-async def opened(
+async def open_client(
     hosts: Hosts,
     trader: SigningAccount,
     secret: bytes,

@@ -12,7 +12,7 @@ from market.clock import Clock
 from market.errors import NotReady, VenueUnavailable
 from market.polymarket.hosts import Hosts
 from tools.polymarket.auth import Credentials
-from tools.polymarket.client import SigningAccount, opened
+from tools.polymarket.client import SigningAccount, open_client
 
 if TYPE_CHECKING:
     from tools.polymarket.chain import Call
@@ -75,7 +75,7 @@ class Relayer:
 
     def _open(self) -> Any:
         account = self.account
-        return opened(
+        return open_client(
             self.hosts, account.trader, account.key.reveal(), account.credentials, self.clock,
             relayer=(self.key.key, self.key.address),
         )  # fmt: skip

@@ -55,7 +55,7 @@ class LlamaEngine(InProcessEngine[Wanted]):
 
 
 @asynccontextmanager
-async def opened(
+async def open_llamacpp(
     path: Path,
     *,
     name: str = "",

@@ -58,7 +58,7 @@ async def wired(remote: Remote) -> AsyncIterator[Wire]:
 
 
 @asynccontextmanager
-async def opened(remote: Remote) -> AsyncIterator[OpenAIEngine]:
+async def open_server(remote: Remote) -> AsyncIterator[OpenAIEngine]:
     """An engine over a server that is running.
 
     Raises Misconfigured for an address or key file, EngineUnavailable where the server does not answer, NotReady where

@@ -48,7 +48,7 @@ class OpenVinoEngine(InProcessEngine[Wanted]):
 
 
 @asynccontextmanager
-async def opened(
+async def open_openvino(
     path: Path,
     *,
     name: str = "",
