@@ -21,7 +21,7 @@ import polars as pl
 from agent.analysis.choosing import scan
 from market.clock import monotonic
 from tests.planted import sales
-from tools.analysis.reading import profile, read
+from tools.analysis.reading import profile, read_table
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def timed(what: Callable[[], T]) -> tuple[T, float]:
 def measure(path: Path, alone: Callable[[Path], pl.DataFrame]) -> dict[str, object]:
     """Seconds by step, and all of them as a multiple of reading the file and nothing else."""
     _, bare = timed(lambda: alone(path))
-    frame, reading = timed(lambda: read(path))
+    frame, reading = timed(lambda: read_table(path))
     seen, profiling = timed(lambda: profile(frame))
     found, looking = timed(lambda: scan(frame, seen))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3

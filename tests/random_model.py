@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.llm.gguf import BLOCK, Bytes, Kind, read
+from agent.llm.gguf import BLOCK, Bytes, Kind, read_gguf
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Shape:
 
 def write_random(source: Path, target: Path, shape: Shape, seed: int = 1) -> Path:
     """Write a model of `shape` to `target`, with the tokenizer of the GGUF at `source`."""
-    model = read(source)
+    model = read_gguf(source)
     metadata = bytearray(model.metadata)
     for key, code, value in (
         ("llama.block_count", "I", shape.layers),

@@ -109,7 +109,7 @@ def _unwritten(path: Path, error: OSError) -> DataInvalid:
     return DataInvalid(f"{path} cannot be written ({error.strerror}).", next_step="Check the folder and its disk.")
 
 
-def read(path: Path, passphrase: Callable[[], str]) -> SecretKey:
+def read_key(path: Path, passphrase: Callable[[], str]) -> SecretKey:
     """The key in a file: an encrypted one, whose `passphrase` is asked for, or 64 hexadecimal digits by themselves.
     Raises as `open_key` does."""
     text = _private(path, _OTHERS, f"Run: chmod 600 {path}")

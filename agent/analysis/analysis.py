@@ -16,7 +16,7 @@ from agent.llm.engine import Engine, Question
 from agent.search.tree import OutOfBudget
 from storage.records import LedgerRow, Phase
 from tools.analysis.checking import unsupported
-from tools.analysis.reading import profile, read
+from tools.analysis.reading import profile, read_table
 from tools.analysis.table import Finding, Profile
 
 _FADING = 0.3
@@ -55,7 +55,7 @@ class Analysed:
 
 async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> Analysed:
     """Read, choose, compute, check what is said, and choose the answer. Raises Misconfigured for a bad file."""
-    frame = await asyncio.to_thread(read, file)
+    frame = await asyncio.to_thread(read_table, file)
     shape = await asyncio.to_thread(profile, frame)
     asker = Asker(engine, budget)
     findings: Sequence[Finding] = ()

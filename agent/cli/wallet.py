@@ -35,10 +35,10 @@ def status(config: File = None, venue: Venue = None, key_file: KeyFile = None, a
     """Show what the chain and the venue say of the account, and what to do next. Exit 1 where something is to do."""
     from agent.cli import show
 
-    async def read(wallet: OpenWallet) -> WalletReport:
+    async def read_key(wallet: OpenWallet) -> WalletReport:
         return await wallet.report()
 
-    found: WalletReport = _with_wallet(_settings(config, venue, key_file), read)
+    found: WalletReport = _with_wallet(_settings(config, venue, key_file), read_key)
     if as_json:
         show.as_json(found)
     else:
@@ -143,7 +143,7 @@ def keystore(
 ) -> None:
     """Keep a private key in an encrypted file (Ethereum keystore, version 3), and show the wallets it opens."""
     from agent.cli import show
-    from tools.keystore import SecretKey, create, read, secret_text
+    from tools.keystore import SecretKey, create, read_key, secret_text
     from tools.polymarket.wallets import wallets_of
 
     if new and from_file is not None:
@@ -154,7 +154,7 @@ def keystore(
 
         key = new_key()
     elif from_file is not None:
-        key = read(from_file, lambda: _hidden(f"Passphrase of {from_file}: "))
+        key = read_key(from_file, lambda: _hidden(f"Passphrase of {from_file}: "))
     else:
         key = SecretKey.of_hex(_hidden("Private key (64 hexadecimal digits, not shown): "))
     with key:

@@ -47,7 +47,7 @@ class CheckAnswers:
         )
 
     def done(self) -> bool:
-        noted = notes.read(self.place.record)
+        noted = notes.read_note(self.place.record)
         library = noted.get("library")
         return (
             compiled(self.place) and isinstance(library, dict) and noted.get("answered_with") == library.get("sha256")
@@ -59,8 +59,8 @@ class CheckAnswers:
             message = f"The compiled model does not answer sensibly: {text[:80]!r}."
             raise NotReady(message, next_step=f"Delete {self.place.library} and install again.")
         self._compare(text)
-        noted = notes.read(self.place.record)
-        notes.write(self.place.record, {**noted, "answered_with": noted["library"]["sha256"]})
+        noted = notes.read_note(self.place.record)
+        notes.write_note(self.place.record, {**noted, "answered_with": noted["library"]["sha256"]})
 
     def _answer(self, progress: Callable[[float], None]) -> str:
         port = _free_port()
@@ -97,11 +97,11 @@ class CheckAnswers:
 
     def _compare(self, text: str) -> None:
         weights_digest = weights.locked(self.place).digest
-        golden = notes.read(self.place.golden)
+        golden = notes.read_note(self.place.golden)
         found = {"weights": weights_digest, "prompt": PROMPT, "tokens": TOKENS, "text": text}
         if golden.get("weights") != weights_digest or golden.get("prompt") != PROMPT:
-            made = notes.read(self.place.record).get("made_from")
-            notes.write(self.place.golden, {**found, "recorded_with": made})
+            made = notes.read_note(self.place.record).get("made_from")
+            notes.write_note(self.place.golden, {**found, "recorded_with": made})
         elif golden.get("text") != text:
             message = f"The same model now answers {text[:80]!r} where it answered {str(golden.get('text'))[:80]!r}."
             raise NotReady(message, next_step=f"If an upgrade explains it, delete {self.place.golden}. {AGAIN}")

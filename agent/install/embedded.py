@@ -146,7 +146,7 @@ class Check:
             "library": result.library,
             "divergence": result.divergence,
         }
-        notes.write(note(self.model, self.home), told)
+        notes.write_note(note(self.model, self.home), told)
         reference.unlink()
 
 

@@ -44,7 +44,7 @@ class CompileModel:
         part.replace(self.place.library)
         library = notes.stamp(self.place.library, notes.hashed(self.place.library))
         made = made_from(self.place, runtime.locked(self.place), weights.locked(self.place))
-        notes.write(self.place.record, {"library": library, "made_from": made})
+        notes.write_note(self.place.record, {"library": library, "made_from": made})
 
     def _agrees(self) -> None:
         """The model's own word on its quantisation has to be ours."""
@@ -80,7 +80,7 @@ def made_from(place: Place, runtime: Runtime, weights: Weights) -> dict[str, Any
 
 def compiled(place: Place) -> bool:
     """Whether the library is the one on record, and was made from what is installed now."""
-    noted = notes.read(place.record)
+    noted = notes.read_note(place.record)
     try:
         made = made_from(place, runtime.locked(place), weights.locked(place))
     except NotReady:

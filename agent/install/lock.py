@@ -88,7 +88,7 @@ class Lock:
         return replace(self, models={**self.models, repository: weights})
 
 
-def read(path: Path) -> Lock:
+def read_lock(path: Path) -> Lock:
     """The lock in a file, empty where there is no file. Raises DataInvalid for anything else."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
@@ -108,13 +108,13 @@ def read(path: Path) -> Lock:
     return lock
 
 
-def write(path: Path, lock: Lock) -> None:
+def write_lock(path: Path, lock: Lock) -> None:
     body: dict[str, Any] = {
         "format": FORMAT,
         "runtime": asdict(lock.runtime) if lock.runtime else None,
         "models": {name: asdict(weights) for name, weights in sorted(lock.models.items())},
     }
-    notes.write(path, body)
+    notes.write_note(path, body)
 
 
 def inside(path: str) -> bool:

@@ -130,4 +130,4 @@ def note(model: KnownModel, home: Path) -> Path:
 
 def installed(model: KnownModel, home: Path) -> bool:
     """Whether the note vouches for the file as it is now; so quick that every start may ask."""
-    return notes.vouched(notes.read(note(model, home)).get("model"), converted(model, home), model.sha256)
+    return notes.vouched(notes.read_note(note(model, home)).get("model"), converted(model, home), model.sha256)

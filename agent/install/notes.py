@@ -45,7 +45,7 @@ def vouched(noted: object, path: Path, sha256: str = "") -> bool:
     return all(noted.get(key) == value for key, value in found.items())
 
 
-def read(path: Path) -> dict[str, Any]:
+def read_note(path: Path) -> dict[str, Any]:
     """A note, or nothing where there is none that can be read."""
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
     return noted if isinstance(noted, dict) else {}
 
 
-def write(path: Path, note: Mapping[str, Any]) -> None:
+def write_note(path: Path, note: Mapping[str, Any]) -> None:
     """Whole or not at all, also when the power fails."""
     replace(path, json.dumps(note, indent=2) + "\n")
 

@@ -29,7 +29,7 @@ class CheckOwnModel:
         return f"read the header of {self.path}, hash it{expected}, and write {self._note}"
 
     def done(self) -> bool:
-        return notes.vouched(notes.read(self._note).get("model"), self.path, self.sha256)
+        return notes.vouched(notes.read_note(self._note).get("model"), self.path, self.sha256)
 
     def run(self, progress: Callable[[float], None]) -> None:
         if not self.path.is_file():
@@ -45,7 +45,7 @@ class CheckOwnModel:
             raise DataInvalid(f"{self.path} changed while it was read.", next_step="Wait until it is whole.")
         about = {"name": header.name, "architecture": header.architecture, "tensors": header.tensors}
         try:
-            notes.write(self._note, {"model": {**stamp, **about}})
+            notes.write_note(self._note, {"model": {**stamp, **about}})
         except PermissionError:
             return  # a folder we may not write to: the file is right, and each start hashes it again
 

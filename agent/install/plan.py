@@ -83,7 +83,7 @@ def plan_mlc(model: str, home: Path, offline: Path | None = None, choices: MlcCh
         chosen.index,
         chosen.hub.rstrip("/"),
     )
-    runtime.checked(lock.read(at.lock), at)
+    runtime.checked(lock.read_lock(at.lock), at)
     environment = runtime.MakeEnvironment(at)
     begin: list[Step] = [environment, runtime.LockWheels(at), runtime.FetchPair(at)]
     listed: list[Step] = [weights.LockModel(at)]

@@ -56,7 +56,7 @@ def checked(lock: Lock, place: Place) -> None:
 
 def locked(place: Place) -> Runtime:
     """The runtime in the lock. Raises NotReady where it is not locked yet."""
-    lock = locks.read(place.lock)
+    lock = locks.read_lock(place.lock)
     if lock.runtime is None:
         raise NotReady(f"{place.lock} names no wheels.", next_step=AGAIN)
     return lock.runtime
@@ -73,7 +73,7 @@ class MakeEnvironment:
         return str(self._command())
 
     def done(self) -> bool:
-        noted = notes.read(self.place.environment_note)
+        noted = notes.read_note(self.place.environment_note)
         return self.place.python.exists() and noted.get("python") == list(interpreter(self.place.interpreter))
 
     def run(self, progress: Callable[[float], None]) -> None:
@@ -82,7 +82,7 @@ class MakeEnvironment:
         if ended.code != 0:
             message = f"{self.place.interpreter} cannot make a virtual environment: {ended.said.rstrip('.')}."
             raise NotReady(message, next_step="On Debian and Ubuntu install python3-venv.")
-        notes.write(self.place.environment_note, {"python": interpreter(self.place.interpreter)})
+        notes.write_note(self.place.environment_note, {"python": interpreter(self.place.interpreter)})
 
     def _command(self) -> Command:
         return python(self.place.interpreter, "-m", "venv", "--clear", str(self.place.venv))
@@ -100,7 +100,7 @@ class LockWheels:
         return f"{self._fetch()}; {self._resolve()} {paths}; write the answer with hashes to {self.place.lock}"
 
     def done(self) -> bool:
-        return locks.read(self.place.lock).runtime is not None
+        return locks.read_lock(self.place.lock).runtime is not None
 
     def run(self, progress: Callable[[float], None]) -> None:
         pip = Pip(self.place.python)
@@ -116,7 +116,7 @@ class LockWheels:
         rest = [wheel for wheel in resolved(report.out) if _normal(wheel.name) not in self.place.pair]
         version, platform = interpreter(self.place.interpreter)
         runtime = Runtime(self.place.accelerator.build, version, platform, (*pair, *rest))
-        locks.write(self.place.lock, Lock(runtime, locks.read(self.place.lock).models))
+        locks.write_lock(self.place.lock, Lock(runtime, locks.read_lock(self.place.lock).models))
 
     def _requirements(self) -> list[str]:
         pins = self.place.pins or ("", "")
@@ -146,7 +146,7 @@ class FetchPair:
         return f"{self._command()} (the two wheels in {self.place.lock}, by hash)"
 
     def done(self) -> bool:
-        runtime = locks.read(self.place.lock).runtime
+        runtime = locks.read_lock(self.place.lock).runtime
         if runtime is None:
             return False
         kept = (notes.has(self.place.wheels / wheel.file, wheel.sha256) for wheel in runtime.wheels[:2])
@@ -177,22 +177,24 @@ class InstallWheels:
         return f"{self._command()} ({self.place.lock}); {self._load()}"
 
     def done(self) -> bool:
-        runtime = locks.read(self.place.lock).runtime
+        runtime = locks.read_lock(self.place.lock).runtime
         return runtime is not None and installed(self.place, runtime)
 
     def run(self, progress: Callable[[float], None]) -> None:
         runtime = locked(self.place)
-        noted = notes.read(self.place.environment_note)
+        noted = notes.read_note(self.place.environment_note)
         if noted.get("wheels", runtime.digest) != runtime.digest:  # other wheels were here: leave nothing of them
             MakeEnvironment(self.place).run(lambda _: None)
         note = {"python": interpreter(self.place.interpreter), "wheels": runtime.digest}
-        notes.write(self.place.environment_note, note)
+        notes.write_note(self.place.environment_note, note)
         notes.replace(self._list, _requirements(runtime.wheels))
         pip = Pip(self.place.python, offline=self.place.offline is not None)
         pip.call(self._command(), "The locked wheels could not be installed")
         progress(0.8)
         self._loads(runtime)
-        notes.write(self.place.environment_note, {**note, "device": self.place.accelerator.device, **runtime.versions})
+        notes.write_note(
+            self.place.environment_note, {**note, "device": self.place.accelerator.device, **runtime.versions}
+        )
 
     def _loads(self, runtime: Runtime) -> None:
         ended = run(self._load(), timeout=_LOADING)
@@ -220,7 +222,7 @@ class InstallWheels:
 
 def installed(place: Place, runtime: Runtime) -> bool:
     """Whether the environment holds these wheels, and has loaded them for this device."""
-    noted = notes.read(place.environment_note)
+    noted = notes.read_note(place.environment_note)
     found = (noted.get("wheels"), noted.get("device"), noted.get("mlc"))
     return place.python.exists() and found == (runtime.digest, place.accelerator.device, runtime.versions["mlc"])
 

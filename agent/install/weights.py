@@ -26,7 +26,7 @@ _DAMAGED = "Get the folder again."
 
 def locked(place: Place) -> Weights:
     """The model's files in the lock. Raises NotReady where they are not locked yet."""
-    weights = locks.read(place.lock).models.get(place.model.repository)
+    weights = locks.read_lock(place.lock).models.get(place.model.repository)
     if weights is None:
         raise NotReady(f"{place.lock} names no files of {place.model.repository}.", next_step=AGAIN)
     return weights
@@ -34,7 +34,7 @@ def locked(place: Place) -> Weights:
 
 def installed(place: Place, weights: Weights) -> bool:
     """Whether the note vouches for every file as it is now."""
-    noted = notes.read(place.weights_note).get("files")
+    noted = notes.read_note(place.weights_note).get("files")
     if not isinstance(noted, dict):
         return False
     return all(notes.vouched(noted.get(f.path), place.weights / f.path, f.sha256) for f in weights.files)
@@ -57,7 +57,7 @@ class LockModel:
         return f"GET {asked}; GET {hub.tree_url(name, 'COMMIT')}; write the files with hashes to {self.place.lock}"
 
     def done(self) -> bool:
-        return self.place.model.repository in locks.read(self.place.lock).models
+        return self.place.model.repository in locks.read_lock(self.place.lock).models
 
     def run(self, progress: Callable[[float], None]) -> None:
         hub, name = Hub(self.place.hub, self.wire), self.place.model.repository
@@ -69,7 +69,7 @@ class LockModel:
             files.append(self._hashed(hub, commit, file))
             progress(at / len(listed))
         weights = Weights(commit, tuple(files))
-        locks.write(self.place.lock, locks.read(self.place.lock).with_model(name, weights))
+        locks.write_lock(self.place.lock, locks.read_lock(self.place.lock).with_model(name, weights))
 
     def _hashed(self, hub: Hub, commit: str, file: Listed) -> ModelFile:
         if file.sha256:
@@ -92,7 +92,7 @@ class FetchWeights:
     title: str = "Fetch the model"
 
     def describe(self) -> str:
-        weights = locks.read(self.place.lock).models.get(self.place.model.repository)
+        weights = locks.read_lock(self.place.lock).models.get(self.place.model.repository)
         if weights is None:
             origin = Hub(self.place.hub).file_url(self.place.model.repository, "COMMIT", "FILE")
             return f"GET {origin} for each FILE listed, to {self.place.weights}"
@@ -100,12 +100,12 @@ class FetchWeights:
         return f"{'; '.join(lines)}; {weights.size:,} bytes in all, to {self.place.weights}"
 
     def done(self) -> bool:
-        weights = locks.read(self.place.lock).models.get(self.place.model.repository)
+        weights = locks.read_lock(self.place.lock).models.get(self.place.model.repository)
         return weights is not None and installed(self.place, weights)
 
     def run(self, progress: Callable[[float], None]) -> None:
         weights = locked(self.place)
-        noted = notes.read(self.place.weights_note).get("files")
+        noted = notes.read_note(self.place.weights_note).get("files")
         known = dict(noted) if isinstance(noted, dict) else {}
         missing = [f for f in weights.files if not self._kept(f, known)]
         self._room(missing)
@@ -119,10 +119,10 @@ class FetchWeights:
             else:
                 self.wire.fetch(self._url(weights, file), target, file.size, file.sha256, so_far)
             known[file.path] = notes.stamp(target, file.sha256)
-            notes.write(self.place.weights_note, {"revision": weights.revision, "files": known})
+            notes.write_note(self.place.weights_note, {"revision": weights.revision, "files": known})
             before += file.size
         current = {file.path: known[file.path] for file in weights.files}
-        notes.write(self.place.weights_note, {"revision": weights.revision, "files": current})
+        notes.write_note(self.place.weights_note, {"revision": weights.revision, "files": current})
 
     def _kept(self, file: ModelFile, known: dict[str, object]) -> bool:
         target = self.place.weights / file.path

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.config.schema import VenueConfig
 from market.errors import DataInvalid, NotReady
-from tools.keystore import SecretKey, from_credentials, passphrase_from, read, secret_text
+from tools.keystore import SecretKey, from_credentials, passphrase_from, read_key, secret_text
 from tools.polymarket.relayer import RelayerKey
 
 Ask = Callable[[str], str]
@@ -27,7 +27,7 @@ def key_of(
         return from_credentials(venue.key_credential, environment)
     if venue.key_file:
         path = Path(venue.key_file).expanduser()
-        return read(path, lambda: _passphrase(venue, path, ask or at_terminal, environment))
+        return read_key(path, lambda: _passphrase(venue, path, ask or at_terminal, environment))
     if venue.loopback:
         return play_key(home / "play.key")
     raise NotReady("No key is configured.", next_step="Set venue.key_file, or name one with --key-file.")
@@ -56,7 +56,7 @@ def play_key(file: Path) -> SecretKey:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as made:
             made.write(secrets.token_hex(32))
-    return read(file, lambda: "")
+    return read_key(file, lambda: "")
 
 
 def relayer_key(venue: VenueConfig) -> RelayerKey:

@@ -95,7 +95,7 @@ class Header:
     tensors: int
 
 
-def read(path: Path) -> Gguf:
+def read_gguf(path: Path) -> Gguf:
     """Raises DataInvalid when the file is damaged or holds tensors of another type."""
     with _plainly(path):
         return _parsed(np.memmap(path, np.uint8, "r"))
@@ -127,7 +127,7 @@ def requantise(
     """
     if kind not in _FILE_TYPES:
         raise ValueError(f"weights cannot be written as {kind.name}")
-    model = read(source)
+    model = read_gguf(source)
     whole = sum(tensor.bytes for tensor in model.tensors)
     with target.open("wb") as file:
         _write_header(file, model, kind)

@@ -35,6 +35,6 @@ def parameters(model: str, path: Path | None) -> int | None:
     if model in _PARAMETERS or path is None:
         return _PARAMETERS.get(model)
     try:
-        return sum(prod(tensor.shape) for tensor in gguf.read(path).tensors)
+        return sum(prod(tensor.shape) for tensor in gguf.read_gguf(path).tensors)
     except DataInvalid:
         return None

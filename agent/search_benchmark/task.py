@@ -85,7 +85,7 @@ def written(puzzle: Puzzle, path: Path) -> str:
     return "".join(puzzle.choice(path[:at]).lead + label for at, label in enumerate(path))
 
 
-def read(puzzle: Puzzle, text: str) -> Path:
+def read_path(puzzle: Puzzle, text: str) -> Path:
     """The path that a text spells out, as far as it keeps to the form."""
     path: Path = ()
     while len(path) < puzzle.depth and puzzle.answer(path) is None:

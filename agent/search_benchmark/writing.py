@@ -12,7 +12,7 @@ from agent.llm.engine import Prompt, Sampling
 from agent.search.tree import POLICIES, Pick
 from agent.search_benchmark.arms import Arm, Outcome, Point
 from agent.search_benchmark.asking import Merged
-from agent.search_benchmark.task import Puzzle, Task, read, written
+from agent.search_benchmark.task import Puzzle, Task, read_path, written
 
 TEMPERATURE = 0.7
 MOST = 4
@@ -34,7 +34,7 @@ async def write(
     count = min(MOST, max(1, (limit - opening) // room)) if several else 1
     sampling = Sampling(TEMPERATURE if several else 0.0, seed)
     made = await model.write(prefix.then(puzzle.opening), max_tokens=room, n=count, sampling=sampling)
-    answers = [puzzle.answer(read(puzzle, text)) for text in made.texts]
+    answers = [puzzle.answer(read_path(puzzle, text)) for text in made.texts]
     each = made.usage.generated / count
     checked = POLICIES[arm.policy].pick is Pick.LEAF
     trail = [

@@ -32,7 +32,7 @@ from market.polymarket.frames import (
     Snapshot,
     TickChange,
     Unknown,
-    read,
+    read_frame,
 )
 from market.polymarket.hosts import Hosts
 from market.polymarket.prices import PriceStream, Source
@@ -356,7 +356,7 @@ class LiveFeed:
         if self._tap is not None:
             self._tap.frame(CHANNEL, raw, self._clock.now())
         try:
-            messages = read(raw, self._tokens)
+            messages = read_frame(raw, self._tokens)
         except FrameRefused as error:
             self.health.refused, self.health.why_refused = self.health.refused + 1, str(error)
             return

@@ -139,7 +139,7 @@ _RAW = msgspec.json.Decoder(list[msgspec.Raw])
 _KIND = msgspec.json.Decoder(_Kind)
 
 
-def read(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Message]:
+def read_frame(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Message]:
     """The events of a frame. Of price changes only those of the `wanted` tokens, where given: those of the others say
     the same of the other outcome, and are neither read nor checked. Raises FrameRefused, and nothing else."""
     if len(raw) > LONGEST:

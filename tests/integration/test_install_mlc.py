@@ -144,7 +144,7 @@ def shelved(box: Box) -> Iterator[Box]:
 def test_everything_is_installed_from_nothing(first: tuple[Box, list[str], list[str]]) -> None:
     box, begun, _ = first
     assert begun == [title for title in TITLES if title not in ("Find the accelerator", "Fetch the engine's wheels")]
-    lock = locks.read(box.root / "lock.json")
+    lock = locks.read_lock(box.root / "lock.json")
     runtime, weights = lock.runtime, lock.models["mlc-ai/Llama-3.2-3B-Instruct-q4f16_1-MLC"]
     assert runtime is not None and [wheel.name for wheel in runtime.wheels] == [
         "mlc-llm-nightly-cpu",
@@ -385,16 +385,16 @@ def test_an_offline_folder_that_is_not_whole_names_what_is_missing(box: Box, tmp
 )
 def test_a_model_that_cannot_be_compiled(shelved: Box, config: bytes, said: str) -> None:
     shelved.hub.files["mlc-chat-config.json"] = config
-    lock = locks.read(shelved.root / "lock.json")
-    locks.write(shelved.root / "lock.json", replace(lock, models={}))
+    lock = locks.read_lock(shelved.root / "lock.json")
+    locks.write_lock(shelved.root / "lock.json", replace(lock, models={}))
     with pytest.raises(NotReady, match=said):
         shelved.install()
 
 
 def test_a_repository_that_is_no_model(shelved: Box) -> None:
     del shelved.hub.files["mlc-chat-config.json"]
-    lock = locks.read(shelved.root / "lock.json")
-    locks.write(shelved.root / "lock.json", replace(lock, models={}))
+    lock = locks.read_lock(shelved.root / "lock.json")
+    locks.write_lock(shelved.root / "lock.json", replace(lock, models={}))
     with pytest.raises(NotReady, match="no model in MLC's format"):
         shelved.install()
 

@@ -206,7 +206,7 @@ def test_a_model_that_answers_differently_is_refused(
     """The reference is asked about the whole model, OpenVINO about one whose last layers are gone."""
     whole, spoilt = model_file(), tmp_path / "spoilt.gguf"
     content = bytearray(whole.read_bytes())
-    model = gguf.read(whole)
+    model = gguf.read_gguf(whole)
     start = len(content) - len(model.data)
     for tensor in model.tensors:
         if tensor.name.startswith(("blk.28.ffn_down", "blk.29.ffn_down")):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.llm.gguf import Kind, read, requantise
+from agent.llm.gguf import Kind, read_gguf, requantise
 from agent.llm.golden import compared
 from tests.engines import model_file
 
@@ -45,7 +45,7 @@ def test_one_damaged_matrix_is_noticed(plain: Path, tmp_path: Path) -> None:
     """What a wrong kernel does: one matrix of thirty layers with its levels in another order."""
     path = tmp_path / "damaged.gguf"
     shutil.copy(model_file(), path)
-    model = read(path)
+    model = read_gguf(path)
     begin = path.stat().st_size - len(model.data)
     tensor = next(t for t in model.tensors if t.name == "blk.14.ffn_down.weight")
     blocks = model.raw(tensor).reshape(-1, 34).copy()

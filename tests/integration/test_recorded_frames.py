@@ -20,7 +20,7 @@ from market.polymarket.frames import (
     FrameRefused,
     PriceChanges,
     Snapshot,
-    read,
+    read_frame,
     snapshot_of,
     ticks_of,
 )
@@ -42,7 +42,7 @@ def frames() -> list[bytes]:
 
 
 def test_every_recorded_frame_is_read() -> None:
-    kinds = Counter(type(m).__name__ for raw in frames() for m in read(raw))
+    kinds = Counter(type(m).__name__ for raw in frames() for m in read_frame(raw))
     assert kinds == {"PriceChanges": 5185, "Snapshot": 144, "BestBidAsk": 144, "LastTrade": 71}
 
 
@@ -51,7 +51,7 @@ def test_best_prices_are_those_the_venue_says() -> None:
     books: dict[str, Depth] = {}
     said: Counter[tuple[str, bool]] = Counter()
     for raw in frames():
-        for message in read(raw):
+        for message in read_frame(raw):
             match message:
                 case Snapshot():
                     books.setdefault(message.asset_id, Depth(message.asset_id)).apply_snapshot(message)
@@ -84,7 +84,7 @@ def test_the_changes_in_order_of_their_stamps_rebuild_every_snapshot() -> None:
     for p in recorded:
         if p["event_type"] != "book":
             continue
-        (snapshot,) = read(json.dumps(p).encode())
+        (snapshot,) = read_frame(json.dumps(p).encode())
         assert isinstance(snapshot, Snapshot)
         if (base := first.setdefault(snapshot.asset_id, snapshot)) is snapshot:
             continue
@@ -105,7 +105,7 @@ def _state(base: Snapshot, changes: list[tuple[int, int, dict[str, str]]]) -> di
     book = _of(base)
     for ms, _, change in changes:
         frame = {"event_type": "price_change", "market": "0x", "timestamp": str(ms), "price_changes": [change]}
-        (message,) = read(json.dumps(frame).encode())
+        (message,) = read_frame(json.dumps(frame).encode())
         assert isinstance(message, PriceChanges)
         one = message.price_changes[0]
         book[one.side, one.ticks] = one.total
@@ -115,7 +115,7 @@ def _state(base: Snapshot, changes: list[tuple[int, int, dict[str, str]]]) -> di
 def test_a_whole_book_puts_ours_right_at_once() -> None:
     books: dict[str, Depth] = {}
     for raw in frames():
-        for message in read(raw):
+        for message in read_frame(raw):
             if isinstance(message, Snapshot):
                 depth = books.setdefault(message.asset_id, Depth(message.asset_id))
                 depth.apply_snapshot(message)
@@ -165,7 +165,7 @@ def _outcome(raw: bytes, folder: str) -> str:
     kind = json.loads(raw).get("event_type", "") if raw.lstrip()[:1] == b"{" else ""
     try:
         if folder == "ws_messages":
-            events = account.read(raw) if kind in ("order", "trade", "") else read(raw)
+            events = account.read_user_frame(raw) if kind in ("order", "trade", "") else read_frame(raw)
             assert events
             return str(kind)
         if b'"asset_id"' in raw and b'"bids"' in raw:
@@ -218,7 +218,7 @@ def _fuzz(count: int, seed: int) -> tuple[int, int]:
     good = bad = 0
     for raw in _damaged(frames(), count, seed):
         try:
-            messages = read(raw)
+            messages = read_frame(raw)
         except FrameRefused:
             bad += 1
             continue

@@ -25,7 +25,7 @@ from market.clock import ScaledClock, WallClock, to_ms
 from market.errors import DataInvalid, Misconfigured, StoreUnavailable
 from market.feed import ReferenceTick
 from market.polymarket.depth import Depth
-from market.polymarket.frames import PriceChanges, Snapshot, read
+from market.polymarket.frames import PriceChanges, Snapshot, read_frame
 from market.polymarket.hosts import Hosts
 from market.types import UNIT, Level, Market, Outcome, PayoutSource, Resolution
 from storage.store import open_store
@@ -64,7 +64,7 @@ def _rebuilt(folder: Path, markets: dict[str, Market]) -> None:
         for row in pq.read_table(file).to_pylist():
             if row["channel"] != "market" or row["payload"] == b"PONG":
                 continue
-            for message in read(row["payload"], depths):
+            for message in read_frame(row["payload"], depths):
                 if isinstance(message, Snapshot) and message.asset_id in depths:
                     depths[message.asset_id].apply_snapshot(message)
                 elif isinstance(message, PriceChanges):

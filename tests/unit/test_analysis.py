@@ -19,12 +19,12 @@ from market.errors import Misconfigured
 from tests import planted
 from tools.analysis.checking import unsupported
 from tools.analysis.operations import CATALOGUE, ask
-from tools.analysis.reading import profile, read
+from tools.analysis.reading import profile, read_table
 from tools.analysis.table import Finding, Kind, Table, number
 
 
 def found_in(path: Path) -> list[Finding]:
-    frame = read(path)
+    frame = read_table(path)
     return scan(frame, profile(frame))
 
 
@@ -65,7 +65,7 @@ def test_what_was_put_into_trades_is_found(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("make", [planted.sales, planted.sensor, planted.trades])
 def test_every_number_that_is_said_stands_in_its_table(tmp_path: Path, make: object) -> None:
     path = tmp_path / ("file.parquet" if make is planted.sensor else "file.csv")
-    frame = read(make(path))  # type: ignore[operator]
+    frame = read_table(make(path))  # type: ignore[operator]
     shape = profile(frame)
     for operation in CATALOGUE:
         for about in operation.places(shape):
@@ -93,7 +93,7 @@ def test_names_with_digits_are_no_numbers() -> None:
 
 
 def test_kinds_of_columns(tmp_path: Path) -> None:
-    shape = profile(read(planted.trades(tmp_path / "trades.csv")))
+    shape = profile(read_table(planted.trades(tmp_path / "trades.csv")))
     kinds = {c.name: c.kind for c in shape.columns}
     assert kinds == {
         "time": Kind.TIME, "trader": Kind.CATEGORY, "side": Kind.CATEGORY, "size": Kind.NUMBER, "fee": Kind.NUMBER,
@@ -113,7 +113,7 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, name: str, text: str | None,
     if text is not None:
         path.write_text(text)
     with pytest.raises(Misconfigured, match=says):
-        read(path)
+        read_table(path)
 
 
 def test_texts_are_times_where_nearly_all_that_are_there_are(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_texts_are_times_where_nearly_all_that_are_there_are(tmp_path: Path) -> 
     pl.DataFrame(
         {"gaps": gaps, "one": one_wrong, "often": often_wrong, "late": wrong_late, "no": ["soon"] * 3000}
     ).write_parquet(tmp_path / "texts.parquet")
-    kinds = {name: kind.is_temporal() for name, kind in read(tmp_path / "texts.parquet").schema.items()}
+    kinds = {name: kind.is_temporal() for name, kind in read_table(tmp_path / "texts.parquet").schema.items()}
     assert kinds == {"gaps": True, "one": True, "often": False, "late": False, "no": False}
 
 

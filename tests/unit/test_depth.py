@@ -20,7 +20,7 @@ from market.polymarket.frames import (
     Unknown,
     micro_of,
     price_at,
-    read,
+    read_frame,
     ticks_of,
 )
 from market.types import UNIT, Outcome
@@ -37,14 +37,16 @@ def changes(*those: tuple[int, bool, int], ms: int = 1000) -> PriceChanges:
         {"asset_id": "1", "price": f"{t / 10_000:.4f}", "size": str(size), "side": "BUY" if bid else "SELL", "hash": ""}
         for t, bid, size in those
     ]
-    (message,) = read(frame(event_type="price_change", price_changes=rows, timestamp=str(ms)))
+    (message,) = read_frame(frame(event_type="price_change", price_changes=rows, timestamp=str(ms)))
     assert isinstance(message, PriceChanges)
     return message
 
 
 def snapshot(bids: dict[int, int], asks: dict[int, int], ms: int, name: str = "s") -> Snapshot:
     rows = [[{"price": f"{t / 10_000:.4f}", "size": str(size)} for t, size in side.items()] for side in (bids, asks)]
-    (message,) = read(frame(event_type="book", asset_id="1", bids=rows[0], asks=rows[1], hash=name, timestamp=str(ms)))
+    (message,) = read_frame(
+        frame(event_type="book", asset_id="1", bids=rows[0], asks=rows[1], hash=name, timestamp=str(ms))
+    )
     assert isinstance(message, Snapshot)
     return message
 
@@ -127,10 +129,10 @@ def test_numbers_are_exact() -> None:
 def test_other_kinds_are_told_apart_and_spoil_nothing() -> None:
     known = json.loads(frame(event_type="tick_size_change", asset_id="1", old_tick_size="0.01", new_tick_size="0.001"))
     raw = json.dumps([{"event_type": "new_market", "id": "7"}, known]).encode()
-    first, second = read(raw)
+    first, second = read_frame(raw)
     assert isinstance(first, Unknown) and first.kind == "new_market"
     assert isinstance(second, TickChange) and second.new_tick == Decimal("0.001")
-    (ended,) = read(frame(event_type="market_resolved", assets_ids=["1", "2"], winning_asset_id="2"))
+    (ended,) = read_frame(frame(event_type="market_resolved", assets_ids=["1", "2"], winning_asset_id="2"))
     assert isinstance(ended, MarketResolved)
 
 
@@ -152,4 +154,4 @@ def test_other_kinds_are_told_apart_and_spoil_nothing() -> None:
 )
 def test_a_frame_that_is_wrong_is_refused_with_a_reason(raw: bytes) -> None:
     with pytest.raises(FrameRefused, match=r"\w"):
-        read(raw)
+        read_frame(raw)

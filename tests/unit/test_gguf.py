@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.llm.gguf import BLOCK, Floats, Kind, dequantised, quantised, read, requantise
+from agent.llm.gguf import BLOCK, Floats, Kind, dequantised, quantised, read_gguf, requantise
 from market.errors import DataInvalid
 
 TINY = 2.0**-14  # below this, a float16 scale loses digits
@@ -67,7 +67,7 @@ def test_matrices_become_q8_0_and_vectors_keep_their_bytes(tmp_path: Path, file_
     source = written(tmp_path / "in.gguf", file_type=file_type)
     shares: list[float] = []
     requantise(source, tmp_path / "out.gguf", shares.append)
-    before, after = read(source), read(tmp_path / "out.gguf")
+    before, after = read_gguf(source), read_gguf(tmp_path / "out.gguf")
     assert shares[-1] == 1.0 and shares == sorted(shares)
     for old, new in zip(before.tensors, after.tensors, strict=True):
         assert (old.name, old.shape) == (new.name, new.shape)
@@ -91,7 +91,7 @@ def test_other_formats_are_written_as_their_readers_expect(
 ) -> None:
     source = written(tmp_path / "in.gguf")
     requantise(source, tmp_path / "out.gguf", kind=kind)
-    before, after = read(source), read(tmp_path / "out.gguf")
+    before, after = read_gguf(source), read_gguf(tmp_path / "out.gguf")
     assert number("general.file_type", file_type) in after.metadata
     for old, new in zip(before.tensors, after.tensors, strict=True):
         assert new.kind is (Kind.F32 if old.name == "norm" else kind)
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_refused(tmp_path_factory: pytest.TempPathFactory, dat
     cut = data.draw(st.integers(0, len(whole) - 33))
     (folder / "cut.gguf").write_bytes(whole[:cut])
     with pytest.raises(DataInvalid, match="not a whole GGUF file"):
-        read(folder / "cut.gguf")
+        read_gguf(folder / "cut.gguf")
 
 
 def test_strange_files_are_refused(tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_strange_files_are_refused(tmp_path: Path) -> None:
     for damaged in (b"GGML" + whole[4:], whole[:4] + b"\x02" + whole[5:], unknown):
         (tmp_path / "bad.gguf").write_bytes(damaged)
         with pytest.raises(DataInvalid):
-            read(tmp_path / "bad.gguf")
+            read_gguf(tmp_path / "bad.gguf")
     with pytest.raises(DataInvalid):
-        read(tmp_path / "none.gguf")
+        read_gguf(tmp_path / "none.gguf")
 
 
 @given(st.lists(st.floats(-1e4, 1e4, width=32), min_size=BLOCK, max_size=BLOCK))

@@ -20,9 +20,9 @@ LOCK = Lock(
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    locks.write(tmp_path / "new" / "lock.json", LOCK)
-    assert locks.read(tmp_path / "new" / "lock.json") == LOCK
-    assert locks.read(tmp_path / "none.json") == Lock(None, {})
+    locks.write_lock(tmp_path / "new" / "lock.json", LOCK)
+    assert locks.read_lock(tmp_path / "new" / "lock.json") == LOCK
+    assert locks.read_lock(tmp_path / "none.json") == Lock(None, {})
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["lock.json"]
 
 
@@ -73,10 +73,10 @@ def test_a_lock_that_leads_elsewhere_is_refused(
 ) -> None:
     file = tmp_path / "lock.json"
     file.write_text(json.dumps(changed(("format",), 1)))
-    assert locks.read(file).runtime is not None
+    assert locks.read_lock(file).runtime is not None
     file.write_text(json.dumps(changed(keys, value)))
     with pytest.raises(DataInvalid, match=named) as refused:
-        locks.read(file)
+        locks.read_lock(file)
     assert refused.value.next_step
 
 
@@ -84,4 +84,4 @@ def test_what_is_no_lock_is_refused(tmp_path: Path) -> None:
     for text in ("{", "[]", "\xff"):
         (tmp_path / "lock.json").write_text(text, encoding="latin-1")
         with pytest.raises(DataInvalid):
-            locks.read(tmp_path / "lock.json")
+            locks.read_lock(tmp_path / "lock.json")

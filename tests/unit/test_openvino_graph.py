@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.llm.gguf import Gguf, Kind, quantised, read
+from agent.llm.gguf import Gguf, Kind, quantised, read_gguf
 from agent.llm.openvino import runtime
 from agent.llm.openvino.architecture import Architecture, architecture, metadata
 from agent.llm.openvino.network import Network, Precision, Saved, loaded
@@ -149,7 +149,7 @@ def asked(network: Network, tree: Tree, prompts: Sequence[Tokens]) -> list[NDArr
 @pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.F16, Kind.F32])
 def test_a_tree_of_prompts_answers_as_each_prompt_alone(kind: Kind, tmp_path: Path) -> None:
     path = model_file(tmp_path / "tiny.gguf", kind)
-    plain, network, tree = Plain(read(path)), loaded(path, Precision.F32, 1), Tree(512)
+    plain, network, tree = Plain(read_gguf(path)), loaded(path, Precision.F32, 1), Tree(512)
     trunk = tuple(np.random.default_rng(2).integers(0, WORDS, 80).tolist())  # more than one inference takes
     for prompts in ([trunk], [(*trunk, 1, 2), (*trunk, 1, 3, 4), (*trunk[:7], 9), (5,)], [(*trunk, 1, 3, 4, 6)]):
         for tokens, found in zip(prompts, asked(network, tree, prompts), strict=True):
@@ -160,7 +160,7 @@ def test_a_tree_of_prompts_answers_as_each_prompt_alone(kind: Kind, tmp_path: Pa
 def test_logits_along_a_prompt_and_rounding(tmp_path: Path) -> None:
     path = model_file(tmp_path / "tiny.gguf")
     tokens = tuple(range(30))
-    expected = Plain(read(path)).logits(tokens)[-5:]
+    expected = Plain(read_gguf(path)).logits(tokens)[-5:]
     worst = {}
     for precision in (Precision.F32, Precision.INT8):
         network, tree = loaded(path, precision, 1), Tree(64)
@@ -209,7 +209,7 @@ class Expired:
 
 
 def test_the_header_says_what_the_network_is(tmp_path: Path) -> None:
-    model = read(model_file(tmp_path / "tiny.gguf"))
+    model = read_gguf(model_file(tmp_path / "tiny.gguf"))
     assert metadata(model)["general.architecture"] == "llama"
     epsilon = float(np.float32(1e-5))
     assert architecture(model) == Architecture(LAYERS, HEADS, GROUPS, WIDTH, epsilon, 1000.0)

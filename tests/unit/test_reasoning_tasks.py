@@ -13,7 +13,7 @@ from agent.search_benchmark.arithmetic import Chain, chain
 from agent.search_benchmark.countdown import Countdown, countdown, moves, result, solve
 from agent.search_benchmark.query import lookup, week
 from agent.search_benchmark.suite import TASKS
-from agent.search_benchmark.task import Path, Puzzle, blind, chance_of_guessing, read, written
+from agent.search_benchmark.task import Path, Puzzle, blind, chance_of_guessing, read_path, written
 from storage.pricetable import COLUMNS, PriceTable, Query
 
 unhurried = settings(max_examples=40, deadline=None)
@@ -86,7 +86,7 @@ def test_every_question_has_a_right_answer_that_its_own_choices_spell(name: str,
         assert not puzzle.refuted(path[: at + 1])
     answer = puzzle.answer(path)
     assert answer is not None and puzzle.accepted(answer) and puzzle.correct(answer)
-    assert read(puzzle, written(puzzle, path)) == path
+    assert read_path(puzzle, written(puzzle, path)) == path
 
 
 @unhurried
@@ -144,7 +144,7 @@ def test_only_the_target_from_the_given_numbers_is_accepted(seed: int, walk: int
 )
 def test_a_written_answer_counts_only_where_every_step_is_legal(text: str) -> None:
     puzzle = Countdown((3, 5, 8), 16)
-    path = read(puzzle, text)
+    path = read_path(puzzle, text)
     assert puzzle.accepted(puzzle.answer(path)) == (text == " 8 + 3 = 11, 11 + 5")
 
 

@@ -19,7 +19,7 @@ _TRIED, _MOST_OF_FEW, _NEARLY_ALL = 1000, 0.9, 0.99
 """How many texts are tried as times first, how many of those must be times, and of all."""
 
 
-def read(path: Path) -> pl.DataFrame:
+def read_table(path: Path) -> pl.DataFrame:
     """The whole file. Raises Misconfigured in one sentence where it is not what its name says."""
     readers: Mapping[str, Callable[[Path], pl.DataFrame]] = {
         ".csv": _csv, ".tsv": _csv, ".xlsx": _excel, ".xls": _excel, ".parquet": pl.read_parquet

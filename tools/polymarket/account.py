@@ -158,7 +158,7 @@ _FRAME = msgspec.json.Decoder(_Trade | _Order | list[Any])
 _ONE = _Trade | _Order
 
 
-def read(raw: bytes) -> Sequence[TradeSaid | OrderSaid]:
+def read_user_frame(raw: bytes) -> Sequence[TradeSaid | OrderSaid]:
     """A frame of the user channel. Raises DataInvalid with the reason; an event of another kind is such a reason."""
     if len(raw) > _LONGEST:
         raise DataInvalid(f"a frame of the user channel has {len(raw)} bytes.")

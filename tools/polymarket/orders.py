@@ -256,7 +256,7 @@ class PolymarketOrders:
             return
         self.heard += 1
         try:
-            events = said_by.read(raw)
+            events = said_by.read_user_frame(raw)
         except DataInvalid:
             self.refused, self.stale = self.refused + 1, True
             return

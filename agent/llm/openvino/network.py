@@ -152,7 +152,7 @@ def loaded(path: Path, precision: Precision, threads: int) -> Network:
     """The compiled network of a GGUF file. Raises NotReady."""
     openvino = runtime.load()
     try:
-        model = gguf.read(path)
+        model = gguf.read_gguf(path)
     except DataInvalid as error:
         raise NotReady(str(error), next_step="Install the model again.") from error
     return Network(openvino, graph.build(openvino, model), precision=precision, threads=threads)
