@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LABELS = 12
 
 
-def draw(made: Analysed, folder: Path) -> dict[int, Path]:
+def draw_findings(made: Analysed, folder: Path) -> dict[int, Path]:
     """The path of each finding's SVG, by its place."""
     with house_style():
         return {

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from agent.analysis.analysis import Analysed
-from agent.analysis.pictures import draw
+from agent.analysis.pictures import draw_findings
 from agent.config import paths
 from agent.reports.html import figure, page, row
 from agent.reports.plots import drawable
@@ -17,7 +17,7 @@ from tools.analysis.table import Cell, Table, number
 def keep(made: Analysed, folder: Path) -> list[Path]:
     """Write `analysis.md`, `analysis.html` and the pictures; the paths of what was written."""
     paths.folder(folder)
-    drawn = draw(made, folder) if drawable() else {}
+    drawn = draw_findings(made, folder) if drawable() else {}
     kept = [folder / "analysis.md", folder / "analysis.html"]
     kept[0].write_text(markdown(made, {n: p.name for n, p in drawn.items()}), encoding="utf-8")
     kept[1].write_text(html(made, drawn), encoding="utf-8")

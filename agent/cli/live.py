@@ -78,7 +78,7 @@ class LiveView:
         hear(self._bus.subscribed(PositionSettled, seen.settled))
         hear(self._bus.subscribed(TradingHalted, seen.stopped))
         self._stack.enter_context(
-            Live(get_renderable=lambda: draw(seen, self._data), console=self._screen, refresh_per_second=6)
+            Live(get_renderable=lambda: draw_screen(seen, self._data), console=self._screen, refresh_per_second=6)
         )
         return self
 
@@ -90,7 +90,7 @@ class LiveView:
         self._seen.stage = text
 
 
-def draw(seen: Seen, data: str) -> Panel:
+def draw_screen(seen: Seen, data: str) -> Panel:
     """The whole screen as one renderable."""
     parts: list[RenderableType] = [_head(seen), Text(), _decisions(seen)]
     if seen.halted:

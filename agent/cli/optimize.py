@@ -118,7 +118,7 @@ def _keep(found: Optimised, folder: Path) -> list[Path]:
     from agent.config import paths
     from agent.config.load import nested
     from agent.reports.plots import drawable
-    from agent.research.tradeoff import draw
+    from agent.research.tradeoff import draw_tradeoff
     from storage.canonical import plain
 
     paths.folder(folder)
@@ -127,7 +127,7 @@ def _keep(found: Optimised, folder: Path) -> list[Path]:
     if found.chosen is not None:
         kept.append(folder / "patch.yaml")
         kept[-1].write_text(yaml.safe_dump(nested(found.chosen.values), sort_keys=False), encoding="utf-8")
-    return [*kept, draw(found, folder / "tradeoff")] if drawable() else kept
+    return [*kept, draw_tradeoff(found, folder / "tradeoff")] if drawable() else kept
 
 
 def _tell(screen: Console, found: Optimised, *, other: bool) -> None:

@@ -35,7 +35,7 @@ def keep(made: EvidenceReport, folder: Path) -> list[Path]:
     """Write `evidence.json`, the figures where they can be drawn, and `evidence.html`; the files, the page last."""
     told, page = folder / "evidence.json", folder / "evidence.html"
     told.write_text(json.dumps(plain({"runs": made.runs, "ladder": made.ladder}), indent=2) + "\n", encoding="utf-8")
-    drawn = draw(made, folder) if drawable() else []
+    drawn = draw_evidence(made, folder) if drawable() else []
     page.write_text(html(made, drawn), encoding="utf-8")
     return [told, *drawn, page]
 
@@ -62,7 +62,7 @@ def _fine_print(made: EvidenceReport) -> str:
     )
 
 
-def draw(made: EvidenceReport, folder: Path) -> list[Path]:
+def draw_evidence(made: EvidenceReport, folder: Path) -> list[Path]:
     """Write the figures as PNG and SVG; the paths of the SVGs."""
     scored = [f for f in made.forecasts if f.scored]
     gained = [rung for rung in made.ladder if rung.gain is not None]

@@ -26,7 +26,7 @@ _POINTS = 1500
 """Points of a path that are drawn at most."""
 
 
-def draw(made: Report, data: Data, folder: Path) -> list[Path]:
+def draw_backtest(made: Report, data: Data, folder: Path) -> list[Path]:
     """Write the figures as PNG and SVG; the paths of the SVGs. None where nobody traded or forecast."""
     judged = [(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets]
     scored = [f for f in made.forecasts if f.scored]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agent.research.figures import draw
+from agent.research.figures import draw_backtest
 from agent.research.forecasts import RecordedForecast
 from agent.research.judging import Data, Tried
 from agent.research.page import page
@@ -47,7 +47,7 @@ def keep(made: Report, data: Data, path: Path, *, figures: bool) -> list[Path]:
     if made.forecasts:
         kept.append(path / "decisions.parquet")
         pq.write_table(_decisions(made.forecasts), kept[-1], compression="zstd")
-    drawn = draw(made, data, path) if figures else []
+    drawn = draw_backtest(made, data, path) if figures else []
     shown = path / "report.html"
     shown.write_text(page(made, drawn), encoding="utf-8")
     return [*kept, *drawn, shown]

@@ -34,7 +34,7 @@ def amount(value: float, target: Target) -> str:
     return f"{value:,.0f}" if target is Target.TOKENS else f"{value:,.3f}"
 
 
-def draw(found: Optimised, stem: Path) -> Path:
+def draw_tradeoff(found: Optimised, stem: Path) -> Path:
     """Write the picture as PNG and SVG; the path of the SVG."""
     with house_style():
         return saved(_figure(found), stem)

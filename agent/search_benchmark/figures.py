@@ -28,7 +28,7 @@ _GAP = 0.055
 _ROLES = {"search": BLUE, "baseline": AMBER, "placebo": "#9aa1ab", "larger": PINK}
 
 
-def draw(results: Sequence[TaskResult], folder: Path) -> list[Path]:
+def draw_benchmark(results: Sequence[TaskResult], folder: Path) -> list[Path]:
     """Write the figures as PNG and SVG; the paths of the SVGs."""
     with house_style():
         return [

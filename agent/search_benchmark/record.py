@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.search_benchmark.experiment import Findings
-from agent.search_benchmark.figures import draw
+from agent.search_benchmark.figures import draw_benchmark
 from agent.search_benchmark.page import page
 from agent.search_benchmark.results import TaskResult
 from agent.search_benchmark.suite import trials
@@ -22,7 +22,7 @@ def keep(found: Findings, results: Sequence[TaskResult], path: Path, *, figures:
     summary.write_text(json.dumps({"facts": facts(found), "results": plain(results)}, indent=2, sort_keys=True) + "\n")
     if not figures:
         return [lines, summary]
-    drawn, report = draw(results, path), path / "report.html"
+    drawn, report = draw_benchmark(results, path), path / "report.html"
     report.write_text(page(results, drawn, facts(found)), encoding="utf-8")
     return [lines, summary, *drawn, report]
 
