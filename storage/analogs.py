@@ -1,7 +1,7 @@
 """What may be known of the past at one instant: finished windows as arrays, and which of them are like the present.
 
-A `WindowHistory` is the end of a prefix of rows that stand in the order in which they became known, so that nothing it answers
-can depend on a later row. Knows no database, no feature's meaning and no effect.
+A `WindowHistory` is the end of a prefix of rows that stand in the order in which they became known, so that nothing it
+answers can depend on a later row. Knows no database, no feature's meaning and no effect.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Finished windows: kept as rows, read as a `WindowHistory`. Each source and window length has a timeline in memory, which is
-read from the database once and then extended by what was added since, by this program or another. It forgets what is
-older than the newest rows; a question about an instant so long ago reads all of them again.
+"""Finished windows: kept as rows, read as a `WindowHistory`. Each source and window length has a timeline in memory,
+which is read from the database once and then extended by what was added since, by this program or another. It forgets
+what is older than the newest rows; a question about an instant so long ago reads all of them again.
 
 The first account of a row stays: adding it again, or differently, changes nothing.
 """

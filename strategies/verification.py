@@ -65,7 +65,7 @@ MENDABLE = frozenset({Finding.FALSE_NOW, Finding.WRONG_SIGN, Finding.INCONSISTEN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Analogs:
+class AnalogArrays:
     """Past windows in which the claim's feature was in its bucket, each once: their mids then, what YES paid and what
     the diffusion said (the mid where there was no reference), each (n,) in [0, 1]. `age` is how many seconds before
     now the newest of them could first be known."""
@@ -76,7 +76,7 @@ class Analogs:
     age: float = math.inf
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[float, float]], age: float = math.inf) -> Analogs:
+    def of(cls, pairs: Sequence[tuple[float, float]], age: float = math.inf) -> AnalogArrays:
         """From (mid, payout) of each window, without a reference."""
         both = np.array(pairs, np.float64).reshape(-1, 2)
         return cls(both[:, 0], both[:, 1], both[:, 0], age)
@@ -136,7 +136,7 @@ class Checked:
 NOTHING = Evidence(0, 0.0, 0.5, 0.5, 0.5, 0.0, 1.0, 0.9, 0.0)
 
 
-def weigh(analogs: Analogs, *, trials: int = 1, confidence: float = 0.9) -> Evidence:
+def weigh(analogs: AnalogArrays, *, trials: int = 1, confidence: float = 0.9) -> Evidence:
     """Evidence from independent past windows. `trials` claims may be tried, so the interval is Bonferroni-widened."""
     k = len(analogs.mids)
     if k == 0:

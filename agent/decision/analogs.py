@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from agent.decision.inputs import Inputs, Settings
 from market.clock import EPOCH
 from market.types import UNIT
-from storage.analogs import WindowHistory as Windows
+from storage.analogs import WindowHistory
 from strategies.claims import Claim, true_now
 from strategies.conformal import Band, band, decayed
 from strategies.features import SCALES, Features
 from strategies.logit import logit, sigmoid
-from strategies.verification import NOTHING, Analogs, Checked, Evidence, Verdict, check, weigh
+from strategies.verification import NOTHING, AnalogArrays, Checked, Evidence, Verdict, check, weigh
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -37,7 +37,9 @@ _MICROSECOND = timedelta(microseconds=1)
 class History(Protocol):
     """What may be read of the past; the store is one."""
 
-    async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Windows:
+    async def past(
+        self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)
+    ) -> WindowHistory:
         """Windows of this length that were over, with their outcome known, strictly before `as_of` less `embargo`."""
         ...
 
@@ -47,7 +49,7 @@ class Analogs:
     """Windows of history around this time to close, and the evidence already drawn from them. `trials` is how many
     claims the search may try."""
 
-    windows: Windows
+    windows: WindowHistory
     now: Features
     band: tuple[int, int]
     as_of: datetime
@@ -55,7 +57,7 @@ class Analogs:
     settings: Settings
     drawn: dict[tuple[str, str, int], Evidence] = field(default_factory=dict)
     hoped: frozenset[str] | None = None
-    alike: dict[tuple[str, str], Analogs] = field(default_factory=dict)
+    alike: dict[tuple[str, str], AnalogArrays] = field(default_factory=dict)
     squares: Floats | None = None
 
     @property
@@ -131,14 +133,14 @@ class Analogs:
         gaps = self.windows.states[rows, _GAP] * SCALES["gap"]
         return np.log(mids / (1 - mids)), gaps.astype(np.float64), self.windows.payout[rows] / UNIT
 
-    def _analogs(self, feature: str, bucket: str) -> Analogs:
+    def _analogs(self, feature: str, bucket: str) -> AnalogArrays:
         if not len(self.windows.like(feature, bucket, self.band)):
-            return Analogs.of([])
+            return AnalogArrays.of([])
         alike = self.windows.once(("alike", feature, bucket, self.band), lambda: self._alike(feature, bucket))
         if len(alike.at) > self.settings.analogs:
             alike = alike.only(self.nearest(alike.at, self.settings.analogs))
         newest = EPOCH + int(alike.known_at.max()) * _MICROSECOND
-        return Analogs(alike.mids, alike.payouts, alike.diffusions, (self.as_of - newest).total_seconds())
+        return AnalogArrays(alike.mids, alike.payouts, alike.diffusions, (self.as_of - newest).total_seconds())
 
     def _alike(self, feature: str, bucket: str) -> _Alike:
         rows = self.windows.like(feature, bucket, self.band)
@@ -202,7 +204,9 @@ class PlaceboHistory:
     history: History
     seed: int
 
-    async def past(self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)) -> Windows:
+    async def past(
+        self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)
+    ) -> WindowHistory:
         seen = await self.history.past(source, as_of=as_of, window=window, embargo=embargo)
         _, first, rows = np.unique(seen.market, return_index=True, return_inverse=True)
         by_age = np.argsort(np.argsort(first))

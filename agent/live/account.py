@@ -137,7 +137,7 @@ class LiveAccount(Protocol):
         """What it has before its first order. Raises VenueUnavailable."""
         ...
 
-    def open_client(
+    def opened(
         self, feed: LiveFeed, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AbstractAsyncContextManager[OpenAccount]:
         """Its orders, until the block ends. Raises VenueUnavailable, NotReady."""
@@ -195,7 +195,7 @@ class VenueAccount:
                 ) from None
 
     @asynccontextmanager
-    async def open_client(
+    async def opened(
         self, feed: LiveFeed | None, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[OpenAccount]:
         """With the user channel, heartbeats and reconciliation running."""

@@ -127,7 +127,7 @@ class Case:
     def erratic(self, salt: int) -> Electricity:
         return Electricity(Erratic(random.Random(self.seed + salt), self.joules), kwh_price=0.3)
 
-    def make_decision(
+    def think(
         self, electricity: Electricity | None = None, engine: ScriptedEngine | None = None
     ) -> tuple[Decision, ScriptedEngine, tuple[RecordedCall, ...]]:
         engine = engine or Faulty(self.seed, self.faults)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.decision.analogs import Analogs, PlaceboHistory, look_back, scaled
 from market.types import UNIT
-from storage.analogs import WindowHistory as Windows
+from storage.analogs import WindowHistory
 from storage.records import Observation
 from strategies.claims import Claim, Effect
 from strategies.features import SCALES, Features
@@ -104,7 +104,7 @@ def test_a_redrawn_outcome_is_one_a_window_and_stays_when_more_becomes_known() -
     assert all(len(outcomes) == 1 for outcomes in drawn.values())
 
 
-def redrawn(rows: list[Observation], as_of: datetime = START) -> Windows:
+def redrawn(rows: list[Observation], as_of: datetime = START) -> WindowHistory:
     return asyncio.run(PlaceboHistory(Remembered(rows), 4).past("s", as_of=as_of, window=900))
 
 

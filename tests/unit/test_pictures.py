@@ -13,7 +13,7 @@ from agent.review.pictures import chances, evidence
 from strategies.belief import believe, lean, parts
 from strategies.claims import Claim, Effect
 from strategies.logit import logit, sigmoid
-from strategies.verification import Analogs, Checked, Verdict, check, weigh
+from strategies.verification import AnalogArrays, Checked, Verdict, check, weigh
 from tests.fakes import START
 
 
@@ -27,7 +27,7 @@ def test_chances_are_those_of_so_many_coins(k: int, base: float) -> None:
 @given(st.integers(1, 3000), st.floats(0.01, 0.99), st.floats(0, 1))
 def test_the_picture_of_any_evidence_stays_in_its_frame(k: int, mid: float, share: float) -> None:
     wins = round(k * share)
-    found = weigh(Analogs.of([(mid, 1.0)] * wins + [(mid, 0.0)] * (k - wins)), trials=30)
+    found = weigh(AnalogArrays.of([(mid, 1.0)] * wins + [(mid, 0.0)] * (k - wins)), trials=30)
     drawn = evidence({n: getattr(found, n) for n in ("support", "rate", "base_rate", "posterior", "low", "high")})
     across = [float(x) for x in re.findall(r'(?:M|H|cx=")(-?[\d.]+)', drawn)]
     assert min(across) >= -10 and max(across) <= 210
@@ -39,7 +39,7 @@ def test_no_windows_make_no_picture() -> None:
 
 
 def checked(feature: str, bucket: str, wins: int, of: int = 200) -> Checked:
-    found = weigh(Analogs.of([(0.5, 1.0)] * wins + [(0.5, 0.0)] * (of - wins)))
+    found = weigh(AnalogArrays.of([(0.5, 1.0)] * wins + [(0.5, 0.0)] * (of - wins)))
     return check(Claim("trend", feature, bucket, Effect.UP if wins * 2 > of else Effect.DOWN), found, true=True)
 
 

@@ -15,7 +15,7 @@ from strategies.claims import LADDER, Claim, Effect, decision, legal, true_now
 from strategies.features import BUCKETS
 from strategies.verification import (
     NOTHING,
-    Analogs,
+    AnalogArrays,
     Checked,
     Evidence,
     Finding,
@@ -30,11 +30,11 @@ from tests.fakes import START
 CLAIM = Claim("flow", "momentum", "rising", Effect.UP)
 
 
-def history(n: int, lift: float, seed: int = 1) -> Analogs:
+def history(n: int, lift: float, seed: int = 1) -> AnalogArrays:
     """Windows whose mids are off by `lift`."""
     rng = random.Random(seed)
     mids = [rng.uniform(0.2, 0.8) for _ in range(n)]
-    return Analogs.of([(m, float(rng.random() < m + lift)) for m in mids])
+    return AnalogArrays.of([(m, float(rng.random() < m + lift)) for m in mids])
 
 
 def test_a_planted_effect_is_supported_and_its_opposite_refuted() -> None:
@@ -60,7 +60,7 @@ def test_claims_about_the_same_windows_do_not_share_their_doubt_away() -> None:
 
 
 def test_a_short_history_is_thin_whatever_it_says() -> None:
-    checked = check(CLAIM, weigh(Analogs.of([(0.5, 1.0)] * 49)), true=True)
+    checked = check(CLAIM, weigh(AnalogArrays.of([(0.5, 1.0)] * 49)), true=True)
     assert checked.verdict is Verdict.THIN and checked.finding is Finding.THIN_SUPPORT
 
 
@@ -70,16 +70,16 @@ def test_a_false_claim_is_false_before_history_is_asked() -> None:
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.sampled_from([0.0, 1.0])), max_size=200), st.integers(1, 50))
 def test_evidence_is_coherent(pairs: list[tuple[float, float]], trials: int) -> None:
-    e = weigh(Analogs.of(pairs), trials=trials)
+    e = weigh(AnalogArrays.of(pairs), trials=trials)
     assert 0 <= e.low <= e.posterior <= e.high <= 1 and e.support == len(pairs)
     assert min(e.base_rate, e.rate) - 1e-9 <= e.posterior <= max(e.base_rate, e.rate) + 1e-9 or not pairs
-    wider = weigh(Analogs.of(pairs), trials=trials + 10)
+    wider = weigh(AnalogArrays.of(pairs), trials=trials + 10)
     assert wider.low <= e.low and wider.high >= e.high
 
 
 def test_where_there_is_a_diffusion_a_claim_must_beat_it_too() -> None:
     seen = history(800, 0.2)
-    knew = Analogs(seen.mids, seen.payouts, np.full(800, float(seen.payouts.mean())))
+    knew = AnalogArrays(seen.mids, seen.payouts, np.full(800, float(seen.payouts.mean())))
     assert check(CLAIM, weigh(seen), true=True).verdict is Verdict.SUPPORTED
     assert check(CLAIM, weigh(knew), true=True).verdict is Verdict.UNDECIDED
     assert weigh(knew).log_bayes_factor < 0 < weigh(seen).log_bayes_factor
