@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.config.load import load, profile_for
 from agent.config.schema import Config
-from agent.goals import TOOLS, Answer
+from agent.goals import TOOLS, GoalResult
 from market.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class EdgeAgent:
         self.tools, self.feed = tuple(dict.fromkeys(tools)), feed
         self.config: Config = load(config, values, profile=profile_for(feed))
 
-    async def arun(self, goal: str) -> Answer:
+    async def arun(self, goal: str) -> GoalResult:
         """Map a goal onto a deed and do it. Raises what the deed raises: NotReady, Misconfigured, EngineUnavailable."""
         from agent.goals import done
 
@@ -63,7 +63,7 @@ class EdgeAgent:
 
         return await analysed(self.config, Path(file), question)
 
-    def run(self, goal: str) -> Answer:
+    def run(self, goal: str) -> GoalResult:
         """`arun`, for programs without an event loop."""
         return _blocking(lambda: self.arun(goal))
 

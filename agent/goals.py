@@ -28,7 +28,7 @@ TOOLS = (MARKET, WALLET, ORDER)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GoalResult:
     """What came of a goal. `deed` is the entry of the catalogue that was chosen, with the probability that the model
     gave it; `says` is what came of it in sentences, `facts` the same as values. `tokens` are by phase; `dollars` and
     `seconds` are the model's."""
@@ -74,7 +74,7 @@ class GoalAction:
     do: Callable[[Config, str], Awaitable[Came]]
 
 
-async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> Answer:
+async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> GoalResult:
     """Choose and do. Raises Misconfigured where there is nothing to choose from or nothing was asked."""
     if not goal.strip():
         raise Misconfigured(
@@ -86,7 +86,7 @@ async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> An
     with confined(own_hosts(config)):
         deed, probability, used = await _chosen(config, deeds, goal)
         says, facts, spent = await deed.do(config, feed)
-    return Answer(
+    return GoalResult(
         goal=goal,
         deed=deed.name,
         probability=probability,

@@ -42,7 +42,7 @@ def install(
     if mode not in ("paper", "live"):
         raise typer.BadParameter(f"--mode {mode} is not possible: use paper or live")
     settings = load(config)
-    asked = installing.Asked(
+    asked = installing.InstallRequest(
         installing.console_script(),
         installing.words_of(config.absolute() if config is not None else None, real=mode == "live"),
         installing.keys_of(settings, key, passphrase),

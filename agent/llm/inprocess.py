@@ -24,7 +24,7 @@ from agent.llm.engine import (
     Usage,
 )
 from agent.llm.logits import Logits, among, log_softmax
-from agent.llm.stop import Stop
+from agent.llm.stop import CallStop
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
 
@@ -79,7 +79,7 @@ class PromptSession(Protocol[W]):
         """Drop what a stopped or failed call left behind."""
         ...
 
-    def obey(self, stop: Stop) -> None:
+    def obey(self, stop: CallStop) -> None:
         """Whom to ask from now on whether to stop; a call begins or ends here."""
         ...
 
@@ -121,7 +121,7 @@ class InProcessEngine(ABC, Generic[W]):
         return (await self._call(job, None))[1]
 
     async def forget(self) -> None:
-        await self._submit(self._session.forget, Stop(None))
+        await self._submit(self._session.forget, CallStop(None))
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         return self._session.needed(prompts, max_tokens)
@@ -210,7 +210,7 @@ class InProcessEngine(ABC, Generic[W]):
                 raise
             return result, self._count(began, before, whole)
 
-        return await self._submit(counted, Stop(deadline))
+        return await self._submit(counted, CallStop(deadline))
 
     def _count(self, began: float, before: tuple[int, int], whole: int | None = None) -> Usage:
         """Add up what was spent since `before` on a call with prompts of `whole` tokens; None for one that failed."""
@@ -220,7 +220,7 @@ class InProcessEngine(ABC, Generic[W]):
         self._usage += usage
         return usage
 
-    async def _submit(self, job: Callable[[], T], stop: Stop) -> T:
+    async def _submit(self, job: Callable[[], T], stop: CallStop) -> T:
         if self._closed:
             raise EngineUnavailable("The engine is closed.")
         try:
@@ -229,7 +229,7 @@ class InProcessEngine(ABC, Generic[W]):
             stop.end()
             raise
 
-    def _guarded(self, job: Callable[[], T], stop: Stop) -> T:
+    def _guarded(self, job: Callable[[], T], stop: CallStop) -> T:
         self._session.obey(stop)
         try:
             return job()
@@ -238,4 +238,4 @@ class InProcessEngine(ABC, Generic[W]):
             raise
         finally:
             stop.close()
-            self._session.obey(Stop(None))
+            self._session.obey(CallStop(None))

@@ -8,7 +8,7 @@ from threading import Timer
 from market.errors import EngineTimeout
 
 
-class Stop:
+class CallStop:
     """When a call has to end: at a deadline, in seconds from now, or when its caller has gone.
 
     The library asks after every operation, so it asks a C function: `strlen` of a text that is empty until it is time.

@@ -15,7 +15,7 @@ from agent.reports.explain import Explanation, explain
 from agent.review.buildup import buildup, rungs
 from agent.review.pictures import Mark, Step, label_of
 from agent.review.standing import AccountOverview, standing
-from agent.review.whatif import Answer, Changed, answer
+from agent.review.whatif import Changed, WhatIfAnswer, answer
 from market.errors import Misconfigured
 from market.types import UNIT, Micro
 from storage.canonical import Json
@@ -76,7 +76,7 @@ class Page:
     older: str
     newer: str
     profit: Micro | None
-    whatif: Answer | None
+    whatif: WhatIfAnswer | None
 
 
 async def runs_with_decisions(store: Store) -> list[Run]:

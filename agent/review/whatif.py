@@ -30,7 +30,7 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WhatIfAnswer:
     """What would have come of it; `net` is dollars a share of the better side after fee and buffer, and `sure` the
     probability that it is above zero."""
 
@@ -46,7 +46,7 @@ class Answer:
     fee: Decimal
 
 
-def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> Answer | None:
+def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> WhatIfAnswer | None:
     """None where there was no book to decide on."""
     view = inputs.view()
     mid = None if view is None else view.book.mid
@@ -59,7 +59,7 @@ def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> Answe
     belief = belief_of(inputs, search, shrink)
     wish, reason = decide(view, belief, rule, inputs.settings.sizing)
     best = best_edge(view, belief, rule)
-    return Answer(
+    return WhatIfAnswer(
         action="abstain" if wish is None else "post" if wish.post_only else "take",
         reason=reason,
         probability=belief.calibrated(float(mid)),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from agent.config.schema import Config
-from agent.service.contract import COMMANDS, NAME, Asked, Resume, SignalTold, Stop
+from agent.service.contract import COMMANDS, NAME, CommandRequest, HaltRequest, Resume, SignalTold
 from agent.service.pulse import Pulse
 from agent.trading.bus import Bus
 from agent.trading.inhibit import Inhibitor, InhibitSignal
@@ -21,7 +21,7 @@ from storage.canonical import Json, plain
 from tools.halts import KillSwitch
 
 _BY = "MQTT"
-A = TypeVar("A", bound=Asked)
+A = TypeVar("A", bound=CommandRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +67,13 @@ class Commands:
             raise ValueError(f"That was to be done by {made.expires.isoformat()}, which is past.")
         return made
 
-    async def _halt(self, asked: Stop) -> Json:
+    async def _halt(self, asked: HaltRequest) -> Json:
         halted = self.switch.throw(asked.reason.strip() or "asked to over MQTT", _BY, self.clock.now())
         return {"halted": halted.sentence(), "at": halted.at}
 
-    async def _pause(self, asked: Stop) -> Json:
+    async def _pause(self, asked: HaltRequest) -> Json:
         """The same, said by somebody who means to come back soon."""
-        return await self._halt(Stop(reason=asked.reason.strip() or "paused over MQTT"))
+        return await self._halt(HaltRequest(reason=asked.reason.strip() or "paused over MQTT"))
 
     async def _resume(self, asked: Resume) -> Json:
         """Wants a reason, as the command line does, and the instant of the halt that it lifts: a broker may bring a
@@ -86,7 +86,7 @@ class Commands:
         stood = self.switch.release(reason, _BY, self.clock.now())
         return {"was": None if stood is None else stood.sentence()}
 
-    async def _status(self, _: Asked) -> Json:
+    async def _status(self, _: CommandRequest) -> Json:
         """Account, positions, halt, signals and health, from what the run knows: no cycle waits for a reader."""
         remarks, halted = list(self.pulse.remarks()), self.switch.read()
         return {
@@ -97,11 +97,11 @@ class Commands:
             "signals": self._standing(),
         }
 
-    async def _limits(self, _: Asked) -> Json:
+    async def _limits(self, _: CommandRequest) -> Json:
         """What may be risked, and what is."""
         return {"limits": self.config.risk.model_dump(mode="json"), "at_risk_micro_dollars": self.pulse.at_risk()}
 
-    async def _config(self, _: Asked) -> Json:
+    async def _config(self, _: CommandRequest) -> Json:
         """The configuration it runs with. It names files of secrets, and holds none."""
         found: Json = self.config.model_dump(mode="json")
         return found

@@ -26,7 +26,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _Text = Annotated[str, Field(max_length=500)]
 
 
-class Asked(BaseModel):
+class CommandRequest(BaseModel):
     """A command without arguments. After `expires` it is refused, however late a broker brings it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,38 +34,38 @@ class Asked(BaseModel):
     expires: AwareDatetime | None = None
 
 
-class Stop(Asked):
+class HaltRequest(CommandRequest):
     """`halt` and `pause`: take orders back, and open nothing until a person resumes."""
 
     reason: _Text = ""
 
 
-class Resume(Asked):
+class Resume(CommandRequest):
     """Allow trading again. `halt` is the instant of the halt that it lifts, as `halt` and `status` tell it."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     halt: str = ""
 
 
-class SignalTold(Asked):
+class SignalTold(CommandRequest):
     """A signal: nothing is opened until an instant. One whose instant is past ends the signal of that name."""
 
     until: AwareDatetime
     why: Annotated[str, Field(max_length=200)] = ""
 
 
-COMMANDS: Mapping[str, type[Asked]] = {
-    "halt": Stop,
-    "pause": Stop,
+COMMANDS: Mapping[str, type[CommandRequest]] = {
+    "halt": HaltRequest,
+    "pause": HaltRequest,
     "resume": Resume,
-    "status": Asked,
-    "limits": Asked,
-    "config": Asked,
+    "status": CommandRequest,
+    "limits": CommandRequest,
+    "config": CommandRequest,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
+class StatusMessage:
     online: bool
 
 
@@ -85,7 +85,7 @@ class HealthTold:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandReply:
     """To a command with a response topic: `result` where it is `ok`, else `error`, a sentence."""
 
     ok: bool
@@ -121,13 +121,13 @@ def told_events() -> list[type[Event]]:
 def schemas() -> dict[str, Json]:
     """All topics below `edgeclaw/INSTANCE/`, with the JSON Schema of what they carry."""
     topics: dict[str, Json] = {
-        "status": _out(Status, 1, retained=True),
+        "status": _out(StatusMessage, 1, retained=True),
         "health": _out(HealthTold, 0),
         **{f"event/{e.topic}": _out(e, 0) for e in told_events()},
         **{f"money/{kind.value}": _topic("out", 1, _record(kind)) for kind in MONEY},
         **{f"command/{name}": _topic("in", 1, _model(model)) for name, model in COMMANDS.items()},
         "signal/+": _topic("in", 1, _model(SignalTold)),
-        "(response topic)": _out(Answer, 1),
+        "(response topic)": _out(CommandReply, 1),
     }
     return {"version": VERSION, "topics": topics}
 

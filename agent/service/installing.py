@@ -28,7 +28,7 @@ _WATCHDOG = "60"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class InstallRequest:
     """What is to run: `executable` is the console script's path, `words` what it is called with, `keys` credentials as
     name and file, `addresses` the only networks beside this machine it may speak to (none: any), `systemd` the
     machine's version."""
@@ -73,7 +73,7 @@ def keys_of(config: Config, key: Path | None, passphrase: Path | None) -> tuple[
     return tuple(found)
 
 
-def installation(asked: Asked, server: tuple[str, ...] = (), folder: Path = FOLDER) -> Steps:
+def installation(asked: InstallRequest, server: tuple[str, ...] = (), folder: Path = FOLDER) -> Steps:
     """What makes the agent a service; `server` is the command of a model server beside it, or nothing. Raises
     Misconfigured for an address that is none, NotReady where the service could not read its own program."""
     _must_be_readable(asked.executable)

@@ -13,7 +13,7 @@ from agent.llm.llamacpp.engine import open_llamacpp
 from agent.llm.llamacpp.prefixes import Blocks
 from agent.llm.llamacpp.saved import SavedPrefixes, State
 from agent.llm.logits import Logits
-from agent.llm.stop import Stop
+from agent.llm.stop import CallStop
 from tests.engines import LABELS, STATIC, model_file
 
 pytestmark = pytest.mark.model
@@ -27,7 +27,7 @@ async def started(folder: Path | None, prefix: Prompt, threads: int = 1) -> tupl
         usage = await engine.prime(prefix)
         session = engine._session
         wanted = [session.wanted(p) for p in (prefix, prefix.then(" so"), prefix.then(" it", " rose again"))]
-        found = await engine._submit(lambda: session.answered(wanted), Stop(None))
+        found = await engine._submit(lambda: session.answered(wanted), CallStop(None))
         asked = [Question(prefix.then(" It goes"), LABELS)]
         said = (await engine.classify(asked)).probabilities, (await engine.generate(prefix, max_tokens=9)).texts
         return usage, [found[want][0] for want in wanted], said

@@ -11,7 +11,7 @@ import pytest
 
 from agent.app.engines import server_command
 from agent.config.load import load
-from agent.service.installing import Asked, Steps, installation, keys_of, removal, words_of
+from agent.service.installing import InstallRequest, Steps, installation, keys_of, removal, words_of
 from market.errors import Misconfigured, NotReady
 
 PROGRAM = Path("/opt/edgeclaw/bin/edgeclaw")
@@ -20,7 +20,7 @@ systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="th
 
 
 def steps(**how: object) -> Steps:
-    asked = Asked(PROGRAM, words_of(Path("/etc/edgeclaw/edgeclaw.yaml"), real=True), **how)  # type: ignore[arg-type]
+    asked = InstallRequest(PROGRAM, words_of(Path("/etc/edgeclaw/edgeclaw.yaml"), real=True), **how)  # type: ignore[arg-type]
     server = ("/opt/mlc/bin/python", "-m", "mlc_llm", "serve", "/srv/model dir", "--port", "8000")
     return installation(asked, server)
 
@@ -78,7 +78,7 @@ def test_a_unit_says_what_was_asked_for() -> None:
 
 def test_what_cannot_work_is_said_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(NotReady, match="lies in a home folder"):
-        installation(Asked(Path("/home/me/venv/bin/edgeclaw"), ("run",)))
+        installation(InstallRequest(Path("/home/me/venv/bin/edgeclaw"), ("run",)))
     with pytest.raises(Misconfigured, match="no network"):
         steps(addresses=("polymarket.example",))
     with pytest.raises(Misconfigured, match=r"--key needs venue\.key_credential"):

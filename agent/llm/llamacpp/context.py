@@ -17,7 +17,7 @@ import numpy as np
 from agent.llm.llamacpp.abi import Batch, Library, ProgressCallback
 from agent.llm.llamacpp.prefixes import Row
 from agent.llm.logits import Logits
-from agent.llm.stop import Stop
+from agent.llm.stop import CallStop
 from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
 
 FORKS = 16
@@ -109,7 +109,7 @@ class Context:
         self._pages: list[tuple[int, int]] = []  # (first cell, sequence), ascending
         self._top = self._filled = self.lanes
         self.handle = self._created()
-        self.obey(Stop(None))
+        self.obey(CallStop(None))
         self._memory = self._api.llama_get_memory(self.handle)
         self._fill_batch()
         self._placeholders = self._captured_page()
@@ -132,10 +132,10 @@ class Context:
             raise self._api.mismatch("the context is not what was asked for")
         return int(handle)
 
-    def obey(self, stop: Stop) -> None:
+    def obey(self, stop: CallStop) -> None:
         """From now on, evaluating ends when `stop` says so."""
         self._stop = stop
-        self._api.llama_set_abort_callback(self.handle, Stop.asked, c.addressof(stop.text))
+        self._api.llama_set_abort_callback(self.handle, CallStop.asked, c.addressof(stop.text))
 
     def _fill_batch(self) -> None:
         width = self._width

@@ -17,7 +17,7 @@ from agent.llm.llamacpp.context import FORKS, Context
 from agent.llm.llamacpp.prefixes import Block, Blocks, Cached, Plan, Row, Wanted, blocks_of, length, planned
 from agent.llm.llamacpp.saved import SavedPrefixes, State
 from agent.llm.logits import Logits, sampled
-from agent.llm.stop import Stop
+from agent.llm.stop import CallStop
 from market.errors import EngineUnavailable
 
 Found = dict[Wanted, list[Logits]]
@@ -140,7 +140,7 @@ class LlamacppSession:
 
     recover = forget  # whatever a stopped call left behind lies above the primed prefixes
 
-    def obey(self, stop: Stop) -> None:
+    def obey(self, stop: CallStop) -> None:
         """Whom the library asks from now on whether to stop."""
         self.context.obey(stop)
 

@@ -19,7 +19,7 @@ from agent.llm.logits import Logits
 from agent.llm.openvino import graph, runtime
 from agent.llm.openvino.graph import BEAM, MASK, POSITIONS, TOKENS, WANTED
 from agent.llm.openvino.tree import NONE, Floats, Row, Tree
-from agent.llm.stop import Stop
+from agent.llm.stop import CallStop
 from market.errors import DataInvalid, EngineUnavailable, NotReady
 
 _AGAIN = "Start the agent again."
@@ -74,7 +74,7 @@ class Network:
             raise NotReady(f"OpenVINO cannot compile the model: {_reason(error)}.") from error
         self.device = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
         self.precision, self.threads = precision, threads
-        self.stop = Stop(None)
+        self.stop = CallStop(None)
         self.broken = ""
         self.rows = 0  # begun, whatever came of them
         self._held = 0  # cells in the plugin's cache

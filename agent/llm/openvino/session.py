@@ -15,7 +15,7 @@ from agent.llm.logits import Logits, sampled
 from agent.llm.openvino.network import Network, Saved
 from agent.llm.openvino.tree import Row, Tokens, Tree, Wanted
 from agent.llm.openvino.vocabulary import Vocabulary
-from agent.llm.stop import Stop
+from agent.llm.stop import CallStop
 from market.errors import EngineUnavailable
 
 Found = dict[Wanted, list[Logits]]
@@ -98,7 +98,7 @@ class OpenvinoSession:
             self._logits = {cell: at_hand[cell] for cell in self.tree.known}
         return found
 
-    def obey(self, stop: Stop) -> None:
+    def obey(self, stop: CallStop) -> None:
         """Whom to ask from now on whether to stop; and let `needed` count from what is cached now."""
         self.network.stop = stop
         self._shown = self.tree.copy()
