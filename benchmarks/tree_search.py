@@ -30,7 +30,7 @@ from agent.config.paths import home
 from agent.decision import prompts
 from agent.decision.analogs import Analogs
 from agent.decision.budget import Budget
-from agent.decision.claim_search import Asker, Node, Proposals
+from agent.decision.claim_search import Asker, ClaimNode, Proposals
 from agent.install import model_path
 from agent.llm.engine import Question
 from agent.llm.llamacpp.abi import Batch, Library
@@ -89,7 +89,7 @@ async def product_calls(engine: LlamaEngine, seen: Mapping[str, str] = NOW) -> C
     nothing = Timeline(900, Vocabulary()).before(0)
     now = Features(500_000, 900, seen, (0.0,) * len(SCALES))
     ways = Proposals(asker, Analogs(nothing, now, (840, 960), EPOCH, 27, settings), settings)
-    await search(Node(prompts.opening(seen), 0), ways.expand, ways.judge, settings.policy)
+    await search(ClaimNode(prompts.opening(seen), 0), ways.expand, ways.judge, settings.policy)
     return asker.asked
 
 

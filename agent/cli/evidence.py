@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agent.llm.engine import Engine
-    from agent.search_benchmark.experiment import Findings, Heard, Setup, Subject
+    from agent.search_benchmark.experiment import ExperimentResult, Heard, Setup, Subject
     from agent.search_benchmark.results import TaskResult
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What speaks for the method, measured on this box.")
@@ -140,7 +140,7 @@ def _subject(name: str, path: Path | None, threads: int) -> Subject:
 
 
 def _results(
-    found: Findings, small: Subject, other: Subject | None, budget: int, budgets: tuple[int, ...]
+    found: ExperimentResult, small: Subject, other: Subject | None, budget: int, budgets: tuple[int, ...]
 ) -> list[TaskResult]:
     from agent.search_benchmark.arms import Who
     from agent.search_benchmark.results import Grid, results

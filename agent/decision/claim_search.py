@@ -43,7 +43,7 @@ THIN_PENALTY, INCONSISTENCY_PENALTY = 0.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class ClaimNode:
     """A path as far as one claim. `prior` is the model's probability of its choices, `odds` its log-odds of up against
     down on the decision rung."""
 
@@ -123,10 +123,10 @@ class Proposals:
     weight: float = 0.1
     verdicts: dict[Prompt, tuple[float, float]] = field(default_factory=dict)
 
-    async def expand(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
+    async def expand(self, nodes: Sequence[ClaimNode], wanted: int, chance: Chance | None) -> list[list[ClaimNode]]:
         """Children of each node: of the model's likeliest features on the next rung the claims most worth a node, or
         claims drawn by their probability."""
-        families: list[list[Node]] = [[] for _ in nodes]
+        families: list[list[ClaimNode]] = [[] for _ in nodes]
         for level in sorted({n.level for n in nodes}):  # of one level mostly: a batch is one level's
             at = [i for i, n in enumerate(nodes) if n.level == level]
             grow = self._decide if level == len(LADDER) - 1 else self._claim
@@ -134,7 +134,7 @@ class Proposals:
                 families[i] = family
         return families
 
-    async def _claim(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
+    async def _claim(self, nodes: Sequence[ClaimNode], wanted: int, chance: Chance | None) -> list[list[ClaimNode]]:
         level = nodes[0].level
         opened = [replace(n, prompt=prompts.rung(n.prompt, level)) for n in nodes]
         known = tuple(f for f in LADDER[level].features if f in self.past.buckets)
@@ -145,27 +145,27 @@ class Proposals:
         buckets = await self._pick(at, [BUCKETS[f] for _, f, _ in named], chance)
         at = [prompt.then(f" {b}") for prompt, (b, _) in zip(at, buckets, strict=True)]
         effects = await self._labels(at, [prompts.EFFECTS] * len(at))
-        families: list[list[Node]] = [[] for _ in nodes]
+        families: list[list[ClaimNode]] = [[] for _ in nodes]
         for (parent, feature, p), (bucket, pb), row in zip(named, buckets, effects, strict=True):
             for i in chosen(row, 1, chance) if chance else range(len(row)):
                 claim = Claim(LADDER[level].name, feature, bucket, Effect(prompts.EFFECTS[i]))
                 families[parent].append(self._child(opened[parent], nodes[parent], claim, p * pb * row[i]))
         return [family if chance else self._likeliest(family, wanted) for family in families]
 
-    def _likeliest(self, family: Sequence[Node], wanted: int) -> list[Node]:
+    def _likeliest(self, family: Sequence[ClaimNode], wanted: int) -> list[ClaimNode]:
         """The claims most worth a node: by the model's probability and by what history says of them, which costs no
         tokens. Hard fails come last."""
         if not self.settings.external:
             return sorted(family, key=lambda n: -n.prior)[:wanted]
         return sorted(family, key=self._promise, reverse=True)[:wanted]
 
-    def _promise(self, node: Node) -> float:
+    def _promise(self, node: ClaimNode) -> float:
         checked = node.checked
         if checked is None or checked.verdict in HARD_FAILS:
             return node.prior - 1e6
         return math.log(max(node.prior, 1e-9)) + self._worth(checked)
 
-    async def _decide(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
+    async def _decide(self, nodes: Sequence[ClaimNode], wanted: int, chance: Chance | None) -> list[list[ClaimNode]]:
         opened = [replace(n, prompt=prompts.rung(n.prompt, n.level)) for n in nodes]
         rows = await self._labels([n.prompt for n in opened], [DECISIONS] * len(opened))
         return [
@@ -176,9 +176,9 @@ class Proposals:
             for o, n, row in zip(opened, nodes, rows, strict=True)
         ]
 
-    def _child(self, opened: Node, parent: Node, claim: Claim, prior: float) -> Node:
+    def _child(self, opened: ClaimNode, parent: ClaimNode, claim: Claim, prior: float) -> ClaimNode:
         checked = self.past.check(claim)
-        return Node(opened.prompt.then(*prompts.line(claim)), parent.level + 1, checked, prior, path=parent.trail)
+        return ClaimNode(opened.prompt.then(*prompts.line(claim)), parent.level + 1, checked, prior, path=parent.trail)
 
     async def _pick(
         self, at: Sequence[Prompt], labels: Sequence[Sequence[str]], chance: Chance | None
@@ -191,19 +191,19 @@ class Proposals:
         questions = [Question(p, prompts.words(o)) for p, o in zip(at, labels, strict=True)]
         return await self.asker.ask(Phase.SEARCH, questions)
 
-    async def judge(self, nodes: Sequence[Node]) -> list[float]:
+    async def judge(self, nodes: Sequence[ClaimNode]) -> list[float]:
         """A value for each node; history alone where the budget has no room for the model's own verdict."""
         if self.settings.self_verify:
             with suppress(OutOfBudget):
                 await self._verdicts([n for n in nodes if self._asked(n)])
         return [self.value(n) for n in nodes]
 
-    def _asked(self, node: Node) -> bool:
+    def _asked(self, node: ClaimNode) -> bool:
         """Whether the model's own word could still count: not about what history has already failed."""
         checked = node.checked
         return checked is not None and not (self.settings.external and checked.verdict in HARD_FAILS)
 
-    async def _verdicts(self, nodes: Sequence[Node]) -> None:
+    async def _verdicts(self, nodes: Sequence[ClaimNode]) -> None:
         """Ask about each claim and about its opposite, all in one batch: a model that says yes to both says nothing.
         Where a claim has no opposite, only about itself."""
         opposed = [prompts.opposed(n.prompt, n.checked.claim) for n in nodes if n.checked is not None]
@@ -215,7 +215,7 @@ class Proposals:
             claimed = next(rows)[0]
             self.verdicts[node.prompt] = (claimed, next(rows)[0] if other is not None else 1 - claimed)
 
-    def value(self, node: Node) -> float:
+    def value(self, node: ClaimNode) -> float:
         """What a node is worth, in (0, 1); 0 is a hard fail: a claim that is false, refuted, stale or leaked."""
         checked = node.checked
         external = self.settings.external
@@ -229,7 +229,7 @@ class Proposals:
         pen = INCONSISTENCY_PENALTY * apart + (THIN_PENALTY if checked.verdict is Verdict.THIN else 0.0)
         return sigmoid(SELF_WEIGHT * own + self._worth(checked) - pen)
 
-    def _own(self, node: Node) -> tuple[float, float]:
+    def _own(self, node: ClaimNode) -> tuple[float, float]:
         """The model's own word on a node, symmetrised, and how far it contradicts itself."""
         return self_support(*self.verdicts.get(node.prompt, (0.5, 0.5)))
 
@@ -246,7 +246,7 @@ class Proposals:
         gain = self.weight * abs(e.shift) * e.base_rate * (1 - e.base_rate)
         return found + DECISION_WEIGHT * min(3.0, gain / self.cost if self.cost > 0 else 3.0)
 
-    def finding(self, node: Node) -> Finding | None:
+    def finding(self, node: ClaimNode) -> Finding | None:
         """The first fault of a node's claim: what history found, else the model's contradicting itself about a claim
         that history does not settle."""
         checked = node.checked
@@ -275,18 +275,18 @@ def _drawn(row: Sequence[float], at: float) -> int:
     return top(row, 1)[0]  # what rounding has left over
 
 
-def _coherence(node: Node) -> float:
+def _coherence(node: ClaimNode) -> float:
     """Whether a decision follows from the supported claims before it: +1, or -1 where it does not."""
     lean = sum(c.claim.effect.sign for c in node.path if c.verified)
     sign = (lean > 0) - (lean < 0)
     return 1.0 if node.checked is not None and node.checked.claim.effect.sign == sign else -1.0
 
 
-def answer(node: Node) -> str | None:
+def answer(node: ClaimNode) -> str | None:
     """The decision a node comes to, None above the last rung."""
     return node.checked.claim.bucket if node.checked is not None and node.checked.claim.decides else None
 
 
-def state(node: Node) -> Hashable:
+def state(node: ClaimNode) -> Hashable:
     """The claims on the way to a node: two nodes with the same are the same."""
     return tuple((c.claim.feature, c.claim.bucket, c.claim.effect) for c in node.trail)

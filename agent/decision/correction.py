@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from agent.decision import prompts
-from agent.decision.claim_search import Node, Proposals, top
+from agent.decision.claim_search import ClaimNode, Proposals, top
 from agent.llm.engine import Prompt, Question
 from agent.search.tree import OutOfBudget
 from storage.records import Phase
@@ -31,14 +31,14 @@ class Correction:
     replacement: Checked | None
 
 
-def first_finding(proposals: Proposals, path: Sequence[Node]) -> tuple[int, Finding] | None:
+def first_finding(proposals: Proposals, path: Sequence[ClaimNode]) -> tuple[int, Finding] | None:
     """The first claim whose fault another choice of labels could mend: false now, against history, or denied by the
     model itself where history is silent."""
     found = ((i, f) for i, n in enumerate(path) if (f := proposals.finding(n)) in MENDABLE and f is not None)
     return next(found, None)
 
 
-async def correct(proposals: Proposals, path: Sequence[Node]) -> Correction | None:
+async def correct(proposals: Proposals, path: Sequence[ClaimNode]) -> Correction | None:
     """The one round of correction for a path, or None where there is nothing to correct or no budget for it: then the
     faulty claim stays and counts against the decision, or a spent budget could open a trade."""
     first = first_finding(proposals, path)
@@ -57,7 +57,7 @@ async def correct(proposals: Proposals, path: Sequence[Node]) -> Correction | No
     return Correction(index, finding, faulty, replacement if better else None)
 
 
-async def _replace(proposals: Proposals, node: Node, faulty: Checked) -> Checked:
+async def _replace(proposals: Proposals, node: ClaimNode, faulty: Checked) -> Checked:
     claim = faulty.claim
     at = prompts.finding(node.prompt, faulty, proposals.past.buckets.get(claim.feature, "unknown"))
     at = at.then(claim.rung, f" {claim.feature}")

@@ -16,7 +16,7 @@ import numpy as np
 from agent.decision import prompts
 from agent.decision.analogs import Analogs
 from agent.decision.budget import Budget
-from agent.decision.claim_search import Asker, Node, Proposals, answer, state
+from agent.decision.claim_search import Asker, ClaimNode, Proposals, answer, state
 from agent.decision.correction import Correction, correct, corrected
 from agent.decision.gate import Gate
 from agent.decision.inputs import Inputs, Settings
@@ -41,7 +41,7 @@ class Forecast:
     the `rows` of history that were looked at."""
 
     policy: str
-    tree: Tree[Node]
+    tree: Tree[ClaimNode]
     verdicts: Mapping[int, tuple[float, float]]
     path: tuple[Checked, ...]
     correction: Correction | None
@@ -62,7 +62,7 @@ async def forecast(
     asker = Asker(engine, budget)
     proposals = Proposals(asker, past, settings, entry.cost, inputs.learned.weight)
     tree = await search(
-        Node(prompts.opening(past.buckets), 0),
+        ClaimNode(prompts.opening(past.buckets), 0),
         proposals.expand,
         proposals.judge,
         policy,
@@ -129,7 +129,7 @@ class Worth:
     past: Analogs
     budget: Budget
 
-    def reason(self, tree: Tree[Node]) -> str:
+    def reason(self, tree: Tree[ClaimNode]) -> str:
         """ "not_worth_it", or empty."""
         if not tree.policy.traits.levelwise:
             return ""
@@ -154,7 +154,7 @@ def _believe(path: Sequence[Checked], inputs: Inputs) -> Belief:
     )
 
 
-def unverified_odds(tree: Tree[Node], depth: int) -> float:
+def unverified_odds(tree: Tree[ClaimNode], depth: int) -> float:
     """The model's own log-odds of up at the decision rung, averaged over the parents by the value of their paths.
 
     What the tree says before anything is verified: a rung of the ladder, never a belief.
@@ -168,7 +168,7 @@ def unverified_odds(tree: Tree[Node], depth: int) -> float:
     return sum(w * o for w, o in families.values()) / total if total else 0.0
 
 
-async def _words(asker: Asker, nodes: Sequence[Node], settings: Settings) -> str:
+async def _words(asker: Asker, nodes: Sequence[ClaimNode], settings: Settings) -> str:
     """One sentence for people about the winning path; nothing reads it back."""
     if not nodes or asker.failed or settings.answer_tokens == 0:
         return ""

@@ -65,7 +65,7 @@ class DecisionCost:
 
 
 @dataclass(slots=True)
-class Arm:
+class LadderArm:
     """Forecasts of one rung by decision, and what each took. `note` explains an empty or an odd one."""
 
     name: str
@@ -104,7 +104,7 @@ class Truth:
     per_day: float
 
 
-def ladder(arms: Sequence[Arm], truth: Truth) -> list[LadderRung]:
+def ladder(arms: Sequence[LadderArm], truth: Truth) -> list[LadderRung]:
     """Score every arm on the decisions whose outcome is known and which the first arm (the mid) forecast."""
     if not arms:
         raise ValueError("a ladder needs at least the mid")
@@ -114,7 +114,7 @@ def ladder(arms: Sequence[Arm], truth: Truth) -> list[LadderRung]:
     return [_rung(arm, mid, scored, Truth(truth.outcomes, truth.windows, per_day)) for arm in arms]
 
 
-def _rung(arm: Arm, mid: Arm, scored: Sequence[str], truth: Truth) -> LadderRung:
+def _rung(arm: LadderArm, mid: LadderArm, scored: Sequence[str], truth: Truth) -> LadderRung:
     ids = [d for d in scored if d in arm.forecasts]
     if not ids:
         note = NO_DIFFUSION if arm.name == "diffusion" else "no forecast"
@@ -144,11 +144,13 @@ def _rung(arm: Arm, mid: Arm, scored: Sequence[str], truth: Truth) -> LadderRung
     )
 
 
-def constant_lean(arm: Arm, mid: Arm) -> Arm:
+def constant_lean(arm: LadderArm, mid: LadderArm) -> LadderArm:
     """A placebo with no information: everywhere the same lean, the arm's own mean. Where it gains as much as the arm,
     the arm's gain is a habit that happened to suit these outcomes."""
     both = [d for d in arm.forecasts if d in mid.forecasts]
     leans = [logit(arm.forecasts[d]) - logit(mid.forecasts[d]) for d in both]
     mean = sum(leans) / len(leans) if leans else 0.0
     leaning = {d: sigmoid(logit(mid.forecasts[d]) + mean) for d in both}
-    return Arm("placebo: constant", leaning, note=f"the mean lean of {arm.name} ({mean:+.3f} log-odds), everywhere")
+    return LadderArm(
+        "placebo: constant", leaning, note=f"the mean lean of {arm.name} ({mean:+.3f} log-odds), everywhere"
+    )

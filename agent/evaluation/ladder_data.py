@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from agent.evaluation.ladder import MID, RUNGS, Arm, DecisionCost, LadderRung, Truth, constant_lean, ladder
+from agent.evaluation.ladder import MID, RUNGS, DecisionCost, LadderArm, LadderRung, Truth, constant_lean, ladder
 from market.types import Resolution
 from storage.records import LedgerRow, Record, RecordKind, Run
 from storage.store import Store
@@ -18,7 +18,7 @@ PER_DAY = 288.0
 
 async def climb(store: Store, runs: Sequence[Run]) -> list[LadderRung]:
     """The ladder over the decisions of these agent runs, with the arms that were run on the same inputs."""
-    arms = {rung.name: Arm(rung.name) for rung in RUNGS}
+    arms = {rung.name: LadderArm(rung.name) for rung in RUNGS}
     outcomes: dict[str, float] = {}
     windows: dict[str, str] = {}
     for run in sorted(runs, key=lambda r: r.id):
@@ -51,7 +51,7 @@ async def _held(store: Store, run: Run) -> dict[str, Run]:
     return {"agent": run, **arms}
 
 
-def _gather(arm: Arm, decisions: Sequence[Record], name: str, ledger: dict[str, tuple[LedgerRow, ...]]) -> None:
+def _gather(arm: LadderArm, decisions: Sequence[Record], name: str, ledger: dict[str, tuple[LedgerRow, ...]]) -> None:
     for d in decisions:
         thought: Any = d.body["thought"]
         if name not in thought["arms"]:

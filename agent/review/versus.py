@@ -17,7 +17,7 @@ Pair = tuple[DecisionSummary, DecisionSummary]
 
 
 @dataclass(frozen=True, slots=True)
-class Versus:
+class RunComparison:
     """`rows` are what is worth reading side by side. Of the newest decisions, `shared` were made by both on the same
     market at the same instant; `parted` are those that came to something else. `gain` is how much log loss the second
     run spares against the first, in nats a window, one vote each; None where no shared window has paid."""
@@ -29,12 +29,12 @@ class Versus:
     gain: Interval | None
 
 
-async def versus(store: Store, one: Run, other: Run) -> Versus:
+async def versus(store: Store, one: Run, other: Run) -> RunComparison:
     """The comparison; of long runs the newest decisions are paired."""
     told = [_told(await overview(store, run)) for run in (one, other)]
     pairs = _paired(*[await store.listed(Wanted(run_id=run.id), limit=SCORED) for run in (one, other)])
     paid = {r.market_id: float(r.payout) for r in await store.outcomes(one.id) if r.payout is not None}
-    return Versus(
+    return RunComparison(
         sides=(one, other),
         rows=[(name, (told[0][name], told[1][name])) for name in told[0]],
         shared=len(pairs),

@@ -14,7 +14,7 @@ _LOW, _HIGH = 10, 99
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class ArithmeticChain:
     """`first` x `second`, then each (sign, operand) in turn; every true result has two digits."""
 
     first: int
@@ -69,10 +69,10 @@ class Chain:
         return f"{path[-2]}{path[-1]} {sign} {n}"
 
 
-def chain(chance: Random, lines: int = 3) -> Chain:
+def chain(chance: Random, lines: int = 3) -> ArithmeticChain:
     """A product, then small steps up and down; every result lies between 10 and 99."""
     while True:
         rest = tuple((chance.choice("+-"), chance.randint(1, 3)) for _ in range(lines - 1))
-        made = Chain(chance.randint(2, 9), chance.randint(2, 9), rest)
+        made = ArithmeticChain(chance.randint(2, 9), chance.randint(2, 9), rest)
         if all(_LOW <= value <= _HIGH for value in made.results()):
             return made

@@ -16,8 +16,8 @@ from random import Random
 from agent.llm.engine import Prompt, Question
 from agent.search.tree import POLICIES, Policy, Tree
 from agent.search.walk import Chance, search
-from agent.search_benchmark.asking import Meter, Scorer
-from agent.search_benchmark.task import Path, Puzzle, Task
+from agent.search_benchmark.asking import Scorer, TokenMeter
+from agent.search_benchmark.task import BenchmarkTask, Path, Puzzle
 
 NODES = 64
 """Nodes of one tree search at most."""
@@ -53,7 +53,7 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class BenchmarkArm:
     """`text` arms write whole answers freely instead of choosing labels; `every` grows all labels of a node at once."""
 
     name: str
@@ -66,27 +66,27 @@ class Arm:
 
 
 ARMS = (
-    Arm("greedy", "greedy", Role.BASELINE, verdicts=Verdicts.NONE),
-    Arm("self-consistency", "self_consistency", Role.BASELINE),
-    Arm("best-of-n", "best_of_n", Role.BASELINE),
-    Arm("self-consistency, text", "self_consistency", Role.BASELINE, text=True),
-    Arm("best-of-n, text", "best_of_n", Role.BASELINE, text=True),
-    Arm("beam", "beam", Role.SEARCH),
-    Arm("dvts", "dvts", Role.SEARCH),
-    Arm("best-first", "best_first", Role.SEARCH),
-    Arm("random best-first", "best_first", Role.PLACEBO, Who.NOBODY),
-    Arm("every label, random order", "best_first", Role.PLACEBO, Who.NOBODY, every=True),
-    Arm("random chains", "best_of_n", Role.PLACEBO, Who.NOBODY),
-    Arm("best-first, shuffled verdicts", "best_first", Role.PLACEBO, verdicts=Verdicts.SHUFFLED),
-    Arm("best-first, no verdicts", "best_first", Role.PLACEBO, verdicts=Verdicts.NONE),
-    Arm("larger, greedy", "greedy", Role.LARGER, Who.LARGER, Verdicts.NONE),
-    Arm("larger, self-consistency", "self_consistency", Role.LARGER, Who.LARGER),
-    Arm("larger, text", "greedy", Role.LARGER, Who.LARGER, text=True),
+    BenchmarkArm("greedy", "greedy", Role.BASELINE, verdicts=Verdicts.NONE),
+    BenchmarkArm("self-consistency", "self_consistency", Role.BASELINE),
+    BenchmarkArm("best-of-n", "best_of_n", Role.BASELINE),
+    BenchmarkArm("self-consistency, text", "self_consistency", Role.BASELINE, text=True),
+    BenchmarkArm("best-of-n, text", "best_of_n", Role.BASELINE, text=True),
+    BenchmarkArm("beam", "beam", Role.SEARCH),
+    BenchmarkArm("dvts", "dvts", Role.SEARCH),
+    BenchmarkArm("best-first", "best_first", Role.SEARCH),
+    BenchmarkArm("random best-first", "best_first", Role.PLACEBO, Who.NOBODY),
+    BenchmarkArm("every label, random order", "best_first", Role.PLACEBO, Who.NOBODY, every=True),
+    BenchmarkArm("random chains", "best_of_n", Role.PLACEBO, Who.NOBODY),
+    BenchmarkArm("best-first, shuffled verdicts", "best_first", Role.PLACEBO, verdicts=Verdicts.SHUFFLED),
+    BenchmarkArm("best-first, no verdicts", "best_first", Role.PLACEBO, verdicts=Verdicts.NONE),
+    BenchmarkArm("larger, greedy", "greedy", Role.LARGER, Who.LARGER, Verdicts.NONE),
+    BenchmarkArm("larger, self-consistency", "self_consistency", Role.LARGER, Who.LARGER),
+    BenchmarkArm("larger, text", "greedy", Role.LARGER, Who.LARGER, text=True),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ArmPoint:
     """How an arm stood after a batch. `charged` are tokens through the model, `generated` those it chose or wrote (a
     node for each label chosen), `checks` the verdicts asked for."""
 
@@ -97,26 +97,26 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ArmOutcome:
     """One question, one arm. `trail` has a point for every batch, the last one where it ended."""
 
     answer: str
     stop: str
-    trail: tuple[Point, ...]
+    trail: tuple[ArmPoint, ...]
 
-    def at(self, tokens: int) -> Point:
+    def at(self, tokens: int) -> ArmPoint:
         """How it stood when the next batch would have passed `tokens`: the same as if that had been the limit."""
         within = [p for p in self.trail if p.charged <= tokens]
-        return within[-1] if within else Point(0, 0, 0, correct=False)
+        return within[-1] if within else ArmPoint(0, 0, 0, correct=False)
 
-    def at_nodes(self, nodes: int) -> Point:
+    def at_nodes(self, nodes: int) -> ArmPoint:
         """How it stood when the next batch would have passed `nodes`."""
         within = [p for p in self.trail if p.generated <= nodes]
-        return within[-1] if within else Point(0, 0, 0, correct=False)
+        return within[-1] if within else ArmPoint(0, 0, 0, correct=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class PathNode:
     """A path, its prompt as far as the last label, and the probability of that label."""
 
     path: Path
@@ -129,26 +129,26 @@ class Solver:
     """`expand` and `judge` for one question."""
 
     puzzle: Puzzle
-    meter: Meter
+    meter: TokenMeter
     verdicts: Verdicts
     deal: Random
     checks: int = 0
-    trail: list[Point] = field(default_factory=list)
+    trail: list[ArmPoint] = field(default_factory=list)
 
-    async def expand(self, nodes: Sequence[Node], wanted: int, chance: Chance | None) -> list[list[Node]]:
+    async def expand(self, nodes: Sequence[PathNode], wanted: int, chance: Chance | None) -> list[list[PathNode]]:
         """The likeliest labels after each node, or draws of them."""
         choices = [self.puzzle.choice(n.path) for n in nodes]
         prompts = [n.prompt.then(c.lead) if c.lead else n.prompt for n, c in zip(nodes, choices, strict=True)]
         rows = await self.meter.ask([Question(p, c.labels) for p, c in zip(prompts, choices, strict=True)])
         return [
             [
-                Node((*n.path, c.labels[i]), p.then(c.labels[i]), row[i])
+                PathNode((*n.path, c.labels[i]), p.then(c.labels[i]), row[i])
                 for i in (_top(row, wanted) if chance is None else _drawn(row, wanted, chance))
             ]
             for n, c, p, row in zip(nodes, choices, prompts, rows, strict=True)
         ]
 
-    async def judge(self, nodes: Sequence[Node]) -> list[float]:
+    async def judge(self, nodes: Sequence[PathNode]) -> list[float]:
         if self.verdicts is Verdicts.NONE:
             return [_doubtful(n) for n in nodes]
         self.checks += len(nodes)
@@ -157,38 +157,45 @@ class Solver:
             self.deal.shuffle(found)
         return [self._value(n, holds) for n, holds in zip(nodes, found, strict=True)]
 
-    def answer(self, node: Node) -> Hashable:
+    def answer(self, node: PathNode) -> Hashable:
         return self.puzzle.answer(node.path)
 
-    def key(self, node: Node) -> Hashable:
+    def key(self, node: PathNode) -> Hashable:
         return self.puzzle.key(node.path)
 
-    def note(self, tree: Tree[Node]) -> str:
+    def note(self, tree: Tree[PathNode]) -> str:
         """Remember how the search stands; never a reason to end it."""
         standing = _standing(tree)
         right = standing is not None and self.puzzle.correct(self.answer(standing))
-        self.trail.append(Point(self.meter.evaluated, len(tree.visits), self.checks, right))
+        self.trail.append(ArmPoint(self.meter.evaluated, len(tree.visits), self.checks, right))
         return ""
 
-    def _holds(self, node: Node) -> bool:
+    def _holds(self, node: PathNode) -> bool:
         answer = self.answer(node)
         return not self.puzzle.refuted(node.path) if answer is None else self.puzzle.accepted(answer)
 
-    def _value(self, node: Node, holds: bool) -> float:
+    def _value(self, node: PathNode, holds: bool) -> float:
         if self.answer(node) is None:
             return _doubtful(node) if holds else 0.0
         return 1.0 if holds else 1 - _UNSURE
 
 
 async def solve(
-    task: Task, puzzle: Puzzle, arm: Arm, scorer: Scorer, prefix: Prompt, *, seed: str, limit: int | None = None
-) -> Outcome:
+    task: BenchmarkTask,
+    puzzle: Puzzle,
+    arm: BenchmarkArm,
+    scorer: Scorer,
+    prefix: Prompt,
+    *,
+    seed: str,
+    limit: int | None = None,
+) -> ArmOutcome:
     """Answer a question by search. `limit` is in charged tokens; the same arguments give the same outcome."""
-    meter = Meter(scorer, limit, base=len(prefix.segments))
+    meter = TokenMeter(scorer, limit, base=len(prefix.segments))
     solver = Solver(puzzle, meter, arm.verdicts, Random(f"{seed}:deal"))  # noqa: S311 - not for secrets
     policy = _policy(arm, task, puzzle.depth)
     tree = await search(
-        Node((), prefix.then(puzzle.opening)),
+        PathNode((), prefix.then(puzzle.opening)),
         solver.expand,
         solver.judge,
         policy,
@@ -200,10 +207,10 @@ async def solve(
     solver.note(tree)
     standing = _standing(tree)
     said = "" if standing is None else "".join(standing.path)
-    return Outcome(said, tree.stop, tuple(solver.trail))
+    return ArmOutcome(said, tree.stop, tuple(solver.trail))
 
 
-def _policy(arm: Arm, task: Task, depth: int) -> Policy:
+def _policy(arm: BenchmarkArm, task: BenchmarkTask, depth: int) -> Policy:
     """Chains are drawn one after the other, so that a limit in tokens cuts them as late as it can. Those that ask the
     model may have more nodes than a tree; the random ones may not, or the comparison would not be at equal nodes."""
     chains = POLICIES[arm.policy].draws
@@ -215,13 +222,13 @@ def _policy(arm: Arm, task: Task, depth: int) -> Policy:
     )
 
 
-def _standing(tree: Tree[Node]) -> Node | None:
+def _standing(tree: Tree[PathNode]) -> PathNode | None:
     """The node that stands, where it answers."""
     index = tree.incumbent()
     return None if index is None or tree.visits[index].answer is None else tree.visits[index].item
 
 
-def _doubtful(node: Node) -> float:
+def _doubtful(node: PathNode) -> float:
     """The model's own probability, never a proof and never a refutation."""
     return min(max(node.probability, 1 - _UNSURE), _UNSURE)
 

@@ -2,7 +2,7 @@
 is charged exactly what it would have cost alone.
 
 A search alone evaluates every segment of its prompts once, after the worked examples, and finds it in the cache from
-then on. So its charge is the tokens of the segments it has not had before; `Meter` counts them. That other searches
+then on. So its charge is the tokens of the segments it has not had before; `TokenMeter` counts them. That other searches
 ask the same and are answered from memory makes the experiment faster, not any search cheaper.
 """
 
@@ -122,7 +122,7 @@ class Uniform:
 
 
 @dataclass(slots=True)
-class Meter:
+class TokenMeter:
     """What one search has evaluated, under a limit. `base` segments at the start of each prompt are free: the worked
     examples, which are evaluated once for all questions."""
 

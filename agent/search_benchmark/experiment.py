@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 from agent.llm.engine import Engine, ModelIdentity, Prompt, Usage
-from agent.search_benchmark.arms import ARMS, Arm, Outcome, Who, solve
+from agent.search_benchmark.arms import ARMS, ArmOutcome, BenchmarkArm, Who, solve
 from agent.search_benchmark.asking import Merged, Uniform
-from agent.search_benchmark.task import Puzzle, Task
+from agent.search_benchmark.task import BenchmarkTask, Puzzle
 from agent.search_benchmark.writing import write
 
 CONTEXT, SEQUENCES = 4096, 112
@@ -34,30 +34,30 @@ class Subject:
 class Setup:
     """What is run: `count` questions of every task and seed, every arm up to `limit` charged tokens."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[BenchmarkTask, ...]
     seeds: tuple[int, ...]
     count: int
     limit: int
-    arms: tuple[Arm, ...] = ARMS
+    arms: tuple[BenchmarkArm, ...] = ARMS
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class TrialRecord:
     """One arm's outcome on question `number` of a seed."""
 
     task: str
     seed: int
     number: int
     arm: str
-    outcome: Outcome
+    outcome: ArmOutcome
 
 
 @dataclass(slots=True)
-class Findings:
+class ExperimentResult:
     """All records, what answered, the tokens of each task's worked examples, and what the engines really did."""
 
     setup: Setup
-    records: list[Record] = field(default_factory=list)
+    records: list[TrialRecord] = field(default_factory=list)
     models: dict[str, ModelIdentity] = field(default_factory=dict)
     prefixes: dict[tuple[str, str], int] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
@@ -67,9 +67,9 @@ Heard = Callable[[str, int, int], None]
 """(what is running, done, of how many)."""
 
 
-async def run(setup: Setup, small: Subject, larger: Subject | None, heard: Heard = lambda *_: None) -> Findings:
+async def run(setup: Setup, small: Subject, larger: Subject | None, heard: Heard = lambda *_: None) -> ExperimentResult:
     """Every arm on every question. The arms of a larger model are left out where there is none."""
-    found = Findings(setup)
+    found = ExperimentResult(setup)
     for task in setup.tasks:
         for subject in (small, larger):
             if subject is not None:
@@ -77,11 +77,13 @@ async def run(setup: Setup, small: Subject, larger: Subject | None, heard: Heard
     return found
 
 
-def _arms(setup: Setup, larger: bool) -> list[Arm]:
+def _arms(setup: Setup, larger: bool) -> list[BenchmarkArm]:
     return [a for a in setup.arms if (a.who is Who.LARGER) == larger]
 
 
-async def _examine(found: Findings, task: Task, subject: Subject, arms: Sequence[Arm], heard: Heard) -> None:
+async def _examine(
+    found: ExperimentResult, task: BenchmarkTask, subject: Subject, arms: Sequence[BenchmarkArm], heard: Heard
+) -> None:
     setup = found.setup
     prefix = Prompt((task.prefix(),))
     asked = [(s, n, p) for s in setup.seeds for n, p in enumerate(task.questions(s, setup.count))]
@@ -101,8 +103,8 @@ async def _examine(found: Findings, task: Task, subject: Subject, arms: Sequence
 
 
 async def _one(
-    task: Task, question: tuple[int, int, Puzzle], arm: Arm, model: Merged, prefix: Prompt, limit: int
-) -> Record:
+    task: BenchmarkTask, question: tuple[int, int, Puzzle], arm: BenchmarkArm, model: Merged, prefix: Prompt, limit: int
+) -> TrialRecord:
     seed, number, puzzle = question
     if arm.text:
         outcome = await write(task, puzzle, arm, model, prefix, seed=1000 * seed + number, limit=limit)
@@ -110,7 +112,7 @@ async def _one(
         scorer = Uniform(seed) if arm.who is Who.NOBODY else model
         # one stream of chance for all arms: those that draw see the same draws
         outcome = await solve(task, puzzle, arm, scorer, prefix, seed=f"{task.name}:{seed}:{number}", limit=limit)
-    return Record(task.name, seed, number, arm.name, outcome)
+    return TrialRecord(task.name, seed, number, arm.name, outcome)
 
 
 def _groups(asked: Sequence[tuple[int, int, Puzzle]]) -> Iterator[Sequence[tuple[int, int, Puzzle]]]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.search_benchmark.experiment import Findings
+from agent.search_benchmark.experiment import ExperimentResult
 from agent.search_benchmark.figures import draw_benchmark
 from agent.search_benchmark.page import page
 from agent.search_benchmark.results import TaskResult
@@ -14,7 +14,7 @@ from agent.search_benchmark.suite import trials
 from storage.canonical import plain
 
 
-def keep(found: Findings, results: Sequence[TaskResult], path: Path, *, figures: bool) -> list[Path]:
+def keep(found: ExperimentResult, results: Sequence[TaskResult], path: Path, *, figures: bool) -> list[Path]:
     """Write everything into a folder; the files written, the page last."""
     lines, summary = path / "answers.jsonl", path / "results.json"
     ordered = sorted(found.records, key=lambda r: (r.task, r.arm, r.seed, r.number))
@@ -27,7 +27,7 @@ def keep(found: Findings, results: Sequence[TaskResult], path: Path, *, figures:
     return [lines, summary, *drawn, report]
 
 
-def facts(found: Findings) -> list[str]:
+def facts(found: ExperimentResult) -> list[str]:
     """What a reader needs to run it again, in sentences without durations."""
     setup = found.setup
     return [

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from agent.search_benchmark.arms import NODES, Arm, Outcome, Point, Role, Who
-from agent.search_benchmark.experiment import Findings, Record
+from agent.search_benchmark.arms import NODES, ArmOutcome, ArmPoint, BenchmarkArm, Role, Who
+from agent.search_benchmark.experiment import ExperimentResult, TrialRecord
 from agent.search_benchmark.task import Puzzle, blind, chance_of_guessing
 from strategies.score import Interval, block_interval, mcnemar, paired_interval
 
@@ -31,7 +31,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Versus:
+class ArmComparison:
     """The main search against another arm on the same questions: difference in accuracy, and McNemar's p-value.
     `equal` says what was equal. `holds` is true where the interval lies above zero."""
 
@@ -84,7 +84,7 @@ class TaskResult:
     budget: int
     alone: float | None
     lines: tuple[Line, ...]
-    versus: tuple[Versus, ...]
+    versus: tuple[ArmComparison, ...]
     curves: tuple[Curve, ...]
     goals: tuple[Goal, ...]
 
@@ -98,12 +98,12 @@ class Grid:
     parameters: dict[Who, int | None]
 
 
-def results(found: Findings, grid: Grid) -> list[TaskResult]:
+def results(found: ExperimentResult, grid: Grid) -> list[TaskResult]:
     """One result for each task, in order."""
     return [_task(found, grid, name) for name in dict.fromkeys(r.task for r in found.records)]
 
 
-def _task(found: Findings, grid: Grid, name: str) -> TaskResult:
+def _task(found: ExperimentResult, grid: Grid, name: str) -> TaskResult:
     task = next(t for t in found.setup.tasks if t.name == name)
     by_arm = _by_arm([r for r in found.records if r.task == name])
     arms = [a for a in found.setup.arms if a.name in by_arm]
@@ -128,8 +128,8 @@ def _task(found: Findings, grid: Grid, name: str) -> TaskResult:
 
 
 def _alone(
-    puzzles: Sequence[Puzzle], main: Sequence[Outcome], budgets: Sequence[int]
-) -> tuple[float, tuple[Versus, ...]]:
+    puzzles: Sequence[Puzzle], main: Sequence[ArmOutcome], budgets: Sequence[int]
+) -> tuple[float, tuple[ArmComparison, ...]]:
     """The checker alone: how often it is right in as many nodes as a tree may have, and the main search against it at
     the nodes that search had made on the same question."""
     whole = [blind(p, NODES, Random(at)) for at, p in enumerate(puzzles)]  # noqa: S311 - not for secrets
@@ -142,7 +142,7 @@ def _alone(
     return sum(whole) / len(whole), tuple(found)
 
 
-def _points(arm: Arm, by_arm: dict[str, list[Outcome]], budget: int) -> list[Point]:
+def _points(arm: BenchmarkArm, by_arm: dict[str, list[ArmOutcome]], budget: int) -> list[ArmPoint]:
     """How an arm stood at a budget; an arm without a model, at the nodes that the main search had made by then."""
     outcomes = by_arm[arm.name]
     if arm.who is not Who.NOBODY or MAIN not in by_arm:
@@ -150,15 +150,15 @@ def _points(arm: Arm, by_arm: dict[str, list[Outcome]], budget: int) -> list[Poi
     return [o.at_nodes(m.at(budget).generated) for o, m in zip(outcomes, by_arm[MAIN], strict=True)]
 
 
-def _by_arm(records: Sequence[Record]) -> dict[str, list[Outcome]]:
+def _by_arm(records: Sequence[TrialRecord]) -> dict[str, list[ArmOutcome]]:
     """Outcomes by arm, each in the order of the questions."""
-    found: dict[str, list[Outcome]] = {}
+    found: dict[str, list[ArmOutcome]] = {}
     for record in sorted(records, key=lambda r: (r.seed, r.number)):
         found.setdefault(record.arm, []).append(record.outcome)
     return found
 
 
-def _line(arm: Arm, by_arm: dict[str, list[Outcome]], grid: Grid) -> Line:
+def _line(arm: BenchmarkArm, by_arm: dict[str, list[ArmOutcome]], grid: Grid) -> Line:
     points = _points(arm, by_arm, grid.main)
     n = len(points)
     return Line(
@@ -172,13 +172,13 @@ def _line(arm: Arm, by_arm: dict[str, list[Outcome]], grid: Grid) -> Line:
     )
 
 
-def _flops(arm: Arm, points: Sequence[Point], parameters: dict[Who, int | None]) -> float | None:
+def _flops(arm: BenchmarkArm, points: Sequence[ArmPoint], parameters: dict[Who, int | None]) -> float | None:
     """2 P for each token through the model, mean over questions; None for a model whose size is not known."""
     size = 0 if arm.who is Who.NOBODY else parameters.get(arm.who)
     return None if size is None else 2.0 * size * sum(p.charged for p in points) / len(points)
 
 
-def _rate(points: Sequence[Point]) -> Interval:
+def _rate(points: Sequence[ArmPoint]) -> Interval:
     import numpy as np
 
     found = block_interval(np.array([p.correct for p in points], np.float64), draws=DRAWS)
@@ -187,7 +187,7 @@ def _rate(points: Sequence[Point]) -> Interval:
     return found
 
 
-def _curve(arm: Arm, by_arm: dict[str, list[Outcome]], grid: Grid) -> Curve:
+def _curve(arm: BenchmarkArm, by_arm: dict[str, list[ArmOutcome]], grid: Grid) -> Curve:
     spots = []
     for budget in grid.budgets:
         points = _points(arm, by_arm, budget)
@@ -196,7 +196,9 @@ def _curve(arm: Arm, by_arm: dict[str, list[Outcome]], grid: Grid) -> Curve:
     return Curve(arm.name, arm.role.value, tuple(spots))
 
 
-def _comparisons(arms: Sequence[Arm], by_arm: dict[str, list[Outcome]], grid: Grid) -> tuple[Versus, ...]:
+def _comparisons(
+    arms: Sequence[BenchmarkArm], by_arm: dict[str, list[ArmOutcome]], grid: Grid
+) -> tuple[ArmComparison, ...]:
     """The main search against every other arm: at each budget, and against arms without a model at equal nodes."""
     return tuple(
         _versus(
@@ -214,20 +216,20 @@ def _comparisons(arms: Sequence[Arm], by_arm: dict[str, list[Outcome]], grid: Gr
     )
 
 
-def _versus(name: str, equal: str, budget: int, ours: Sequence[bool], theirs: Sequence[bool]) -> Versus:
+def _versus(name: str, equal: str, budget: int, ours: Sequence[bool], theirs: Sequence[bool]) -> ArmComparison:
     difference = paired_interval(ours, theirs, draws=DRAWS)
     if difference is None:
         raise ValueError("a comparison needs at least one question")
-    return Versus(name, equal, budget, difference, mcnemar(ours, theirs))
+    return ArmComparison(name, equal, budget, difference, mcnemar(ours, theirs))
 
 
 def _goals(
-    arms: Sequence[Arm], lines: Sequence[Line], versus: Sequence[Versus], budget: int, guessing: float
+    arms: Sequence[BenchmarkArm], lines: Sequence[Line], versus: Sequence[ArmComparison], budget: int, guessing: float
 ) -> tuple[Goal, ...]:
     """Each goal holds where it holds against every arm it names; None where none of them was run. A larger model counts
     only where it does better than guessing."""
 
-    def beats(sentence: str, wanted: Callable[[Arm], bool]) -> Goal:
+    def beats(sentence: str, wanted: Callable[[BenchmarkArm], bool]) -> Goal:
         names = [a.name for a in arms if wanted(a)]
         names += [ALONE] if "same nodes" in sentence else []
         there = [v for v in versus if v.budget == budget and v.against in names]

@@ -9,12 +9,12 @@ from typing import TypedDict
 from agent.search_benchmark.arithmetic import chain
 from agent.search_benchmark.countdown import countdown
 from agent.search_benchmark.query import lookup
-from agent.search_benchmark.task import Task
+from agent.search_benchmark.task import BenchmarkTask
 
-ARITHMETIC = Task(
+ARITHMETIC = BenchmarkTask(
     "arithmetic", "Arithmetic chains", "a calculator, digit by digit", branching=4, width=2, examples=12, make=chain
 )
-QUERY = Task(
+QUERY = BenchmarkTask(
     "query",
     "Questions to a table",
     "SQLite, clause by clause, on another week than counts",
@@ -23,7 +23,7 @@ QUERY = Task(
     examples=16,
     make=lookup,
 )
-COUNTDOWN = Task(
+COUNTDOWN = BenchmarkTask(
     "countdown", "Countdown", "the exact result, at the end alone", branching=3, width=3, examples=10, make=countdown
 )
 TASKS = {task.name: task for task in (ARITHMETIC, QUERY, COUNTDOWN)}

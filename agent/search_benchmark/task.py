@@ -60,7 +60,7 @@ class Puzzle(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class BenchmarkTask:
     """A way of making questions, and how widely they are searched. `checks` says what the checker is."""
 
     name: str

@@ -10,24 +10,24 @@ from collections.abc import Hashable, Sequence
 
 from agent.llm.engine import Prompt, Sampling
 from agent.search.tree import POLICIES, Pick
-from agent.search_benchmark.arms import Arm, Outcome, Point
+from agent.search_benchmark.arms import ArmOutcome, ArmPoint, BenchmarkArm
 from agent.search_benchmark.asking import Merged
-from agent.search_benchmark.task import Puzzle, Task, read_path, written
+from agent.search_benchmark.task import BenchmarkTask, Puzzle, read_path, written
 
 TEMPERATURE = 0.7
 MOST = 4
 """Samples at most: more than the main budget has room for."""
 
 
-def longest(task: Task, model: Merged) -> int:
+def longest(task: BenchmarkTask, model: Merged) -> int:
     """Tokens that an answer may take: the longest worked example and a little more."""
     puzzles = task.questions(-1, task.examples)
     return max(model.tokens(written(p, p.solution())) for p in puzzles) + 2
 
 
 async def write(
-    task: Task, puzzle: Puzzle, arm: Arm, model: Merged, prefix: Prompt, *, seed: int, limit: int
-) -> Outcome:
+    task: BenchmarkTask, puzzle: Puzzle, arm: BenchmarkArm, model: Merged, prefix: Prompt, *, seed: int, limit: int
+) -> ArmOutcome:
     """Answer a question in free text. The tokens of a sample are the mean over the samples of the call."""
     opening, room = model.tokens(puzzle.opening), longest(task, model)
     several = POLICIES[arm.policy].draws
@@ -38,7 +38,7 @@ async def write(
     each = made.usage.generated / count
     checked = POLICIES[arm.policy].pick is Pick.LEAF
     trail = [
-        Point(
+        ArmPoint(
             opening + round(each * n),
             round(each * n),
             n if checked else 0,
@@ -47,7 +47,7 @@ async def write(
         for n in range(1, count + 1)
     ]
     said = made.texts[0] if count == 1 else str(_chosen(puzzle, answers, checked=checked))
-    return Outcome(said, "complete", tuple(trail))
+    return ArmOutcome(said, "complete", tuple(trail))
 
 
 def _chosen(puzzle: Puzzle, answers: Sequence[Hashable], *, checked: bool) -> Hashable:

@@ -14,12 +14,12 @@ from agent.cli import app
 from agent.llm.engine import Engine, Prompt, Question
 from agent.llm.scripted import ScriptedEngine
 from agent.search.tree import OutOfBudget
-from agent.search_benchmark.arms import ARMS, NODES, Arm, Outcome, Who, solve
-from agent.search_benchmark.asking import Merged, Meter, Uniform
-from agent.search_benchmark.experiment import Findings, Setup, Subject, run
+from agent.search_benchmark.arms import ARMS, NODES, ArmOutcome, BenchmarkArm, Who, solve
+from agent.search_benchmark.asking import Merged, TokenMeter, Uniform
+from agent.search_benchmark.experiment import ExperimentResult, Setup, Subject, run
 from agent.search_benchmark.results import Grid, results
 from agent.search_benchmark.suite import ARITHMETIC, BUDGET, BUDGETS, TASKS, trials
-from agent.search_benchmark.task import Task
+from agent.search_benchmark.task import BenchmarkTask
 from strategies.score import mcnemar, paired_interval
 from tests.engines import loaded
 
@@ -34,16 +34,18 @@ def subject(seed: int = 0) -> Subject:
     return Subject(f"scripted-{seed}", 10, opened)
 
 
-def setup(count: int, arms: tuple[Arm, ...] = ARMS) -> Setup:
+def setup(count: int, arms: tuple[BenchmarkArm, ...] = ARMS) -> Setup:
     return Setup(tuple(TASKS.values()), (5,), count, BUDGETS[-1], arms)
 
 
 @cache
-def found(count: int = 6, again: bool = False) -> Findings:
+def found(count: int = 6, again: bool = False) -> ExperimentResult:
     return asyncio.run(run(setup(count), subject(), subject(1)))
 
 
-async def alone(engine: Engine, task: Task, arm: Arm, seed: int = 3, limit: int | None = None) -> Outcome:
+async def alone(
+    engine: Engine, task: BenchmarkTask, arm: BenchmarkArm, seed: int = 3, limit: int | None = None
+) -> ArmOutcome:
     """One arm on one question with an engine of its own, which has only the worked examples cached."""
     prefix = Prompt((task.prefix(),))
     await engine.prime(prefix)
@@ -53,7 +55,7 @@ async def alone(engine: Engine, task: Task, arm: Arm, seed: int = 3, limit: int 
 
 @pytest.mark.parametrize("arm", SEARCHES, ids=lambda a: a.name)
 @pytest.mark.parametrize("task", TASKS.values(), ids=lambda t: t.name)
-def test_a_search_is_charged_what_the_engine_worked_through(task: Task, arm: Arm) -> None:
+def test_a_search_is_charged_what_the_engine_worked_through(task: BenchmarkTask, arm: BenchmarkArm) -> None:
     async def check() -> None:
         engine = ScriptedEngine()
         outcome = await alone(engine, task, arm)
@@ -75,7 +77,7 @@ def test_a_search_is_charged_what_the_embedded_model_worked_through() -> None:
 
 
 @pytest.mark.parametrize("arm", SEARCHES, ids=lambda a: a.name)
-def test_a_limit_cuts_a_search_where_its_curve_says(arm: Arm) -> None:
+def test_a_limit_cuts_a_search_where_its_curve_says(arm: BenchmarkArm) -> None:
     async def check() -> None:
         for task in TASKS.values():
             whole = await alone(ScriptedEngine(), task, arm)
@@ -90,7 +92,7 @@ def test_a_limit_cuts_a_search_where_its_curve_says(arm: Arm) -> None:
 def test_nothing_is_charged_twice_and_nothing_beyond_the_limit() -> None:
     async def check() -> None:
         engine = ScriptedEngine()
-        meter = Meter(Merged(engine), limit=5)
+        meter = TokenMeter(Merged(engine), limit=5)
         first = Question(Prompt(("examples", "one two", " three")), (" a", " b"))
         await meter.ask([first, first])
         assert meter.evaluated == 3

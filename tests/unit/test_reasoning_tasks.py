@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.search_benchmark.arithmetic import Chain, chain
+from agent.search_benchmark.arithmetic import ArithmeticChain, chain
 from agent.search_benchmark.countdown import Countdown, countdown, moves, result, solve
 from agent.search_benchmark.query import lookup, week
 from agent.search_benchmark.suite import TASKS
@@ -110,7 +110,7 @@ def test_one_wrong_digit_is_refuted_where_it_stands(seed: int, data: st.DataObje
 
 
 def test_a_line_starts_from_what_was_written_before_it() -> None:
-    puzzle = Chain(7, 8, (("+", 5),))
+    puzzle = ArithmeticChain(7, 8, (("+", 5),))
     assert puzzle.choice(("9", "9")).lead == "\n99 + 5 = "
     assert puzzle.answer(("9", "9", "6", "1")) == 61  # right by accident: that is what the answer says
 
@@ -197,7 +197,7 @@ def test_questions_repeat_with_their_seed_and_examples_stay_apart(name: str) -> 
 
 
 def test_guessing_is_right_as_often_as_it_should_be() -> None:
-    assert chance_of_guessing(Chain(3, 4, ()), draws=20_000) == pytest.approx(0.01, abs=0.003)
+    assert chance_of_guessing(ArithmeticChain(3, 4, ()), draws=20_000) == pytest.approx(0.01, abs=0.003)
 
 
 @unhurried
