@@ -17,8 +17,8 @@ from pathlib import Path
 
 from agent.decision import prompts
 from agent.install import KNOWN_MODELS, FetchModel
-from agent.llm.gguf import Kind, requantise
-from agent.llm.golden import Comparison, compared
+from agent.llm.gguf import TensorKind, requantise
+from agent.llm.golden import ModelComparison, compared
 from agent.llm.llamacpp.engine import open_llamacpp
 from benchmarks.verdict import Took, cpu_model, summary, verdict
 
@@ -53,10 +53,10 @@ def main() -> None:
         folder = Path(place)
         packed = packed_file(folder)
         files = {"Q4_1 (as packed)": packed}
-        for kind in (Kind.F16, Kind.Q8_0, Kind.Q4_0):
+        for kind in (TensorKind.F16, TensorKind.Q8_0, TensorKind.Q4_0):
             files[kind.name] = folder / f"{kind.name}.gguf"
             requantise(packed, files[kind.name], kind=kind)
-        found: dict[str, Comparison] = {name: compared(files["F16"], path) for name, path in files.items()}
+        found: dict[str, ModelComparison] = {name: compared(files["F16"], path) for name, path in files.items()}
         took = asyncio.run(verdicts(files))
         for name, result in found.items():
             line: dict[str, object] = {

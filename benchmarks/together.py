@@ -17,7 +17,7 @@ from agent.install import model_path
 from agent.llm.engine import Engine
 from agent.llm.llamacpp.context import THREADS
 from agent.llm.llamacpp.engine import CONTEXT, SEQUENCES, open_llamacpp
-from agent.llm.together import Conversation, Together
+from agent.llm.together import Conversation, SharedEngine
 from benchmarks.tree_search import NOW, Calls, product_calls
 from benchmarks.verdict import cpu_model
 from market.clock import monotonic
@@ -47,7 +47,7 @@ async def apart(engine: Engine, searches: Sequence[Calls]) -> list[Said]:
     return said
 
 
-async def beside(together: Together, searches: Sequence[Calls]) -> list[Said]:
+async def beside(together: SharedEngine, searches: Sequence[Calls]) -> list[Said]:
     async def one(talk: Conversation, calls: Calls) -> Said:
         said = await asked(talk, calls)
         talk.leave()
@@ -63,7 +63,7 @@ async def measured() -> None:
         await engine.prime(prompts.static())
         searches = [await product_calls(engine, seen) for seen in SEEN]
         for count in (2, MOST):
-            together, took, same = Together(engine, count), list[tuple[float, float]](), True
+            together, took, same = SharedEngine(engine, count), list[tuple[float, float]](), True
             for _ in range(ROUNDS):
                 begun = monotonic()
                 one = await apart(engine, searches[:count])

@@ -36,7 +36,7 @@ from agent.llm.engine import Question
 from agent.llm.llamacpp.abi import Batch, Library
 from agent.llm.llamacpp.context import THREADS, Model
 from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
-from agent.llm.llamacpp.prefixes import Cached, Plan, Wanted, planned
+from agent.llm.llamacpp.prefixes import BatchPlan, Cached, PrefixRequest, planned
 from agent.llm.llamacpp.session import LlamacppSession
 from agent.llm.logits import among
 from agent.search.walk import search
@@ -63,7 +63,7 @@ NOW = {
 CONTEXT, SEQUENCES = 4096, 64
 
 Calls = list[Sequence[Question]]
-Asked = dict[Wanted, list[tuple[int, list[int]]]]
+Asked = dict[PrefixRequest, list[tuple[int, list[int]]]]
 """The number and the labels of each question to a prompt."""
 Took = list[tuple[float, float]]
 """(wall, processor) seconds of each repeat."""
@@ -138,7 +138,7 @@ class Bare:
                 cached = after
                 self.steps.append(self._step(plan, asked))
 
-    def _step(self, plan: Plan, asked: Asked) -> Step:
+    def _step(self, plan: BatchPlan, asked: Asked) -> Step:
         count = len(plan.rows)
         widest = max(len(row.sequences) for row in plan.rows)
         ids = np.zeros((count, widest), np.int32)

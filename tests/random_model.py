@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.llm.gguf import BLOCK, Bytes, Kind, read_gguf
+from agent.llm.gguf import BLOCK, Bytes, TensorKind, read_gguf
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def write_random(source: Path, target: Path, shape: Shape, seed: int = 1) -> Pat
     shapes = _tensors(shape, vocabulary)
     header, offset = b"", 0
     for name, dims in shapes.items():
-        kind = Kind.F32 if len(dims) == 1 else Kind.Q8_0
+        kind = TensorKind.F32 if len(dims) == 1 else TensorKind.Q8_0
         header += _text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
         offset += _size(dims) + -_size(dims) % 32
     chance = np.random.default_rng(seed)

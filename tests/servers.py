@@ -14,7 +14,7 @@ from socket import socket
 
 from agent.llm.mlc.engine import attached
 from agent.llm.openai.engine import OpenAIEngine
-from agent.llm.openai.opening import Remote, open_server
+from agent.llm.openai.opening import ServerSettings, open_server
 from agent.llm.scripted import Rule
 from tests.engines import model_file
 from tests.model_server import CONTEXT, ModelServer
@@ -44,7 +44,9 @@ async def served(
     """Our own server and an engine over it; `folder` holds the tiny model's tokenizer, for those that need it."""
     async with ModelServer(flavour, rule).serving() as server:
         own = folder if flavour in ("mlc", "plain") else None
-        remote = Remote(server.base, tokenizer=own, context=CONTEXT if own else 0, timeout=timeout, cooldown=cooldown)
+        remote = ServerSettings(
+            server.base, tokenizer=own, context=CONTEXT if own else 0, timeout=timeout, cooldown=cooldown
+        )
         async with (attached if flavour == "mlc" else open_server)(remote) as engine:
             yield server, engine
 

@@ -21,7 +21,7 @@ from agent.llm.llamacpp.engine import open_llamacpp as llama_opened
 from agent.llm.openvino.engine import open_openvino as openvino_opened
 from agent.llm.openvino.network import Precision
 from agent.llm.scripted import ScriptedEngine
-from agent.llm.together import Together
+from agent.llm.together import SharedEngine
 from market.clock import monotonic
 from market.errors import Misconfigured, NotReady
 
@@ -42,14 +42,14 @@ async def open_engine(config: Config, progress: Progress = None) -> AsyncIterato
         yield engine if config.edge.together == 1 else _in_batches(engine, config.edge.together)
 
 
-def talking(engine: Engine) -> Together | None:
+def talking(engine: Engine) -> SharedEngine | None:
     """The engine, where it takes several conversations at a time."""
-    return engine if isinstance(engine, Together) else None
+    return engine if isinstance(engine, SharedEngine) else None
 
 
-def _in_batches(engine: Engine, at_once: int) -> Together:
+def _in_batches(engine: Engine, at_once: int) -> SharedEngine:
     if isinstance(engine, LlamaEngine | ScriptedEngine):
-        return Together(engine, at_once)
+        return SharedEngine(engine, at_once)
     raise Misconfigured(
         f"{engine.identity.engine} is asked about one market at a time.", next_step="Set edge.together to 1."
     )
@@ -101,9 +101,9 @@ def _openvino(edge: EdgeConfig) -> AbstractAsyncContextManager[Engine]:
 async def _openai(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """A server of the owner's own network."""
     _must_have_client()
-    from agent.llm.openai.opening import Remote, open_server
+    from agent.llm.openai.opening import ServerSettings, open_server
 
-    async with open_server(Remote(**edge.remote.values())) as engine:
+    async with open_server(ServerSettings(**edge.remote.values())) as engine:
         yield engine
 
 
@@ -112,9 +112,9 @@ async def _mlc(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """A child process of ours where edge.mlc.python is set, else a server that runs by itself."""
     _must_have_client()
     from agent.llm.mlc.engine import Child, attached, started
-    from agent.llm.openai.opening import Remote
+    from agent.llm.openai.opening import ServerSettings
 
-    remote = Remote(**edge.remote.values())
+    remote = ServerSettings(**edge.remote.values())
     own = edge.mlc.python != ""
     async with started(remote, Child(**edge.mlc.values())) if own else attached(remote) as engine:
         yield engine
@@ -150,7 +150,7 @@ async def open_model(
 @asynccontextmanager
 async def open_electricity(
     config: Config, sources: energy.Sources = energy.BOX
-) -> AsyncIterator[tuple[Electricity | None, energy.Found]]:
+) -> AsyncIterator[tuple[Electricity | None, energy.MeterChoice]]:
     """What measures and prices the energy of inference, or None where tokens are counted; and what was found."""
     cost = config.edge.cost
     async with energy.found(cost.basis, cost.watts, sources) as seen:

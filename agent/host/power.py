@@ -56,7 +56,7 @@ BOX = Sources()
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class MeterChoice:
     """A meter, or None and why there is none. `said` completes "energy: ..."."""
 
     meter: Meter | None
@@ -67,24 +67,24 @@ class Found:
 @asynccontextmanager
 async def found(
     basis: str, watts: float | None, sources: Sources = BOX, clock: Seconds = monotonic
-) -> AsyncIterator[Found]:
+) -> AsyncIterator[MeterChoice]:
     """What dollars can be counted by: nothing where `basis` is tokens, else a measurement, else `watts` for as long as
     the engine works. Never raises for a box that cannot be read."""
     if basis == "tokens":
-        yield Found(None, "not asked for (edge.cost.basis is tokens)")
+        yield MeterChoice(None, "not asked for (edge.cost.basis is tokens)")
         return
     async with AsyncExitStack() as stack:
         yield await _best(stack, watts, sources, clock)
 
 
-async def _best(stack: AsyncExitStack, watts: float | None, sources: Sources, clock: Seconds) -> Found:
+async def _best(stack: AsyncExitStack, watts: float | None, sources: Sources, clock: Seconds) -> MeterChoice:
     try:
         meter = await stack.enter_async_context(open_meter(sources, clock))
     except NotReady as missing:
         if watts is None:
-            return Found(None, f"not readable: {missing}", missing.next_step)
-        return Found(Constant(watts, clock), f"estimated at {watts:g} W, because it is not readable: {missing}")
-    return Found(meter, f"measured by {meter.source}")
+            return MeterChoice(None, f"not readable: {missing}", missing.next_step)
+        return MeterChoice(Constant(watts, clock), f"estimated at {watts:g} W, because it is not readable: {missing}")
+    return MeterChoice(meter, f"measured by {meter.source}")
 
 
 @asynccontextmanager
@@ -104,7 +104,7 @@ async def _measuring(stack: AsyncExitStack, sources: Sources, clock: Seconds) ->
         except NotReady:
             raise missing from None
     try:
-        return Together([processor, await stack.enter_async_context(gpus(sources, clock))])
+        return MeterSum([processor, await stack.enter_async_context(gpus(sources, clock))])
     except NotReady:  # most boxes have no such card
         return processor
 
@@ -125,7 +125,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class MeterSum:
     """The sum of meters that share nothing; unknown while one of them is."""
 
     meters: Sequence[Meter]

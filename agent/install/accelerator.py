@@ -49,21 +49,21 @@ class Accelerator:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Accelerators:
     """What can be used, best first, and why the rest cannot."""
 
     usable: tuple[Accelerator, ...]
     missing: tuple[str, ...]
 
 
-def detect(probe: Probe) -> Found:
+def detect(probe: Probe) -> Accelerators:
     """Look for every kind."""
     seen = [_CHECKS[kind](probe) for kind in KINDS]
     usable = tuple(one for one in seen if isinstance(one, Accelerator))
-    return Found(usable, tuple(one for one in seen if isinstance(one, str)))
+    return Accelerators(usable, tuple(one for one in seen if isinstance(one, str)))
 
 
-def choose(found: Found, wanted: str = "") -> Accelerator:
+def choose(found: Accelerators, wanted: str = "") -> Accelerator:
     """The best of what was found, or the `wanted` device ("cuda", "cuda:1").
 
     A device that is asked for is taken on trust, since looking can miss one; the installed engine has the last word.

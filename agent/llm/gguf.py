@@ -29,7 +29,7 @@ _TEXT, _ARRAY, _U32 = 8, 9, 4
 _SCALARS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}  # value type: bytes
 
 
-class Kind(IntEnum):
+class TensorKind(IntEnum):
     """Tensor types this module can read."""
 
     F32 = 0
@@ -48,8 +48,19 @@ _PACKED = {
 }  # fmt: skip
 """Weights and bytes of a block, for every tensor type whose layout is settled; types we do not know pass unmeasured."""
 
-_FILE_TYPES = {Kind.F32: 0, Kind.F16: 1, Kind.Q4_0: 2, Kind.Q8_0: 7}  # what general.file_type says of such files
-_SIZES = {Kind.F32: (1, 4), Kind.F16: (1, 2), Kind.Q4_0: (32, 18), Kind.Q4_1: (32, 20), Kind.Q8_0: (32, 34)}
+_FILE_TYPES = {
+    TensorKind.F32: 0,
+    TensorKind.F16: 1,
+    TensorKind.Q4_0: 2,
+    TensorKind.Q8_0: 7,
+}  # what general.file_type says of such files
+_SIZES = {
+    TensorKind.F32: (1, 4),
+    TensorKind.F16: (1, 2),
+    TensorKind.Q4_0: (32, 18),
+    TensorKind.Q4_1: (32, 20),
+    TensorKind.Q8_0: (32, 34),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
-    kind: Kind
+    kind: TensorKind
     offset: int
 
     @property
@@ -119,7 +130,11 @@ def _plainly(path: Path) -> Iterator[None]:
 
 
 def requantise(
-    source: Path, target: Path, progress: Callable[[float], None] = lambda _: None, *, kind: Kind = Kind.Q8_0
+    source: Path,
+    target: Path,
+    progress: Callable[[float], None] = lambda _: None,
+    *,
+    kind: TensorKind = TensorKind.Q8_0,
 ) -> None:
     """Write `source` to `target` with every matrix as `kind`; vectors keep their values, as F32. `progress` hears 0..1.
 
@@ -140,35 +155,35 @@ def requantise(
             progress(done / whole)
 
 
-def dequantised(raw: Bytes, kind: Kind) -> Floats:
+def dequantised(raw: Bytes, kind: TensorKind) -> Floats:
     """The float32 weights in packed bytes."""
-    if kind is Kind.F32:
+    if kind is TensorKind.F32:
         return raw.view(np.float32)
-    if kind is Kind.F16:
+    if kind is TensorKind.F16:
         return raw.view(np.float16).astype(np.float32)
     blocks = raw.reshape(-1, _SIZES[kind][1])
     scale = blocks[:, :2].copy().view(np.float16).astype(np.float32)
-    if kind is Kind.Q8_0:
+    if kind is TensorKind.Q8_0:
         return (blocks[:, 2:].view(np.int8).astype(np.float32) * scale).ravel()
     low_high = blocks[:, -16:]
     nibbles = np.concatenate([low_high & 15, low_high >> 4], axis=1).astype(np.float32)
-    if kind is Kind.Q4_0:
+    if kind is TensorKind.Q4_0:
         return ((nibbles - np.float32(8)) * scale).ravel()
     return (nibbles * scale + blocks[:, 2:4].copy().view(np.float16).astype(np.float32)).ravel()
 
 
-def quantised(values: Floats, kind: Kind = Kind.Q8_0) -> Bytes:
+def quantised(values: Floats, kind: TensorKind = TensorKind.Q8_0) -> Bytes:
     """Packed bytes: plain float16, or per 32 weights a float16 scale and signed bytes (Q8_0) or nibbles (Q4_0).
 
     Raises DataInvalid for weights that are not finite or too large for the format.
     """
-    limit = {Kind.F16: 1, Kind.Q4_0: 8, Kind.Q8_0: 127}[kind]
+    limit = {TensorKind.F16: 1, TensorKind.Q4_0: 8, TensorKind.Q8_0: 127}[kind]
     if not (np.abs(values) < np.float32(limit * 65504)).all():
         raise DataInvalid("A tensor holds weights that are no usable numbers.")
-    if kind is Kind.F16:
+    if kind is TensorKind.F16:
         return values.astype(np.float16).view(np.uint8)
     blocks = values.reshape(-1, BLOCK)
-    return _nibbles(blocks) if kind is Kind.Q4_0 else _bytes(blocks)
+    return _nibbles(blocks) if kind is TensorKind.Q4_0 else _bytes(blocks)
 
 
 def _bytes(blocks: Floats) -> Bytes:
@@ -189,19 +204,19 @@ def _nibbles(blocks: Floats) -> Bytes:
     return np.concatenate([scale.view(np.uint8), low | high << 4], axis=1).ravel()
 
 
-def _target_kind(tensor: Tensor, kind: Kind) -> Kind:
-    return kind if len(tensor.shape) > 1 and tensor.shape[0] % BLOCK == 0 else Kind.F32
+def _target_kind(tensor: Tensor, kind: TensorKind) -> TensorKind:
+    return kind if len(tensor.shape) > 1 and tensor.shape[0] % BLOCK == 0 else TensorKind.F32
 
 
-def _repacked(model: Gguf, tensor: Tensor, kind: Kind) -> bytes:
+def _repacked(model: Gguf, tensor: Tensor, kind: TensorKind) -> bytes:
     target = _target_kind(tensor, kind)
     if tensor.kind is target:
         return model.raw(tensor).tobytes()
     values = model.values(tensor)
-    return (values if target is Kind.F32 else quantised(values, target)).tobytes()
+    return (values if target is TensorKind.F32 else quantised(values, target)).tobytes()
 
 
-def _write_header(file: BinaryIO, model: Gguf, kind: Kind) -> None:
+def _write_header(file: BinaryIO, model: Gguf, kind: TensorKind) -> None:
     metadata, pairs = bytearray(model.metadata), model.pairs
     if model.file_type_at is None:
         metadata += _text("general.file_type") + struct.pack("<II", _U32, _FILE_TYPES[kind])
@@ -289,11 +304,11 @@ def _tensor(cursor: _Cursor) -> Tensor:
         raise ValueError(f"the tensor {name} has {dimensions} dimensions")
     shape = tuple(cursor.number("Q") for _ in range(dimensions))
     kind, offset = cursor.number("I"), cursor.number("Q")
-    if kind not in set(Kind):
+    if kind not in set(TensorKind):
         raise ValueError(f"the tensor {name} has the type {kind}, which cannot be read")
-    if shape[0] % _SIZES[Kind(kind)][0]:
+    if shape[0] % _SIZES[TensorKind(kind)][0]:
         raise ValueError(f"the tensor {name} has rows of {shape[0]}")
-    return Tensor(name, shape, Kind(kind), offset)
+    return Tensor(name, shape, TensorKind(kind), offset)
 
 
 def _header(content: Bytes) -> Header:

@@ -43,7 +43,7 @@ _LABELS = (" fall", " rise", " sing")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ModelComparison:
     """Two models on one text of about 300 tokens. `divergence` is the mean Kullback-Leibler divergence of the
     candidate's next-token distributions from the reference's, in nats; `same_order` whether both rank three words alike
     after an opening; `perplexities` are the reference's and the candidate's."""
@@ -75,12 +75,12 @@ def runtime_installed() -> bool:
         return False
 
 
-def compared(reference: Path, candidate: Path, library: str = "auto") -> Comparison:
+def compared(reference: Path, candidate: Path, library: str = "auto") -> ModelComparison:
     """Ask both models about the same text. Raises NotReady when the runtime or a file cannot be used."""
     loaded = Library(library)
     expected, found = _answers(loaded, reference), _answers(loaded, candidate)
     divergences = [float((np.exp(p) * (p - q)).sum()) for p, q in zip(expected.rows, found.rows, strict=True)]
-    return Comparison(
+    return ModelComparison(
         sum(divergences) / len(divergences),
         expected.order == found.order,
         (expected.perplexity, found.perplexity),

@@ -30,7 +30,7 @@ from market.errors import EngineUnavailable, Misconfigured
 GREEDY = Sampling()
 
 
-class Account(Protocol):
+class UsageAccount(Protocol):
     """What one conversation would have cached, had it the engine to itself. Counting alone: nothing is evaluated."""
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
@@ -45,7 +45,7 @@ class Account(Protocol):
 class Shared(Engine, Protocol):
     """An engine whose answers do not depend on what is asked beside them."""
 
-    def alone(self) -> Account:
+    def alone(self) -> UsageAccount:
         """A conversation's account from its beginning: only what was primed is held."""
         ...
 
@@ -57,7 +57,7 @@ class _Asked:
     answer: asyncio.Future[Answers]
 
 
-class Together:
+class SharedEngine:
     """The port on an engine that others use at the same time. What is asked of it directly goes straight through."""
 
     def __init__(self, engine: Shared, at_once: int) -> None:
@@ -187,7 +187,7 @@ class Together:
 class Conversation:
     """The port for one of them."""
 
-    def __init__(self, together: Together, engine: Shared) -> None:
+    def __init__(self, together: SharedEngine, engine: Shared) -> None:
         self._together, self._engine = together, engine
         self._account = engine.alone()
         self._usage = Usage()

@@ -16,7 +16,7 @@ from agent.decision.inputs import Inputs, Settings, identify
 from agent.decision.record import record_of
 from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
-from agent.llm.together import Together
+from agent.llm.together import SharedEngine
 from agent.replay.answer_cache import AnswerCache, decide_or_recall
 from agent.trading.bus import Bus
 from agent.trading.execution import Execution
@@ -47,7 +47,7 @@ class Ports:
     settings: Settings
     electricity: Electricity | None = None
     recall: AnswerCache | None = None
-    together: Together | None = None
+    together: SharedEngine | None = None
 
     def old(self, book: Book) -> bool:
         """Whether what a book offers may be gone by now."""

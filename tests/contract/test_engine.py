@@ -20,7 +20,7 @@ import pytest
 
 from agent.llm.engine import Answers, Engine, JsonEngine, Question, Sampling, Usage
 from agent.llm.mlc.engine import attached
-from agent.llm.openai.opening import Remote, open_server
+from agent.llm.openai.opening import ServerSettings, open_server
 from agent.llm.recorded import RecordedCall, RecordingEngine, ReplayEngine
 from agent.llm.scripted import ScriptedEngine
 from market.errors import DataInvalid, Drift, EngineTimeout, EngineUnavailable
@@ -78,7 +78,9 @@ def play_served(flavour: str, folder: Path) -> Play:
     return lambda scenario: asyncio.run(scope(scenario))
 
 
-def play_remote(opening: Callable[[Remote], AbstractAsyncContextManager[Engine]], remote: Remote) -> Play:
+def play_remote(
+    opening: Callable[[ServerSettings], AbstractAsyncContextManager[Engine]], remote: ServerSettings
+) -> Play:
     async def scope(scenario: Scenario) -> None:
         async with opening(remote) as engine:
             await _started(scenario, engine)
@@ -92,12 +94,12 @@ def llama_base() -> Iterator[str]:
         yield base
 
 
-def _named(variable: str) -> Remote:
+def _named(variable: str) -> ServerSettings:
     """The server that the environment names. `..._TOKENIZER` is its tokenizer.json, `..._CONTEXT` its context."""
     prefix = variable.removesuffix("BASE_URL")
     tokenizer = os.environ.get(f"{prefix}TOKENIZER")
     context = int(os.environ.get(f"{prefix}CONTEXT", "0"))
-    return Remote(os.environ[variable], tokenizer=Path(tokenizer) if tokenizer else None, context=context)
+    return ServerSettings(os.environ[variable], tokenizer=Path(tokenizer) if tokenizer else None, context=context)
 
 
 SERVERS = ("OPENAI_BASE_URL", "MLC_BASE_URL")
@@ -114,7 +116,7 @@ def _play(name: str, request: pytest.FixtureRequest) -> Play:
     if kind in ("openai", "mlc"):
         return play_served(flavour or "mlc", request.getfixturevalue("folder"))
     if kind == "llama-server":
-        return play_remote(open_server, Remote(request.getfixturevalue("llama_base"), parallel=1))
+        return play_remote(open_server, ServerSettings(request.getfixturevalue("llama_base"), parallel=1))
     if kind.endswith("_BASE_URL"):
         return play_remote(attached if kind.startswith("MLC") else open_server, _named(kind))
     return {"scripted": play_scripted, "replayed": play_replayed}[kind]

@@ -24,7 +24,7 @@ from agent.doctor import Check, examine
 from agent.llm.mlc.engine import Child, attached, environment, started
 from agent.llm.mlc.process import Patience, Supervisor
 from agent.llm.openai.engine import OpenAIEngine
-from agent.llm.openai.opening import Remote
+from agent.llm.openai.opening import ServerSettings
 from market.errors import EngineUnavailable, Misconfigured, NotReady
 from tests.engines import STATIC, questions
 from tests.model_server import Fault, ModelServer
@@ -52,7 +52,7 @@ def child(tmp_path: Path) -> Child:
 
 @asynccontextmanager
 async def running(child: Child) -> AsyncIterator[tuple[OpenAIEngine, int]]:
-    async with started(Remote("", timeout=2.0, cooldown=0.0), child) as engine:
+    async with started(ServerSettings("", timeout=2.0, cooldown=0.0), child) as engine:
         await engine.prime(STATIC)
         yield engine, await pid_on(child.port)
 
@@ -247,7 +247,7 @@ def test_a_child_that_does_not_come_up_says_its_last_words(child: Child, tmp_pat
     child.python.write_text("#!/bin/sh\necho Cannot find the model library >&2\nexit 1\n")
 
     async def scope(one: Child) -> None:
-        async with started(Remote(""), one):
+        async with started(ServerSettings(""), one):
             pass
 
     with pytest.raises(NotReady, match="Cannot find the model library"):
@@ -260,7 +260,7 @@ def test_a_child_that_does_not_come_up_says_its_last_words(child: Child, tmp_pat
 @pytest.mark.parametrize("device", ["auto", "", "cpu", "cpu:0", "gpu"])
 def test_a_device_is_named_or_nothing_is_started(device: str, child: Child) -> None:
     async def scope() -> None:
-        async with started(Remote(""), replace(child, device=device)):
+        async with started(ServerSettings(""), replace(child, device=device)):
             pass
 
     with pytest.raises(Misconfigured, match="processor") as raised:
@@ -270,7 +270,7 @@ def test_a_device_is_named_or_nothing_is_started(device: str, child: Child) -> N
 
 def test_what_is_missing_or_in_the_way_is_named(child: Child, tmp_path: Path) -> None:
     async def scope(one: Child) -> None:
-        async with started(Remote(""), one):
+        async with started(ServerSettings(""), one):
             pass
 
     async def occupied() -> None:
@@ -290,7 +290,7 @@ def test_a_server_that_runs_by_itself_must_be_mlc_and_alive(child: Child) -> Non
     async def scope(flavour: str, fault: Fault = Fault.NONE, **how: Any) -> None:
         async with ModelServer(flavour).serving() as server:
             server.fault = fault
-            async with attached(Remote(server.base, tokenizer=child.model_dir, context=2048, **how)):
+            async with attached(ServerSettings(server.base, tokenizer=child.model_dir, context=2048, **how)):
                 pass
 
     asyncio.run(scope("mlc"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.llm.gguf import Kind, read_gguf, requantise
+from agent.llm.gguf import TensorKind, read_gguf, requantise
 from agent.llm.golden import compared
 from tests.engines import model_file
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.model
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The installed weights as float16."""
     path = tmp_path_factory.mktemp("plain") / "f16.gguf"
-    requantise(model_file(), path, kind=Kind.F16)
+    requantise(model_file(), path, kind=TensorKind.F16)
     return path
 
 
@@ -35,7 +35,7 @@ def test_the_installed_model_answers_as_its_weights_say(plain: Path) -> None:
 
 def test_nibbles_lose_what_they_are_known_to_lose(plain: Path, tmp_path: Path) -> None:
     """Q4_0 of this model is readable and worse: wrong levels or a wrong kernel would be much further off."""
-    requantise(model_file(), tmp_path / "q4_0.gguf", kind=Kind.Q4_0)
+    requantise(model_file(), tmp_path / "q4_0.gguf", kind=TensorKind.Q4_0)
     result = compared(plain, tmp_path / "q4_0.gguf")
     assert 0.05 < result.divergence < 0.8
     assert result.perplexities[1] < 2 * result.perplexities[0]

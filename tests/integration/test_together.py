@@ -20,7 +20,7 @@ from agent.config.load import load
 from agent.llm.engine import Answers, Engine, Generated, Question, Sampling
 from agent.llm.llamacpp.engine import LlamaEngine
 from agent.llm.scripted import ScriptedEngine
-from agent.llm.together import Conversation, Shared, Together
+from agent.llm.together import Conversation, Shared, SharedEngine
 from agent.replay.replay import replay as again
 from agent.trading.bus import LocalBus
 from backtest.columns import Recording
@@ -67,7 +67,7 @@ async def _alike(engine: Shared) -> None:
     for number, calls in enumerate(talks()):
         await engine.forget()
         apart.append(await told(engine, calls, writes=number == 1))
-    together = Together(engine, 3)
+    together = SharedEngine(engine, 3)
 
     async def one(number: int, talk: Conversation) -> Said:
         said = await told(talk, talks()[number], writes=number == 1)
@@ -101,7 +101,7 @@ def test_an_engine_that_fails_fails_everybody_and_the_calls_are_charged_as_fores
     async def scenario() -> None:
         engine = ScriptedEngine(seed=3, fail_after=2)
         await engine.prime(STATIC)
-        together = Together(engine, 2)
+        together = SharedEngine(engine, 2)
 
         async def one(talk: Engine) -> int:
             await talk.classify(questions(2))
@@ -126,7 +126,7 @@ def test_any_other_error_reaches_everybody_as_it_is() -> None:
     async def scenario() -> None:
         engine = ScriptedEngine(broken)
         await engine.prime(STATIC)
-        async with Together(engine, 2).conversations(2) as two:
+        async with SharedEngine(engine, 2).conversations(2) as two:
             said = await asyncio.wait_for(
                 asyncio.gather(*(talk.classify(questions(2)) for talk in two), return_exceptions=True), 10
             )
@@ -146,7 +146,7 @@ def test_a_halt_in_one_market_ends_the_slot_as_a_halt(tmp_path: Path) -> None:
 def test_nobody_waits_for_one_that_was_given_up() -> None:
     async def scenario() -> None:
         engine = ScriptedEngine(seed=3)
-        async with Together(engine, 2).conversations(2) as (one, other):
+        async with SharedEngine(engine, 2).conversations(2) as (one, other):
             waiting = asyncio.create_task(one.classify([Question(STATIC, LABELS)]))
             await asyncio.sleep(0.01)
             assert not waiting.done(), "the other may still ask"
@@ -164,7 +164,7 @@ def test_an_engine_that_cannot_says_so() -> None:
             return replace(super().capabilities, bit_exact=False)
 
     with pytest.raises(Misconfigured, match="a larger batch"):
-        Together(Rounding(), 2)
+        SharedEngine(Rounding(), 2)
 
 
 @lru_cache(maxsize=1)
@@ -197,7 +197,7 @@ def played(place: Path, at_once: int, engine: ScriptedEngine | None = None) -> l
     async def scope() -> list[Record]:
         async with open_store(f"sqlite:///{place}") as store:
             model = engine or ScriptedEngine(up)
-            used = model if at_once == 1 else Together(model, at_once)
+            used = model if at_once == 1 else SharedEngine(model, at_once)
             run, *_ = await World(Plan(config, "twins"), twins(), store, LocalBus()).agent(used)
             records = await store.records(run.id)
             decisions = [r for r in records if r.kind is RecordKind.DECISION]
@@ -232,6 +232,6 @@ def _thought(record: Record) -> tuple[object, ...]:
 def test_the_configuration_says_how_many() -> None:
     async def scenario() -> None:
         async with open_engine(load(None, {"edge.runtime": "scripted", "edge.together": 3})) as engine:
-            assert isinstance(engine, Together) and engine.at_once == 3
+            assert isinstance(engine, SharedEngine) and engine.at_once == 3
 
     asyncio.run(scenario())

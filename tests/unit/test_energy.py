@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from agent.config.load import load
 from agent.doctor import Check, energy_check
-from agent.host.power import Constant, Integral, Meter, Sources, Together, board, found, gpus, open_meter, rapl
+from agent.host.power import Constant, Integral, Meter, MeterSum, Sources, board, found, gpus, open_meter, rapl
 from market.errors import NotReady
 
 SPAN = 262_143_328_850
@@ -124,7 +124,7 @@ def test_a_reading_that_fails_is_unknown_and_never_nothing(tmp_path: Path) -> No
     meter = rapl(tmp_path)
     file.write_text("garbage")
     assert meter.joules() is None
-    assert Together([meter, Constant(5.0)]).joules() is None
+    assert MeterSum([meter, Constant(5.0)]).joules() is None
     file.write_text("4000000")
     assert meter.joules() == pytest.approx(3.0)
     file.unlink()

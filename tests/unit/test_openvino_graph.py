@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.llm.gguf import Gguf, Kind, quantised, read_gguf
+from agent.llm.gguf import Gguf, TensorKind, quantised, read_gguf
 from agent.llm.openvino import runtime
 from agent.llm.openvino.architecture import Architecture, architecture, metadata
 from agent.llm.openvino.network import Network, Precision, Saved, loaded
-from agent.llm.openvino.tree import Tokens, Tree, Wanted
+from agent.llm.openvino.tree import CacheRequest, CacheTree, Tokens
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
 from tests.unit.test_gguf import number, text
 
@@ -61,22 +61,29 @@ def header(family: str = "llama") -> list[bytes]:
     ]
 
 
-def packed(values: NDArray[np.float32], kind: Kind) -> bytes:
-    if kind is Kind.Q8_0:
+def packed(values: NDArray[np.float32], kind: TensorKind) -> bytes:
+    if kind is TensorKind.Q8_0:
         return quantised(values).tobytes()
-    return values.astype(np.float16 if kind is Kind.F16 else np.float32).tobytes()
+    return values.astype(np.float16 if kind is TensorKind.F16 else np.float32).tobytes()
 
 
 def model_file(
-    path: Path, kind: Kind = Kind.Q8_0, *, pairs: Sequence[bytes] | None = None, leave_out: str = "", extra: str = ""
+    path: Path,
+    kind: TensorKind = TensorKind.Q8_0,
+    *,
+    pairs: Sequence[bytes] | None = None,
+    leave_out: str = "",
+    extra: str = "",
 ) -> Path:
     chance = np.random.default_rng(11)
-    tensors: dict[str, tuple[tuple[int, ...], Kind]] = {"token_embd.weight": ((INNER, WORDS), kind)}
+    tensors: dict[str, tuple[tuple[int, ...], TensorKind]] = {"token_embd.weight": ((INNER, WORDS), kind)}
     for layer in range(LAYERS):
         tensors |= {f"blk.{layer}.{name}.weight": (shape, kind) for name, shape in SHAPES.items()}
-        tensors |= {f"blk.{layer}.{name}_norm.weight": ((INNER,), Kind.F32) for name in ("attn", "ffn")}
-    tensors |= {"output_norm.weight": ((INNER,), Kind.F32), "output.weight": ((INNER, WORDS), kind)}
-    tensors |= {"rope_freqs.weight": ((WIDTH // 2,), Kind.F32)} | ({extra: ((8,), Kind.F32)} if extra else {})
+        tensors |= {f"blk.{layer}.{name}_norm.weight": ((INNER,), TensorKind.F32) for name in ("attn", "ffn")}
+    tensors |= {"output_norm.weight": ((INNER,), TensorKind.F32), "output.weight": ((INNER, WORDS), kind)}
+    tensors |= {"rope_freqs.weight": ((WIDTH // 2,), TensorKind.F32)} | (
+        {extra: ((8,), TensorKind.F32)} if extra else {}
+    )
     tensors.pop(leave_out, None)
     names, data = b"", b""
     for name, (shape, stored) in tensors.items():
@@ -137,19 +144,19 @@ class Plain:
         return turned
 
 
-def asked(network: Network, tree: Tree, prompts: Sequence[Tokens]) -> list[NDArray[np.float32]]:
+def asked(network: Network, tree: CacheTree, prompts: Sequence[Tokens]) -> list[NDArray[np.float32]]:
     """Each prompt's last logits, all wanted at once and none of them known."""
-    (step,) = tree.steps([Wanted(tokens) for tokens in prompts])
+    (step,) = tree.steps([CacheRequest(tokens) for tokens in prompts])
     rows = network.evaluate(tree, step.rows)
     answers = [row.answers for row in step.rows if row.answers >= 0]
     return [rows[answers.index(cells[-1])] for cells in step.asked.values()]
 
 
 @needs_openvino
-@pytest.mark.parametrize("kind", [Kind.Q8_0, Kind.F16, Kind.F32])
-def test_a_tree_of_prompts_answers_as_each_prompt_alone(kind: Kind, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [TensorKind.Q8_0, TensorKind.F16, TensorKind.F32])
+def test_a_tree_of_prompts_answers_as_each_prompt_alone(kind: TensorKind, tmp_path: Path) -> None:
     path = model_file(tmp_path / "tiny.gguf", kind)
-    plain, network, tree = Plain(read_gguf(path)), loaded(path, Precision.F32, 1), Tree(512)
+    plain, network, tree = Plain(read_gguf(path)), loaded(path, Precision.F32, 1), CacheTree(512)
     trunk = tuple(np.random.default_rng(2).integers(0, WORDS, 80).tolist())  # more than one inference takes
     for prompts in ([trunk], [(*trunk, 1, 2), (*trunk, 1, 3, 4), (*trunk[:7], 9), (5,)], [(*trunk, 1, 3, 4, 6)]):
         for tokens, found in zip(prompts, asked(network, tree, prompts), strict=True):
@@ -163,8 +170,8 @@ def test_logits_along_a_prompt_and_rounding(tmp_path: Path) -> None:
     expected = Plain(read_gguf(path)).logits(tokens)[-5:]
     worst = {}
     for precision in (Precision.F32, Precision.INT8):
-        network, tree = loaded(path, precision, 1), Tree(64)
-        (step,) = tree.steps([Wanted(tokens, last=5)])
+        network, tree = loaded(path, precision, 1), CacheTree(64)
+        (step,) = tree.steps([CacheRequest(tokens, last=5)])
         worst[precision] = float(np.abs(np.array(network.evaluate(tree, step.rows)) - expected).max())
     assert worst[Precision.F32] < 2e-3 and worst[Precision.INT8] < 1.0
     assert worst[Precision.INT8] > 2e-3 or not EIGHT_BITS, "where the processor can, it rounds"
@@ -172,7 +179,7 @@ def test_logits_along_a_prompt_and_rounding(tmp_path: Path) -> None:
 
 @needs_openvino
 def test_a_saved_cache_comes_back_to_the_bit(tmp_path: Path) -> None:
-    network, tree = loaded(model_file(tmp_path / "tiny.gguf"), Precision.F32, 1), Tree(64)
+    network, tree = loaded(model_file(tmp_path / "tiny.gguf"), Precision.F32, 1), CacheTree(64)
     asked(network, tree, [(1, 2, 3, 4)])
     saved = network.saved()
     first = asked(network, tree, [(1, 2, 3, 4, 5), (1, 2, 3, 4, 6)])
@@ -187,7 +194,7 @@ def test_a_saved_cache_comes_back_to_the_bit(tmp_path: Path) -> None:
 
 @needs_openvino
 def test_a_failing_library_is_said_and_stays_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network, tree = loaded(model_file(tmp_path / "tiny.gguf"), Precision.F32, 1), Tree(64)
+    network, tree = loaded(model_file(tmp_path / "tiny.gguf"), Precision.F32, 1), CacheTree(64)
     monkeypatch.setattr(network, "stop", Expired())
     with pytest.raises(EngineTimeout):
         asked(network, tree, [(1, 2)])
@@ -198,7 +205,7 @@ def test_a_failing_library_is_said_and_stays_said(tmp_path: Path, monkeypatch: p
     with pytest.raises(EngineUnavailable, match="OpenVINO failed"):
         asked(network, tree, [(1, 2, 3, 4, 5)])
     with pytest.raises(EngineUnavailable, match="OpenVINO failed"):
-        asked(network, Tree(64), [(1,)])
+        asked(network, CacheTree(64), [(1,)])
 
 
 class Expired:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.llm.llamacpp.prefixes import Blocks, Cached, Plan, Wanted, blocks_of, length, planned
+from agent.llm.llamacpp.prefixes import BatchPlan, Blocks, Cached, PrefixRequest, blocks_of, length, planned
 from market.errors import EngineUnavailable
 
 LANES = 4
@@ -17,9 +17,9 @@ prompt = st.lists(segment, min_size=1, max_size=4).map(lambda segments: blocks_o
 batches = st.lists(st.lists(prompt, min_size=1, max_size=6), min_size=1, max_size=5)
 
 
-def answer(cached: Cached, prompts: list[Blocks]) -> tuple[list[Plan], Cached]:
+def answer(cached: Cached, prompts: list[Blocks]) -> tuple[list[BatchPlan], Cached]:
     plans = []
-    for plan, after in planned(cached, [Wanted(blocks) for blocks in prompts]):
+    for plan, after in planned(cached, [PrefixRequest(blocks) for blocks in prompts]):
         plans.append(plan)
         cached = after
     return plans, cached
@@ -31,7 +31,7 @@ class World:
     def __init__(self) -> None:
         self.sequences: dict[int, list[tuple[int, int]]] = defaultdict(list)
 
-    def carry_out(self, plan: Plan) -> None:
+    def carry_out(self, plan: BatchPlan) -> None:
         if plan.flush:
             self.sequences.clear()
         for seq in plan.dropped:
@@ -50,12 +50,12 @@ def test_every_prompt_lies_whole_in_blocks_of_its_own_shape(asked: list[list[Blo
     cached, world = Cached(sequences=6, cells=128, lanes=LANES, floor=LANES, top=LANES), World()
     shapes: dict[Blocks, int] = {}
     for prompts in asked:
-        for plan, after in planned(cached, [Wanted(blocks) for blocks in prompts]):
+        for plan, after in planned(cached, [PrefixRequest(blocks) for blocks in prompts]):
             cached = after
             world.carry_out(plan)
             cells = [row.cell for row in plan.rows]
             assert cells == sorted(set(cells))
-            for want, seq in [*plan.kept.items(), *((w, s) for s, b in plan.added.items() for w in [Wanted(b)])]:
+            for want, seq in [*plan.kept.items(), *((w, s) for s, b in plan.added.items() for w in [PrefixRequest(b)])]:
                 held = world.sequences[seq]
                 assert [token for token, _ in held] == [token for block in want.blocks for token in block]
                 lies = [cell for _, cell in held]
@@ -75,7 +75,7 @@ def test_short_branches_lie_side_by_side() -> None:
     """Sixty-four one-token branches in fewer than a third of the blocks that one block each would take."""
     stem = blocks_of([[1, 2, 3, 4, 5, 6, 7, 8]], 8)
     cached = Cached(sequences=128, cells=1024, lanes=8)
-    plan = cached.plan([Wanted((*stem, (token,))) for token in range(64)])
+    plan = cached.plan([PrefixRequest((*stem, (token,))) for token in range(64)])
     assert plan is not None and len(plan.rows) == 72
     assert plan.top <= 8 + 64 * 8 // 3
 
@@ -117,11 +117,11 @@ def test_a_prompt_longer_than_the_context_is_refused() -> None:
 def test_logits_can_be_wanted_for_several_last_tokens() -> None:
     blocks = blocks_of([[1, 2, 3], [4, 5, 6, 7, 8]], LANES)
     cached = Cached(sequences=4, cells=32, lanes=LANES)
-    plan = cached.plan([Wanted(blocks, 5)])
+    plan = cached.plan([PrefixRequest(blocks, 5)])
     assert plan is not None
-    assert [plan.rows[at].token for at in plan.fresh[Wanted(blocks, 5)]] == [4, 5, 6, 7, 8]
+    assert [plan.rows[at].token for at in plan.fresh[PrefixRequest(blocks, 5)]] == [4, 5, 6, 7, 8]
     assert [row.token for row in plan.rows if row.wanted] == [4, 5, 6, 7, 8]
-    again = cached.after(plan).plan([Wanted(blocks, 2)])
+    again = cached.after(plan).plan([PrefixRequest(blocks, 2)])
     assert again is not None
     assert [row.token for row in again.rows] == [4 + at for at in range(4)] + [8]
     assert length(blocks) == 8

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from agent.llm.llamacpp.abi import Batch, Library, ProgressCallback
-from agent.llm.llamacpp.prefixes import Row
+from agent.llm.llamacpp.prefixes import PrefixRow
 from agent.llm.logits import Logits
 from agent.llm.stop import CallStop
 from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
@@ -149,7 +149,7 @@ class Context:
 
     def _captured_page(self) -> c.Array[c.c_char]:
         """The saved state of one page of cells, to be put wherever cells must not be used."""
-        self._decode([Row(0, at, (self._pad,), False, at) for at in range(_PAGE)])
+        self._decode([PrefixRow(0, at, (self._pad,), False, at) for at in range(_PAGE)])
         page = self.saved(self._pad)
         self._remove(self._pad)
         return page
@@ -217,7 +217,7 @@ class Context:
         """The first cell that was never handed out."""
         return self._top
 
-    def evaluate(self, rows: Sequence[Row]) -> dict[int, Logits]:
+    def evaluate(self, rows: Sequence[PrefixRow]) -> dict[int, Logits]:
         """Logits of the wanted rows, by row number. The rows' cells ascend from `top`.
 
         Raises EngineTimeout when stopped, EngineUnavailable when the library fails; then a `flush` is due.
@@ -232,7 +232,7 @@ class Context:
             found |= {first + at: logits for at, logits in self._decode(chunk).items()}
         return found
 
-    def step(self, rows: Sequence[Row]) -> dict[int, Logits]:
+    def step(self, rows: Sequence[PrefixRow]) -> dict[int, Logits]:
         """Like `evaluate`, for at most _ROWS rows in any order, whose cells were reserved before."""
         ordered = sorted(range(len(rows)), key=lambda at: rows[at].cell)
         self.release([rows[at].cell for at in ordered])
@@ -290,9 +290,9 @@ class Context:
     def _remove(self, sequence: int, start: int = -1, end: int = -1) -> None:
         self._api.llama_memory_seq_rm(self._memory, sequence, start, end)
 
-    def _chunks(self, rows: Sequence[Row]) -> Iterator[tuple[int, list[Row]]]:
+    def _chunks(self, rows: Sequence[PrefixRow]) -> Iterator[tuple[int, list[PrefixRow]]]:
         """Runs of rows that fit one decode and whose cells fit the placeholder pages; with their first row's number."""
-        chunk: list[Row] = []
+        chunk: list[PrefixRow] = []
         for number, row in enumerate(rows):
             if chunk and (len(chunk) == _ROWS or row.cell - chunk[0].cell >= _SPAN):
                 yield number - len(chunk), chunk
@@ -301,11 +301,11 @@ class Context:
         if chunk:
             yield len(rows) - len(chunk), chunk
 
-    def _decode(self, rows: Sequence[Row]) -> dict[int, Logits]:
+    def _decode(self, rows: Sequence[PrefixRow]) -> dict[int, Logits]:
         """One llama_decode. One row takes other kernels than several, so there are always at least two rows, and two
         outputs if there is one: the padding row is evaluated anew into its own cell, and attends only to itself."""
         self._stop.check()
-        padding = [Row(0, 0, (self._pad,), False, 0)] if len(rows) < 2 else []
+        padding = [PrefixRow(0, 0, (self._pad,), False, 0)] if len(rows) < 2 else []
         if padding:
             self._remove(self._pad)
             self._padded = False

@@ -17,7 +17,7 @@ from agent.llm.engine import Capabilities, EngineHealth, ModelIdentity
 from agent.llm.inprocess import InProcessEngine
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.context import THREADS, Context, Model
-from agent.llm.llamacpp.prefixes import Wanted
+from agent.llm.llamacpp.prefixes import PrefixRequest
 from agent.llm.llamacpp.saved import SavedPrefixes
 from agent.llm.llamacpp.session import Alone, LlamacppSession
 from market.errors import NotReady
@@ -26,7 +26,7 @@ CONTEXT, SEQUENCES = 4096, 64
 _CHUNK = 1 << 24
 
 
-class LlamaEngine(InProcessEngine[Wanted]):
+class LlamaEngine(InProcessEngine[PrefixRequest]):
     """See the port. Answers do not depend on what was cached or asked in the same batch (`capabilities.bit_exact`),
     except for models with sliding-window attention."""
 

@@ -37,7 +37,7 @@ def length(blocks: Iterable[Block]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PrefixRequest:
     """A prompt, and for how many of its last tokens the logits are asked."""
 
     blocks: Blocks
@@ -45,7 +45,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class PrefixRow:
     """One token to evaluate, once, on behalf of every sequence that contains it. Rows come in ascending cells."""
 
     token: int
@@ -56,7 +56,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """What to do, in this order: flush or drop, copy beginnings (source, target, tokens), evaluate the rows.
 
     `kept` names the sequence whose last logits are still at hand, `fresh` the rows that bring them.
@@ -65,9 +65,9 @@ class Plan:
     flush: bool
     dropped: tuple[int, ...]
     copies: tuple[tuple[int, int, int], ...]
-    rows: tuple[Row, ...]
-    kept: Mapping[Wanted, int]
-    fresh: Mapping[Wanted, tuple[int, ...]]
+    rows: tuple[PrefixRow, ...]
+    kept: Mapping[PrefixRequest, int]
+    fresh: Mapping[PrefixRequest, tuple[int, ...]]
     added: Mapping[int, Blocks]
     used: tuple[int, ...]
     top: int
@@ -90,7 +90,7 @@ class Cached:
         kept = {seq: blocks for seq, blocks in self.entries.items() if seq in self.primed}
         return replace(self, entries=kept, top=self.floor)
 
-    def after(self, plan: Plan) -> Cached:
+    def after(self, plan: BatchPlan) -> Cached:
         """The state once `plan` has been carried out."""
         entries = dict(self.flushed().entries if plan.flush else self.entries)
         for seq in plan.dropped:
@@ -106,11 +106,11 @@ class Cached:
         """The sequence that is exactly `blocks`."""
         return next(seq for seq, entry in self.entries.items() if entry == blocks)
 
-    def plan(self, wanted: Sequence[Wanted], spare: int = 0) -> Plan | None:
+    def plan(self, wanted: Sequence[PrefixRequest], spare: int = 0) -> BatchPlan | None:
         """How to answer `wanted` (no two alike) with `spare` cells left over; None when they do not fit together."""
         return self._attempt(wanted, spare) or self.flushed()._attempt(wanted, spare, flush=True)
 
-    def _attempt(self, wanted: Sequence[Wanted], spare: int, *, flush: bool = False) -> Plan | None:
+    def _attempt(self, wanted: Sequence[PrefixRequest], spare: int, *, flush: bool = False) -> BatchPlan | None:
         kept, missing = self._looked_up(wanted)
         used = tuple(dict.fromkeys([*kept.values(), *(m.source for m in missing if m.start)]))
         dropped = self._victims(len(missing), keep=self.primed.union(used))
@@ -125,11 +125,11 @@ class Cached:
         copies = tuple(
             (m.source, seq, length(m.want.blocks[: m.start])) for seq, m in zip(added, missing, strict=True) if m.start
         )
-        return Plan(flush, dropped, copies, rows, kept, fresh, added, used, top)
+        return BatchPlan(flush, dropped, copies, rows, kept, fresh, added, used, top)
 
-    def _looked_up(self, wanted: Sequence[Wanted]) -> tuple[dict[Wanted, int], list[_Missing]]:
+    def _looked_up(self, wanted: Sequence[PrefixRequest]) -> tuple[dict[PrefixRequest, int], list[_Missing]]:
         ordered = sorted((blocks, seq) for seq, blocks in self.entries.items())
-        kept: dict[Wanted, int] = {}
+        kept: dict[PrefixRequest, int] = {}
         missing: list[_Missing] = []
         for want in wanted:
             source, shared = _longest(ordered, want.blocks)
@@ -148,7 +148,7 @@ class Cached:
         return tuple(droppable[: max(short, 0)])
 
 
-def planned(cached: Cached, wanted: Sequence[Wanted], spare: int = 0) -> Iterator[tuple[Plan, Cached]]:
+def planned(cached: Cached, wanted: Sequence[PrefixRequest], spare: int = 0) -> Iterator[tuple[BatchPlan, Cached]]:
     """Plans that together answer `wanted`, each with the state after it; usually one.
 
     Raises EngineUnavailable when a prompt alone is too long.
@@ -174,7 +174,7 @@ def planned(cached: Cached, wanted: Sequence[Wanted], spare: int = 0) -> Iterato
 class _Missing:
     """A prompt to evaluate from block `start` on; the blocks before are copied from `source`."""
 
-    want: Wanted
+    want: PrefixRequest
     source: int
     start: int
 
@@ -193,7 +193,7 @@ class _Node:
     children: dict[Block, _Node] = field(default_factory=dict)
 
 
-def _first_block(want: Wanted) -> int:
+def _first_block(want: PrefixRequest) -> int:
     """The block in which the first wanted token lies."""
     left = want.last
     for at in reversed(range(len(want.blocks))):
@@ -223,12 +223,12 @@ def _common(a: Blocks, b: Blocks) -> int:
 
 def _laid_out(
     missing: Sequence[_Missing], sequences: Sequence[int], top: int, lanes: int
-) -> tuple[tuple[Row, ...], dict[Wanted, tuple[int, ...]]]:
+) -> tuple[tuple[PrefixRow, ...], dict[PrefixRequest, tuple[int, ...]]]:
     """Rows of the missing blocks in ascending cells, and the rows each prompt wants."""
     nodes, paths = _forest(missing, sequences)
     _place(nodes, -(-top // lanes), lanes)
     rows = [
-        Row(token, node.position + place, tuple(node.sequences), place in node.wanted, node.cell + place)
+        PrefixRow(token, node.position + place, tuple(node.sequences), place in node.wanted, node.cell + place)
         for node in nodes
         for place, token in enumerate(node.block)
     ]
@@ -241,11 +241,13 @@ def _laid_out(
     return tuple(rows), fresh
 
 
-def _forest(missing: Sequence[_Missing], sequences: Sequence[int]) -> tuple[list[_Node], dict[Wanted, list[_Node]]]:
+def _forest(
+    missing: Sequence[_Missing], sequences: Sequence[int]
+) -> tuple[list[_Node], dict[PrefixRequest, list[_Node]]]:
     """The missing blocks, each once, parents before children; and each prompt's way through them."""
     nodes: list[_Node] = []
     roots: dict[Blocks, _Node] = {}
-    paths: dict[Wanted, list[_Node]] = {}
+    paths: dict[PrefixRequest, list[_Node]] = {}
     for item, seq in zip(missing, sequences, strict=True):
         begun = item.want.blocks[: item.start]
         if (at := roots.get(begun)) is None:

@@ -14,13 +14,23 @@ import numpy as np
 
 from agent.llm.engine import Prompt, Sampling
 from agent.llm.llamacpp.context import FORKS, Context
-from agent.llm.llamacpp.prefixes import Block, Blocks, Cached, Plan, Row, Wanted, blocks_of, length, planned
+from agent.llm.llamacpp.prefixes import (
+    BatchPlan,
+    Block,
+    Blocks,
+    Cached,
+    PrefixRequest,
+    PrefixRow,
+    blocks_of,
+    length,
+    planned,
+)
 from agent.llm.llamacpp.saved import SavedPrefixes, State
 from agent.llm.logits import Logits, sampled
 from agent.llm.stop import CallStop
 from market.errors import EngineUnavailable
 
-Found = dict[Wanted, list[Logits]]
+Found = dict[PrefixRequest, list[Logits]]
 _REMEMBERED_SEGMENTS = 4096
 
 
@@ -54,12 +64,14 @@ class LlamacppSession:
     def spent(self) -> tuple[int, int]:
         return self.context.begun, self._generated
 
-    def wanted(self, prompt: Prompt, more: Block = ()) -> Wanted:
+    def wanted(self, prompt: Prompt, more: Block = ()) -> PrefixRequest:
         """The last token of a prompt; or of a prompt and `more` tokens, all of these. Safe from any thread."""
         segments = [self._segment(segment, number == 0) for number, segment in enumerate(prompt.segments)]
         if not any(segments):
             raise ValueError("a prompt needs at least one token")
-        return Wanted((*chain.from_iterable(segments), *blocks_of([more], self.context.lanes)), max(1, len(more)))
+        return PrefixRequest(
+            (*chain.from_iterable(segments), *blocks_of([more], self.context.lanes)), max(1, len(more))
+        )
 
     def continuation(self, text: str) -> Block:
         """The tokens of text that follows a prompt; at least one."""
@@ -80,7 +92,7 @@ class LlamacppSession:
         """Cells for one sample, with what its last block leaves empty."""
         return max_tokens + 2 * self.context.lanes
 
-    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> Found:
+    def answered(self, wanted: Sequence[PrefixRequest], *, spare: int = 0) -> Found:
         """The logits wanted."""
         found: Found = {}
         for plan, after in planned(self.cached, wanted, spare):
@@ -118,7 +130,7 @@ class LlamacppSession:
         self.cached = self.cached.with_primed(sequence)
         return length(want.blocks)
 
-    def _restored(self, want: Wanted, saved: SavedPrefixes) -> bool:
+    def _restored(self, want: PrefixRequest, saved: SavedPrefixes) -> bool:
         """Take a prefix from disk, into the same cells that evaluating it would fill."""
         plan, after = next(planned(self.cached, [want]))
         state = saved.find(want.blocks, self.cached.top)
@@ -144,7 +156,7 @@ class LlamacppSession:
         """Whom the library asks from now on whether to stop."""
         self.context.obey(stop)
 
-    def size(self, wanted: Wanted) -> int:
+    def size(self, wanted: PrefixRequest) -> int:
         """Tokens in it."""
         return length(wanted.blocks)
 
@@ -180,7 +192,7 @@ class LlamacppSession:
         """Extend all forks token by token, one batch a step, until each has ended."""
         live = list(forks)
         while live:
-            rows: list[Row] = []
+            rows: list[PrefixRow] = []
             for fork in tuple(live):
                 token = sampled(fork.logits, temperature, fork.chance)
                 fork.written += 1
@@ -188,10 +200,12 @@ class LlamacppSession:
                 if self._ended(fork, token, stop) or fork.written >= max_tokens:
                     live.remove(fork)
                 else:
-                    rows.append(Row(token, fork.position, (fork.sequence,), True, -1))
+                    rows.append(PrefixRow(token, fork.position, (fork.sequence,), True, -1))
             if rows:
                 self._place(live)
-                placed = [Row(r.token, r.position, r.sequences, True, f.cell) for r, f in zip(rows, live, strict=True)]
+                placed = [
+                    PrefixRow(r.token, r.position, r.sequences, True, f.cell) for r, f in zip(rows, live, strict=True)
+                ]
                 for at, logits in self.context.step(placed).items():
                     live[at].logits = logits
                 for fork in live:
@@ -248,6 +262,6 @@ class Alone:
             self.cached = after
         return new, sum(length(self.session.wanted(prompt).blocks) for prompt in prompts)
 
-    def _plans(self, prompts: Sequence[Prompt], max_tokens: int) -> Iterator[tuple[Plan, Cached]]:
+    def _plans(self, prompts: Sequence[Prompt], max_tokens: int) -> Iterator[tuple[BatchPlan, Cached]]:
         spare = self.session.cells(max_tokens) if max_tokens else 0
         return planned(self.cached, [self.session.wanted(p) for p in prompts], spare)

@@ -1,6 +1,6 @@
 """MLC-LLM's server behind the OpenAI client, with what has to be held against it (docs/engines.md).
 
-Either it runs as a service of its own and `Remote.url` says where, or it is started here as a child process from files
+Either it runs as a service of its own and `ServerSettings.url` says where, or it is started here as a child process from files
 that are on this box: then the files are hashed, and each new child must answer as the first one did.
 """
 
@@ -20,7 +20,7 @@ from agent.llm.mlc.process import Patience, Supervisor
 from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import MLC
 from agent.llm.openai.engine import ALIVE_WITHIN, OpenAIEngine
-from agent.llm.openai.opening import Remote, introduced, prove_choice, served, wired
+from agent.llm.openai.opening import ServerSettings, introduced, prove_choice, served, wired
 from agent.llm.openai.tokens import find_tokens
 from market.errors import EngineUnavailable, Misconfigured, NotReady
 from storage.canonical import Json
@@ -69,7 +69,7 @@ def environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def attached(remote: Remote) -> AsyncIterator[OpenAIEngine]:
+async def attached(remote: ServerSettings) -> AsyncIterator[OpenAIEngine]:
     """An engine over a server that runs by itself. Errors as `openai.opening.opened`."""
     if remote.tokenizer is None:
         raise Misconfigured(
@@ -91,7 +91,7 @@ async def attached(remote: Remote) -> AsyncIterator[OpenAIEngine]:
 
 
 @asynccontextmanager
-async def started(remote: Remote, child: Child) -> AsyncIterator[OpenAIEngine]:
+async def started(remote: ServerSettings, child: Child) -> AsyncIterator[OpenAIEngine]:
     """An engine over a server that is started here, watched, replaced when it fails, and ended with us.
 
     Raises Misconfigured for a device that is not named, NotReady where files are missing or the server does

@@ -30,7 +30,7 @@ from agent.llm.openai.held import ServerPrefixes
 from agent.llm.openai.reading import Completion, Label, completion, label_row
 from agent.llm.openai.schema import answered, check_schema
 from agent.llm.openai.tokens import Ids, Tokens
-from agent.llm.openai.wire import NeverBegun, RequestRefused, Wire
+from agent.llm.openai.wire import NeverBegun, RequestRefused, ServerWire
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
 from storage.canonical import Json
@@ -45,7 +45,7 @@ _ONE: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServerModel:
     """What is known of a server: its kind, the name it has for the model, how many tokens a prompt may have."""
 
     dialect: Dialect
@@ -78,9 +78,9 @@ class OpenAIEngine:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: ServerWire,
         tokens: Tokens,
-        served: Served,
+        served: ServerModel,
         breaker: Breaker,
         *,
         watcher: Callable[[], str] = str,

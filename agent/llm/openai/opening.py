@@ -16,9 +16,9 @@ from agent.llm.engine import ModelIdentity, Prompt, Question
 from agent.llm.openai.address import address, confirm
 from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import Dialect, named
-from agent.llm.openai.engine import OpenAIEngine, Served
+from agent.llm.openai.engine import OpenAIEngine, ServerModel
 from agent.llm.openai.tokens import Tokens, find_tokens
-from agent.llm.openai.wire import Wire
+from agent.llm.openai.wire import ServerWire
 from market.errors import EngineUnavailable, NotReady
 from storage.canonical import Json, digest
 
@@ -28,7 +28,7 @@ _SAID = "as its server describes it"
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
+class ServerSettings:
     """Where a server is and how to treat it. `model` may be empty where it has only one; `context` of 0 asks the
     server; `tokenizer` is a tokenizer.json or the folder that holds one; `timeout` is seconds for any one answer,
     `cooldown` seconds for which a server that failed repeatedly is left alone."""
@@ -45,12 +45,12 @@ class Remote:
 
 
 @asynccontextmanager
-async def wired(remote: Remote) -> AsyncIterator[Wire]:
+async def wired(remote: ServerSettings) -> AsyncIterator[ServerWire]:
     """A connection pool to an address that has been checked."""
     where = address(remote.url, allow_remote=remote.allow_remote)
     key = _key(remote.api_key_file)
     await confirm(where)
-    wire = Wire(where, api_key=key, timeout=remote.timeout, parallel=remote.parallel)
+    wire = ServerWire(where, api_key=key, timeout=remote.timeout, parallel=remote.parallel)
     try:
         yield wire
     finally:
@@ -58,7 +58,7 @@ async def wired(remote: Remote) -> AsyncIterator[Wire]:
 
 
 @asynccontextmanager
-async def open_server(remote: Remote) -> AsyncIterator[OpenAIEngine]:
+async def open_server(remote: ServerSettings) -> AsyncIterator[OpenAIEngine]:
     """An engine over a server that is running.
 
     Raises Misconfigured for an address or key file, EngineUnavailable where the server does not answer, NotReady where
@@ -72,7 +72,7 @@ async def open_server(remote: Remote) -> AsyncIterator[OpenAIEngine]:
         yield engine
 
 
-async def introduced(wire: Wire, wanted: str) -> tuple[Dialect, dict[str, Any]]:
+async def introduced(wire: ServerWire, wanted: str) -> tuple[Dialect, dict[str, Any]]:
     """The server's kind, and its own entry for the model that was asked for."""
     listed = (await wire.get("/v1/models")).get("data")
     entries = (
@@ -90,8 +90,12 @@ async def introduced(wire: Wire, wanted: str) -> tuple[Dialect, dict[str, Any]]:
 
 
 def served(
-    remote: Remote, dialect: Dialect, entry: Mapping[str, Any], tokens: Tokens, files: Mapping[str, Json] | None = None
-) -> Served:
+    remote: ServerSettings,
+    dialect: Dialect,
+    entry: Mapping[str, Any],
+    tokens: Tokens,
+    files: Mapping[str, Json] | None = None,
+) -> ServerModel:
     """What is known of the server. `files` are hashes of the model's own files, where they are on this box."""
     context = remote.context or _context(entry)
     if not context:
@@ -104,7 +108,7 @@ def served(
     identity = ModelIdentity(
         dialect.name, str(entry["id"]), digest(known), f"{dialect.name}, {'by its files' if files else _SAID}"
     )
-    return Served(dialect, str(entry["id"]), identity, context, remote.parallel)
+    return ServerModel(dialect, str(entry["id"]), identity, context, remote.parallel)
 
 
 async def prove_choice(engine: OpenAIEngine) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.llm.openai.dialects import Dialect
-from agent.llm.openai.wire import Wire
+from agent.llm.openai.wire import ServerWire
 from market.errors import EngineUnavailable, NotReady
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class LocalTokens:
 class ServerTokens:
     """The server's own `/tokenize`, each segment asked for once."""
 
-    def __init__(self, wire: Wire, dialect: Dialect, model: str) -> None:
+    def __init__(self, wire: ServerWire, dialect: Dialect, model: str) -> None:
         self._wire, self._dialect, self._model = wire, dialect, model
         self._segments: dict[str, Ids] = {}
         self.opening: Ids = ()
@@ -105,7 +105,7 @@ class ServerTokens:
         return tuple(answer)
 
 
-async def find_tokens(wire: Wire, dialect: Dialect, model: str, file: Path | None) -> Tokens:
+async def find_tokens(wire: ServerWire, dialect: Dialect, model: str, file: Path | None) -> Tokens:
     """A local tokenizer where `file` (or the folder it is in) is given, else the server's own.
 
     Raises NotReady where there is neither: tokens that cannot be counted cannot be limited.

@@ -30,7 +30,7 @@ class RequestRefused(NeverBegun):
     """The server is well, and says that what was asked is wrong."""
 
 
-class Wire:
+class ServerWire:
     """A connection pool to `where`. `timeout` is the seconds any answer may take where the caller sets no less."""
 
     def __init__(self, where: Address, *, api_key: str = "", timeout: float = 30.0, parallel: int = 4) -> None:

@@ -20,7 +20,7 @@ from agent.llm.llamacpp.session import LlamacppSession
 from agent.llm.logits import Logits, log_softmax
 from agent.llm.openvino import runtime
 from agent.llm.openvino.network import Network, Precision, Saved
-from agent.llm.openvino.tree import Tokens, Tree, Wanted
+from agent.llm.openvino.tree import CacheRequest, CacheTree, Tokens
 from market.errors import NotReady
 
 LIBRARY = f"{runtime.PACKAGE} {runtime.PINNED}"
@@ -64,9 +64,9 @@ def reference(path: Path) -> Reference:
 
 def answers(network: Network, tokens: Tokens, last: int) -> list[Logits]:
     """OpenVINO's logits after each of the last `last` tokens."""
-    tree = Tree(_CELLS)
+    tree = CacheTree(_CELLS)
     network.back(Saved(0))
-    return [row for step in tree.steps([Wanted(tokens, last)]) for row in network.evaluate(tree, step.rows)]
+    return [row for step in tree.steps([CacheRequest(tokens, last)]) for row in network.evaluate(tree, step.rows)]
 
 
 def divergence(expected: Sequence[Logits], found: Sequence[Logits]) -> float:

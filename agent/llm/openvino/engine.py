@@ -18,12 +18,12 @@ from agent.llm.llamacpp.engine import file_hash
 from agent.llm.openvino import acceptance
 from agent.llm.openvino.network import Precision, loaded
 from agent.llm.openvino.session import OpenvinoSession
-from agent.llm.openvino.tree import Wanted
-from agent.llm.openvino.vocabulary import Vocabulary
+from agent.llm.openvino.tree import CacheRequest
+from agent.llm.openvino.vocabulary import TokenVocabulary
 from market.errors import NotReady
 
 
-class OpenVinoEngine(InProcessEngine[Wanted]):
+class OpenVinoEngine(InProcessEngine[CacheRequest]):
     """See the port. The same calls after `forget` give the same bits; the last bits of an answer depend on what is
     evaluated together, so the engine is not `bit_exact`."""
 
@@ -73,7 +73,7 @@ async def open_openvino(
         if notes is not None:
             acceptance.require(notes, found, precision)
         identity = ModelIdentity("openvino", name or path.stem, found, f"{acceptance.LIBRARY} {precision}")
-        return OpenvinoSession(loaded(path, precision, threads), Vocabulary(path, library), context), identity
+        return OpenvinoSession(loaded(path, precision, threads), TokenVocabulary(path, library), context), identity
 
     worker = ThreadPoolExecutor(1, thread_name_prefix="openvino")
     try:

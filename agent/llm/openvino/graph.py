@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.llm import gguf
-from agent.llm.gguf import BLOCK, Kind, Tensor
+from agent.llm.gguf import BLOCK, Tensor, TensorKind
 from agent.llm.openvino.architecture import architecture
 from market.errors import NotReady
 
@@ -137,11 +137,11 @@ class _Builder:
         op, tensor = self._op, self._taken(name)
         inner, outer = tensor.shape
         order = _halves(outer, heads)
-        if tensor.kind in (Kind.F32, Kind.F16):
-            kind = np.float32 if tensor.kind is Kind.F32 else np.float16
+        if tensor.kind in (TensorKind.F32, TensorKind.F16):
+            kind = np.float32 if tensor.kind is TensorKind.F32 else np.float16
             plain = self._gguf.raw(tensor).view(kind).reshape(outer, inner)[order]
             return op.convert(op.constant(plain), self._ov.Type.f32)
-        if tensor.kind is not Kind.Q8_0:
+        if tensor.kind is not TensorKind.Q8_0:
             raise NotReady(
                 f"The model's weights are {tensor.kind.name}, which OpenVINO would round once more.",
                 next_step="Use the llamacpp engine, or a Q8_0 file.",

@@ -18,7 +18,7 @@ from agent.llm import gguf
 from agent.llm.logits import Logits
 from agent.llm.openvino import graph, runtime
 from agent.llm.openvino.graph import BEAM, MASK, POSITIONS, TOKENS, WANTED
-from agent.llm.openvino.tree import NONE, Floats, Row, Tree
+from agent.llm.openvino.tree import NONE, CacheRow, CacheTree, Floats
 from agent.llm.stop import CallStop
 from market.errors import DataInvalid, EngineUnavailable, NotReady
 
@@ -90,7 +90,7 @@ class Network:
         """Return to a saved cache; it is put in place when next needed."""
         self._pending = saved
 
-    def evaluate(self, tree: Tree, rows: Sequence[Row]) -> list[Logits]:
+    def evaluate(self, tree: CacheTree, rows: Sequence[CacheRow]) -> list[Logits]:
         """Logits of the rows that answer, in their order. The rows are the tree's last cells.
 
         Raises EngineTimeout when stopped, EngineUnavailable when the library fails.
@@ -104,7 +104,7 @@ class Network:
                 found += self._inferred(tree, first + at, rows[at : at + _ROWS])
         return found
 
-    def _inferred(self, tree: Tree, first: int, rows: Sequence[Row]) -> list[Logits]:
+    def _inferred(self, tree: CacheTree, first: int, rows: Sequence[CacheRow]) -> list[Logits]:
         self._settle()
         if first != self._held:
             raise EngineUnavailable("The model's cache is not what its bookkeeping says.")

@@ -13,12 +13,12 @@ import numpy as np
 from agent.llm.engine import Prompt, Sampling
 from agent.llm.logits import Logits, sampled
 from agent.llm.openvino.network import Network, Saved
-from agent.llm.openvino.tree import Row, Tokens, Tree, Wanted
-from agent.llm.openvino.vocabulary import Vocabulary
+from agent.llm.openvino.tree import CacheRequest, CacheRow, CacheTree, Tokens
+from agent.llm.openvino.vocabulary import TokenVocabulary
 from agent.llm.stop import CallStop
 from market.errors import EngineUnavailable
 
-Found = dict[Wanted, list[Logits]]
+Found = dict[CacheRequest, list[Logits]]
 
 TOGETHER = 16
 """Samples written side by side."""
@@ -41,7 +41,7 @@ class _Sample:
 class _Point:
     """A state to return to; its tree is never changed."""
 
-    tree: Tree
+    tree: CacheTree
     saved: Saved
     logits: dict[int, Logits]
 
@@ -49,11 +49,11 @@ class _Point:
 class OpenvinoSession:
     """One network, its vocabulary and what is cached. After any error, call `forget` before the next one."""
 
-    def __init__(self, network: Network, vocabulary: Vocabulary, cells: int) -> None:
+    def __init__(self, network: Network, vocabulary: TokenVocabulary, cells: int) -> None:
         self.network, self.vocabulary = network, vocabulary
-        self.tree = self._shown = Tree(cells)
+        self.tree = self._shown = CacheTree(cells)
         self._logits: dict[int, Logits] = {}
-        self._primed = _Point(Tree(cells), Saved(0), {})
+        self._primed = _Point(CacheTree(cells), Saved(0), {})
         self._segments: dict[tuple[str, bool], Tokens] = {}
         self._sampled = self._extended = 0  # tokens sampled, and those of them put through the network
 
@@ -62,12 +62,12 @@ class OpenvinoSession:
         """Prompt tokens given to the network and tokens sampled, whatever came of them."""
         return self.network.rows - self._extended, self._sampled
 
-    def wanted(self, prompt: Prompt, more: Tokens = ()) -> Wanted:
+    def wanted(self, prompt: Prompt, more: Tokens = ()) -> CacheRequest:
         """The last token of a prompt; or of a prompt and `more` tokens, all of these. Safe from any thread."""
         tokens = [token for at, text in enumerate(prompt.segments) for token in self._segment(text, at == 0)]
         if not tokens:
             raise ValueError("a prompt needs at least one token")
-        return Wanted((*tokens, *more), max(1, len(more)))
+        return CacheRequest((*tokens, *more), max(1, len(more)))
 
     def continuation(self, text: str) -> Tokens:
         """The tokens of text that follows a prompt; at least one."""
@@ -81,11 +81,11 @@ class OpenvinoSession:
         trial = self._shown.copy()
         return sum(len(step.rows) for step in trial.steps([self.wanted(p) for p in prompts], max_tokens))
 
-    def size(self, wanted: Wanted) -> int:
+    def size(self, wanted: CacheRequest) -> int:
         """Tokens in it."""
         return len(wanted.tokens)
 
-    def answered(self, wanted: Sequence[Wanted], *, spare: int = 0) -> Found:
+    def answered(self, wanted: Sequence[CacheRequest], *, spare: int = 0) -> Found:
         """The logits wanted."""
         found: Found = {}
         for step in self.tree.steps(wanted, spare):
@@ -155,7 +155,7 @@ class OpenvinoSession:
         """Extend all samples token by token, one inference a step, until each has ended."""
         live = list(samples)
         while live:
-            rows: list[Row] = []
+            rows: list[CacheRow] = []
             for sample in tuple(live):
                 token = sampled(sample.logits, temperature, sample.chance)
                 sample.written += 1
@@ -165,12 +165,12 @@ class OpenvinoSession:
                     continue
                 position = self.tree.positions[sample.cell] + 1
                 parent, sample.cell = sample.cell, self.tree.grow(sample.cell, position)
-                rows.append(Row(token, position, parent, sample.cell))
+                rows.append(CacheRow(token, position, parent, sample.cell))
             if rows:
                 for sample, logits in zip(live, self._extend(rows), strict=True):
                     sample.logits = logits
 
-    def _extend(self, rows: Sequence[Row]) -> list[Logits]:
+    def _extend(self, rows: Sequence[CacheRow]) -> list[Logits]:
         """Put sampled tokens through the network; they were counted when they were sampled."""
         before = self.network.rows
         try:

@@ -25,7 +25,7 @@ KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class CacheRequest:
     """A prompt, and for how many of its last tokens the logits are asked."""
 
     tokens: Tokens
@@ -33,7 +33,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CacheRow:
     """One token to evaluate. `answers` is the cell whose logits are wanted of it, NONE if they are not."""
 
     token: int
@@ -43,16 +43,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CacheStep:
     """Flush if told, then evaluate the rows; then every prompt's logits are those of its cells."""
 
     flush: bool
-    rows: tuple[Row, ...]
-    asked: dict[Wanted, tuple[int, ...]]
+    rows: tuple[CacheRow, ...]
+    asked: dict[CacheRequest, tuple[int, ...]]
 
 
 @dataclass(slots=True)
-class Tree:
+class CacheTree:
     """What the cache holds: its cells in the order of their evaluation. Those below `floor` are primed and stay.
 
     `known` are the cells whose logits are at hand, the oldest first.
@@ -69,8 +69,10 @@ class Tree:
     def top(self) -> int:
         return len(self.parents)
 
-    def copy(self) -> Tree:
-        return Tree(self.room, self.parents[:], self.positions[:], self.children.copy(), self.known.copy(), self.floor)
+    def copy(self) -> CacheTree:
+        return CacheTree(
+            self.room, self.parents[:], self.positions[:], self.children.copy(), self.known.copy(), self.floor
+        )
 
     def cut(self, top: int) -> None:
         """Forget all cells from `top` on."""
@@ -78,7 +80,7 @@ class Tree:
         self.children = {way: cell for way, cell in self.children.items() if cell < top}
         self.known = {cell: None for cell in self.known if cell < top}
 
-    def steps(self, wanted: Sequence[Wanted], spare: int = 0) -> Iterator[Step]:
+    def steps(self, wanted: Sequence[CacheRequest], spare: int = 0) -> Iterator[CacheStep]:
         """Steps that together answer `wanted`, leaving room for `spare` cells; usually one. Each changes the tree.
 
         Raises EngineUnavailable when a prompt alone is too long.
@@ -125,20 +127,20 @@ class Tree:
             found[row, cell] = 0.0
         return found
 
-    def _fitted(self, group: Sequence[Wanted], spare: int) -> Step | None:
+    def _fitted(self, group: Sequence[CacheRequest], spare: int) -> CacheStep | None:
         """The step for a group, after a flush if nothing else makes room; None, changing nothing, if it never fits."""
         before = self.copy()
         for flush in (False, True):
             if flush:
                 self.cut(self.floor)
-            rows: list[Row] = []
+            rows: list[CacheRow] = []
             asked = {want: self._asked(want, rows) for want in group}
             if self.top + spare <= self.room:
                 for row in rows:
                     if row.answers != NONE:
                         self.known[row.answers] = None
                 self._keep_newest()
-                return Step(flush, tuple(rows), asked)
+                return CacheStep(flush, tuple(rows), asked)
             self._restore(before)
         return None
 
@@ -148,12 +150,12 @@ class Tree:
         for cell in others[: max(0, len(others) - KEPT)]:
             del self.known[cell]
 
-    def _restore(self, before: Tree) -> None:
+    def _restore(self, before: CacheTree) -> None:
         kept = before.copy()
         self.parents, self.positions = kept.parents, kept.positions
         self.children, self.known = kept.children, kept.known
 
-    def _asked(self, want: Wanted, rows: list[Row]) -> tuple[int, ...]:
+    def _asked(self, want: CacheRequest, rows: list[CacheRow]) -> tuple[int, ...]:
         """The cells whose logits are wanted; rows are added for what is missing."""
         cell, cells = NONE, []
         first = len(want.tokens) - want.last
@@ -163,14 +165,14 @@ class Tree:
             parent, cell = cell, self.children.get((cell, token), NONE)
             if cell == NONE:
                 cell = self.children[parent, token] = self.grow(parent, position)
-                rows.append(Row(token, position, parent, NONE))
+                rows.append(CacheRow(token, position, parent, NONE))
             if position >= first:
                 cells.append(cell)
                 if cell not in self.known:
-                    self._answer(cell, Row(token, position, parent, cell), rows)
+                    self._answer(cell, CacheRow(token, position, parent, cell), rows)
         return tuple(cells)
 
-    def _answer(self, cell: int, row: Row, rows: list[Row]) -> None:
+    def _answer(self, cell: int, row: CacheRow, rows: list[CacheRow]) -> None:
         """Have the cell's row answer; a cell evaluated before without answering is evaluated once more."""
         at = cell - (self.top - len(rows))
         if at >= 0:

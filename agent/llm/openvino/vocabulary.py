@@ -10,7 +10,7 @@ from agent.llm.llamacpp.context import Model
 from market.errors import NotReady
 
 
-class Vocabulary(Model):
+class TokenVocabulary(Model):
     """Turns text into tokens and back. Raises NotReady when the library or the file is missing."""
 
     def __init__(self, path: Path, setting: str = "auto") -> None:
