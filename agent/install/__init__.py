@@ -3,12 +3,12 @@
 It knows packages, files and hashes; what a model is for, it does not. Nothing is printed: the caller shows progress.
 """
 
-from agent.install.embedded import Check, Convert, FetchModel, InstallLibrary
+from agent.install.embedded import Convert, EngineCheck, FetchModel, InstallLibrary
 from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, KnownModel, model_file, model_path, read_until
 from agent.install.openvino import notes as openvino_notes
 from agent.install.place import HUB, INDEX
 from agent.install.plan import DEFAULT_MODELS, ENGINES, MlcChoices, plan, plan_mlc, told
-from agent.install.steps import Progress, Step, alone, execute
+from agent.install.steps import InstallStep, Progress, alone, execute
 
 __all__ = [
     "DEFAULT_MODELS",

@@ -18,7 +18,7 @@ from typing import Any
 from agent.install import notes, weights
 from agent.install.command import Command, serving
 from agent.install.library import compiled
-from agent.install.place import AGAIN, Place
+from agent.install.place import AGAIN, Installation
 from market.clock import monotonic
 from market.errors import NotReady
 
@@ -36,7 +36,7 @@ _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class CheckAnswers:
     """The first installation of a model file records its greedy answer; later ones compare."""
 
-    place: Place
+    place: Installation
     pause: Callable[[float], None] = field(default=sleep)
     title: str = "Check the model's answer"
 
@@ -107,7 +107,7 @@ class CheckAnswers:
             raise NotReady(message, next_step=f"If an upgrade explains it, delete {self.place.golden}. {AGAIN}")
 
 
-def serve(place: Place, port: str) -> Command:
+def serve(place: Installation, port: str) -> Command:
     """The command that runs the engine on this model, on this machine only."""
     words = ("--model-lib", str(place.library), "--device", place.accelerator.device, "--mode", "local")
     where = ("--overrides", SERVE_OVERRIDES, "--host", "127.0.0.1", "--port", port)

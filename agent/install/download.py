@@ -31,7 +31,7 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 _BROKEN = (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLError)
 
 
-class Interrupted(Transient):
+class DownloadInterrupted(Transient):
     """The server stopped answering, or asked for patience; `wait` is in seconds."""
 
     def __init__(self, message: str, wait: float = 0.0) -> None:
@@ -40,7 +40,7 @@ class Interrupted(Transient):
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class DownloadPolicy:
     """How patiently to ask: seconds without a byte, tries without progress, and how to wait between them."""
 
     timeout: float = 30.0
@@ -54,7 +54,7 @@ class Wire:
             with _opened(url, 0, self.timeout) as answer, _unbroken():
                 body, announced = answer.read(limit + 1), answer.headers.get("Content-Length", "")
             if announced.isdecimal() and len(body) < min(int(announced), limit):
-                raise Interrupted(f"it stopped at {len(body)} of {announced} bytes")
+                raise DownloadInterrupted(f"it stopped at {len(body)} of {announced} bytes")
             return body, answer.headers
 
         body, headers = self._patiently(url, lambda: 0, once)
@@ -94,7 +94,7 @@ class Wire:
             before = progress()
             try:
                 return once()
-            except Interrupted as error:
+            except DownloadInterrupted as error:
                 failures = 1 if progress() > before else failures + 1
                 if failures >= self.tries:
                     raise NotReady(f"{url} could not be fetched: {error}.", next_step=_AGAIN) from error
@@ -102,7 +102,7 @@ class Wire:
         raise NotReady(f"{url} could not be fetched: it was interrupted {_MOST_TRIES} times.", next_step=_AGAIN)
 
 
-WIRE = Wire()
+WIRE = DownloadPolicy()
 
 
 class _Coming:
@@ -133,7 +133,7 @@ class _Coming:
                 self._file.flush()  # a killed process loses nothing that arrived
                 self._take(chunk)
         if self.have < self._size:
-            raise Interrupted(f"it stopped at {self.have} of {self._size} bytes")
+            raise DownloadInterrupted(f"it stopped at {self.have} of {self._size} bytes")
 
     def check(self, url: str, sha256: str) -> None:
         if self._seen.hexdigest() != sha256:
@@ -169,7 +169,7 @@ def _unbroken() -> Iterator[None]:
     try:
         yield
     except _BROKEN as error:
-        raise Interrupted(f"the connection broke ({error or type(error).__name__})") from error
+        raise DownloadInterrupted(f"the connection broke ({error or type(error).__name__})") from error
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -221,12 +221,14 @@ def _opened(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise NotReady(f"{url} does not prove who it is.", next_step="Check this box's certificates.") from error
-        raise Interrupted(f"no connection ({error.reason})") from error
+        raise DownloadInterrupted(f"no connection ({error.reason})") from error
     return answer
 
 
-def _refusal(url: str, error: urllib.error.HTTPError) -> Interrupted | NotReady:
+def _refusal(url: str, error: urllib.error.HTTPError) -> DownloadInterrupted | NotReady:
     if error.code in _BUSY:
         asked = error.headers.get("Retry-After", "")
-        return Interrupted(f"the server answered {error.code}", min(float(asked), 60.0) if asked.isdecimal() else 0.0)
+        return DownloadInterrupted(
+            f"the server answered {error.code}", min(float(asked), 60.0) if asked.isdecimal() else 0.0
+        )
     return NotReady(f"{url} could not be fetched: the server answered {error.code}.", next_step="Check the address.")

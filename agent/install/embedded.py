@@ -116,7 +116,7 @@ class Convert:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class EngineCheck:
     """Ask the packed and the converted model the same, write the note that vouches for the file, drop the packed."""
 
     model: KnownModel

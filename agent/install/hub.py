@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from agent.install.download import WIRE, Wire
+from agent.install.download import WIRE, DownloadPolicy
 from agent.install.lock import inside
 from market.errors import DataInvalid
 
@@ -24,7 +24,7 @@ _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class HubFile:
     """One file: `sha256` where the hub knows it, else `blob`, Git's SHA-1."""
 
     path: str
@@ -42,7 +42,7 @@ class Hub:
     """Speaks to the hub at `base`. Every method raises NotReady for no answer and DataInvalid for a senseless one."""
 
     base: str
-    wire: Wire = WIRE
+    wire: DownloadPolicy = WIRE
 
     def commit(self, repository: str, revision: str) -> str:
         """The commit a branch or tag stands for now."""
@@ -52,9 +52,9 @@ class Hub:
             raise DataInvalid(f"The hub names no commit for {repository} {revision}.")
         return commit
 
-    def files(self, repository: str, commit: str) -> tuple[Listed, ...]:
+    def files(self, repository: str, commit: str) -> tuple[HubFile, ...]:
         """All files but hidden ones."""
-        url, found = self.tree_url(repository, commit), list[Listed]()
+        url, found = self.tree_url(repository, commit), list[HubFile]()
         for _ in range(_PAGES):
             said, following = self._json(url)
             try:
@@ -68,7 +68,7 @@ class Hub:
             url = following
         raise DataInvalid(f"The hub's listing of {repository} has no end.")
 
-    def small(self, repository: str, commit: str, file: Listed) -> bytes:
+    def small(self, repository: str, commit: str, file: HubFile) -> bytes:
         """The content of a file listed by Git's hash, checked."""
         if file.size > SMALL_LIMIT:
             raise DataInvalid(f"{file.path} of {repository} is too large to be listed without its SHA-256.")
@@ -96,7 +96,7 @@ class Hub:
             raise DataInvalid(f"{url} does not answer in JSON.") from error
 
 
-def _listed(said: Any) -> Iterator[Listed]:
+def _listed(said: Any) -> Iterator[HubFile]:
     for item in said:
         if item["type"] != "file":
             continue
@@ -104,4 +104,4 @@ def _listed(said: Any) -> Iterator[Listed]:
         size = int(item["size"])
         if not inside(path) or size < 0:
             raise ValueError(f"{path!r} of {size} bytes is no file")
-        yield Listed(path, size, str(large["oid"]) if large else "", str(item["oid"]))
+        yield HubFile(path, size, str(large["oid"]) if large else "", str(item["oid"]))

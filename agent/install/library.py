@@ -15,7 +15,7 @@ from typing import Any
 from agent.install import notes, runtime, weights
 from agent.install.command import Command, run
 from agent.install.lock import Runtime, Weights
-from agent.install.place import Place
+from agent.install.place import Installation
 from market.errors import DataInvalid, NotReady
 
 _TIMEOUT = 2 * 3600.0
@@ -23,7 +23,7 @@ _TIMEOUT = 2 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class CompileModel:
-    place: Place
+    place: Installation
     title: str = "Compile the model"
 
     def describe(self) -> str:
@@ -67,7 +67,7 @@ class CompileModel:
         return self.place.engine("compile", model, *words, "--overrides", chosen.overrides, "-o", str(self._part()))
 
 
-def made_from(place: Place, runtime: Runtime, weights: Weights) -> dict[str, Any]:
+def made_from(place: Installation, runtime: Runtime, weights: Weights) -> dict[str, Any]:
     """Everything a library depends on."""
     return {
         "model": {"repository": place.model.repository, "revision": weights.revision, "sha256": weights.digest},
@@ -78,7 +78,7 @@ def made_from(place: Place, runtime: Runtime, weights: Weights) -> dict[str, Any
     }
 
 
-def compiled(place: Place) -> bool:
+def compiled(place: Installation) -> bool:
     """Whether the library is the one on record, and was made from what is installed now."""
     noted = notes.read_note(place.record)
     try:

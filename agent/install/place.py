@@ -65,7 +65,7 @@ def repository(model: str) -> Repository:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Installation:
     """One installation: folders under `home`, the device, the model, and where to fetch from.
 
     `offline` is a folder with manifest.json, wheels/ and model/; `pins` are exact versions of the pair, or empty.

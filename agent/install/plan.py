@@ -11,12 +11,12 @@ from typing import Any
 
 from agent.install import accelerator, answers, library, lock, openvino, place, runtime, weights
 from agent.install.accelerator import Accelerator, Probe
-from agent.install.embedded import Check, Convert, FetchModel, InstallLibrary
+from agent.install.embedded import Convert, EngineCheck, FetchModel, InstallLibrary
 from agent.install.models import KNOWN_MODELS, OWNERS_MODELS, model_path
 from agent.install.own import CheckOwnModel
-from agent.install.place import HUB, INDEX, Place
+from agent.install.place import HUB, INDEX, Installation
 from agent.install.settings import WriteSettings
-from agent.install.steps import Step
+from agent.install.steps import InstallStep
 from market.errors import Misconfigured
 
 ENGINES = ("auto", "llamacpp", "openvino", "mlc")
@@ -39,7 +39,7 @@ class MlcChoices:
     probe: Probe = field(default_factory=Probe)
 
 
-def plan(engine: str, model: str, home: Path, offline: Path | None = None, *, sha256: str = "") -> list[Step]:
+def plan(engine: str, model: str, home: Path, offline: Path | None = None, *, sha256: str = "") -> list[InstallStep]:
     """Everything that makes `model` answer in the embedded engine, in order, and in OpenVINO where that is the engine.
     `offline` is a folder with the wheels.
 
@@ -55,13 +55,20 @@ def plan(engine: str, model: str, home: Path, offline: Path | None = None, *, sh
     if (known := KNOWN_MODELS.get(model)) is not None:
         if expected:
             raise Misconfigured(f"The hash of {model} is known.", next_step="Give --sha256 with a file of your own.")
-        return [InstallLibrary(offline), FetchModel(known, home, offline), Convert(known, home), Check(known, home)]
+        return [
+            InstallLibrary(offline),
+            FetchModel(known, home, offline),
+            Convert(known, home),
+            EngineCheck(known, home),
+        ]
     owners = OWNERS_MODELS.get(model)
     expected = expected or (owners.sha256 if owners else "")
     return [InstallLibrary(offline), CheckOwnModel(model_path(home, model), expected, owners)]
 
 
-def plan_mlc(model: str, home: Path, offline: Path | None = None, choices: MlcChoices | None = None) -> list[Step]:
+def plan_mlc(
+    model: str, home: Path, offline: Path | None = None, choices: MlcChoices | None = None
+) -> list[InstallStep]:
     """Everything that makes MLC-LLM serve `model` on this box's accelerator. `offline` is a folder as in place.Place.
 
     Raises NotReady where there is no accelerator, Misconfigured for what cannot be installed, DataInvalid for a lock
@@ -72,7 +79,7 @@ def plan_mlc(model: str, home: Path, offline: Path | None = None, choices: MlcCh
     if len(chosen.pins) not in (0, 2):
         raise Misconfigured("--pin takes two versions.", next_step="Give it as LLM,AI: the versions of both wheels.")
     device = accelerator.choose(accelerator.detect(chosen.probe), chosen.device)
-    at = Place(
+    at = Installation(
         home.absolute(),
         device,
         place.repository(model),
@@ -85,8 +92,8 @@ def plan_mlc(model: str, home: Path, offline: Path | None = None, choices: MlcCh
     )
     runtime.checked(lock.read_lock(at.lock), at)
     environment = runtime.MakeEnvironment(at)
-    begin: list[Step] = [environment, runtime.LockWheels(at), runtime.FetchPair(at)]
-    listed: list[Step] = [weights.LockModel(at)]
+    begin: list[InstallStep] = [environment, runtime.LockWheels(at), runtime.FetchPair(at)]
+    listed: list[InstallStep] = [weights.LockModel(at)]
     if at.offline:
         begin, listed = [weights.CheckOffline(at, at.offline), environment], []
     return [
@@ -101,7 +108,7 @@ def plan_mlc(model: str, home: Path, offline: Path | None = None, choices: MlcCh
     ]
 
 
-def told(steps: Sequence[Step]) -> str:
+def told(steps: Sequence[InstallStep]) -> str:
     """What to do with what was installed, in one sentence."""
     last = steps[-1]
     if isinstance(last, WriteSettings):
@@ -111,12 +118,12 @@ def told(steps: Sequence[Step]) -> str:
     return "Run with it: edgeclaw run --feed sample --speed max"
 
 
-def config_file(at: Place) -> Path:
+def config_file(at: Installation) -> Path:
     """Where the settings go when no file is named: a configuration that can be run as it is."""
     return at.folder / "edgeclaw.yaml"
 
 
-def settings(at: Place) -> dict[str, Any]:
+def settings(at: Installation) -> dict[str, Any]:
     """The part of a configuration that makes a run use this installation."""
     mlc = {
         "python": str(at.python),

@@ -17,7 +17,7 @@ from agent.install import notes
 from agent.install.command import Command, python, run
 from agent.install.lock import Lock, Runtime, Wheel
 from agent.install.pip import Pip, resolved
-from agent.install.place import AGAIN, Place
+from agent.install.place import AGAIN, Installation
 from market.errors import Misconfigured, NotReady
 
 _TOLD = "import sys, platform; print('%d.%d' % sys.version_info[:2], sys.platform + '-' + platform.machine())"
@@ -38,7 +38,7 @@ def interpreter(path: Path) -> tuple[str, str]:
     return words[0], words[1]
 
 
-def checked(lock: Lock, place: Place) -> None:
+def checked(lock: Lock, place: Installation) -> None:
     """Refuse a lock that was made for something else. Raises Misconfigured."""
     if (runtime := lock.runtime) is None:
         return
@@ -54,7 +54,7 @@ def checked(lock: Lock, place: Place) -> None:
     raise Misconfigured(message, next_step="Delete it to make a new one, or name another with --lock.")
 
 
-def locked(place: Place) -> Runtime:
+def locked(place: Installation) -> Runtime:
     """The runtime in the lock. Raises NotReady where it is not locked yet."""
     lock = locks.read_lock(place.lock)
     if lock.runtime is None:
@@ -66,7 +66,7 @@ def locked(place: Place) -> Runtime:
 class MakeEnvironment:
     """A virtual environment that holds the engine and nothing of the agent."""
 
-    place: Place
+    place: Installation
     title: str = "Make the engine's environment"
 
     def describe(self) -> str:
@@ -92,7 +92,7 @@ class MakeEnvironment:
 class LockWheels:
     """Fetch the pair from MLC's index, find out what it needs, and write all of it down with hashes."""
 
-    place: Place
+    place: Installation
     title: str = "Lock the engine's wheels"
 
     def describe(self) -> str:
@@ -139,7 +139,7 @@ class LockWheels:
 class FetchPair:
     """Fetch the locked pair where another box made the lock, and keep it: nightly wheels do vanish."""
 
-    place: Place
+    place: Installation
     title: str = "Fetch the engine's wheels"
 
     def describe(self) -> str:
@@ -170,7 +170,7 @@ class FetchPair:
 class InstallWheels:
     """Install exactly what the lock says, then see that the pair loads and knows the device."""
 
-    place: Place
+    place: Installation
     title: str = "Install the engine"
 
     def describe(self) -> str:
@@ -220,7 +220,7 @@ class InstallWheels:
         return python(self.place.python, "-c", _LOADED, self.place.accelerator.device, env=self.place.engine_env)
 
 
-def installed(place: Place, runtime: Runtime) -> bool:
+def installed(place: Installation, runtime: Runtime) -> bool:
     """Whether the environment holds these wheels, and has loaded them for this device."""
     noted = notes.read_note(place.environment_note)
     found = (noted.get("wheels"), noted.get("device"), noted.get("mlc"))

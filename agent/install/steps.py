@@ -19,7 +19,7 @@ Progress = Callable[[str, float], None]
 AGAIN = "Run: edgeclaw install edge-runtime"
 
 
-class Step(Protocol):
+class InstallStep(Protocol):
     """One thing to do. `describe` says exactly what `run` would do; `done` is true when nothing is left to do."""
 
     @property
@@ -32,7 +32,7 @@ class Step(Protocol):
     def run(self, progress: Callable[[float], None]) -> None: ...
 
 
-def execute(steps: Sequence[Step], progress: Progress = lambda *_: None) -> None:
+def execute(steps: Sequence[InstallStep], progress: Progress = lambda *_: None) -> None:
     """Run the steps that are not done. Raises NotReady, in one sentence, when one cannot be."""
     for step in steps:
         with _plainly(step.title):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from agent.install import lock as locks
 from agent.install import notes, runtime
-from agent.install.download import WIRE, Wire
-from agent.install.hub import Hub, Listed
+from agent.install.download import WIRE, DownloadPolicy
+from agent.install.hub import Hub, HubFile
 from agent.install.lock import ModelFile, Weights
-from agent.install.place import AGAIN, Place
+from agent.install.place import AGAIN, Installation
 from market.errors import DataInvalid, NotReady
 
 CONFIG = "mlc-chat-config.json"
@@ -24,7 +24,7 @@ SPARE = 500_000_000
 _DAMAGED = "Get the folder again."
 
 
-def locked(place: Place) -> Weights:
+def locked(place: Installation) -> Weights:
     """The model's files in the lock. Raises NotReady where they are not locked yet."""
     weights = locks.read_lock(place.lock).models.get(place.model.repository)
     if weights is None:
@@ -32,7 +32,7 @@ def locked(place: Place) -> Weights:
     return weights
 
 
-def installed(place: Place, weights: Weights) -> bool:
+def installed(place: Installation, weights: Weights) -> bool:
     """Whether the note vouches for every file as it is now."""
     noted = notes.read_note(place.weights_note).get("files")
     if not isinstance(noted, dict):
@@ -47,8 +47,8 @@ class LockModel:
     Files that the hub lists without one are small; they are fetched here, and checked by Git's hash.
     """
 
-    place: Place
-    wire: Wire = WIRE
+    place: Installation
+    wire: DownloadPolicy = WIRE
     title: str = "Lock the model's files"
 
     def describe(self) -> str:
@@ -71,7 +71,7 @@ class LockModel:
         weights = Weights(commit, tuple(files))
         locks.write_lock(self.place.lock, locks.read_lock(self.place.lock).with_model(name, weights))
 
-    def _hashed(self, hub: Hub, commit: str, file: Listed) -> ModelFile:
+    def _hashed(self, hub: Hub, commit: str, file: HubFile) -> ModelFile:
         if file.sha256:
             return ModelFile(file.path, file.size, file.sha256)
         target = self.place.weights / file.path
@@ -87,8 +87,8 @@ class LockModel:
 class FetchWeights:
     """Bring every locked file, from the hub or from the offline folder; what is there and right is kept."""
 
-    place: Place
-    wire: Wire = WIRE
+    place: Installation
+    wire: DownloadPolicy = WIRE
     title: str = "Fetch the model"
 
     def describe(self) -> str:
@@ -159,7 +159,7 @@ class FetchWeights:
 class CheckOffline:
     """See that an offline folder is whole before anything of it is used."""
 
-    place: Place
+    place: Installation
     folder: Path
     title: str = "Check the offline folder"
 

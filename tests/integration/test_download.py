@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.install.download import Wire, loopback
+from agent.install.download import DownloadPolicy, loopback
 from agent.install.hub import Hub
 from market.errors import DataInvalid, NotReady
 from tests.modelhub import COMMIT, ModelHub, serving
@@ -37,7 +37,7 @@ def fetch(hub: ModelHub, tmp_path: Path, pauses: list[float]) -> Callable[..., P
         hub.faults["shard.bin"] = list(faults)
         target = tmp_path / "shard.bin"
         url = Hub(hub.base).file_url("o/n", COMMIT, "shard.bin")
-        wire = Wire(timeout=timeout, tries=4, pause=pauses.append)
+        wire = DownloadPolicy(timeout=timeout, tries=4, pause=pauses.append)
         wire.fetch(url, target, size, sha256, lambda _: None)
         return target
 
@@ -155,7 +155,7 @@ def test_addresses_in_the_clear_are_refused_but_on_this_machine(tmp_path: Path) 
     ):
         assert loopback(url) is inside
     with pytest.raises(NotReady, match="not a safe address"):
-        Wire().fetch("http://192.0.2.1/x", tmp_path / "x", 1, SHA256, lambda _: None)
+        DownloadPolicy().fetch("http://192.0.2.1/x", tmp_path / "x", 1, SHA256, lambda _: None)
     assert left(tmp_path) == [] or left(tmp_path) == ["x.part"]
 
 
@@ -164,7 +164,7 @@ def test_nobody_listening_is_one_sentence(tmp_path: Path, pauses: list[float]) -
         held.bind(("127.0.0.1", 0))  # held, and not listening
         url = f"http://127.0.0.1:{held.getsockname()[1]}/x"
         with pytest.raises(NotReady, match="no connection"):
-            Wire(tries=2, pause=pauses.append).read(url, 10)
+            DownloadPolicy(tries=2, pause=pauses.append).read(url, 10)
     assert len(pauses) == 1
 
 
@@ -181,7 +181,7 @@ def test_a_listing_is_read_to_its_end(hub: ModelHub, page: int) -> None:
     assert client.small("o/n", COMMIT, files["extra/a b.json"]) == b"{}"
     hub.faults[config.path] = ["cut:5", "503"]
     pauses: list[float] = []
-    patient = Hub(hub.base, Wire(pause=pauses.append))
+    patient = Hub(hub.base, DownloadPolicy(pause=pauses.append))
     assert patient.small("o/n", COMMIT, config) == SMALL["mlc-chat-config.json"] and pauses == [2.0, 4.0]
     hub.faults[config.path] = ["wrong"]
     with pytest.raises(DataInvalid, match="its hash differs"):
