@@ -35,7 +35,7 @@ _PAYOUTS = {"1": Decimal(1), "0": Decimal(0), "1.0": Decimal(1), "0.0": Decimal(
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedMarket:
     """A market of the markets file, and the token whose book was recorded."""
 
     market: Market
@@ -68,7 +68,7 @@ def read_btc5m(folder: Path) -> tuple[list[Recording], list[str]]:
     return recordings, notes + [note for note in dropped if note]
 
 
-def _listed(file: Path) -> dict[str, Listed]:
+def _listed(file: Path) -> dict[str, ListedMarket]:
     found = {}
     for number, row in enumerate(read_csv(file, _MARKET_COLUMNS), 1):
         try:
@@ -80,7 +80,7 @@ def _listed(file: Path) -> dict[str, Listed]:
     return found
 
 
-def _listing(row: Mapping[str, str]) -> Listed:
+def _listing(row: Mapping[str, str]) -> ListedMarket:
     token = _OUTCOMES[row["book_side"]]
     own, other = row["book_asset_id"], f"{row['condition_id']}-other"
     market = Market(
@@ -96,10 +96,10 @@ def _listing(row: Mapping[str, str]) -> Listed:
     payout = _PAYOUTS[row["outcome_up"]] if row["outcome_up"] else None
     verified = PayoutSource.OFFICIAL if row["outcome_verified"] == "True" else PayoutSource.INFERRED
     source = PayoutSource.UNRESOLVED if payout is None else verified
-    return Listed(market, Resolution(market.id, payout, source, market.closes_at + KNOWN_AFTER), token)
+    return ListedMarket(market, Resolution(market.id, payout, source, market.closes_at + KNOWN_AFTER), token)
 
 
-def _read_day(file: Path, listed: Mapping[str, Listed], parts: dict[str, list[_Part]]) -> str:
+def _read_day(file: Path, listed: Mapping[str, ListedMarket], parts: dict[str, list[_Part]]) -> str:
     """Add a file's books to `parts` by slug; returns the note on dropped rows."""
     table = read_parquet(file, ("slug", "event_ms", "recv_ms", *_LEVEL_COLUMNS)).combine_chunks()
     findings = Findings.of(file.name, np.arange(1, table.num_rows + 1))
@@ -134,7 +134,7 @@ def _side(table: pa.Table, name: str) -> RawSide:
     return RawSide(cells(""), cells("_size"))
 
 
-def _joined(listed: Listed, parts: Sequence[_Part]) -> Recording:
+def _joined(listed: ListedMarket, parts: Sequence[_Part]) -> Recording:
     """One market's books over all files, as YES books."""
     ordered = sorted(parts, key=lambda p: int(p.received[0]))
     received = np.maximum.accumulate(np.concatenate([p.received for p in ordered]))

@@ -42,7 +42,7 @@ EXPIRED = "CANCELED_EXPIRED_ORDER"
 SETTLED_OVER = "already canceled or matched"
 
 
-class TradeStatus(StrEnum):
+class VenueTradeStatus(StrEnum):
     MATCHED = "MATCHED"
     MINED = "MINED"
     CONFIRMED = "CONFIRMED"
@@ -121,7 +121,7 @@ class VenueTrade:
     legs: tuple[tuple[Purse, Leg], ...]
     matched_at: datetime
     updated_at: datetime
-    status: TradeStatus = TradeStatus.MATCHED
+    status: VenueTradeStatus = VenueTradeStatus.MATCHED
     transaction: str = ""
 
 
@@ -157,16 +157,16 @@ class MarketListed:
 
 
 @dataclass(frozen=True, slots=True)
-class MarketResolved:
+class VenueMarketResolved:
     market: Market
     winner: Outcome
     at: datetime
 
 
-VenueEvent = OrderChanged | TradeChanged | LevelsChanged | MarketListed | MarketResolved
+VenueEvent = OrderChanged | TradeChanged | LevelsChanged | MarketListed | VenueMarketResolved
 
 
-class OrderRefused(Exception):
+class VenueRefusal(Exception):
     """The venue does not take an order; the message is what it says."""
 
 
@@ -277,7 +277,7 @@ class Exchange:
         hall.resolved, hall.book = True, None
         winner = Outcome.YES if hall.tape.payout == 1 else Outcome.NO
         self._say_levels(hall)
-        self._tell(MarketResolved(hall.market, winner, self.now))
+        self._tell(VenueMarketResolved(hall.market, winner, self.now))
         if self._pace.paying is not None:
             self._at(self.now + self._pace.paying, lambda: self._pay_all(hall))
 
@@ -322,24 +322,24 @@ class Exchange:
             budget=submission.budget,
         )
         if reason := refusal(applicant):
-            raise OrderRefused(reason)
+            raise VenueRefusal(reason)
         number = next(self._number)
         left = order.size if submission.budget is None else affordable(submission.budget, order.price)
         signed = SignedOrder(submission.id, order)
         working = Working(signed, now, number, left, worst_fee(order, fees), submission.address, submission.budget)
         takes = hall.book is not None and hall.pit.would_trade(working, hall.book)
         if takes and (reason := CROSSES if order.post_only else too_little(order, submission.budget)):
-            raise OrderRefused(reason)
+            raise VenueRefusal(reason)
         placed = self.orders[submission.id] = Placed(submission, working, hall.market, now)
         self._start(hall, placed, self._pace.taker_delay if takes else timedelta(0))
         if placed.killed:
-            raise OrderRefused(placed.status.removeprefix("CANCELED_"))
+            raise VenueRefusal(placed.status.removeprefix("CANCELED_"))
         return placed
 
     def _hall(self, submission: Submission) -> Hall:
         hall = self.halls.get(submission.order.market_id)
         if hall is None or not hall.accepting or hall.book is None:
-            raise OrderRefused(CLOSED_FOR_ORDERS)
+            raise VenueRefusal(CLOSED_FOR_ORDERS)
         return hall
 
     def _start(self, hall: Hall, placed: Placed, delay: timedelta) -> None:
@@ -460,21 +460,21 @@ class Exchange:
     def _mine(self, trade: VenueTrade) -> None:
         if self.failing:
             self.failing -= 1
-            self._turn(trade, TradeStatus.RETRYING)
+            self._turn(trade, VenueTradeStatus.RETRYING)
             self._at(self.now + self._pace.confirming, lambda: self._fail(trade))
             return
         trade.transaction = "0x" + hashlib.sha256(trade.id.encode()).hexdigest()
         for purse, leg in trade.legs:
             purse.settle(leg)
-        self._turn(trade, TradeStatus.MINED)
-        self._at(self.now + self._pace.confirming, lambda: self._turn(trade, TradeStatus.CONFIRMED))
+        self._turn(trade, VenueTradeStatus.MINED)
+        self._at(self.now + self._pace.confirming, lambda: self._turn(trade, VenueTradeStatus.CONFIRMED))
 
     def _fail(self, trade: VenueTrade) -> None:
         for purse, leg in trade.legs:
             purse.undo(leg)
-        self._turn(trade, TradeStatus.FAILED)
+        self._turn(trade, VenueTradeStatus.FAILED)
 
-    def _turn(self, trade: VenueTrade, status: TradeStatus) -> None:
+    def _turn(self, trade: VenueTrade, status: VenueTradeStatus) -> None:
         trade.status, trade.updated_at = status, self.now
         self._tell(TradeChanged(trade, self.now))
 

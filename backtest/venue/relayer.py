@@ -14,7 +14,7 @@ from aiohttp import web
 
 from backtest.venue.answers import payload_of, query, refused, said
 from backtest.venue.payloads import seconds
-from backtest.venue.rpc import Chain
+from backtest.venue.rpc import LoopbackChain
 from backtest.venue.state import VenueState
 from tools.polymarket.signing import recovered
 from tools.polymarket.typed import BatchCall, batch_digest
@@ -30,10 +30,10 @@ class _Submitted:
     hash: str
 
 
-class Relayer:
+class RelayerHandlers:
     """Handlers over a venue's chain."""
 
-    def __init__(self, state: VenueState, chain: Chain) -> None:
+    def __init__(self, state: VenueState, chain: LoopbackChain) -> None:
         self._state, self._chain = state, chain
         self._nonces: dict[str, int] = {}
         self._sent: dict[str, _Submitted] = {}

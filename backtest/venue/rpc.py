@@ -21,7 +21,7 @@ from aiohttp import web
 
 from backtest.venue.answers import said
 from backtest.venue.balances import CASH
-from backtest.venue.exchange import TradeChanged, TradeStatus, VenueEvent
+from backtest.venue.exchange import TradeChanged, VenueEvent, VenueTradeStatus
 from backtest.venue.payloads import HOUSE, Payload, seconds
 from backtest.venue.state import VenueState
 from tools.polymarket import contracts
@@ -104,7 +104,7 @@ class _Mined:
     to: str
 
 
-class Chain:
+class LoopbackChain:
     """A node of one venue. Every address begins with `fuel` wei."""
 
     def __init__(self, state: VenueState, *, fuel: int = _FUEL) -> None:
@@ -345,7 +345,7 @@ class Chain:
     # -- the node's own
 
     def _hear(self, event: VenueEvent) -> None:
-        if isinstance(event, TradeChanged) and event.trade.status is TradeStatus.MINED:
+        if isinstance(event, TradeChanged) and event.trade.status is VenueTradeStatus.MINED:
             known_as = event.trade.transaction
             block = seconds(event.at) // _SECONDS
             self._mined[known_as] = _Mined(known_as, block, True, 250_000, HOUSE, _EXCHANGE)

@@ -19,11 +19,11 @@ from backtest.venue.auth import Door
 from backtest.venue.faults import Fault
 from backtest.venue.market_data import MarketData
 from backtest.venue.payloads import open_order
-from backtest.venue.relayer import Relayer
-from backtest.venue.rpc import Chain
+from backtest.venue.relayer import RelayerHandlers
+from backtest.venue.rpc import LoopbackChain
 from backtest.venue.state import VenueState
 from backtest.venue.streams import Streams
-from backtest.venue.trading import Trading
+from backtest.venue.trading import TradingHandlers
 from market.clock import WallClock
 from market.errors import Misconfigured, NotReady
 from market.tasks import end
@@ -50,8 +50,13 @@ class VenueServer:
         self.state = state
         self.door = Door(secret, state.purse, strict_wallets=strict_wallets)
         self.streams = Streams(state, self.door)
-        self.chain = Chain(state)
-        self._handlers = (MarketData(state), Trading(state, self.door), self.streams, Relayer(state, self.chain))
+        self.chain = LoopbackChain(state)
+        self._handlers = (
+            MarketData(state),
+            TradingHandlers(state, self.door),
+            self.streams,
+            RelayerHandlers(state, self.chain),
+        )
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])

@@ -21,11 +21,11 @@ from backtest.venue.auth import Door
 from backtest.venue.exchange import (
     LevelsChanged,
     MarketListed,
-    MarketResolved,
     OrderChanged,
     TradeChanged,
-    TradeStatus,
     VenueEvent,
+    VenueMarketResolved,
+    VenueTradeStatus,
 )
 from backtest.venue.faults import Fault
 from backtest.venue.scenarios import average
@@ -252,7 +252,7 @@ class Streams:
                 if self._state.faults.lasts(Fault.QUIRKS, event.at) and event.kind == "CANCELLATION":
                     payload |= {"size_matched": "" if not event.placed.matched else payload["size_matched"]}
                 self._say_owner(event.placed.submission.owner, event.placed.market, payload)
-            case MarketResolved():
+            case VenueMarketResolved():
                 number = self._state.windows[event.market.id].number
                 for line in self._lines(event.market, every_kind=True):
                     self._send(line, payloads.resolved(event.market, number, event.winner, event.at))
@@ -278,7 +278,7 @@ class Streams:
 
     def _say_trade(self, event: TradeChanged) -> None:
         trade = event.trade
-        if trade.status is TradeStatus.MATCHED:
+        if trade.status is VenueTradeStatus.MATCHED:
             for line in self._lines(trade.market):
                 self._send(line, payloads.last_trade(trade, event.at))
         for placed in (trade.taker, trade.maker):

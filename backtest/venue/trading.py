@@ -12,7 +12,7 @@ from backtest.venue import payloads
 from backtest.venue.answers import Refusal, query, refused, said
 from backtest.venue.auth import Caller, Door
 from backtest.venue.balances import CASH
-from backtest.venue.exchange import OrderRefused, Placed, VenueTrade
+from backtest.venue.exchange import Placed, VenueRefusal, VenueTrade
 from backtest.venue.faults import Fault
 from backtest.venue.state import VenueState
 
@@ -24,7 +24,7 @@ _DISABLED = "Trading is currently disabled. Check polymarket.com for updates"
 _POST_ONLY = "post-only mode: only post-only orders and cancels are allowed"
 
 
-class Trading:
+class TradingHandlers:
     """Handlers over the state of a venue, for callers whom the door lets in."""
 
     def __init__(self, state: VenueState, door: Door) -> None:
@@ -110,7 +110,7 @@ class Trading:
             raise refused(f"not enough balance / allowance: {short}")
         try:
             return payloads.order_answer(self._state.exchange.place(submission))
-        except OrderRefused as refusal:
+        except VenueRefusal as refusal:
             raise refused(str(refusal)) from None
 
     def _trading_allowed(self, body: Any) -> None:

@@ -69,7 +69,7 @@ class _Page(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class GammaMarket:
     """A market of discovery. `liquidity` is in dollars and only for choosing among markets."""
 
     market: Market
@@ -79,15 +79,15 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class MarketPage:
     """One page of a list; `refused` are sentences about records that cannot be traded on."""
 
-    listed: Sequence[Listed]
+    listed: Sequence[GammaMarket]
     refused: Sequence[str]
     next_cursor: str = ""
 
 
-def read_market(raw: bytes) -> Listed:
+def read_market(raw: bytes) -> GammaMarket:
     """One market. Raises DataInvalid with what is wrong with it."""
     if len(raw) > _LONGEST:
         raise DataInvalid(f"a market's record has {len(raw)} bytes.")
@@ -97,7 +97,7 @@ def read_market(raw: bytes) -> Listed:
         raise DataInvalid(f"a market's record cannot be read: {error}.") from None
 
 
-def read_page(raw: bytes) -> Page:
+def read_page(raw: bytes) -> MarketPage:
     """A page of the keyset list. One bad record spoils itself alone; raises DataInvalid where there is no page."""
     if len(raw) > _LONGEST:
         raise DataInvalid(f"a page of markets has {len(raw)} bytes.")
@@ -111,13 +111,13 @@ def read_page(raw: bytes) -> Page:
             listed.append(read_market(bytes(one)))
         except DataInvalid as error:
             refused.append(str(error))
-    return Page(listed, refused, page.next_cursor)
+    return MarketPage(listed, refused, page.next_cursor)
 
 
 _RECORD, _PAGE = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Page)
 
 
-def _listed(record: _Record) -> Listed:
+def _listed(record: _Record) -> GammaMarket:
     tokens = _tokens(record)
     labels = _pair(record.outcomes, "outcomes")
     event = record.events[0] if record.events else _Event()
@@ -143,7 +143,7 @@ def _listed(record: _Record) -> Listed:
         fee_rate=_rate(record),
         neg_risk=record.neg_risk,
     )
-    return Listed(market, record.accepting_orders and not record.closed, record.closed, record.liquidity_num)
+    return GammaMarket(market, record.accepting_orders and not record.closed, record.closed, record.liquidity_num)
 
 
 def _tokens(record: _Record) -> tuple[str, str]:

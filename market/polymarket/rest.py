@@ -20,7 +20,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from market.clock import EPOCH, Clock, from_ms
 from market.errors import DataInvalid, EdgeclawError, VenueUnavailable
 from market.polymarket.frames import Snapshot, snapshot_of
-from market.polymarket.gamma import Listed, Page, read_market, read_page
+from market.polymarket.gamma import GammaMarket, MarketPage, read_market, read_page
 from market.polymarket.hosts import Hosts
 from market.types import PayoutSource, Resolution
 
@@ -68,7 +68,7 @@ class _Block(msgspec.Struct):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Geoblock:
     """Where the venue thinks we are, and whether it lets orders in from there."""
 
     blocked: bool
@@ -100,17 +100,17 @@ class VenueReader:
         raw = await self._must(f"{self.hosts.clob}/version")
         return int(_decoded(raw, dict[str, int], "version").get("version", 0))
 
-    async def place(self) -> Place:
+    async def place(self) -> Geoblock:
         """Whether orders may be sent from this address of the network."""
         said = _decoded(await self._must(self.hosts.geoblock), _Block, "geoblock")
-        return Place(said.blocked, said.country, said.region)
+        return Geoblock(said.blocked, said.country, said.region)
 
-    async def market(self, slug: str) -> Listed | None:
+    async def market(self, slug: str) -> GammaMarket | None:
         """A market by its slug; None where there is none yet."""
         raw = await self._get(f"{self.hosts.gamma}/markets/slug/{slug}")
         return None if raw is None else read_market(raw)
 
-    async def page(self, cursor: str = "", limit: int = 100, **filters: str) -> Page:
+    async def page(self, cursor: str = "", limit: int = 100, **filters: str) -> MarketPage:
         """One page of the open markets; `filters` are Gamma's own."""
         asked = {"limit": str(limit), "closed": "false", **filters} | ({"after_cursor": cursor} if cursor else {})
         return read_page(await self._must(f"{self.hosts.gamma}/markets/keyset", asked))

@@ -22,7 +22,7 @@ from polymarket.errors import RequestRejectedError
 
 from backtest.venue.balances import CASH
 from backtest.venue.faults import Fault
-from backtest.venue.rpc import Chain
+from backtest.venue.rpc import LoopbackChain
 from backtest.venue.server import VenueServer
 from backtest.venue.state import VenueState
 from market.clock import ScaledClock, WallClock
@@ -358,9 +358,9 @@ def test_a_lost_answer_to_a_transaction_names_it_so_that_it_is_not_sent_twice() 
 @asynccontextmanager
 async def _node(
     *, fuel: int = 10**19, loses: str = "", answers: Callable[[bytes], Any] | None = None
-) -> AsyncIterator[tuple[str, Chain]]:
+) -> AsyncIterator[tuple[str, LoopbackChain]]:
     """The venue's node alone: with little gas money, or cutting off after one method, or answering what it is told."""
-    node = Chain(VenueState(WallClock(), []), fuel=fuel)
+    node = LoopbackChain(VenueState(WallClock(), []), fuel=fuel)
 
     async def answer(request: web.Request) -> web.StreamResponse:
         raw = await request.read()

@@ -24,7 +24,7 @@ class Key(Protocol):
     def reveal(self) -> bytes: ...
 
 
-class Account(Protocol):
+class RelayerAccount(Protocol):
     """Whose wallet it is."""
 
     @property
@@ -50,7 +50,7 @@ class Relayer:
     """Sends calls of one account."""
 
     hosts: Hosts
-    account: Account
+    account: RelayerAccount
     key: RelayerKey
     clock: Clock
 
