@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from agent.app.engines import unprimed
-from agent.app.recorded import Plan, run_paper
+from agent.app.recorded import PaperPlan, run_paper
 from agent.config.paths import home
 from agent.config.places import database_url, own_hosts
 from agent.config.schema import Config
@@ -44,7 +44,7 @@ class GoalResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class GoalCost:
     """Tokens by phase, dollars and seconds of the model."""
 
     tokens: Mapping[str, int]
@@ -52,8 +52,8 @@ class Spent:
     seconds: float = 0.0
 
 
-_NOTHING = Spent({})
-Came = tuple[tuple[str, ...], Mapping[str, Any], Spent]
+_NOTHING = GoalCost({})
+Came = tuple[tuple[str, ...], Mapping[str, Any], GoalCost]
 """What came of a deed in sentences and as values, and what it took."""
 _TRADED = 12
 """Slots of a trading deed: an hour."""
@@ -172,16 +172,16 @@ async def _portfolio(config: Config, feed: str) -> Came:
     return tuple(says) or ("No account has traded live or on a live market yet.",), facts, _NOTHING
 
 
-async def _on_paper(config: Config, feed: str, cycles: int) -> tuple[Run, Spent]:
+async def _on_paper(config: Config, feed: str, cycles: int) -> tuple[Run, GoalCost]:
     """A paper run, and what its decisions took."""
-    result = await run_paper(Plan(config, feed, None, cycles), LocalBus())
+    result = await run_paper(PaperPlan(config, feed, None, cycles), LocalBus())
     async with open_store(database_url(config), read_only=True) as store:
         ledger = await store.ledger(result.run.id)
     tokens: dict[str, int] = {}
     rows = [row for per in ledger.values() for row in per]
     for row in rows:
         tokens[row.phase.value] = tokens.get(row.phase.value, 0) + row.prompt + row.generated
-    return result.run, Spent(tokens, sum(r.micro_usd for r in rows) / UNIT, sum(r.milliseconds for r in rows) / 1e3)
+    return result.run, GoalCost(tokens, sum(r.micro_usd for r in rows) / UNIT, sum(r.milliseconds for r in rows) / 1e3)
 
 
 DEEDS = (

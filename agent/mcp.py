@@ -16,7 +16,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import ToolAnnotations
 
 from agent.app.identity import code_identity
-from agent.app.recorded import Plan, run_paper
+from agent.app.recorded import PaperPlan, run_paper
 from agent.app.replaying import replayed
 from agent.config.paths import home
 from agent.config.places import database_url
@@ -154,7 +154,7 @@ class Offered:
     async def paper_run(self, cycles: int = 12) -> dict[str, Any]:
         """Let the agent trade the bundled recorded markets on paper for so many slots (at most 54) and tell what came
         of it. It takes seconds to minutes. The same run again adds nothing to the log."""
-        plan = Plan(self._paper, "sample", None, max(1, min(cycles, _SLOTS)))
+        plan = PaperPlan(self._paper, "sample", None, max(1, min(cycles, _SLOTS)))
         outcome = await run_paper(plan, LocalBus())
         return _values(await summarise(self._paper, outcome))
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.columns import Recording
-from backtest.data_repair_checks import Findings, RawSide, check_market, check_side, check_times, ladder, steady
+from backtest.data_repair_checks import RawSide, RowFaults, check_market, check_side, check_times, ladder, steady
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv, read_parquet
 from market.columns import Int64, Ladder
@@ -102,7 +102,7 @@ def _listing(row: Mapping[str, str]) -> ListedMarket:
 def _read_day(file: Path, listed: Mapping[str, ListedMarket], parts: dict[str, list[_Part]]) -> str:
     """Add a file's books to `parts` by slug; returns the note on dropped rows."""
     table = read_parquet(file, ("slug", "event_ms", "recv_ms", *_LEVEL_COLUMNS)).combine_chunks()
-    findings = Findings.of(file.name, np.arange(1, table.num_rows + 1))
+    findings = RowFaults.of(file.name, np.arange(1, table.num_rows + 1))
     try:
         at, recv = (table[c].cast(pa.int64()).fill_null(0).to_numpy() for c in ("event_ms", "recv_ms"))
         sides = {name: _side(table, name) for name in ("bid", "ask")}

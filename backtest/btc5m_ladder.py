@@ -23,10 +23,10 @@ import numpy as np
 
 from backtest.columns import Recording
 from backtest.data_repair_checks import (
-    Findings,
     Flags,
     Floats,
     RawSide,
+    RowFaults,
     check_market,
     check_side,
     check_times,
@@ -85,7 +85,7 @@ class _Cells:
 def read_ladder(file: Path) -> LadderFile:
     """Raises DataInvalid, in one sentence, for a file that cannot be used."""
     rows = read_csv(file, _COLUMNS)
-    findings = Findings.of(file.name, np.arange(1, len(rows) + 1))
+    findings = RowFaults.of(file.name, np.arange(1, len(rows) + 1))
     cells = _cells(rows, findings)
     bids, asks = _bids(cells.quotes), _asks(cells.quotes)
     check_side(bids, "bid", findings)
@@ -107,7 +107,7 @@ def read_ladder(file: Path) -> LadderFile:
     return LadderFile(recordings, notes + ([dropped] if dropped else []), _instants(recordings))
 
 
-def _cells(rows: Sequence[Row], findings: Findings) -> _Cells:
+def _cells(rows: Sequence[Row], findings: RowFaults) -> _Cells:
     starts = _integers([r["start_ts"] for r in rows])
     quotes = {name: _floats([r[name] for r in rows], name, findings) for name in (*_QUOTES, *_AVERAGES)}
     received = _received(rows, starts, findings)
@@ -172,7 +172,7 @@ def _listing(row: Row) -> tuple[Market, Resolution]:
     return market, Resolution(market.id, payout, source, market.closes_at + KNOWN_AFTER)
 
 
-def _received(rows: Sequence[Row], starts: Int64, findings: Findings) -> Int64:
+def _received(rows: Sequence[Row], starts: Int64, findings: RowFaults) -> Int64:
     """(n,) milliseconds."""
     left = _floats([r["sec_to_close_measured"] for r in rows], "sec_to_close_measured", findings)
     inside = (left > 0) & (left <= _SECONDS)
@@ -258,7 +258,7 @@ def _integers(cells: Sequence[str]) -> Int64:
     return np.array([int(c) if c.isdecimal() and len(c) <= 12 else 0 for c in cells], np.int64)
 
 
-def _floats(cells: Sequence[str], name: str, findings: Findings) -> Floats:
+def _floats(cells: Sequence[str], name: str, findings: RowFaults) -> Floats:
     """NaN where a cell is empty; one that holds no number, or none that can be meant, is damage."""
     values = np.full(len(cells), np.nan)
     for row, cell in enumerate(cells):
@@ -269,7 +269,7 @@ def _floats(cells: Sequence[str], name: str, findings: Findings) -> Floats:
     return values
 
 
-def _prices(cells: Sequence[str], name: str, findings: Findings) -> list[Decimal]:
+def _prices(cells: Sequence[str], name: str, findings: RowFaults) -> list[Decimal]:
     """Exact; one dollar where the cell holds no price, which is damage."""
     found, wrong = [], []
     for cell in cells:

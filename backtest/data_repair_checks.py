@@ -42,7 +42,7 @@ class RawSide:
 
 
 @dataclass(slots=True)
-class Findings:
+class RowFaults:
     """Rows of one file that cannot be used, each with the first thing found wrong with it.
 
     `numbers` are the rows' positions in the file, counted from 1.
@@ -55,7 +55,7 @@ class Findings:
     first: tuple[int, str] | None = None
 
     @classmethod
-    def of(cls, file: str, numbers: Int64) -> Findings:
+    def of(cls, file: str, numbers: Int64) -> RowFaults:
         return cls(file, numbers, np.zeros(len(numbers), np.bool_), {})
 
     def add(self, flags: Flags, reason: str) -> None:
@@ -82,7 +82,7 @@ class Findings:
         return f"{dropped} {'row' if dropped == 1 else 'rows'} dropped from {self.file}: {what}."
 
 
-def check_times(times: Int64, findings: Findings) -> None:
+def check_times(times: Int64, findings: RowFaults) -> None:
     """Mark rows whose time is no Unix time in milliseconds."""
     findings.add((times < _EARLIEST_MS) | (times > _LATEST_MS), "a time that is not in milliseconds since 1970")
 
@@ -95,7 +95,7 @@ def check_market(market: Market) -> None:
         raise ValueError("its window is impossible")
 
 
-def check_side(side: RawSide, name: str, findings: Findings) -> None:
+def check_side(side: RawSide, name: str, findings: RowFaults) -> None:
     """Mark rows whose levels are impossible on their own. Crossed and one-sided books are facts, not damage."""
     price, size = side.price, side.size
     has_price, has_size = ~np.isnan(price), ~np.isnan(size)

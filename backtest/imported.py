@@ -19,7 +19,16 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 
 from backtest.columns import Recording
-from backtest.data_repair_checks import Findings, Floats, RawSide, check_market, check_side, check_times, ladder, steady
+from backtest.data_repair_checks import (
+    Floats,
+    RawSide,
+    RowFaults,
+    check_market,
+    check_side,
+    check_times,
+    ladder,
+    steady,
+)
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv, read_parquet
 from market.clock import from_ms
@@ -169,7 +178,7 @@ def _read(
     names = mapping.books
     columns = [names.market, names.at, names.received, *names.bid, *names.bid_size, *names.ask, *names.ask_size]
     table = _table(file, list(dict.fromkeys(c for c in columns if c)))
-    findings = Findings.of(file.name, np.arange(1, table.num_rows + 1))
+    findings = RowFaults.of(file.name, np.arange(1, table.num_rows + 1))
     at = _times(table, names.at, mapping, file)
     received = np.maximum(at, _times(table, names.received, mapping, file)) if names.received else at
     check_times(at, findings)

@@ -29,7 +29,7 @@ _LEAST_REBATE: Micro = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
+class JudgedTrade:
     """A fill and its end. `pnl` is after fees, None where the outcome is not known; `left` are seconds to the close;
     `mid` is of the fill's own token when it was filled, None where nothing says what it was; `rebate` what it earns of
     the day's maker rebate, which is not part of `pnl`."""
@@ -71,7 +71,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class ProfitPoint:
     """The profit so far, when a market's outcome was added to it."""
 
     at: datetime
@@ -110,7 +110,7 @@ class Judgement:
     overstated: Micro | None
     rebates: Micro
     by: Mapping[str, tuple[Group, ...]]
-    equity: tuple[Point, ...]
+    equity: tuple[ProfitPoint, ...]
 
 
 def earned(fill: Fill, resolution: Resolution | None) -> Micro | None:
@@ -122,7 +122,7 @@ def earned(fill: Fill, resolution: Resolution | None) -> Micro | None:
     return fill.cash + (paid if fill.side is Side.BUY else -paid)
 
 
-def judge(trades: Sequence[Trade], *, days: float, others: Sequence[float] = ()) -> Judgement:
+def judge(trades: Sequence[JudgedTrade], *, days: float, others: Sequence[float] = ()) -> Judgement:
     """The whole judgement. `days` is how long the recording lasted; `others` are the Sharpe ratios of the other trials
     on the same data."""
     ended = [t for t in trades if t.pnl is not None]
@@ -152,11 +152,11 @@ def judge(trades: Sequence[Trade], *, days: float, others: Sequence[float] = ())
     )
 
 
-def _by_chance(trades: Sequence[Trade]) -> float | None:
+def _by_chance(trades: Sequence[JudgedTrade]) -> float | None:
     """Each market's outcome is drawn once at the mean of the mids at its fills; None where a mid is not known."""
     if not trades or any(t.mid is None for t in trades):
         return None
-    markets: dict[str, list[Trade]] = defaultdict(list)
+    markets: dict[str, list[JudgedTrade]] = defaultdict(list)
     for trade in trades:
         markets[trade.fill.market_id].append(trade)
     up = np.array([np.mean([_yes_mid(t) for t in own]) for own in markets.values()])
@@ -170,19 +170,19 @@ def _by_chance(trades: Sequence[Trade]) -> float | None:
     return float((1 + (total >= seen).sum()) / (1 + _DRAWS))
 
 
-def _yes_mid(trade: Trade) -> float:
+def _yes_mid(trade: JudgedTrade) -> float:
     mid = float(trade.mid or 0)
     return mid if trade.fill.outcome is Outcome.YES else 1 - mid
 
 
-def _if_paid(trade: Trade, *, yes: bool) -> Micro:
+def _if_paid(trade: JudgedTrade, *, yes: bool) -> Micro:
     """A fill's profit if YES had paid, or NO."""
     fill = trade.fill
     paid = fill.size if (fill.outcome is Outcome.YES) is yes else 0
     return fill.cash + (paid if fill.side is Side.BUY else -paid)
 
 
-def _by_market(trades: Iterable[Trade]) -> dict[str, Micro]:
+def _by_market(trades: Iterable[JudgedTrade]) -> dict[str, Micro]:
     """Profit of each market, in the order in which they closed."""
     profits: dict[str, Micro] = defaultdict(int)
     for trade in sorted(trades, key=lambda t: (t.closes_at, t.fill.market_id)):
@@ -190,40 +190,40 @@ def _by_market(trades: Iterable[Trade]) -> dict[str, Micro]:
     return dict(profits)
 
 
-def market_sharpe(trades: Sequence[Trade]) -> float | None:
+def market_sharpe(trades: Sequence[JudgedTrade]) -> float | None:
     """Mean over standard deviation of the markets' profits; None where they do not say."""
     profits = _by_market(t for t in trades if t.pnl is not None)
     return sharpe(np.array(list(profits.values()), np.float64))
 
 
-def _equity(trades: Sequence[Trade]) -> tuple[Point, ...]:
+def _equity(trades: Sequence[JudgedTrade]) -> tuple[ProfitPoint, ...]:
     closes = {t.fill.market_id: t.closes_at for t in trades}
     profits = _by_market(trades)
     totals = list(accumulate(profits.values()))
     best = accumulate(totals, max, initial=0)
     next(best, None)
     rows = zip(profits.items(), totals, best, strict=True)
-    return tuple(Point(closes[m], m, pnl, total, top - total) for (m, pnl), total, top in rows)
+    return tuple(ProfitPoint(closes[m], m, pnl, total, top - total) for (m, pnl), total, top in rows)
 
 
-def _rebates(trades: Sequence[Trade]) -> Micro:
+def _rebates(trades: Sequence[JudgedTrade]) -> Micro:
     days: dict[str, Micro] = defaultdict(int)
     for trade in trades:
         days[f"{trade.fill.at:%Y-%m-%d}"] += trade.rebate
     return sum(day for day in days.values() if day >= _LEAST_REBATE)
 
 
-def _overstated(trades: Sequence[Trade]) -> Micro | None:
+def _overstated(trades: Sequence[JudgedTrade]) -> Micro | None:
     told = [t for t in trades if t.at_mid is not None]
     return sum((t.at_mid or 0) - (t.pnl or 0) for t in told) if told else None
 
 
-def _span(trade: Trade) -> str:
+def _span(trade: JudgedTrade) -> str:
     below = next((s for s in _SPANS if trade.left <= s), None)
     return f"over {_SPANS[-1]} s left" if below is None else f"{below:>3} s or less left"
 
 
-_VIEWS: Mapping[str, Callable[[Trade], str]] = {
+_VIEWS: Mapping[str, Callable[[JudgedTrade], str]] = {
     "evidence": lambda t: t.fill.evidence.value,
     "time to expiry": _span,
     "hour (UTC)": lambda t: f"{t.fill.at:%H}",
@@ -231,8 +231,8 @@ _VIEWS: Mapping[str, Callable[[Trade], str]] = {
 }
 
 
-def _groups(trades: Sequence[Trade], key: Callable[[Trade], str]) -> tuple[Group, ...]:
-    grouped: dict[str, list[Trade]] = defaultdict(list)
+def _groups(trades: Sequence[JudgedTrade], key: Callable[[JudgedTrade], str]) -> tuple[Group, ...]:
+    grouped: dict[str, list[JudgedTrade]] = defaultdict(list)
     for trade in trades:
         grouped[key(trade)].append(trade)
     return tuple(

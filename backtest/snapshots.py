@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backtest.columns import Recording
-from backtest.data_repair_checks import Findings, RawSide, check_market, check_side, check_times, ladder, steady
+from backtest.data_repair_checks import RawSide, RowFaults, check_market, check_side, check_times, ladder, steady
 from backtest.tables import read_parquet
 from market.clock import from_ms
 from market.columns import Int64
@@ -85,7 +85,7 @@ def _recordings(file: Path, markets: Mapping[str, tuple[Market, Resolution]]) ->
     table = read_parquet(file, _BOOK_COLUMNS).combine_chunks()
     numbers = np.flatnonzero(pc.fill_null(pc.equal(table["side"], "UP"), False).to_numpy()) + 1
     table = table.take(pa.array(numbers - 1))
-    findings = Findings.of(file.name, numbers)
+    findings = RowFaults.of(file.name, numbers)
     times, raw_bids, raw_asks = _arrays(table, findings)
     order = {market_id: index for index, market_id in enumerate(markets)}
     codes = np.array([order.get(m, -1) for m in table["market_id"].to_pylist()], np.int64)
@@ -103,7 +103,7 @@ def _recordings(file: Path, markets: Mapping[str, tuple[Market, Resolution]]) ->
     return recordings, dropped
 
 
-def _arrays(table: pa.Table, findings: Findings) -> tuple[Int64, RawSide, RawSide]:
+def _arrays(table: pa.Table, findings: RowFaults) -> tuple[Int64, RawSide, RawSide]:
     try:
         times = table["ts"].cast(pa.int64()).fill_null(0).to_numpy()
         sides = [_side(table[f"{name}_px"], table[f"{name}_sz"], name, findings) for name in ("bid", "ask")]
@@ -116,7 +116,7 @@ def _arrays(table: pa.Table, findings: Findings) -> tuple[Int64, RawSide, RawSid
     return times, sides[0], sides[1]
 
 
-def _side(prices: pa.ChunkedArray, sizes: pa.ChunkedArray, name: str, findings: Findings) -> RawSide:
+def _side(prices: pa.ChunkedArray, sizes: pa.ChunkedArray, name: str, findings: RowFaults) -> RawSide:
     """Lists of levels to padded arrays."""
     counts, other = (_lengths(c) for c in (prices, sizes))
     findings.add(counts != other, f"{name} prices and sizes that do not pair up")

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from agent.app.engines import open_electricity, open_engine
-from agent.app.recorded import Plan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_feed
 from agent.config.load import load
 from agent.reports.cost import Prices, Rhythm, cost
 from agent.trading.bus import LocalBus
@@ -33,7 +33,7 @@ async def measure() -> dict[str, object]:
             open_engine(config) as engine,
             open_electricity(config) as (electricity, seen),
         ):
-            run, *_ = await World(Plan(config, cycles=CYCLES), feed, store, LocalBus(), electricity).agent(engine)
+            run, *_ = await World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus(), electricity).agent(engine)
             ledger, timings = await store.ledger(run.id), await store.timings(run.id)
     made = cost(ledger, timings, Rhythm(288, 1), Prices(prices.token_price, prices.kwh_price), seen.said)
     tokens = sum(p.tokens for p in made.phases) / made.decisions

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.app.recorded import Plan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_feed
 from agent.config.load import load
 from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus
@@ -34,7 +34,7 @@ async def measure() -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(f"sqlite:///{Path(folder) / 'bench.db'}") as store, open_engine(config) as engine:
             ticker = asyncio.create_task(tick())
-            await World(Plan(config, cycles=CYCLES), feed, store, LocalBus()).agent(engine)
+            await World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus()).agent(engine)
             ticker.cancel()
             with suppress(asyncio.CancelledError):
                 await ticker

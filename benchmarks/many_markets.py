@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agent.app.engines import open_engine
-from agent.app.recorded import Plan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_feed
 from agent.config.load import load
 from agent.host.memory import collect_seldom
 from agent.trading.bus import LocalBus
@@ -115,7 +115,7 @@ async def traded(folder: Path, database: Path) -> dict[str, object]:
     feed = await open_feed(str(folder))
     read = time.monotonic() - begun
     async with open_store(f"sqlite:///{database}") as store, open_engine(config) as engine:
-        run, _, log, _ = await World(Plan(config, str(folder)), feed, store, LocalBus()).agent(engine)
+        run, _, log, _ = await World(PaperPlan(config, str(folder)), feed, store, LocalBus()).agent(engine)
         figures: dict[str, object] = {
             "found": log.compared,
             "records": log.appended + log.compared,

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.app.recorded import Plan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_feed
 from agent.config.load import load
 from agent.decision.prompts import opening
 from agent.llm.engine import Engine
@@ -30,7 +30,7 @@ async def measure() -> dict[str, object]:
     feed = await open_feed("sample")
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(f"sqlite:///{Path(folder) / 'bench.db'}") as store, open_engine(config) as engine:
-            run, *_ = await World(Plan(config, cycles=CYCLES), feed, store, LocalBus()).agent(engine)
+            run, *_ = await World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus()).agent(engine)
             return await _count(store, engine, run.id)
 
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from agent.app.engines import open_electricity, open_engine, slow_load
 from agent.app.identity import strategy_identity
-from agent.app.recorded import BASELINES, Plan, Replayed, World, open_feed
+from agent.app.recorded import BASELINES, PaperPlan, ReplayWorld, World, open_feed
 from agent.config.places import database_url, own_hosts
 from agent.config.schema import Config
 from agent.host.egress import confined
@@ -87,7 +87,7 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
         feed = unread(await open_feed(plan.data), plan)
         async with open_store(database_url(plan.config)) as store:
             recalls: list[AnswerCache] = []
-            world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, bus, recalls=recalls)
+            world = World(PaperPlan(plan.config, plan.data, None, plan.cycles), feed, store, bus, recalls=recalls)
             for name in plan.strategies:
                 stage(f"trading: {name}")
                 try:
@@ -122,7 +122,7 @@ async def once(plan: BacktestPlan, name: str, feed: PricedFeed | None = None) ->
     with TemporaryDirectory() as place, confined(own_hosts(plan.config)):
         feed = feed or await open_feed(plan.data)
         async with open_store(f"sqlite:///{place}/once.db") as store:
-            world = World(Plan(plan.config, plan.data, None, plan.cycles), feed, store, LocalBus())
+            world = World(PaperPlan(plan.config, plan.data, None, plan.cycles), feed, store, LocalBus())
             yield store, await _strategy(world, name, lambda _: None)
 
 
@@ -160,8 +160,8 @@ class Rehearsal:
 
     async def profits(self, strategy: Strategy, market_ids: Collection[str]) -> dict[str, Micro]:
         """What a strategy earns in each of these markets that it trades, as if there were no others."""
-        plan = Plan(self.config, self.feed.info.name)
-        return await Replayed(plan, self.feed.only(market_ids)).profits(strategy)
+        plan = PaperPlan(self.config, self.feed.info.name)
+        return await ReplayWorld(plan, self.feed.only(market_ids)).profits(strategy)
 
 
 def rehearsal(config: Config, data: str) -> Rehearsal:

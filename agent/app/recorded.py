@@ -56,7 +56,7 @@ PLACEBO_SEED = 20_260_928
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PaperPlan:
     """A paper run: which recording, how fast (None is as fast as it goes), how many slots (None is all)."""
 
     config: Config
@@ -86,7 +86,7 @@ async def look_through(where: str) -> Quality:
     return await asyncio.to_thread(look)
 
 
-async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
+async def run_paper(plan: PaperPlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:
     """Trade a recording on paper: the agent, then the baselines and the arms of the ladder on the same decisions."""
     stage("reading the recording")
     with confined(own_hosts(plan.config)):
@@ -94,7 +94,7 @@ async def run_paper(plan: Plan, bus: Bus, stage: Callable[[str], None] = lambda 
         return await _on_paper(plan, feed, bus, stage)
 
 
-async def _on_paper(plan: Plan, feed: PricedFeed, bus: Bus, stage: Callable[[str], None]) -> RunResult:
+async def _on_paper(plan: PaperPlan, feed: PricedFeed, bus: Bus, stage: Callable[[str], None]) -> RunResult:
     async with open_store(database_url(plan.config)) as store:
         stage("loading the model")
         async with (
@@ -126,10 +126,10 @@ async def _on_paper(plan: Plan, feed: PricedFeed, bus: Bus, stage: Callable[[str
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayWorld:
     """One recording, and the exchange that stands on it."""
 
-    plan: Plan
+    plan: PaperPlan
     feed: PricedFeed
 
     @property
@@ -174,7 +174,7 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
-class World(Replayed):
+class World(ReplayWorld):
     """One recording, one store, and the runs that are made of them. Where `recalls` is a list, what a model answered
     before to the same questions is taken from the log, and the list says how much."""
 

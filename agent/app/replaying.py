@@ -8,14 +8,14 @@ from pathlib import Path
 from agent.app.engines import open_engine
 from agent.config.load import load, profile_for
 from agent.replay.ablations import history_of
-from agent.replay.replay import Replayed, regenerate, replay
+from agent.replay.replay import ReplayResult, regenerate, replay
 from market.errors import NotReady
 from storage.canonical import digest
 from storage.records import Record
 from storage.store import Store
 
 
-async def replayed(store: Store, records: Sequence[Record], config: Path | None, ask: bool) -> list[Replayed]:
+async def replayed(store: Store, records: Sequence[Record], config: Path | None, ask: bool) -> list[ReplayResult]:
     """One result for each decision. With `ask` the configured engine is asked again. Raises NotReady where that is
     another model than the run's, or one whose answers are not the same each time."""
     runs = {run.id: run for run in await store.runs()}

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from agent.cli.show import ACCENT, BAD, GOOD, MUTED, WARN, bar, number, table, tinted
-from agent.replay.replay import Replayed
+from agent.replay.replay import ReplayResult
 from agent.reports.explain import Explanation
 from market.rules import resolution_rule
 from market.types import UNIT
@@ -237,7 +237,7 @@ def _tokens(e: Explanation, screen: Console) -> None:
     screen.print(rows)
 
 
-def print_replays(results: Sequence[Replayed], screen: Console) -> None:
+def print_replays(results: Sequence[ReplayResult], screen: Console) -> None:
     drifted = [r for r in results if r.differences]
     for r in drifted:
         screen.print(f"[{BAD}]{r.decision_id} came out differently[/]")

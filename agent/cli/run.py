@@ -105,9 +105,9 @@ def _mode(named: str) -> str:
 
 
 def _paper(config: Config, feed: str, speed: str, cycles: int | None) -> Work:
-    from agent.app.recorded import Plan, run_paper
+    from agent.app.recorded import PaperPlan, run_paper
 
-    plan = Plan(config, feed, _speed(speed), cycles)
+    plan = PaperPlan(config, feed, _speed(speed), cycles)
     return lambda bus, stage: run_paper(plan, bus, stage)
 
 

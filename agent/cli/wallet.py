@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from agent.config.schema import Config
-    from agent.live.wallet import OpenWallet, Step, WalletReport
+    from agent.live.wallet import LivetestStep, OpenWallet, WalletReport
     from tools.polymarket.chain import Call
 
 app = typer.Typer(
@@ -108,10 +108,10 @@ def livetest(
     """Send one small order so deep that it only rests, see it, take it back, and see the money whole again."""
     from agent.cli import show
 
-    steps: list[Step] = []
+    steps: list[LivetestStep] = []
     screen = show.console()
 
-    def told(step: Step) -> None:
+    def told(step: LivetestStep) -> None:
         steps.append(step)
         if not as_json:
             line = f"[{show.GOOD}]ok[/] {step.name:<10} {step.found}  [{show.MUTED}]{step.milliseconds:.0f} ms[/]"

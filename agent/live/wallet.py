@@ -80,7 +80,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LivetestStep:
     """One step of the staged test: what was done, what came, and how long it took."""
 
     name: str
@@ -173,7 +173,7 @@ class OpenWallet:
     def _relayer(self) -> Relayer:
         return Relayer(self.hosts, self.account, relayer_key(self.config.venue), self.clock)
 
-    async def livetest(self, told: Callable[[Step], None]) -> None:
+    async def livetest(self, told: Callable[[LivetestStep], None]) -> None:
         """Send one small order so deep that it rests, see it, take it back, and see the money whole again.
         Raises NotReady where a step does not do what it should, VenueUnavailable."""
         market = await self.some_market()
@@ -198,7 +198,7 @@ class _Livetest:
     orders: OrderTool
     clock: Clock
     market: Market
-    told: Callable[[Step], None]
+    told: Callable[[LivetestStep], None]
     since: float = 0.0
 
     async def run(self, ready: Callable[[Clock], Awaitable[None]]) -> None:
@@ -237,7 +237,7 @@ class _Livetest:
 
     def _say(self, name: str, found: str) -> None:
         now = monotonic()
-        self.told(Step(name, found, (now - self.since) * 1e3))
+        self.told(LivetestStep(name, found, (now - self.since) * 1e3))
         self.since = now
 
 

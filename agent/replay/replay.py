@@ -33,29 +33,29 @@ _RECORDED = Capabilities(exact_labels=True, score=True, bit_exact=True, abort=Fa
 
 
 @dataclass(frozen=True, slots=True)
-class Replayed:
+class ReplayResult:
     """`differences` are plain lines; none means that the decision was reproduced to the byte."""
 
     decision_id: str
     differences: tuple[str, ...]
 
 
-async def replay(store: Store, record: Record, history: History) -> Replayed:
+async def replay(store: Store, record: Record, history: History) -> ReplayResult:
     """Reproduce a decision from its recorded answers and stop points, and the history that its run read."""
     inputs = await inputs_of(store, record)
     engine = ReplayEngine(await recorded_calls(store, record), _NO_MODEL, _RECORDED)
     try:
         again = await make_decision(inputs, engine, history, stops=_stops(record))
     except Drift as drift:
-        return Replayed(record.key, (str(drift),))
+        return ReplayResult(record.key, (str(drift),))
     found = differences(_thought(record), written(again).body)
     for intent in await store.records(record.run_id, RecordKind.INTENT):
         if intent.body["decision_id"] == record.key:
             found += await _reorder(store, again, intent)
-    return Replayed(record.key, tuple(found))
+    return ReplayResult(record.key, tuple(found))
 
 
-async def regenerate(store: Store, record: Record, engine: Engine, history: History) -> Replayed:
+async def regenerate(store: Store, record: Record, engine: Engine, history: History) -> ReplayResult:
     """Ask the model again, with the recorded inputs and stop points; what it says now must be what it said."""
     inputs, recorder = await inputs_of(store, record), RecordingEngine(engine)
     again = await make_decision(inputs, recorder, history, stops=_stops(record))
@@ -66,7 +66,7 @@ async def regenerate(store: Store, record: Record, engine: Engine, history: Hist
             found.append(f"question {number}: another one is asked ({before.kind}, then {after.kind})")
             break  # the ones that follow depend on it
         found += differences(before.result, after.result, f"answer {number}")
-    return Replayed(record.key, (*found, *differences(_thought(record), written(again).body)))
+    return ReplayResult(record.key, (*found, *differences(_thought(record), written(again).body)))
 
 
 async def _reorder(store: Store, thought: Decision, intent: Record) -> list[str]:

@@ -10,9 +10,9 @@ import numpy as np
 
 from agent.reports.plots import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, RULE, SKY, bare, house_style, saved
 from agent.research.forecasts import RecordedForecast
-from agent.research.judging import Data, Tried
+from agent.research.judging import Data, JudgedRun
 from agent.research.report import Report
-from backtest.judgement import Judgement, Trade
+from backtest.judgement import JudgedTrade, Judgement
 from market.columns import NOBODY, Int32
 from market.types import UNIT, Outcome, Side
 from strategies.score import brier, reliability, risk_by_coverage
@@ -44,7 +44,7 @@ def draw_backtest(made: Report, data: Data, folder: Path) -> list[Path]:
     return drawn
 
 
-def _equity(judged: Sequence[tuple[Tried, Judgement]]) -> Figure:
+def _equity(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
     from matplotlib import pyplot as plt
 
     figure, (above, below) = plt.subplots(
@@ -69,7 +69,7 @@ def _cycled(count: int) -> list[str]:
     return [_COLOURS[n % len(_COLOURS)] for n in range(count)]
 
 
-def _expiry(judged: Sequence[tuple[Tried, Judgement]]) -> Figure:
+def _expiry(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
     from matplotlib import pyplot as plt
 
     names = sorted({g.name for _, found in judged for g in found.by["time to expiry"]})
@@ -103,7 +103,7 @@ def _legend(axis: Axes, names: Sequence[str]) -> None:
     axis.legend(handles=patches, frameon=False, loc="best")
 
 
-def _at_mid(judged: Sequence[tuple[Tried, Judgement]]) -> Figure:
+def _at_mid(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
     """Two bars a strategy: fills from the book with fees, and the same fills at the mid without."""
     from matplotlib import pyplot as plt
 
@@ -162,14 +162,14 @@ def forecast_figure(scored: Sequence[RecordedForecast]) -> Figure:
     return figure
 
 
-def _worth_a_look(judged: Sequence[tuple[Tried, Judgement]]) -> list[tuple[Tried, str]]:
+def _worth_a_look(judged: Sequence[tuple[JudgedRun, Judgement]]) -> list[tuple[JudgedRun, str]]:
     """The best and the worst market of the strategy that traded most."""
     one, found = max(judged, key=lambda j: j[1].fills)
     ordered = sorted(found.equity, key=lambda p: (p.pnl, p.market_id))
     return [(one, p.market_id) for p in dict.fromkeys((ordered[-1], ordered[0]))]
 
 
-def _path(one: Tried, market_id: str, data: Data) -> Figure:
+def _path(one: JudgedRun, market_id: str, data: Data) -> Figure:
     from matplotlib import dates
     from matplotlib import pyplot as plt
 
@@ -202,10 +202,10 @@ def _dollars(prices: Int32) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return found
 
 
-def _buys_yes(trade: Trade) -> bool:
+def _buys_yes(trade: JudgedTrade) -> bool:
     return (trade.fill.side is Side.BUY) is (trade.fill.outcome is Outcome.YES)
 
 
-def _yes_price(trade: Trade) -> float:
+def _yes_price(trade: JudgedTrade) -> float:
     price = float(trade.fill.price)
     return price if trade.fill.outcome is Outcome.YES else 1 - price

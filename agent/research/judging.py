@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import cached_property
 
 from backtest.columns import Recording
-from backtest.judgement import Judgement, Trade, days_of, earned, judge, market_sharpe
+from backtest.judgement import JudgedTrade, Judgement, days_of, earned, judge, market_sharpe
 from market.feed import PricedFeed
 from market.fees import charged, maker_rebate
 from market.types import Fill, Market, Outcome, PayoutSource
@@ -50,14 +50,14 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class JudgedRun:
     """A strategy's run and what it came to, or the sentence that says why there is nothing to judge."""
 
     name: str
     run_id: str
     orders: int
     judgement: Judgement | None
-    trades: tuple[Trade, ...] = ()
+    trades: tuple[JudgedTrade, ...] = ()
     failed: str = ""
 
 
@@ -96,7 +96,7 @@ def rules_said(data: Data) -> tuple[str, ...]:
     return tuple(said)
 
 
-async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -> tuple[Trade, ...]:
+async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -> tuple[JudgedTrade, ...]:
     """Every fill of a run with its end, by time; with `mids`, also the mid at that instant."""
     ended = {r.market_id: r for r in await store.outcomes(run.id)}
     found = []
@@ -107,7 +107,7 @@ async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -
         outcome = ended.get(fill.market_id)
         mid = await _mid(data.feed, fill) if mids else None
         rebate = maker_rebate(charged(market, fill.at), fill.price, fill.size) if fill.maker else 0
-        found.append(Trade(fill, market.closes_at, earned(fill, outcome), mid, rebate))
+        found.append(JudgedTrade(fill, market.closes_at, earned(fill, outcome), mid, rebate))
     return tuple(sorted(found, key=lambda t: (t.fill.at, t.fill.id)))
 
 
@@ -119,7 +119,7 @@ async def _mid(feed: PricedFeed, fill: Fill) -> Decimal | None:
     return book.mid if fill.outcome is Outcome.YES else 1 - book.mid
 
 
-async def judged(store: Store, data: Data, name: str, run: Run) -> Tried:
+async def judged(store: Store, data: Data, name: str, run: Run) -> JudgedRun:
     """One run, against the luck of every other finished run on the same recording."""
     trades = await trades_of(store, data, run, mids=True)
     others = [
@@ -128,7 +128,7 @@ async def judged(store: Store, data: Data, name: str, run: Run) -> Tried:
         if (ratio := market_sharpe(await trades_of(store, data, other))) is not None
     ]
     orders = len(await store.intents(run.id))
-    return Tried(name, run.id, orders, judge(trades, days=data.days, others=others), trades)
+    return JudgedRun(name, run.id, orders, judge(trades, days=data.days, others=others), trades)
 
 
 async def trials(store: Store, run: Run) -> list[Run]:

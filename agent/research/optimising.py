@@ -70,7 +70,7 @@ class Aim:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class SettingTrial:
     """One decision thought through with one setting. `amount` is in the target's unit, `loss` the log loss of the
     forecast in nats; `ordered` whether an order was wished for."""
 
@@ -140,7 +140,7 @@ class Optimiser:
     trial: Trial
     knobs: Mapping[str, Sequence[Any]] = field(default_factory=lambda: KNOBS)
     heard: Callable[[int], None] = lambda _: None
-    _spent: dict[str, list[Spent]] = field(default_factory=dict)
+    _spent: dict[str, list[SettingTrial]] = field(default_factory=dict)
     _order: list[Values] = field(default_factory=list)
 
     async def run(self) -> Optimised:
@@ -198,7 +198,7 @@ class Optimiser:
         """Of a setting, what differs from the present one."""
         return {name: value for name, value in params.items() if value != _at(self.base, name)}
 
-    async def _tried(self, values: Values) -> list[Spent]:
+    async def _tried(self, values: Values) -> list[SettingTrial]:
         """What a setting spends; one that was tried is not tried again."""
         key = _key(values)
         if key not in self._spent:
@@ -207,7 +207,7 @@ class Optimiser:
                 self._order.append(values)
         return self._spent[key]
 
-    async def _measure(self, values: Values, *, kept_back: bool) -> list[Spent]:
+    async def _measure(self, values: Values, *, kept_back: bool) -> list[SettingTrial]:
         found = await self.trial(turned(self.base, values), kept_back)
         return [_spent(thought, paid, self.aim.target) for thought, paid in found]
 
@@ -257,9 +257,9 @@ def _study(seed: int) -> Study:
     return optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
 
 
-def _spent(thought: Decision, paid: float, target: Target) -> Spent:
+def _spent(thought: Decision, paid: float, target: Target) -> SettingTrial:
     loss = 0.0 if thought.probability is None else float(log_score([thought.probability], [paid])[0])
-    return Spent(thought.inputs.market.id, _amount(thought, target), loss, thought.wish is not None)
+    return SettingTrial(thought.inputs.market.id, _amount(thought, target), loss, thought.wish is not None)
 
 
 def _amount(thought: Decision, target: Target) -> float:
@@ -273,7 +273,7 @@ def _amount(thought: Decision, target: Target) -> float:
     return sum(joules or 0.0 for joules in budget.joules.values())
 
 
-def _compared(values: Values, own: Sequence[Spent], present: Sequence[Spent]) -> Setting:
+def _compared(values: Values, own: Sequence[SettingTrial], present: Sequence[SettingTrial]) -> Setting:
     windows = [s.window for s in present]
     gains = np.array([b.loss - a.loss for a, b in zip(own, present, strict=True)])
     now, was = (np.array([s.amount for s in them]) for them in (own, present))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.evaluation.ladder import LadderRung
 from agent.reports import html as pages
-from agent.research.judging import Coverage, Tried
+from agent.research.judging import Coverage, JudgedRun
 from agent.research.report import Report
 from backtest.judgement import Group, Judgement
 from market.types import UNIT, Micro
@@ -71,7 +71,7 @@ def verdict(found: Judgement) -> str:
     return "loses" if found.per_market.high < 0 else "no verdict"
 
 
-def _strategies(tried: Sequence[Tried]) -> str:
+def _strategies(tried: Sequence[JudgedRun]) -> str:
     head = pages.row(
         "th", "strategy", "orders", "fills", "markets", "won", "fees", "PnL", "PnL a market [95 %]", "verdict",
         "drawdown", "by chance", "not luck", "days needed",
@@ -137,7 +137,7 @@ def ladder_table(rungs: Sequence[LadderRung]) -> str:
     )
 
 
-def _details(one: Tried, found: Judgement) -> str:
+def _details(one: JudgedRun, found: Judgement) -> str:
     tables = "".join(f"<div><h3>by {name}</h3>{_groups(groups)}</div>" for name, groups in found.by.items())
     said = f"{found.open} fills have no known outcome and are not counted. " if found.open else ""
     if found.overstated is not None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from agent.research.figures import draw_backtest
 from agent.research.forecasts import RecordedForecast
-from agent.research.judging import Data, Tried
+from agent.research.judging import Data, JudgedRun
 from agent.research.page import page
 from agent.research.report import Report
 from storage.canonical import plain
@@ -62,7 +62,7 @@ def _decisions(made: Sequence[RecordedForecast]) -> pa.Table:
     return pa.Table.from_pylist([{name: getattr(f, name) for name in DECISIONS.names} for f in made], schema=DECISIONS)
 
 
-def _trades(tried: Sequence[Tried], data: Data) -> pa.Table:
+def _trades(tried: Sequence[JudgedRun], data: Data) -> pa.Table:
     rows = [
         {
             "strategy": one.name,

@@ -8,7 +8,7 @@ from agent.app.backtests import Backtested, strategies
 from agent.evaluation.ladder import LadderRung
 from agent.evaluation.ladder_data import climb
 from agent.research.forecasts import RecordedForecast, forecasts
-from agent.research.judging import Coverage, Data, Tried, coverage, judged
+from agent.research.judging import Coverage, Data, JudgedRun, coverage, judged
 from storage.store import Store
 from strategies.base import Referenced
 
@@ -22,7 +22,7 @@ class Report:
     code: str
     config: str
     coverage: Coverage
-    tried: tuple[Tried, ...]
+    tried: tuple[JudgedRun, ...]
     ladder: tuple[LadderRung, ...] = ()
     forecasts: tuple[RecordedForecast, ...] = ()
 
@@ -31,7 +31,7 @@ async def report(store: Store, done: Backtested) -> Report:
     """Gather it from the finished runs."""
     data = Data(done.feed, done.feed.recordings)
     tried = [await judged(store, data, name, run) for name, run in done.runs.items()]
-    tried += [Tried(name, "", 0, None, failed=why) for name, why in done.failed.items()]
+    tried += [JudgedRun(name, "", 0, None, failed=why) for name, why in done.failed.items()]
     agent, known = done.runs.get("agent"), strategies()
     blind = [] if done.feed.info.has_reference else [n for n in done.runs if isinstance(known.get(n), Referenced)]
     identity = next(iter(done.runs.values())).identity if done.runs else None

@@ -46,7 +46,7 @@ _AGAIN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class SweepTask:
     """What a worker needs to know, wherever it runs: paths, and the share of the markets that is kept back."""
 
     data: str
@@ -57,7 +57,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class SweepTrial:
     """One point and the profit of each market it was tried on, in micro-dollars; markets it did not trade are 0."""
 
     point: Point
@@ -94,7 +94,7 @@ class Swept:
     markets: int
     held_out: int
     size: int
-    tried: tuple[Tried, ...]
+    tried: tuple[SweepTrial, ...]
     deflated: float | None
     overfitting: float | None
     forward: Forward
@@ -146,7 +146,7 @@ class Attempt:
     failed: str = ""
 
 
-def attempt(task: Task, point: Point) -> Attempt:
+def attempt(task: SweepTask, point: Point) -> Attempt:
     """Try one point. Runs in a process of its own, here or elsewhere."""
     on, space, ids = _prepared(task)
     try:
@@ -157,7 +157,7 @@ def attempt(task: Task, point: Point) -> Attempt:
 
 
 @lru_cache(maxsize=1)
-def _prepared(task: Task) -> tuple[Rehearsal, Space, list[str]]:
+def _prepared(task: SweepTask) -> tuple[Rehearsal, Space, list[str]]:
     """Read once by each process."""
     on = rehearsal(load(None if task.config is None else Path(task.config), {}, profile=task.profile), task.data)
     tried_on, _ = cut(on.markets, task.holdout)
@@ -180,7 +180,7 @@ def _keep(study: Study, space: Space, point: Point, found: Attempt) -> None:
 
 
 def run(
-    task: Task, study: Study, space: Space, points: Sequence[Point], workers: int, told: Callable[[int], None]
+    task: SweepTask, study: Study, space: Space, points: Sequence[Point], workers: int, told: Callable[[int], None]
 ) -> None:
     """Have everything tried by processes of this machine; `told` hears how many points are done."""
     for _ in range(_AGAIN):
@@ -196,7 +196,7 @@ def run(
     raise NotReady("the processes died again and again.", next_step="Run it again with --workers 1.")
 
 
-def _attempts(task: Task, points: Sequence[Point], workers: int) -> Iterator[tuple[Point, Attempt]]:
+def _attempts(task: SweepTask, points: Sequence[Point], workers: int) -> Iterator[tuple[Point, Attempt]]:
     """Results as they come."""
     if workers == 1 or len(points) < 2:
         for point in points:
@@ -218,7 +218,7 @@ def _end_with(parent: int) -> None:
 
 
 def run_elsewhere(
-    task: Task, study: Study, space: Space, points: Sequence[Point], scheduler: str, told: Callable[[int], None]
+    task: SweepTask, study: Study, space: Space, points: Sequence[Point], scheduler: str, told: Callable[[int], None]
 ) -> None:
     """Have everything tried by the workers of a Dask scheduler, which see the same files; it gives the tasks of one
     that dies to the others."""
@@ -238,12 +238,13 @@ def run_elsewhere(
             told(len(points) - len(waiting) + number)
 
 
-def judge(study: Study, space: Space, points: Sequence[Point], on: Rehearsal, task: Task) -> Swept:
+def judge(study: Study, space: Space, points: Sequence[Point], on: Rehearsal, task: SweepTask) -> Swept:
     """What the trials come to; equal for equal trials, whoever made them."""
     order = {_key(p): n for n, p in enumerate(points)}
     found = {key: tuple(t.user_attrs["profits"]) for key, t in finished(study).items()}
     tried = sorted(
-        (Tried(p, found[_key(p)]) for p in points if _key(p) in found), key=lambda t: (-t.mean, order[_key(t.point)])
+        (SweepTrial(p, found[_key(p)]) for p in points if _key(p) in found),
+        key=lambda t: (-t.mean, order[_key(t.point)]),
     )
     on_markets, held = cut(on.markets, task.holdout)
     matrix = np.array([t.profits for t in tried], np.float64).reshape(len(tried), len(on_markets))
@@ -262,7 +263,7 @@ def judge(study: Study, space: Space, points: Sequence[Point], on: Rehearsal, ta
     )
 
 
-def forward(tried: Sequence[Tried], matrix: Floats) -> Forward:
+def forward(tried: Sequence[SweepTrial], matrix: Floats) -> Forward:
     """On each fold but the first, the best point of all markets before it, one market at the boundary left out."""
     folds = np.array_split(np.arange(matrix.shape[1]), _FOLDS)
     chosen, earned = [], list[float]()
@@ -280,7 +281,7 @@ def _interval(profits: Floats) -> Interval | None:
     return block_interval(profits, block=max(1, min(BLOCK, len(profits) // 10)))
 
 
-def open_holdout(study: Study, storage: str, space: Space, best: Point, on: Rehearsal, task: Task) -> Opened:
+def open_holdout(study: Study, storage: str, space: Space, best: Point, on: Rehearsal, task: SweepTask) -> Opened:
     """Look at the markets that were kept back. How often that was done on these data, in whatever sweep, is
     remembered."""
     _, held = cut(on.markets, task.holdout)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.decision.inputs import Inputs
-from agent.review.pictures import Step, short_label
+from agent.review.pictures import BeliefStep, short_label
 from agent.review.whatif import belief_of, path_of
 from strategies.belief import parts
 from strategies.logit import logit, sigmoid
@@ -15,7 +15,7 @@ _SHOWN = 5e-5
 _RUNGS = (("search", "all claims believed"), ("verify", "verified ones alone"), ("correct", "after the correction"))
 
 
-def buildup(inputs: Inputs, thought: Mapping[str, Any]) -> list[Step]:
+def buildup(inputs: Inputs, thought: Mapping[str, Any]) -> list[BeliefStep]:
     """Each claim that history supports moves the log-odds by its share of the path's lean, times the weight learnt so
     far; then come the bound on how far a belief may lean, calibration, and what may be traded on where that is not the
     same. Nothing where there was no search."""
@@ -24,18 +24,18 @@ def buildup(inputs: Inputs, thought: Mapping[str, Any]) -> list[Step]:
         return []
     mid = float(arms["mid"])
     belief, odds = belief_of(inputs, search, inputs.learned.weight), logit(mid)
-    steps = [Step("the market", mid)]
+    steps = [BeliefStep("the market", mid)]
     for checked, share in parts(path_of(search)):
         odds += inputs.learned.weight * share
         claim = checked.claim
-        steps.append(Step(short_label(claim.feature, claim.bucket, claim.effect.value), sigmoid(odds)))
+        steps.append(BeliefStep(short_label(claim.feature, claim.bucket, claim.effect.value), sigmoid(odds)))
     for name, value in (
         ("at most so far", belief.raw(mid)),
         ("calibrated", belief.calibrated(mid)),
         ("traded on", belief.probability(mid)),
     ):
         if name == "calibrated" or abs(value - steps[-1].value) > _SHOWN:
-            steps.append(Step(name, value))
+            steps.append(BeliefStep(name, value))
     return steps
 
 

@@ -16,7 +16,7 @@ _BARS = 28
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class BeliefStep:
     """One rung of what a probability was built from."""
 
     name: str
@@ -110,7 +110,7 @@ def _corner(place: tuple[float, float]) -> tuple[float, float]:
     return _EDGE + place[0] * _COLUMN, _EDGE + place[1] * _ROW
 
 
-def waterfall(steps: Sequence[Step]) -> str:
+def waterfall(steps: Sequence[BeliefStep]) -> str:
     """How a probability was built, from the market's own to the agent's."""
     if not steps:
         return ""

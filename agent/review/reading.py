@@ -13,7 +13,7 @@ from agent.decision.record import inputs_of
 from agent.replay.replay import differences
 from agent.reports.explain import Explanation, explain
 from agent.review.buildup import buildup, rungs
-from agent.review.pictures import Mark, Step, label_of
+from agent.review.pictures import BeliefStep, Mark, label_of
 from agent.review.standing import AccountOverview, standing
 from agent.review.whatif import Changed, WhatIfAnswer, answer
 from market.errors import Misconfigured
@@ -63,11 +63,11 @@ class Overview:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class DecisionPage:
     """One decision with what is around it. `points` are (seconds since the window opened, bid, ask)."""
 
     e: Explanation
-    steps: Sequence[Step]
+    steps: Sequence[BeliefStep]
     rungs: Sequence[tuple[str, float]]
     points: Sequence[tuple[float, float, float]]
     marks: Sequence[Mark]
@@ -135,7 +135,7 @@ async def _scores(store: Store, run: Run) -> Scores | None:
     return Scores(len(names), float(ours.mean()), float(theirs.mean()), block_interval(theirs - ours, block=1), bins)
 
 
-async def decision_page(store: Store, run_id: str | None, prefix: str, changed: Changed) -> Page:
+async def decision_page(store: Store, run_id: str | None, prefix: str, changed: Changed) -> DecisionPage:
     """All that is told of one decision, and what would have been decided had some numbers been `changed`. Raises
     Misconfigured where there is none, or several."""
     record = await store.decision(run_id, prefix)
@@ -157,7 +157,7 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
     later = Wanted(record.run_id, since=record.at + timedelta(microseconds=1), slug=market.slug)
     newer = await store.listed(later, limit=1, after=max(await store.count(later) - 1, 0))
     mine = await store.listed(Wanted(record.run_id, since=record.at, until=record.at + timedelta(microseconds=1)))
-    return Page(
+    return DecisionPage(
         e=e,
         steps=buildup(inputs, e.thought),
         rungs=rungs(e.thought),
@@ -173,7 +173,7 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class DecisionComparison:
     """Two decisions, what is worth reading side by side, and every place in which their thoughts differ."""
 
     sides: tuple[Explanation, Explanation]
@@ -181,12 +181,12 @@ class Comparison:
     lines: Sequence[str]
 
 
-async def comparison(store: Store, a: str, b: str) -> Comparison:
+async def comparison(store: Store, a: str, b: str) -> DecisionComparison:
     """Raises Misconfigured where one of them is none, or several."""
     sides = (await explain(store, await store.decision(None, a)), await explain(store, await store.decision(None, b)))
     told = [_told(e) for e in sides]
     rows = [(name, (told[0][name], told[1].get(name, ""))) for name in told[0]]
-    return Comparison(sides, rows, differences(sides[0].thought, sides[1].thought))
+    return DecisionComparison(sides, rows, differences(sides[0].thought, sides[1].thought))
 
 
 def _told(e: Explanation) -> dict[str, str]:

@@ -18,7 +18,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ReviewAddress:
     """Where it is; the address has the token in it where one is needed."""
 
     url: str
@@ -32,7 +32,7 @@ def must_serve() -> None:
 
 
 @asynccontextmanager
-async def reviewing(store: Store, listen: str) -> AsyncIterator[Served]:
+async def reviewing(store: Store, listen: str) -> AsyncIterator[ReviewAddress]:
     """The site over `store` at "HOST:PORT". Beyond this machine a token is made, and needed. Raises Misconfigured,
     NotReady."""
     must_serve()
@@ -55,7 +55,7 @@ async def reviewing(store: Store, listen: str) -> AsyncIterator[Served]:
                 await asyncio.sleep(0.01)
             shown = f"[{host}]" if ":" in host else host
             where = f"http://{shown}:{door.getsockname()[1]}/"
-            yield Served(f"{where}?token={token}" if token else where, token)
+            yield ReviewAddress(f"{where}?token={token}" if token else where, token)
         finally:
             server.should_exit = True
             await asyncio.gather(task, return_exceptions=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from agent.app.replaying import replayed
-from agent.replay.replay import Replayed
+from agent.replay.replay import ReplayResult
 from storage.records import RecordKind
 from storage.store import open_store
 from tests.e2e.conftest import Edgeclaw, command
@@ -212,7 +212,7 @@ def test_a_changed_prompt_is_caught_and_named(
     """What is kept of a run is a test of prompts: one that reads otherwise asks what nobody was asked."""
     monkeypatch.setenv("EDGECLAW_HOME", str(done[0]))
 
-    async def again() -> list[Replayed]:
+    async def again() -> list[ReplayResult]:
         async with open_store(f"sqlite:///{done[0] / 'edgeclaw.db'}", read_only=True) as store:
             records = await store.records(done[1]["run_id"], RecordKind.DECISION)
             return await replayed(store, records, None, ask=False)

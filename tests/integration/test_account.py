@@ -17,7 +17,7 @@ pytest.importorskip("polymarket")
 pytest.importorskip("web3")
 
 from agent.config.load import load
-from agent.live.wallet import OpenWallet, Step, open_wallet
+from agent.live.wallet import LivetestStep, OpenWallet, open_wallet
 from backtest.venue.balances import CASH
 from backtest.venue.exchange import Pace
 from backtest.venue.server import VenueServer
@@ -123,7 +123,7 @@ async def _until_resolved(server: VenueServer, market: Any) -> None:
 def test_the_staged_test_rests_one_order_takes_it_back_and_leaves_the_money_whole(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with loopback(pace=QUICK) as (server, base), wallet(base, tmp_path, DEPOSIT) as account:
-            steps: list[Step] = []
+            steps: list[LivetestStep] = []
             await account.livetest(steps.append)
             assert [s.name for s in steps] == ["self-test", "signed", "sent", "seen", "cancelled", "money"]
             (placed,) = server.state.exchange.orders.values()

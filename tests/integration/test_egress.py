@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from agent.app.live import LivePlan, run_live
-from agent.app.recorded import Plan, run_paper
+from agent.app.recorded import PaperPlan, run_paper
 from agent.config.load import load, profile_for
 from agent.host.egress import confined
 from agent.trading.bus import LocalBus
@@ -154,7 +154,7 @@ def asked(home: Path, **more: object) -> dict[str, object]:
 def test_a_paper_run_opens_no_connection_at_all(tmp_path: Path, attempts: list[str]) -> None:
     pytest.importorskip("resolvedkit")
     config = load(None, asked(tmp_path), profile=profile_for("sample"))
-    asyncio.run(run_paper(Plan(config, "sample", None, 2), LocalBus()))
+    asyncio.run(run_paper(PaperPlan(config, "sample", None, 2), LocalBus()))
     assert attempts == []
 
 

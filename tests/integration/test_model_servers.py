@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from agent.app.engines import open_engine
-from agent.app.recorded import Plan, World
+from agent.app.recorded import PaperPlan, World
 from agent.config.load import load
 from agent.decision import prompts
 from agent.doctor import examine
@@ -320,7 +320,7 @@ async def traded(engine: Engine, bus: LocalBus, windows: int) -> Made:
     primed = engine.usage.charged
     async with open_store("sqlite://") as store:
         feed = replay(*planted().recordings[:windows])
-        run, *_ = await World(Plan(config, "planted"), feed, store, bus).agent(engine)
+        run, *_ = await World(PaperPlan(config, "planted"), feed, store, bus).agent(engine)
         records = await store.records(run.id)
         decisions = [record for record in records if record.kind is RecordKind.DECISION]
         replayed = [await again(store, record, store) for record in decisions]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.app.recorded import Plan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_feed
 from agent.config.load import load
 from agent.config.schema import Config
 from agent.llm.scripted import ScriptedEngine
@@ -28,7 +28,7 @@ async def ran(
     feed = await open_feed("sample")
     recalls: list[AnswerCache] | None = [] if recall else None
     async with open_store(f"sqlite:///{place}") as store:
-        world = World(Plan(config, cycles=CYCLES), feed, store, LocalBus(), recalls=recalls)
+        world = World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus(), recalls=recalls)
         run, *_ = await world.agent(engine)
         thoughts: list[object] = [d.body["thought"] for d in await store.records(run.id, RecordKind.DECISION)]
         answers = [d.body["answers"] for d in await store.records(run.id, RecordKind.DECISION)]

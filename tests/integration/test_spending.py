@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.app.recorded import Plan, World
+from agent.app.recorded import PaperPlan, World
 from agent.config.load import load
 from agent.decision.budget import Electricity, Limits
 from agent.decision.decide import Decision, make_decision
@@ -209,7 +209,7 @@ def chain(database: Path, feed: ReplayFeed, electricity: Electricity | None) -> 
     async def scope() -> tuple[list[str], dict[str, float]]:
         async with open_store(f"sqlite:///{database}") as store:
             world = World(
-                Plan(load(None, {"edge.shadow_search": True}), "planted"), feed, store, LocalBus(), electricity
+                PaperPlan(load(None, {"edge.shadow_search": True}), "planted"), feed, store, LocalBus(), electricity
             )
             run = (await world.agent(ScriptedEngine(seed=5)))[0]
             timings = await store.timings(run.id)

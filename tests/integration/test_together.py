@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.app.engines import open_engine
-from agent.app.recorded import Plan, World
+from agent.app.recorded import PaperPlan, World
 from agent.config.load import load
 from agent.llm.engine import Answers, Engine, Generated, Question, Sampling
 from agent.llm.llamacpp.engine import LlamaEngine
@@ -198,7 +198,7 @@ def played(place: Path, at_once: int, engine: ScriptedEngine | None = None) -> l
         async with open_store(f"sqlite:///{place}") as store:
             model = engine or ScriptedEngine(up)
             used = model if at_once == 1 else SharedEngine(model, at_once)
-            run, *_ = await World(Plan(config, "twins"), twins(), store, LocalBus()).agent(used)
+            run, *_ = await World(PaperPlan(config, "twins"), twins(), store, LocalBus()).agent(used)
             records = await store.records(run.id)
             decisions = [r for r in records if r.kind is RecordKind.DECISION]
             for decision in decisions[-6:]:

@@ -19,11 +19,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.app.recorded import Plan, World
+from agent.app.recorded import PaperPlan, World
 from agent.config.load import load
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
-from agent.replay.replay import Replayed
+from agent.replay.replay import ReplayResult
 from agent.replay.replay import replay as again
 from agent.trading.agent_trader import QuotingTrader
 from agent.trading.bus import LocalBus
@@ -109,7 +109,7 @@ class Played:
     kinds: list[str]
     end: Any
     appended: int
-    replayed: list[Replayed]
+    replayed: list[ReplayResult]
 
 
 def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
@@ -122,7 +122,7 @@ def play_with(engine: Engine, database: Path, feed: ReplayFeed, **overrides: obj
 
     async def scope() -> Played:
         async with open_store(f"sqlite:///{database}") as store:
-            world = World(Plan(config, "planted"), feed, store, LocalBus())
+            world = World(PaperPlan(config, "planted"), feed, store, LocalBus())
             run, ticks, log, halted = await world.agent(engine)
             records = await store.records(run.id)
             return Played(
@@ -547,7 +547,7 @@ def test_observers_hear_of_decisions_and_fills_and_a_broken_one_changes_nothing(
     async def scope(bus: LocalBus, name: str) -> Run:
         async with open_store(f"sqlite:///{tmp_path / name}") as store:
             config = load(None, {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"})
-            return (await World(Plan(config, "planted"), planted(), store, bus).agent(ScriptedEngine(up)))[0]
+            return (await World(PaperPlan(config, "planted"), planted(), store, bus).agent(ScriptedEngine(up)))[0]
 
     quiet = asyncio.run(scope(LocalBus(), "a.db"))
     bus = LocalBus()

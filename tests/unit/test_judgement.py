@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.judgement import Trade, days_of, earned, judge, market_sharpe
+from backtest.judgement import JudgedTrade, days_of, earned, judge, market_sharpe
 from market.types import UNIT, Fill, FillEvidence, Outcome, PayoutSource, Resolution, Side
 from strategies.score import deflated_sharpe, sharpe
 from tests.fakes import after, market
 
 
-def trade(number: int, *, price: str = "0.5", won: bool = True, mid: str | None = "0.5", fee: int = 0) -> Trade:
+def trade(number: int, *, price: str = "0.5", won: bool = True, mid: str | None = "0.5", fee: int = 0) -> JudgedTrade:
     """Ten YES shares bought in the window of that number."""
     window = market(number)
     fill = Fill(
@@ -28,7 +28,7 @@ def trade(number: int, *, price: str = "0.5", won: bool = True, mid: str | None 
         evidence=FillEvidence.BOOK_CROSS, maker=False,
     )  # fmt: skip
     ended = Resolution(window.id, Decimal(won), PayoutSource.OFFICIAL, window.closes_at)
-    return Trade(fill, window.closes_at, earned(fill, ended), None if mid is None else Decimal(mid))
+    return JudgedTrade(fill, window.closes_at, earned(fill, ended), None if mid is None else Decimal(mid))
 
 
 @given(
