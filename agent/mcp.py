@@ -30,7 +30,7 @@ from agent.reports.run_summary import summarise
 from agent.trading.bus import LocalBus
 from market.errors import EdgeclawError
 from storage.canonical import plain
-from storage.records import Sorting, Wanted
+from storage.records import DecisionFilter, Sorting
 from storage.store import Store, open_store
 from tools.halts import KillSwitch
 
@@ -104,7 +104,7 @@ class Offered:
         newest, lost_most, earned_most, most_tokens or least_verified; at most 200."""
         async with self._store() as store:
             chosen = (await chosen_run(store, run or None)).id
-            wanted = Wanted(chosen, reason=reason or None, traded=traded)
+            wanted = DecisionFilter(chosen, reason=reason or None, traded=traded)
             found = await store.listed(wanted, sorting=_sorting(sort), limit=max(1, min(limit, _MOST)))
         return {"run": chosen, "decisions": plain(found)}
 

@@ -19,7 +19,7 @@ GAP_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupted:
+class FeedOutages:
     """`share` of the time of each market nothing new of its books is heard; the same silences in every run. What came
     in the meantime is never heard. Reference prices and outcomes come another way."""
 

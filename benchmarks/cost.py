@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.app.engines import open_electricity, open_engine
 from agent.app.recorded import PaperPlan, World, open_feed
 from agent.config.load import load
-from agent.reports.cost import Prices, Rhythm, cost
+from agent.reports.cost import InferencePrices, Rhythm, cost
 from agent.trading.bus import LocalBus
 from storage.store import open_store
 
@@ -35,7 +35,7 @@ async def measure() -> dict[str, object]:
         ):
             run, *_ = await World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus(), electricity).agent(engine)
             ledger, timings = await store.ledger(run.id), await store.timings(run.id)
-    made = cost(ledger, timings, Rhythm(288, 1), Prices(prices.token_price, prices.kwh_price), seen.said)
+    made = cost(ledger, timings, Rhythm(288, 1), InferencePrices(prices.token_price, prices.kwh_price), seen.said)
     tokens = sum(p.tokens for p in made.phases) / made.decisions
     by_tokens = tokens * prices.token_price
     by_energy = made.dollars if made.by_energy == made.asked > 0 else None

@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, create_engine, text
 
 from market.clock import monotonic
-from storage.analogs import Vocabulary, WindowHistory
+from storage.analogs import BucketVocabulary, WindowHistory
 from storage.chunks import BarColumns
 from storage.connection import Database, open_database
 from storage.migrate import prepare
 from storage.neighbours import distances
-from storage.prices import BarReader, Prices
+from storage.prices import BarReader, PriceBars
 from storage.records import Observation
 from storage.schema import from_us
 from storage.store import open_store
@@ -73,7 +73,7 @@ def _states(shape: str, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _timeline(states: NDArray[np.float32]) -> Timeline:
-    timeline = Timeline(300, Vocabulary())
+    timeline = Timeline(300, BucketVocabulary())
     at = BEGINS + np.arange(WINDOWS) * UNIT
     whole = np.full(WINDOWS, 500_000)
     columns: dict[str, NDArray[Any]] = {"at": at, "known_at": at + UNIT, "mid": whole, "payout": whole}
@@ -153,7 +153,7 @@ async def packed(folder: Path, length: int) -> float:
     path = folder / "packed.db"
     async with open_database(f"sqlite:///{path}") as database:
         await database.call(lambda: prepare(database))
-        prices, names, seconds = Prices(database), _names(MARKETS), 0.0
+        prices, names, seconds = PriceBars(database), _names(MARKETS), 0.0
         for low in range(0, MARKETS, 50):
             batch = {name: _bars(length, rng) for name in names[low : low + 50]}
             begun = monotonic()
@@ -170,7 +170,7 @@ async def packed(folder: Path, length: int) -> float:
 
 async def _as_objects(database: Database, name: str, length: int, bars: BarColumns) -> dict[str, object]:
     """The same by the calls that take and give `Bar` values, over the worker thread."""
-    prices, values, took = Prices(database), bars.bars("0xobjects"), []
+    prices, values, took = PriceBars(database), bars.bars("0xobjects"), []
     begun = monotonic()
     await prices.add_bars(SOURCE, STEP, values)
     rate = len(values) / (monotonic() - begun)

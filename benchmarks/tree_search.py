@@ -42,7 +42,7 @@ from agent.llm.logits import among
 from agent.search.walk import search
 from benchmarks.verdict import cpu_model
 from market.clock import EPOCH, monotonic
-from storage.analogs import Vocabulary
+from storage.analogs import BucketVocabulary
 from storage.records import Phase
 from storage.timeline import Timeline
 from strategies.features import SCALES, Features
@@ -86,7 +86,7 @@ async def product_calls(engine: LlamaEngine, seen: Mapping[str, str] = NOW) -> C
     shape = {"edge.tree_search.branching_factor": CHILDREN, "edge.tree_search.width": WIDTH}
     settings = decision_settings(load(None, caps | shape), counted_in_tokens=True)
     asker = Listening(engine, Budget(settings.limits))
-    nothing = Timeline(900, Vocabulary()).before(0)
+    nothing = Timeline(900, BucketVocabulary()).before(0)
     now = Features(500_000, 900, seen, (0.0,) * len(SCALES))
     ways = Proposals(asker, Analogs(nothing, now, (840, 960), EPOCH, 27, settings), settings)
     await search(ClaimNode(prompts.opening(seen), 0), ways.expand, ways.judge, settings.policy)

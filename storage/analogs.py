@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Vocabulary:
+class BucketVocabulary:
     """Numbers of (feature, bucket) pairs; grows, and never changes what it has said."""
 
     code: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class WindowHistory:
     _points: Points
     _codes: Mapping[str, Codes]
     _names: Sequence[str]
-    _vocabulary: Vocabulary
+    _vocabulary: BucketVocabulary
     _made: dict[Hashable, Any] = field(init=False, default_factory=dict)
 
     def __len__(self) -> int:

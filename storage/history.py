@@ -24,7 +24,7 @@ from storage.schema import from_us, to_us
 _TRUST = (PayoutSource.OFFICIAL.value, PayoutSource.INFERRED.value, PayoutSource.UNRESOLVED.value)
 
 
-class History:
+class MarketHistory:
     """Markets and outcomes by source (a feed's fingerprint). Instants are aware UTC."""
 
     def __init__(self, database: Database) -> None:

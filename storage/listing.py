@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, c
 from market.types import UNIT, Micro, Side
 from storage import schema
 from storage.connection import Database
-from storage.records import DecisionSummary, Sorting, Wanted
+from storage.records import DecisionFilter, DecisionSummary, Sorting
 from storage.rows import chunks
 from storage.schema import from_us, to_us
 
@@ -29,16 +29,16 @@ class Listing:
         self, run_id: str | None = None, *, limit: int = 1000, action: str | None = None, reason: str | None = None
     ) -> list[DecisionSummary]:
         """The newest `limit` decisions that match, oldest first."""
-        found = await self.listed(Wanted(run_id=run_id, action=action, reason=reason), limit=limit)
+        found = await self.listed(DecisionFilter(run_id=run_id, action=action, reason=reason), limit=limit)
         return found[::-1]
 
     async def listed(
-        self, wanted: Wanted, *, sorting: Sorting = Sorting.NEWEST, limit: int = 100, after: int = 0
+        self, wanted: DecisionFilter, *, sorting: Sorting = Sorting.NEWEST, limit: int = 100, after: int = 0
     ) -> list[DecisionSummary]:
         """At most `limit` decisions in this order, without the first `after`."""
         return await self._db.read(lambda c: _listed(c, wanted, sorting, limit, after))
 
-    async def count(self, wanted: Wanted) -> int:
+    async def count(self, wanted: DecisionFilter) -> int:
         """How many decisions match."""
         query = select(func.count()).select_from(schema.decisions).where(*_conditions(wanted))
         return int(await self._db.read(lambda c: c.execute(query).scalar_one()))
@@ -67,7 +67,9 @@ class Listing:
         return await self._db.read(lambda c: [(r[0], r[1], int(r[2])) for r in c.execute(query)])
 
 
-def _listed(connection: Connection, wanted: Wanted, sorting: Sorting, limit: int, after: int) -> list[DecisionSummary]:
+def _listed(
+    connection: Connection, wanted: DecisionFilter, sorting: Sorting, limit: int, after: int
+) -> list[DecisionSummary]:
     d, profit = schema.decisions, _profit()
     newest = (d.c.at.desc(), d.c.run_id.desc(), d.c.seq.desc())
     query: Select[Any] = select(d).where(*_conditions(wanted)).limit(limit).offset(after)
@@ -87,7 +89,7 @@ def _listed(connection: Connection, wanted: Wanted, sorting: Sorting, limit: int
     return [_summary(row, brought.get((row.run_id, row.id))) for row in rows]
 
 
-def _conditions(wanted: Wanted) -> Iterable[ColumnElement[bool]]:
+def _conditions(wanted: DecisionFilter) -> Iterable[ColumnElement[bool]]:
     d = schema.decisions.c
     for column, value in ((d.run_id, wanted.run_id), (d.action, wanted.action), (d.reason, wanted.reason)):
         if value is not None:

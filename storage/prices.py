@@ -82,7 +82,7 @@ def _fetch(connection: Connection) -> _Fetch:
     return through_core
 
 
-class Prices:
+class PriceBars:
     """Bars by source (a feed's fingerprint), market and step. Instants are aware UTC."""
 
     def __init__(self, database: Database) -> None:

@@ -176,7 +176,7 @@ class DecisionSummary:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DecisionFilter:
     """Which decisions a list is to hold: those for which everything holds that is not None. `since` and `until` are the
     first instant and the one after the last; `below` is a verified share; `searched`, `corrected` and `traded` say what
     happened."""

@@ -8,24 +8,24 @@ from contextlib import asynccontextmanager
 
 from storage.audit import Audit
 from storage.connection import Database, open_database
-from storage.history import History
+from storage.history import MarketHistory
 from storage.journal import Journal
 from storage.listing import Listing
 from storage.log import RunLog
 from storage.migrate import prepare
-from storage.prices import Prices
+from storage.prices import PriceBars
 from storage.records import DecisionSummary, Problem, StoredIntent
 from storage.windows import Windows
 
 __all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredIntent", "open_store"]
 
 
-class Store(Journal, Listing, Prices, Windows, History, Audit):
+class Store(Journal, Listing, PriceBars, Windows, MarketHistory, Audit):
     """All that is kept, over one database. Calls run one after the other in a thread of their own."""
 
     def __init__(self, database: Database) -> None:
         Journal.__init__(self, database)
-        Prices.__init__(self, database)
+        PriceBars.__init__(self, database)
         Windows.__init__(self, database)
         self.waiting = lambda: database.waiting
         """How many reads and writes wait for their turn."""

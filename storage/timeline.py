@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.analogs import Vocabulary, WindowHistory
+from storage.analogs import BucketVocabulary, WindowHistory
 from storage.neighbours import points
 
 _INTS: dict[str, type[np.generic]] = {
@@ -36,7 +36,7 @@ class Timeline:
     """The rows of one source and window length. `seen` is the instant from which a row may be read. One that `forgets`
     keeps half as many rows again as a past may have; what is older it must read anew."""
 
-    def __init__(self, window: int, vocabulary: Vocabulary, *, forgets: bool = True) -> None:
+    def __init__(self, window: int, vocabulary: BucketVocabulary, *, forgets: bool = True) -> None:
         self._window = window
         self._vocabulary = vocabulary
         self._forgets = forgets

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, bindparam, func, select, text
 from market.errors import DataInvalid
 from market.types import UNIT
 from storage import schema
-from storage.analogs import Vocabulary, WindowHistory
+from storage.analogs import BucketVocabulary, WindowHistory
 from storage.connection import Database
 from storage.neighbours import state_of
 from storage.records import Observation
@@ -48,7 +48,7 @@ class Windows:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._timelines: dict[tuple[str, int], tuple[Timeline, int]] = {}
-        self._vocabulary = Vocabulary()
+        self._vocabulary = BucketVocabulary()
         self._last: tuple[tuple[str, int, int], WindowHistory] | None = None
 
     async def add_observations(self, source: str, observations: Iterable[Observation]) -> None:

@@ -28,7 +28,7 @@ PATIENCE = 200.0
 _KNOTS = 64
 
 
-class Kind(StrEnum):
+class CalibrationKind(StrEnum):
     IDENTITY = "identity"
     PLATT = "platt"
     BETA = "beta"
@@ -44,18 +44,18 @@ class Calibration:
     how many independent outcomes it was fitted on.
     """
 
-    kind: Kind = Kind.IDENTITY
+    kind: CalibrationKind = CalibrationKind.IDENTITY
     numbers: tuple[float, ...] = ()
     n: int = 0
 
     def applied(self, p: float) -> float:
         """The calibrated probability."""
-        if self.kind is Kind.IDENTITY:
+        if self.kind is CalibrationKind.IDENTITY:
             return p
-        if self.kind is Kind.ISOTONIC:
+        if self.kind is CalibrationKind.ISOTONIC:
             half = len(self.numbers) // 2
             return sigmoid(_between(logit(p), self.numbers[:half], self.numbers[half:]))
-        if self.kind is Kind.PLATT:
+        if self.kind is CalibrationKind.PLATT:
             a, b = self.numbers
             return sigmoid(a * logit(p) + b)
         a, b, c = self.numbers
@@ -100,7 +100,7 @@ def _better(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
 
 def _platt(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
     x = np.array([[logit(q), 1.0] for q in p])
-    return Calibration(Kind.PLATT, _coefficients(x, y, (1.0, 0.0), n), n)
+    return Calibration(CalibrationKind.PLATT, _coefficients(x, y, (1.0, 0.0), n), n)
 
 
 def _beta(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
@@ -109,7 +109,7 @@ def _beta(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
     numbers = _coefficients(x, y, (1.0, 1.0, 0.0), n)
     if min(numbers[:2]) < 0:  # not rising everywhere: two numbers have to do
         return _platt(p, y, n)
-    return Calibration(Kind.BETA, numbers, n)
+    return Calibration(CalibrationKind.BETA, numbers, n)
 
 
 def _coefficients(x: Floats, y: Sequence[float], identity: Sequence[float], n: int) -> tuple[float, ...]:
@@ -128,7 +128,7 @@ def _isotonic(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
     own = np.array([logit(float(q)) for q in steps.predict(places)])
     weight = n / (n + PATIENCE)
     heights = weight * own + (1 - weight) * places
-    return Calibration(Kind.ISOTONIC, (*map(float, places), *map(float, heights)), n)
+    return Calibration(CalibrationKind.ISOTONIC, (*map(float, places), *map(float, heights)), n)
 
 
 def _between(x: float, places: Sequence[float], heights: Sequence[float]) -> float:

@@ -13,7 +13,7 @@ from backtest.reference import ReferenceSeries
 from backtest.replay import ReplayFeed
 from market.feed import ReferenceTick
 from market.types import UNIT, Book, Level, Market, PayoutSource, Resolution
-from storage.analogs import Vocabulary, WindowHistory
+from storage.analogs import BucketVocabulary, WindowHistory
 from storage.records import Observation
 from storage.schema import to_us
 from storage.timeline import Timeline
@@ -74,7 +74,7 @@ class Remembered:
 
     def __init__(self, rows: Sequence[Observation] = ()) -> None:
         self.rows = rows
-        vocabulary = Vocabulary()
+        vocabulary = BucketVocabulary()
         pairs = sorted({pair for r in rows for pair in r.buckets.items()})
         for number, pair in enumerate(pairs, 1):
             vocabulary.learn(number, *pair)

@@ -17,7 +17,7 @@ from agent.search.tree import OutOfBudget
 from storage.records import LedgerRow, Phase
 from tools.analysis.checking import unsupported
 from tools.analysis.reading import profile, read_table
-from tools.analysis.table import Finding, Profile
+from tools.analysis.table import Profile, TableFinding
 
 _FADING = 0.3
 """How much less likely the sentence of the next finding is to be the answer."""
@@ -32,7 +32,7 @@ class Analysed:
     file: str
     question: str
     profile: Profile
-    findings: tuple[Finding, ...]
+    findings: tuple[TableFinding, ...]
     headline: str
     dropped: tuple[str, ...]
     model: str
@@ -58,7 +58,7 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> 
     frame = await asyncio.to_thread(read_table, file)
     shape = await asyncio.to_thread(profile, frame)
     asker = Asker(engine, budget)
-    findings: Sequence[Finding] = ()
+    findings: Sequence[TableFinding] = ()
     if question:
         with suppress(OutOfBudget):
             findings = await asyncio.to_thread(tried, frame, await choose(asker, question, shape))
@@ -78,9 +78,9 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> 
     )
 
 
-def checked(findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]]:
+def checked(findings: Sequence[TableFinding]) -> tuple[list[TableFinding], tuple[str, ...]]:
     """The findings with what may be said of them, and the sentences that a table does not bear out."""
-    kept, dropped = list[Finding](), list[str]()
+    kept, dropped = list[TableFinding](), list[str]()
     for finding in findings:
         wrong = [sentence for sentence in finding.says if unsupported(sentence, [finding.table])]
         dropped += wrong
@@ -88,7 +88,7 @@ def checked(findings: Sequence[Finding]) -> tuple[list[Finding], tuple[str, ...]
     return kept, tuple(dropped)
 
 
-async def _headline(asker: Asker, question: str, findings: Sequence[Finding]) -> str:
+async def _headline(asker: Asker, question: str, findings: Sequence[TableFinding]) -> str:
     """The sentence that answers, chosen by its letter, those of likelier findings first: a model that wrote one itself
     could say what no table says without a single wrong number."""
     said = [(sentence, _FADING**rank) for rank, finding in enumerate(findings) for sentence in finding.says]

@@ -18,7 +18,7 @@ from agent.decision.claim_search import Asker
 from agent.llm.engine import Question
 from storage.records import Phase
 from tools.analysis.operations import CATALOGUE, Operation, ask
-from tools.analysis.table import Column, Finding, Profile
+from tools.analysis.table import Column, Profile, TableFinding
 
 NAMED, HINTED = 40.0, 5.0
 """How much likelier a column or an operation is that the question names, or hints at."""
@@ -52,7 +52,7 @@ _HINTS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class OperationChoice:
     """An operation on some columns, and how much the model and the question speak for it."""
 
     operation: Operation
@@ -60,7 +60,7 @@ class Choice:
     weight: float
 
 
-async def choose(asker: Asker, question: str, profile: Profile) -> list[Choice]:
+async def choose(asker: Asker, question: str, profile: Profile) -> list[OperationChoice]:
     """The likeliest operations on their likeliest columns, the best first. Raises OutOfBudget."""
     said = _stems(question)
     ways = [one for one in CATALOGUE if next(one.places(profile), None) is not None]
@@ -81,7 +81,9 @@ def _named(operation: str, said: set[str]) -> float:
     return HINTED if said & set(map(_stem, _HINTS.get(operation, ()))) else 1.0
 
 
-async def _placed(asker: Asker, question: str, way: Operation, weight: float, profile: Profile) -> list[Choice]:
+async def _placed(
+    asker: Asker, question: str, way: Operation, weight: float, profile: Profile
+) -> list[OperationChoice]:
     """One operation on its likeliest columns."""
     pools = [profile.of(*kinds)[:_COLUMNS] for kinds in way.takes]
     asked = [Question(prompts.column(question, way.does, p), prompts.LETTERS[: len(p)]) for p in pools if len(p) > 1]
@@ -90,7 +92,9 @@ async def _placed(asker: Asker, question: str, way: Operation, weight: float, pr
     best = [max(w.values(), default=1.0) for w in weights]
     named = {c.name for c in profile.columns if _stems(c.name) & _stems(question)}
     places = [
-        Choice(way, about, weight * _product(w[n] / b for w, n, b in zip(weights, about, best, strict=True)) * share)
+        OperationChoice(
+            way, about, weight * _product(w[n] / b for w, n, b in zip(weights, about, best, strict=True)) * share
+        )
         for about in way.places(profile)
         if all(name in w for w, name in zip(weights, about, strict=True)) and (share := _covered(named, about))
     ]
@@ -125,9 +129,9 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def tried(frame: pl.DataFrame, choices: Sequence[Choice]) -> list[Finding]:
+def tried(frame: pl.DataFrame, choices: Sequence[OperationChoice]) -> list[TableFinding]:
     """What the likeliest choices come to; those that find nothing give way to the next."""
-    found: list[Finding] = []
+    found: list[TableFinding] = []
     least = _LEAST * max((choice.weight for choice in choices), default=0.0)
     for choice in (c for c in choices if c.weight >= least):
         made = ask(frame, choice.operation.name, choice.about)
@@ -138,7 +142,7 @@ def tried(frame: pl.DataFrame, choices: Sequence[Choice]) -> list[Finding]:
     return found
 
 
-def scan(frame: pl.DataFrame, profile: Profile) -> list[Finding]:
+def scan(frame: pl.DataFrame, profile: Profile) -> list[TableFinding]:
     """Everything in the catalogue on every column, the best of each kind at least, what stands out most first."""
     made = [
         found

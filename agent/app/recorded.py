@@ -32,7 +32,7 @@ from agent.trading.loop import Schedule, Trader, TradingLoop
 from agent.trading.result import RunResult, since
 from backtest.exchange import PaperExchange
 from backtest.fault_model import FaultModel
-from backtest.interrupted import Interrupted
+from backtest.interrupted import FeedOutages
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
 from backtest.replay import ReplayFeed
@@ -136,7 +136,7 @@ class ReplayWorld:
     def seen(self) -> PricedFeed:
         """What traders hear of it."""
         stale = self.plan.config.trading.stale
-        return Interrupted(self.feed, stale) if stale else self.feed
+        return FeedOutages(self.feed, stale) if stale else self.feed
 
     def schedule(self) -> Schedule:
         info = self.feed.info

@@ -69,7 +69,7 @@ def list_(
     """List decisions, oldest first, or in the order of --sort."""
     from agent.cli import logview, show
     from agent.reports.lookup import chosen_run
-    from storage.records import Sorting, Wanted
+    from storage.records import DecisionFilter, Sorting
 
     async def read(store: Store) -> Any:
         if runs:
@@ -77,7 +77,7 @@ def list_(
         chosen = (await chosen_run(store, run)).id
         if why:
             return await store.reasons(chosen)
-        wanted = Wanted(
+        wanted = DecisionFilter(
             chosen, None if action is None else action.value, reason, market, _utc(since), _utc(until), below, searched,
             corrected, traded,
         )  # fmt: skip
@@ -114,11 +114,11 @@ def export_(
     from agent.cli import show
     from agent.reports.export import export
     from agent.reports.lookup import chosen_run
-    from storage.records import Wanted
+    from storage.records import DecisionFilter
 
     async def read(store: Store) -> Any:
         chosen = (await chosen_run(store, run)).id
-        wanted = Wanted(run_id=chosen, slug=market, since=_utc(since), until=_utc(until))
+        wanted = DecisionFilter(run_id=chosen, slug=market, since=_utc(since), until=_utc(until))
         return await export(store, wanted, file, redacted=redacted)
 
     done = with_store(config, read)

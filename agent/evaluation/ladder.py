@@ -27,7 +27,7 @@ MID = "market mid"
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class RungSource:
     """Where a rung's forecasts stand: `run` is the label of the run that holds them, `arm` their name in its
     decisions. Baselines cost nothing; the rungs of one search share its cost."""
 
@@ -38,17 +38,17 @@ class Rung:
 
 
 RUNGS = (
-    Rung(MID, "agent", "mid", costs=False),
-    Rung("diffusion", "agent", "diffusion", costs=False),
-    Rung("logistic", "agent", "logistic", costs=False),
-    Rung("model greedy", "arm:greedy", "search"),
-    Rung("+ search", "arm:search", "search"),
-    Rung("+ verify", "agent", "verify"),
-    Rung("+ correct", "agent", "correct"),
-    Rung("+ calibrate", "agent", "calibrate"),
-    Rung("placebo: outcomes", "arm:redrawn", "correct"),
-    Rung("placebo: claims", "arm:claims", "correct"),
-    Rung("placebo: search", "arm:moves", "search"),
+    RungSource(MID, "agent", "mid", costs=False),
+    RungSource("diffusion", "agent", "diffusion", costs=False),
+    RungSource("logistic", "agent", "logistic", costs=False),
+    RungSource("model greedy", "arm:greedy", "search"),
+    RungSource("+ search", "arm:search", "search"),
+    RungSource("+ verify", "agent", "verify"),
+    RungSource("+ correct", "agent", "correct"),
+    RungSource("+ calibrate", "agent", "calibrate"),
+    RungSource("placebo: outcomes", "arm:redrawn", "correct"),
+    RungSource("placebo: claims", "arm:claims", "correct"),
+    RungSource("placebo: search", "arm:moves", "search"),
 )
 """From the bottom. `arm:` runs think about the agent's own inputs again: the model without a tree or without history,
 with outcomes drawn at the market's price, or with chance in the place of the model, once as the agent searches and once

@@ -16,7 +16,7 @@ from agent.decision.record import inputs_of
 from agent.decision.search_budget import kind
 from agent.learning.learner import NEWEST, OnlineLearner, Sample
 from market.types import Resolution
-from storage.records import Record, RecordKind, Run, Wanted
+from storage.records import DecisionFilter, Record, RecordKind, Run
 from storage.store import Store
 from strategies.belief import lean
 from strategies.conformal import Band
@@ -54,7 +54,7 @@ async def _newest_first(store: Store, runs: Sequence[Run], since: datetime) -> A
     """Pages of decisions with the markets they were about, each page in the order in which they were made."""
     for run in reversed(runs):
         read = 0
-        while listed := await store.listed(Wanted(run_id=run.id, since=since), limit=_PAGE, after=read):
+        while listed := await store.listed(DecisionFilter(run_id=run.id, since=since), limit=_PAGE, after=read):
             read += len(listed)
             first = min(decision.seq for decision in listed)
             records = await store.some(run.id, [RecordKind.DECISION], since=first, limit=len(listed))

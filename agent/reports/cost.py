@@ -70,7 +70,7 @@ class Rhythm:
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
+class InferencePrices:
     """Dollars of a token and of a kilowatt-hour; `watts` of the box where they are given."""
 
     token: float
@@ -82,7 +82,7 @@ def cost(
     ledger: Mapping[str, Sequence[LedgerRow]],
     timings: Mapping[str, Mapping[str, float]],
     rhythm: Rhythm,
-    prices: Prices,
+    prices: InferencePrices,
     energy: str,
 ) -> InferenceCost:
     """A run's cost from its ledger rows and timings by decision id."""
@@ -128,7 +128,7 @@ def tokens(rows: Iterable[LedgerRow]) -> int:
     return sum(r.prompt + r.generated for r in rows)
 
 
-def _month(dollars: float, seconds: float, rhythm: Rhythm, prices: Prices, basis: str) -> Month:
+def _month(dollars: float, seconds: float, rhythm: Rhythm, prices: InferencePrices, basis: str) -> Month:
     decisions = rhythm.per_day * rhythm.markets * DAYS
     idle, box = None, "the electricity of the idle box is not counted (edge.cost.watts would add it)"
     if prices.watts is not None:
@@ -147,7 +147,7 @@ def _month(dollars: float, seconds: float, rhythm: Rhythm, prices: Prices, basis
     )
 
 
-def _basis(metered: int, asking: int, prices: Prices) -> str:
+def _basis(metered: int, asking: int, prices: InferencePrices) -> str:
     by_energy = f"measured or estimated energy at ${prices.kwh:g} a kWh"
     by_tokens = f"${prices.token * 1e6:g} for a million tokens, the owner's estimate"
     if not metered:
@@ -167,5 +167,5 @@ def cost_of(
     """What some decisions cost: as many markets at a time as there were decisions at one instant, on the average."""
     priced = config.edge.cost
     markets = len(decisions) / max(len({d.at for d in decisions}), 1)
-    prices = Prices(priced.token_price, priced.kwh_price, priced.watts)
+    prices = InferencePrices(priced.token_price, priced.kwh_price, priced.watts)
     return cost(ledger, timings, Rhythm(PER_DAY, markets), prices, energy)

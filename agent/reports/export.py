@@ -15,7 +15,7 @@ from typing import Any
 from market.errors import Misconfigured, StoreUnavailable
 from market.types import UNIT, Resolution
 from storage.canonical import Json, plain
-from storage.records import DecisionSummary, RecordKind, Wanted
+from storage.records import DecisionFilter, DecisionSummary, RecordKind
 from storage.store import Store
 
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -34,7 +34,7 @@ class Exported:
     redacted: bool
 
 
-async def export(store: Store, wanted: Wanted, file: Path, *, redacted: bool = False) -> Exported:
+async def export(store: Store, wanted: DecisionFilter, file: Path, *, redacted: bool = False) -> Exported:
     """Write the decisions, oldest first; `file` says by its name in which format. Raises Misconfigured for another one,
     StoreUnavailable where it cannot be written."""
     if file.suffix not in FORMATS:
@@ -51,7 +51,7 @@ async def export(store: Store, wanted: Wanted, file: Path, *, redacted: bool = F
     return Exported(str(file), len(rows), redacted)
 
 
-async def _rows(store: Store, wanted: Wanted, *, whole: bool, redacted: bool) -> AsyncIterator[Row]:
+async def _rows(store: Store, wanted: DecisionFilter, *, whole: bool, redacted: bool) -> AsyncIterator[Row]:
     outcomes, left = dict[str, dict[str, Resolution]](), await store.count(wanted)
     while left > 0:
         left, some = max(0, left - _AT_ONCE), min(left, _AT_ONCE)

@@ -19,7 +19,7 @@ from agent.review.whatif import Changed, WhatIfAnswer, answer
 from market.errors import Misconfigured
 from market.types import UNIT, Micro
 from storage.canonical import Json
-from storage.records import DecisionSummary, LedgerRow, Run, Sorting, Wanted
+from storage.records import DecisionFilter, DecisionSummary, LedgerRow, Run, Sorting
 from storage.store import Store
 from strategies.score import Interval, block_interval, log_score, reliability
 
@@ -97,7 +97,7 @@ async def run_named(store: Store, prefix: str) -> Run:
 
 async def overview(store: Store, run: Run) -> Overview:
     """A run's figures."""
-    of_run = Wanted(run_id=run.id)
+    of_run = DecisionFilter(run_id=run.id)
     best = await store.listed(of_run, sorting=Sorting.EARNED_MOST, limit=_FEW)
     worst = await store.listed(of_run, sorting=Sorting.LOST_MOST, limit=_FEW)
     profits = list((await store.profits(run.id)).values())
@@ -117,7 +117,7 @@ async def overview(store: Store, run: Run) -> Overview:
 
 
 async def _scores(store: Store, run: Run) -> Scores | None:
-    newest = await store.listed(Wanted(run_id=run.id), limit=SCORED)
+    newest = await store.listed(DecisionFilter(run_id=run.id), limit=SCORED)
     paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
     rows = [d for d in newest if d.market_id in paid and d.mid is not None and d.probability is not None]
     if not rows:
@@ -153,10 +153,12 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
     ]
     search = e.thought["search"]
     hashes = [node["hash"] for node in e.nodes]
-    older = await store.listed(Wanted(record.run_id, until=record.at, slug=market.slug), limit=1)
-    later = Wanted(record.run_id, since=record.at + timedelta(microseconds=1), slug=market.slug)
+    older = await store.listed(DecisionFilter(record.run_id, until=record.at, slug=market.slug), limit=1)
+    later = DecisionFilter(record.run_id, since=record.at + timedelta(microseconds=1), slug=market.slug)
     newer = await store.listed(later, limit=1, after=max(await store.count(later) - 1, 0))
-    mine = await store.listed(Wanted(record.run_id, since=record.at, until=record.at + timedelta(microseconds=1)))
+    mine = await store.listed(
+        DecisionFilter(record.run_id, since=record.at, until=record.at + timedelta(microseconds=1))
+    )
     return DecisionPage(
         e=e,
         steps=buildup(inputs, e.thought),

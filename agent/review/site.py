@@ -29,7 +29,7 @@ from agent.review.versus import versus
 from agent.review.whatif import Changed
 from market.errors import EdgeclawError
 from market.types import UNIT
-from storage.records import Run, Sorting, Wanted
+from storage.records import DecisionFilter, Run, Sorting
 from storage.store import Store
 
 _HERE = Path(__file__).parent
@@ -197,7 +197,9 @@ class _Pages:
         return HTMLResponse(text)
 
 
-async def _tail(store: Store, wanted: Wanted, rows: Callable[[Sequence[Mapping[str, Any]]], str]) -> AsyncIterator[str]:
+async def _tail(
+    store: Store, wanted: DecisionFilter, rows: Callable[[Sequence[Mapping[str, Any]]], str]
+) -> AsyncIterator[str]:
     newest = await store.listed(wanted, limit=1)
     known = {d.id for d in newest}
     yield "retry: 2000\n\n"
@@ -210,11 +212,11 @@ async def _tail(store: Store, wanted: Wanted, rows: Callable[[Sequence[Mapping[s
         await asyncio.sleep(_TAIL)
 
 
-def _wanted(asked: QueryParams, run: Run) -> Wanted:
+def _wanted(asked: QueryParams, run: Run) -> DecisionFilter:
     """The filters of the list; what cannot be understood filters nothing."""
     flags = {"yes": True, "no": False}
     below = _share(asked.get("below", ""))
-    return Wanted(
+    return DecisionFilter(
         run_id=run.id,
         action=asked.get("action") or None,
         reason=asked.get("reason") or None,

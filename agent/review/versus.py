@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.review.reading import SCORED, Overview, overview
 from market.types import UNIT
-from storage.records import DecisionSummary, Run, Wanted
+from storage.records import DecisionFilter, DecisionSummary, Run
 from storage.store import Store
 from strategies.score import Interval, block_interval, log_score
 
@@ -32,7 +32,7 @@ class RunComparison:
 async def versus(store: Store, one: Run, other: Run) -> RunComparison:
     """The comparison; of long runs the newest decisions are paired."""
     told = [_told(await overview(store, run)) for run in (one, other)]
-    pairs = _paired(*[await store.listed(Wanted(run_id=run.id), limit=SCORED) for run in (one, other)])
+    pairs = _paired(*[await store.listed(DecisionFilter(run_id=run.id), limit=SCORED) for run in (one, other)])
     paid = {r.market_id: float(r.payout) for r in await store.outcomes(one.id) if r.payout is not None}
     return RunComparison(
         sides=(one, other),

@@ -26,7 +26,7 @@ from agent.review.site import PAGE
 from agent.review.standing import standing
 from agent.review.versus import versus
 from market.errors import Misconfigured, NotReady
-from storage.records import Sorting, Wanted
+from storage.records import DecisionFilter, Sorting
 from storage.store import open_store
 from tests.integration.test_trading import planted, play
 from tests.running import EDGECLAW, Agent, free_port, until, venue
@@ -105,7 +105,7 @@ def test_every_link_of_every_page_leads_somewhere(site: str) -> None:
 def test_filters_and_orders_are_those_of_the_log(site: str, database: str) -> None:
     async def listed(sorting: Sorting) -> list[str]:
         async with open_store(database, read_only=True) as store:
-            return [d.id for d in await store.listed(Wanted(traded=True), sorting=sorting)]
+            return [d.id for d in await store.listed(DecisionFilter(traded=True), sorting=sorting)]
 
     for sorting in (Sorting.NEWEST, Sorting.LOST_MOST):
         _, text, _ = asked(f"{site}/decisions?traded=yes&sort={sorting.value}")
@@ -122,7 +122,7 @@ def _in_order(text: str) -> list[str]:
 def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, database: str) -> None:
     async def newest() -> Any:
         async with open_store(database, read_only=True) as store:
-            (summary,) = await store.listed(Wanted(traded=True), limit=1)
+            (summary,) = await store.listed(DecisionFilter(traded=True), limit=1)
             return summary, await store.decision(None, summary.id)
 
     summary, record = asyncio.run(newest())
@@ -154,7 +154,7 @@ def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, datab
 def test_what_if_without_a_change_is_what_was_decided_and_a_dear_fee_is_not_paid(site: str, database: str) -> None:
     async def scope() -> list[tuple[str, Any]]:
         async with open_store(database, read_only=True) as store:
-            found = await store.listed(Wanted(searched=True), limit=40)
+            found = await store.listed(DecisionFilter(searched=True), limit=40)
             return [(d.id, (await store.decision(None, d.id)).body["thought"]) for d in found]
 
     for name, thought in asyncio.run(scope()):
@@ -171,7 +171,7 @@ def test_what_if_without_a_change_is_what_was_decided_and_a_dear_fee_is_not_paid
 def test_two_decisions_are_compared_place_by_place(site: str, database: str) -> None:
     async def two() -> tuple[str, str]:
         async with open_store(database, read_only=True) as store:
-            first, second = await store.listed(Wanted(searched=True), limit=2)
+            first, second = await store.listed(DecisionFilter(searched=True), limit=2)
             return first.id, second.id
 
     first, second = asyncio.run(two())
@@ -189,7 +189,7 @@ def test_two_runs_are_compared_on_what_both_decided(tmp_path: Path) -> None:
     async def scope() -> None:
         async with open_store(f"sqlite:///{tmp_path / 'e.db'}", read_only=True) as store:
             same, found = await versus(store, timid, timid), await versus(store, timid, bold)
-            assert same.shared == await store.count(Wanted(run_id=timid.id)) and list(same.parted) == []
+            assert same.shared == await store.count(DecisionFilter(run_id=timid.id)) and list(same.parted) == []
             assert same.gain is not None and same.gain.mean == same.gain.high == 0
             assert found.shared == same.shared and 0 < len(found.parted) < found.shared
             back = await versus(store, bold, timid)

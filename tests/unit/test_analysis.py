@@ -20,15 +20,15 @@ from tests import planted
 from tools.analysis.checking import unsupported
 from tools.analysis.operations import CATALOGUE, ask
 from tools.analysis.reading import profile, read_table
-from tools.analysis.table import Finding, Kind, Table, number
+from tools.analysis.table import ColumnKind, Table, TableFinding, number
 
 
-def found_in(path: Path) -> list[Finding]:
+def found_in(path: Path) -> list[TableFinding]:
     frame = read_table(path)
     return scan(frame, profile(frame))
 
 
-def said(found: list[Finding], operation: str) -> str:
+def said(found: list[TableFinding], operation: str) -> str:
     return " ".join(s for f in found if f.operation == operation for s in f.says)
 
 
@@ -96,8 +96,8 @@ def test_kinds_of_columns(tmp_path: Path) -> None:
     shape = profile(read_table(planted.trades(tmp_path / "trades.csv")))
     kinds = {c.name: c.kind for c in shape.columns}
     assert kinds == {
-        "time": Kind.TIME, "trader": Kind.CATEGORY, "side": Kind.CATEGORY, "size": Kind.NUMBER, "fee": Kind.NUMBER,
-        "won": Kind.FLAG,
+        "time": ColumnKind.TIME, "trader": ColumnKind.CATEGORY, "side": ColumnKind.CATEGORY, "size": ColumnKind.NUMBER, "fee": ColumnKind.NUMBER,
+        "won": ColumnKind.FLAG,
     }  # fmt: skip
 
 
@@ -176,6 +176,6 @@ def test_the_answer_is_one_of_the_sentences_that_tables_bear_out(tmp_path: Path)
 
 def test_what_no_table_bears_out_is_not_said() -> None:
     table = Table("t", ("a",), ((1,), (2,)))
-    finding = Finding("top", ("a",), table, ("There are 2.", "There are 3."), 1.0)
+    finding = TableFinding("top", ("a",), table, ("There are 2.", "There are 3."), 1.0)
     (kept,), dropped = checked([finding])
     assert (kept.says, dropped) == (("There are 2.",), ("There are 3.",))

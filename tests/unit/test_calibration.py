@@ -17,7 +17,7 @@ from strategies.calibration import (
     ISOTONIC_FROM,
     PLATT_FROM,
     Calibration,
-    Kind,
+    CalibrationKind,
     fitted,
     learned_weight,
 )
@@ -39,15 +39,15 @@ def world(n: int, bend: float, seed: int = 3) -> tuple[list[float], list[float]]
 @pytest.mark.parametrize(
     ("n", "kind"),
     [
-        (PLATT_FROM - 1, Kind.IDENTITY),
-        (PLATT_FROM, Kind.PLATT),
-        (BETA_FROM, Kind.BETA),
-        (ISOTONIC_FROM - 1, Kind.BETA),
+        (PLATT_FROM - 1, CalibrationKind.IDENTITY),
+        (PLATT_FROM, CalibrationKind.PLATT),
+        (BETA_FROM, CalibrationKind.BETA),
+        (ISOTONIC_FROM - 1, CalibrationKind.BETA),
     ],
 )
-def test_few_outcomes_get_a_map_of_few_numbers(n: int, kind: Kind) -> None:
+def test_few_outcomes_get_a_map_of_few_numbers(n: int, kind: CalibrationKind) -> None:
     made = fitted(*world(n, 2.0))
-    assert made.kind is kind and (made.n == n or kind is Kind.IDENTITY)
+    assert made.kind is kind and (made.n == n or kind is CalibrationKind.IDENTITY)
 
 
 @pytest.mark.parametrize("n", [400, 900, 6000])
@@ -63,7 +63,7 @@ def test_a_bend_that_two_numbers_cannot_mend_takes_isotonic() -> None:
     p = [float(q) for q in rng.uniform(0.05, 0.95, 8000)]
     y = [float(rng.random() < (0.3 if q < 0.5 else 0.7)) for q in p]
     made = fitted(p, y)
-    assert made.kind is Kind.ISOTONIC
+    assert made.kind is CalibrationKind.ISOTONIC
     assert made.applied(0.4) == pytest.approx(0.3, abs=0.06) and made.applied(0.6) == pytest.approx(0.7, abs=0.06)
 
 
@@ -100,7 +100,7 @@ def test_the_likeliest_coefficients_are_found_however_far_off_the_forecasts_are(
 def test_decisions_that_share_an_outcome_count_once() -> None:
     p, y = world(100, 2.5)
     once, seven = fitted(p, y), fitted(p * 7, y * 7, outcomes=100)
-    assert once.kind is seven.kind is Kind.PLATT
+    assert once.kind is seven.kind is CalibrationKind.PLATT
     assert seven.numbers == pytest.approx(once.numbers)
 
 
@@ -136,7 +136,7 @@ def test_the_weight_starts_where_it_was_put_and_moves_towards_what_was_right() -
 
 @given(st.floats(0.05, 0.95), st.floats(-0.5, 0.5), st.floats(0.3, 2.0), st.floats(-1, 1))
 def test_calibration_may_take_an_edge_away_and_never_makes_one(mid: float, shift: float, a: float, b: float) -> None:
-    made = Calibration(Kind.PLATT, (a, b), 500)
+    made = Calibration(CalibrationKind.PLATT, (a, b), 500)
     held = Belief("m", START, START + timedelta(seconds=60), shift, 0.1, 1.0, 100, made)
     p, raw = held.probability(mid), held.raw(mid)
     assert min(mid, raw) - 1e-12 <= p <= max(mid, raw) + 1e-12

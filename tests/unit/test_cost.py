@@ -2,11 +2,11 @@
 
 import pytest
 
-from agent.reports.cost import DAYS, Prices, Rhythm, cost
+from agent.reports.cost import DAYS, InferencePrices, Rhythm, cost
 from storage.records import LedgerRow, Phase
 
 RHYTHM = Rhythm(per_day=288, markets=2)
-PRICES = Prices(token=1e-6, kwh=0.5)
+PRICES = InferencePrices(token=1e-6, kwh=0.5)
 
 
 def rows(search: int, answer: int, *, ms: float = 100.0, micro_usd: float = 10.0) -> tuple[LedgerRow, ...]:
@@ -54,9 +54,9 @@ def test_a_month_is_decisions_by_days_by_markets_and_the_idle_box_where_its_watt
     assert month.inference == pytest.approx(288 * 2 * DAYS * 200e-6) == month.total
     assert (month.idle, month.decisions_per_day, month.goal) == (None, 576, 100.0)
     assert "288 decisions a day on 2 markets at a time" in month.assumes[0] and "not counted" in month.assumes[2]
-    heated = cost(ledger, {}, RHYTHM, Prices(1e-6, 0.5, watts=60.0), "").month
+    heated = cost(ledger, {}, RHYTHM, InferencePrices(1e-6, 0.5, watts=60.0), "").month
     hours = DAYS * 24 - 576 * DAYS * 1.0 / 3600
     assert heated.idle == pytest.approx(0.060 * hours * 0.5)
     assert heated.total == pytest.approx(heated.inference + (heated.idle or 0.0))
-    busy = cost({"a": rows(50, 0, ms=1e6)}, {}, RHYTHM, Prices(1e-6, 0.5, watts=60.0), "").month
+    busy = cost({"a": rows(50, 0, ms=1e6)}, {}, RHYTHM, InferencePrices(1e-6, 0.5, watts=60.0), "").month
     assert busy.idle == 0.0, "a box that never rests has no idle hours"

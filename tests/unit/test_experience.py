@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.decision.decide import Decision, make_decision
 from agent.learning.learner import OnlineLearner, Sample
 from market.types import PayoutSource, Resolution
-from strategies.calibration import IDENTITY, Kind
+from strategies.calibration import IDENTITY, CalibrationKind
 from strategies.conformal import Band
 from tests.fakes import START, Remembered
 from tests.unit.test_think import copycat, inputs, lifted, thought
@@ -84,7 +84,7 @@ def test_abstentions_calibrate_too_and_a_window_counts_once() -> None:
         often.ended(ended(n, "1" if n % 4 else "0", START + n * MINUTE), {})
     at = START + timedelta(days=1)
     one, five = once.learned(at).calibration, often.learned(at).calibration
-    assert one.kind is Kind.PLATT and one.applied(0.5) > 0.52
+    assert one.kind is CalibrationKind.PLATT and one.applied(0.5) > 0.52
     assert (five.kind, five.n) == (one.kind, one.n)
     assert abs(five.applied(0.5) - one.applied(0.5)) < 1e-6
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from backtest.interrupted import GAP_MS, Interrupted
+from backtest.interrupted import GAP_MS, FeedOutages
 from market.clock import to_ms
 from market.types import Book
 from tests.fakes import after, book, levels, market, recorded, replay
@@ -15,13 +15,13 @@ from tests.fakes import after, book, levels, market, recorded, replay
 ID = market().id
 
 
-def feed(share: float) -> Interrupted:
+def feed(share: float) -> FeedOutages:
     """A book a second for an hour, each with another price."""
     made = [book(after(n), bids=levels((f"0.{1000 + n}", 5)), asks=levels(("0.60", 5))) for n in range(3600)]
-    return Interrupted(replay(recorded(*made, seconds=3600)), share)
+    return FeedOutages(replay(recorded(*made, seconds=3600)), share)
 
 
-async def shown(one: Interrupted, until: datetime) -> list[Book]:
+async def shown(one: FeedOutages, until: datetime) -> list[Book]:
     return [b async for b in one.changes([ID], after(-1), until)]
 
 

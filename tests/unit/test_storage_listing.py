@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from market.types import Fill, FillEvidence, Order, Outcome, PayoutSource, Settlement, Side, SignedOrder, TimeInForce
-from storage.records import DecisionRecord, DecisionSummary, LedgerRow, Phase, Sorting, Wanted
+from storage.records import DecisionFilter, DecisionRecord, DecisionSummary, LedgerRow, Phase, Sorting
 from storage.store import RunLog, open_store
 from tests.fakes import START
 from tests.unit.test_storage_values import begin
@@ -107,7 +107,7 @@ def corrected(d: DecisionRecord) -> bool:
     return bool(search and search["correction"])
 
 
-def plain(wanted: Wanted) -> Callable[[DecisionRecord], bool]:
+def plain(wanted: DecisionFilter) -> Callable[[DecisionRecord], bool]:
     def holds(d: DecisionRecord) -> bool:
         found = share(d)
         return (
@@ -128,7 +128,7 @@ def plain(wanted: Wanted) -> Callable[[DecisionRecord], bool]:
 maybe = st.none() | st.booleans()
 moments = st.none() | st.integers(0, COUNT // 3).map(lambda m: START + timedelta(minutes=m))
 wanteds = st.builds(
-    Wanted,
+    DecisionFilter,
     action=st.sampled_from([None, None, "take", "abstain"]),
     reason=st.sampled_from([None, None, *REASONS]),
     slug=st.sampled_from([None, None, "btc", "-3", "%"]),
@@ -143,7 +143,7 @@ wanteds = st.builds(
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), asked=st.lists(wanteds, min_size=8, max_size=8), after=st.integers(0, 20))
-def test_lists_hold_what_the_plain_rule_says(seed: int, asked: list[Wanted], after: int) -> None:
+def test_lists_hold_what_the_plain_rule_says(seed: int, asked: list[DecisionFilter], after: int) -> None:
     async def scope() -> None:
         async with open_store("sqlite://") as store:
             run = await begin(store)
@@ -184,12 +184,12 @@ def test_an_older_database_gets_the_columns_from_its_records(tmp_path: Path, see
     async def write() -> list[DecisionSummary]:
         async with open_store(url) as store:
             await filled(store.log((await begin(store)).id), seed)
-            return await store.listed(Wanted(), limit=1000)
+            return await store.listed(DecisionFilter(), limit=1000)
 
     async def read() -> list[DecisionSummary]:
         async with open_store(url) as store:
             assert await store.verify() == []
-            return await store.listed(Wanted(), limit=1000)
+            return await store.listed(DecisionFilter(), limit=1000)
 
     before = asyncio.run(write())
     with closing(sqlite3.connect(path)) as old, old:

@@ -14,7 +14,7 @@ from itertools import combinations
 import polars as pl
 
 from tools.analysis.checking import unsupported
-from tools.analysis.table import Cell, Chart, Column, Finding, Kind, Profile, Table, number
+from tools.analysis.table import Cell, Chart, Column, ColumnKind, Profile, Table, TableFinding, number
 
 TOP = 10
 """Rows of a table at most, where it is a ranking."""
@@ -31,7 +31,7 @@ _PERIODS = (
 _MOST_PERIODS = 60
 NAMES = {"1m": "minute", "1h": "hour", "1d": "day", "1w": "week", "1mo": "month", "1y": "year"}
 
-Made = Finding | None
+Made = TableFinding | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Operation:
 
     name: str
     does: str
-    takes: tuple[tuple[Kind, ...], ...]
+    takes: tuple[tuple[ColumnKind, ...], ...]
     run: Callable[[pl.DataFrame, Sequence[str]], Made]
     example: str
 
@@ -92,7 +92,7 @@ def total(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     says += (
         f"{number(known['median'])} in the middle, and between {number(known['least'])} and {number(known['most'])}."
     )
-    return Finding("total", (name,), Table(f"{name} as a whole", ("of it", name), tuple(facts)), (says,), 0.1)
+    return TableFinding("total", (name,), Table(f"{name} as a whole", ("of it", name), tuple(facts)), (says,), 0.1)
 
 
 def by_category(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -120,7 +120,7 @@ def by_category(frame: pl.DataFrame, about: Sequence[str]) -> Made:
         )
     table = Table(f"{name} by {by}", (by, "rows", "sum", "share, %", "mean"), rows[:TOP], Chart("bar", by, "sum"))
     said = tuple(s for s in says if _within(s, table))
-    return Finding(
+    return TableFinding(
         "by_category", (name, by), table, said or (says[0],), max(_between(frame, name, by), _uneven(made["sum"]))
     )
 
@@ -163,7 +163,7 @@ def rate(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     table = Table(
         f"how often {flag} is true, by {by}", (by, "rows", "true", "rate, %"), rows, Chart("bar", by, "rate, %")
     )
-    return Finding("rate", (flag, by), table, (says,), spread)
+    return TableFinding("rate", (flag, by), table, (says,), spread)
 
 
 def top(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -173,7 +173,7 @@ def top(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     rows = _cells(chosen.sort(name, descending=True).head(TOP))
     beside = ", ".join(f"{c} {v}" for c, v in zip(chosen.columns[1:], rows[0][1:], strict=True) if isinstance(v, str))
     says = f"The most {name} is {number(rows[0][0])}" + (f" ({beside})." if beside else ".")
-    return Finding("top", (name,), Table(f"The most {name}", tuple(chosen.columns), rows), (says,), 0.05)
+    return TableFinding("top", (name,), Table(f"The most {name}", tuple(chosen.columns), rows), (says,), 0.05)
 
 
 def over_time(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -193,7 +193,9 @@ def over_time(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     table = Table(title, (at, "rows", "sum", "mean"), rows, Chart("line", at, "sum"))
     steps = pl.Series(range(made.height), dtype=pl.Float64)
     fit = pl.DataFrame({"a": steps, "b": sums}).select(pl.corr("a", "b")).item()
-    return Finding("over_time", (name, at), table, (says.capitalize(),), abs(fit) / 2 if fit and fit == fit else 0.0)
+    return TableFinding(
+        "over_time", (name, at), table, (says.capitalize(),), abs(fit) / 2 if fit and fit == fit else 0.0
+    )
 
 
 def _first(at: int | None) -> int:
@@ -228,7 +230,7 @@ def shift(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     rows = (("before", _cell(made[at][0]), cut, before), ("after", when, made.height - cut, after))
     says = f"From {when} on, {name} has another level: {number(after)} a row where it was {number(before)}."
     table = Table(f"{name} before and after", ("stretch", "from", f"{period}s", "mean"), rows)
-    return Finding("shift", (name, at), table, (says,), score)
+    return TableFinding("shift", (name, at), table, (says,), score)
 
 
 def _cut(means: Sequence[float | None]) -> tuple[int | None, float]:
@@ -269,7 +271,7 @@ def correlate(frame: pl.DataFrame, about: Sequence[str]) -> Made:
         (("rows", both.height), ("correlation", _cell(r)), ("rank correlation", _cell(rank))),
     )  # fmt: skip
     says = f"{a} and {b} go {size} {words}: correlation {number(_cell(r))} over {number(both.height)} rows."
-    return Finding("correlate", (a, b), table, (says,), abs(r))
+    return TableFinding("correlate", (a, b), table, (says,), abs(r))
 
 
 def outliers(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -291,7 +293,7 @@ def outliers(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     first = found.row(0, named=True)
     where = ", ".join(f"{c} {_cell(first[c])}" for c in others if isinstance(_cell(first[c]), str))
     says = f"{number(_cell(first[name]))} is far from all other values of {name}" + (f" ({where})." if where else ".")
-    return Finding("outliers", (name,), counted, (says,), min(1.0, math.log10(first["deviations"]) / 2))
+    return TableFinding("outliers", (name,), counted, (says,), min(1.0, math.log10(first["deviations"]) / 2))
 
 
 def missing(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -304,7 +306,7 @@ def missing(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     rows = tuple((c, n, 100 * n / frame.height) for c, n in lacking)
     says = f"{rows[0][0]} lacks most: {number(rows[0][1])} values, {number(rows[0][2])} % of the rows."
     table = Table("Missing values", ("column", "missing", "share, %"), rows[:TOP], Chart("bar", "column", "missing"))
-    return Finding("missing", tuple(c for c, _ in lacking[:1]), table, (says,), lacking[0][1] / frame.height + 0.1)
+    return TableFinding("missing", tuple(c for c, _ in lacking[:1]), table, (says,), lacking[0][1] / frame.height + 0.1)
 
 
 def duplicates(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -315,7 +317,9 @@ def duplicates(frame: pl.DataFrame, about: Sequence[str]) -> Made:
         return None
     extra = int(twice["times"].sum()) - twice.height
     table = Table("Equal rows", ("of them", "count"), (("rows that repeat another", extra), ("rows", frame.height)))
-    return Finding("duplicates", (), table, (f"{number(extra)} rows repeat another one.",), 0.2 + extra / frame.height)
+    return TableFinding(
+        "duplicates", (), table, (f"{number(extra)} rows repeat another one.",), 0.2 + extra / frame.height
+    )
 
 
 def gaps(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -333,7 +337,7 @@ def gaps(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     rows = _cells(found.head(TOP))
     says = f"Nothing was written from {rows[0][0]} until {rows[0][1]}: {number(rows[0][2])} seconds."
     table = Table(f"Gaps in {at}", ("from", "until", "seconds"), rows)
-    return Finding("gaps", (at,), table, (says,), 0.9)
+    return TableFinding("gaps", (at,), table, (says,), 0.9)
 
 
 def stuck(frame: pl.DataFrame, about: Sequence[str]) -> Made:
@@ -352,10 +356,10 @@ def stuck(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     row = tuple(_cell(longest[c]) for c in ("from", "until", name, "rows"))
     says = f"{name} stayed at {number(row[2])} for {number(row[3])} rows, from {row[0]} until {row[1]}."
     table = Table(f"{name} without a change", ("from", "until", name, "rows"), (row,))
-    return Finding("stuck", (name, at), table, (says,), 0.85)
+    return TableFinding("stuck", (name, at), table, (says,), 0.85)
 
 
-N, T, C, F = (Kind.NUMBER,), (Kind.TIME,), (Kind.CATEGORY,), (Kind.FLAG,)
+N, T, C, F = (ColumnKind.NUMBER,), (ColumnKind.TIME,), (ColumnKind.CATEGORY,), (ColumnKind.FLAG,)
 CATALOGUE: tuple[Operation, ...] = (
     Operation("by_category", "compare groups", (N, C), by_category, "which region sells most"),
     Operation("over_time", "follow over time", (N, T), over_time, "how did sales develop by month"),

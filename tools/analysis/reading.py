@@ -9,7 +9,7 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from market.errors import Misconfigured
-from tools.analysis.table import Column, Kind, Profile
+from tools.analysis.table import Column, ColumnKind, Profile
 
 _FEW, _SHARE = 50, 0.2
 """A text is a category where it has so few values, or so small a share of the rows."""
@@ -99,14 +99,14 @@ def _column(series: pl.Series) -> Column:
     return Column(series.name, _kind(series, distinct), missing, distinct)
 
 
-def _kind(series: pl.Series, distinct: int) -> Kind:
+def _kind(series: pl.Series, distinct: int) -> ColumnKind:
     kind = series.dtype
     if not distinct:
-        return Kind.EMPTY
+        return ColumnKind.EMPTY
     if kind == pl.Boolean:
-        return Kind.FLAG
+        return ColumnKind.FLAG
     if kind.is_numeric():
-        return Kind.NUMBER
+        return ColumnKind.NUMBER
     if kind.is_temporal():
-        return Kind.TIME
-    return Kind.CATEGORY if distinct <= _FEW or distinct <= _SHARE * series.len() ** 0.5 else Kind.TEXT
+        return ColumnKind.TIME
+    return ColumnKind.CATEGORY if distinct <= _FEW or distinct <= _SHARE * series.len() ** 0.5 else ColumnKind.TEXT

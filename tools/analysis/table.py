@@ -9,7 +9,7 @@ from enum import StrEnum
 Cell = str | int | float | None
 
 
-class Kind(StrEnum):
+class ColumnKind(StrEnum):
     """What a column holds. A category has few values that come back; a text has many."""
 
     NUMBER = "number"
@@ -25,7 +25,7 @@ class Column:
     """A column of a file. `distinct` leaves missing values out; `constant` is true where there is one value alone."""
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     missing: int
     distinct: int
 
@@ -41,7 +41,7 @@ class Profile:
     rows: int
     columns: tuple[Column, ...]
 
-    def of(self, *kinds: Kind) -> tuple[Column, ...]:
+    def of(self, *kinds: ColumnKind) -> tuple[Column, ...]:
         """The columns of these kinds that hold more than one value."""
         return tuple(c for c in self.columns if c.kind in kinds and not c.constant)
 
@@ -70,7 +70,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class TableFinding:
     """What an operation found: a table, what it comes to in plain sentences, and how much it stands out, from 0
     (nothing that chance would not do) upward."""
 
