@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agent.config.load import load, profile_for
+from agent.config.load import load_config, profile_for
 from agent.config.schema import Config
 from agent.goals import TOOLS, GoalResult
 from market.errors import Misconfigured
@@ -49,7 +49,7 @@ class EdgeAgent:
         asked = {"edge.model": model, "edge.strategy": strategy, "edge.runtime": engine}
         values = {key: value for key, value in asked.items() if value is not None}
         self.tools, self.feed = tuple(dict.fromkeys(tools)), feed
-        self.config: Config = load(config, values, profile=profile_for(feed))
+        self.config: Config = load_config(config, values, profile=profile_for(feed))
 
     async def arun(self, goal: str) -> GoalResult:
         """Map a goal onto a deed and do it. Raises what the deed raises: NotReady, Misconfigured, EngineUnavailable."""

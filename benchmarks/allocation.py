@@ -18,7 +18,7 @@ import numpy as np
 
 from agent.app.engines import open_engine
 from agent.app.settings import decision_settings
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.decision.decide import make_decision
 from agent.decision.inputs import Inputs, Learned, Settings
 from agent.llm.engine import Engine
@@ -73,7 +73,7 @@ async def planted(store: Store, number: int) -> Inputs:
     market = _market(NOW, number)
     book = Book(market.id, NOW, NOW, bid, ask)
     features = Features(500_000, SECONDS, now, (0.0,) * len(SCALES))
-    fees, settings = schedule("crypto", NOW), decision_settings(load(None), counted_in_tokens=True)
+    fees, settings = schedule("crypto", NOW), decision_settings(load_config(None), counted_in_tokens=True)
     learned = Learned(settings.shrink)
     return Inputs(
         market, NOW, source, book, features, fees, 1000 * UNIT, 0, 0, 0, WINDOWS, "", settings, learned
@@ -111,7 +111,7 @@ async def measured(engine: Engine, count: int) -> AsyncIterator[dict[str, object
 
 
 async def run(count: int) -> None:
-    async with open_engine(load(None)) as engine:
+    async with open_engine(load_config(None)) as engine:
         async for line in measured(engine, count):
             print(json.dumps(line), flush=True)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.app.engines import open_electricity, open_engine
 from agent.app.recorded import PaperPlan, World, open_feed
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.reports.cost import InferencePrices, Rhythm, cost
 from agent.trading.bus import LocalBus
 from storage.store import open_store
@@ -24,7 +24,7 @@ CYCLES = 6
 
 async def measure() -> dict[str, object]:
     """Run some cycles of the sample; figures are for a thousand such decisions."""
-    config = load(None, profile="sample")
+    config = load_config(None, profile="sample")
     prices = config.edge.cost
     feed = await open_feed("sample")
     with tempfile.TemporaryDirectory() as folder:

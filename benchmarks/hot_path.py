@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from agent.app.settings import decision_settings
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.learning.learner import OnlineLearner
 from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
@@ -58,7 +58,7 @@ async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTr
     exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
     desk = Execution(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
     caps = {"trading.max_order": 10, "trading.max_market": 10**6}
-    settings = decision_settings(load(None, caps), counted_in_tokens=True)
+    settings = decision_settings(load_config(None, caps), counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())
     return AgentTrader(
         Ports(clock, feed, Memory(store, feed, feed, "bench", OnlineLearner(0.1)), engine, desk, desk.bus, settings)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.app.engines import open_engine
 from agent.app.recorded import PaperPlan, World, open_feed
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus
 from market.clock import monotonic
@@ -21,7 +21,7 @@ TICK, CYCLES = 0.001, 9
 
 async def measure() -> dict[str, object]:
     """Milliseconds by which the ticker woke late, over the whole of the cycles."""
-    config = load(None, profile="sample")
+    config = load_config(None, profile="sample")
     feed = await open_feed("sample")
     late: list[float] = []
 

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from agent.app.engines import open_engine
 from agent.app.recorded import PaperPlan, World, open_feed
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.host.memory import collect_seldom
 from agent.trading.bus import LocalBus
 from market.clock import from_ms
@@ -110,7 +110,7 @@ def _books(
 
 async def traded(folder: Path, database: Path) -> dict[str, object]:
     """The agent's run, from its beginning or from where it was killed."""
-    config = load(None, {"edge.runtime": "scripted"}, profile="recorded")
+    config = load_config(None, {"edge.runtime": "scripted"}, profile="recorded")
     begun, cpu = time.monotonic(), time.process_time()
     feed = await open_feed(str(folder))
     read = time.monotonic() - begun

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from agent.app.engines import open_engine
 from agent.app.recorded import PaperPlan, World, open_feed
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.decision.prompts import opening
 from agent.llm.engine import Engine
 from agent.trading.bus import LocalBus
@@ -26,7 +26,7 @@ WRITTEN, CYCLES = 48, 6
 
 async def measure() -> dict[str, object]:
     """Run some cycles of the sample and count."""
-    config = load(None, profile="sample")
+    config = load_config(None, profile="sample")
     feed = await open_feed("sample")
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(f"sqlite:///{Path(folder) / 'bench.db'}") as store, open_engine(config) as engine:

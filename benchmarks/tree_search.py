@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from agent.app.settings import decision_settings
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.config.paths import home
 from agent.decision import prompts
 from agent.decision.analogs import Analogs
@@ -84,7 +84,7 @@ async def product_calls(engine: LlamaEngine, seen: Mapping[str, str] = NOW) -> C
     """Every batch of questions of one search, in order."""
     caps: dict[str, object] = {"edge.budget.tokens": 10**6, "edge.cost_limit": 10**6, "edge.tree_search.depth": DEPTH}
     shape = {"edge.tree_search.branching_factor": CHILDREN, "edge.tree_search.width": WIDTH}
-    settings = decision_settings(load(None, caps | shape), counted_in_tokens=True)
+    settings = decision_settings(load_config(None, caps | shape), counted_in_tokens=True)
     asker = Listening(engine, Budget(settings.limits))
     nothing = Timeline(900, BucketVocabulary()).before(0)
     now = Features(500_000, 900, seen, (0.0,) * len(SCALES))

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.app.live import LivePlan, run_live
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.live.keys import play_key
 from agent.trading.bus import LocalBus
 from backtest.venue.faults import MODES, Fault
@@ -82,7 +82,7 @@ class Storm:
             **dict.fromkeys(_NO_LIMITS, "1000000"),
         }
         try:
-            asyncio.run(run_live(LivePlan(load(None, asked), TRADERS, cycles), LocalBus()))
+            asyncio.run(run_live(LivePlan(load_config(None, asked), TRADERS, cycles), LocalBus()))
         except EdgeclawError as error:
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             return error.exit_code

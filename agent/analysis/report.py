@@ -9,12 +9,12 @@ from pathlib import Path
 from agent.analysis.analysis import Analysed
 from agent.analysis.pictures import draw_findings
 from agent.config import paths
-from agent.reports.html import figure, page, row
+from agent.reports.html import figure, html_page, row
 from agent.reports.plots import drawable
 from tools.analysis.table import Cell, Table, number
 
 
-def keep(made: Analysed, folder: Path) -> list[Path]:
+def write_analysis(made: Analysed, folder: Path) -> list[Path]:
     """Write `analysis.md`, `analysis.html` and the pictures; the paths of what was written."""
     paths.folder(folder)
     drawn = draw_findings(made, folder) if drawable() else {}
@@ -65,7 +65,7 @@ def html(made: Analysed, drawn: Mapping[int, Path]) -> str:
         body += [figure(drawn[at])] if at in drawn else []
         body.append(_table(finding.table))
     body += ["<h2>Columns</h2>", _table(columns(made)), f"<p class=quiet>{escape(footer(made))}</p>"]
-    return page(title(made), lead(made), "".join(body))
+    return html_page(title(made), lead(made), "".join(body))
 
 
 def _table(table: Table) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.config.load import load, profile_for
+from agent.config.load import load_config, profile_for
 from agent.replay.ablations import history_of
 from agent.replay.replay import ReplayResult, regenerate, replay
 from market.errors import NotReady
@@ -23,7 +23,7 @@ async def replayed(store: Store, records: Sequence[Record], config: Path | None,
     if not ask:
         return [await replay(store, record, histories[record.run_id]) for record in records]
     profile = "" if any("account" in runs[record.run_id].manifest for record in records) else profile_for("sample")
-    async with open_engine(load(config, profile=profile)) as engine:
+    async with open_engine(load_config(config, profile=profile)) as engine:
         if not engine.capabilities.bit_exact:
             raise NotReady(
                 f"{engine.identity.engine} does not say the same each time.", next_step="Leave --regenerate."

@@ -36,10 +36,10 @@ def analyze(
 
     from agent.app.analysing import analysed
     from agent.cli import show
-    from agent.config.load import load
+    from agent.config.load import load_config
 
     asked = {"edge.model": model, "edge.runtime": engine}
-    settings = load(config, {key: value for key, value in asked.items() if value is not None})
+    settings = load_config(config, {key: value for key, value in asked.items() if value is not None})
     screen = show.console()
     busy = screen.status("reading and thinking") if screen.is_terminal and not as_json else nullcontext()
     with busy:
@@ -55,9 +55,9 @@ def analyze(
 def _kept(made: Analysed, out: Path | None) -> Sequence[Path]:
     if out is None:
         return ()
-    from agent.analysis.report import keep
+    from agent.analysis.report import write_analysis
 
-    return keep(made, out)
+    return write_analysis(made, out)
 
 
 def _tell(made: Analysed, kept: Sequence[Path], screen: Console) -> None:

@@ -54,14 +54,14 @@ def backtest(
 
     from agent.app.backtests import BacktestPlan
     from agent.cli import show
-    from agent.config.load import load, profile_for
+    from agent.config.load import load_config, profile_for
     from agent.config.paths import folder
     from backtest.sources import BETWEEN, SAMPLE
 
     if parity is not None and (trade_with or out is not None or check_lookahead):
         raise typer.BadParameter("--parity compares one run: leave out --trade-with, --out and --check-lookahead")
     names, where = _named(trade_with), BETWEEN.join(data or [SAMPLE])
-    settings = load(config, {} if engine is None else {"edge.runtime": engine}, profile=profile_for(where))
+    settings = load_config(config, {} if engine is None else {"edge.runtime": engine}, profile=profile_for(where))
     if out is not None:
         folder(out)
     screen = show.console()
@@ -169,10 +169,10 @@ async def _worked(
 def _kept(made: Report, done: Backtested, out: Path, stage: Callable[[str], None]) -> list[Path]:
     from agent.reports.plots import drawable
     from agent.research.judging import Data
-    from agent.research.record import keep
+    from agent.research.record import write_backtest
 
     stage("drawing")
-    return keep(made, Data(done.feed, done.feed.recordings), out, figures=drawable())
+    return write_backtest(made, Data(done.feed, done.feed.recordings), out, figures=drawable())
 
 
 @contextmanager

@@ -18,11 +18,11 @@ def backup(
     """Copy the database as it is at this instant, while the agent goes on. The copy has been read through when it has
     its name."""
     from agent.cli import show
-    from agent.config.load import load
+    from agent.config.load import load_config
     from agent.config.places import database_url
     from storage.backup import back_up
 
-    made = back_up(database_url(load(config)), to)
+    made = back_up(database_url(load_config(config)), to)
     if as_json:
         show.as_json({"file": str(made.file), "bytes": made.size, "runs": made.runs, "records": made.records})
         return
@@ -40,11 +40,11 @@ def restore(
     """Put a copy in the database's place, with the agent stopped. The database that was there is kept beside it under
     another name."""
     from agent.cli import show
-    from agent.config.load import load
+    from agent.config.load import load_config
     from agent.config.places import database_url
     from storage.backup import restore as put_back
 
-    made, aside = put_back(file, database_url(load(config)))
+    made, aside = put_back(file, database_url(load_config(config)))
     if as_json:
         show.as_json({"file": str(made.file), "records": made.records, "kept": str(aside) if aside else None})
         return

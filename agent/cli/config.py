@@ -18,9 +18,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> None:
     """Print the configuration in force, defaults included, as YAML with a comment for each key that needs one."""
     from agent.cli import show as screen
-    from agent.config.load import annotated, load, profile_for
+    from agent.config.load import annotated, load_config, profile_for
 
-    loaded = load(config, profile=profile_for(feed) if feed else "")
+    loaded = load_config(config, profile=profile_for(feed) if feed else "")
     if as_json:
         screen.as_json(loaded.model_dump(mode="json"))
     else:
@@ -31,9 +31,9 @@ def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> Non
 def check(file: Annotated[Path, typer.Argument(help="The YAML file to check.")], as_json: AsJson = False) -> None:
     """Say whether a file is a valid configuration; exit 2 and the reason where it is not."""
     from agent.cli import show as screen
-    from agent.config.load import load
+    from agent.config.load import load_config
 
-    load(file)
+    load_config(file)
     if as_json:
         screen.as_json({"ok": True, "file": str(file)})
     else:

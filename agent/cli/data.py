@@ -45,13 +45,13 @@ def record(
     """
     from agent.app.live import must_trade
     from agent.cli import show
-    from agent.config.load import load
+    from agent.config.load import load_config
 
     must_trade()
     from agent.live.recorder import record as keep
 
     asked = {"venue.loopback": venue, "venue.series": series or None}
-    settings = load(config, {k: v for k, v in asked.items() if v is not None})
+    settings = load_config(config, {k: v for k, v in asked.items() if v is not None})
     screen = show.console()
 
     def told(progress: Progress) -> None:
@@ -89,7 +89,7 @@ def history(
     """Back-fill the venue's price history of markets into the database, as bars of a minute."""
     from agent.app.live import must_trade
     from agent.cli import show
-    from agent.config.load import load
+    from agent.config.load import load_config
     from agent.config.places import database_url
 
     must_trade()
@@ -97,7 +97,7 @@ def history(
     from market.clock import WallClock
     from storage.store import open_store
 
-    settings = load(config, {} if venue is None else {"venue.loopback": venue})
+    settings = load_config(config, {} if venue is None else {"venue.loopback": venue})
     begins, ends = since.replace(tzinfo=UTC), WallClock().now() if until is None else until.replace(tzinfo=UTC)
     screen = show.console()
 

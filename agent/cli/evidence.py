@@ -76,7 +76,7 @@ def reasoning(
     with _progress(screen, quiet=as_json) as heard:
         found = asyncio.run(experiment.run(setup, small, other, heard))
     made = _results(found, small, other, BUDGET, BUDGETS)
-    kept = record.keep(found, made, out, figures=drawable()) if out is not None else []
+    kept = record.write_benchmark(found, made, out, figures=drawable()) if out is not None else []
     if as_json:
         show.as_json({"facts": record.facts(found), "results": made})
         return

@@ -59,7 +59,7 @@ def ladder(
 def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None, out: Path) -> list[Path]:
     from agent.cli.log import with_store
     from agent.config import paths
-    from agent.research.evidence import EvidenceReport, keep
+    from agent.research.evidence import EvidenceReport, write_evidence
     from agent.research.forecasts import RecordedForecast, forecasts
 
     async def read(store: Store) -> list[RecordedForecast]:
@@ -67,7 +67,7 @@ def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None,
 
     data = tuple(dict.fromkeys(str(run.manifest.get("data", "-")) for run in runs))
     made = EvidenceReport(tuple(run.id for run in runs), data, tuple(rungs), tuple(with_store(config, read)))
-    return keep(made, paths.folder(out))
+    return write_evidence(made, paths.folder(out))
 
 
 def print_ladder(rungs: Sequence[LadderRung], screen: Console) -> None:

@@ -224,12 +224,12 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
 
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store read-only, ask it one thing, close it."""
-    from agent.config.load import load
+    from agent.config.load import load_config
     from agent.config.places import database_url
     from market.errors import NotReady
     from storage.store import open_store
 
-    url = database_url(load(config))
+    url = database_url(load_config(config))
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
 

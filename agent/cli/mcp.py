@@ -20,7 +20,7 @@ def mcp(
     from importlib.util import find_spec
 
     from agent.cli import show as screen
-    from agent.config.load import load, profile_for
+    from agent.config.load import load_config, profile_for
     from agent.config.places import own_hosts
     from agent.host.egress import confined
     from market.errors import NotReady
@@ -30,8 +30,8 @@ def mcp(
     from agent.mcp import server
 
     asked = {} if engine is None else {"edge.runtime": engine}
-    paper = load(config, asked, profile=profile_for("sample"))
-    made = server(load(config), paper)
+    paper = load_config(config, asked, profile=profile_for("sample"))
+    made = server(load_config(config), paper)
     if not show:
         with confined(own_hosts(paper)):
             made.run("stdio")

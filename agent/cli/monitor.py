@@ -40,9 +40,9 @@ def edge_runtime(
     out. Reads the log alone: it works beside a running agent."""
     import asyncio
 
-    from agent.config.load import load
+    from agent.config.load import load_config
 
-    asyncio.run(_looked(load(config), run, last, every if watch else None, as_json=as_json))
+    asyncio.run(_looked(load_config(config), run, last, every if watch else None, as_json=as_json))
 
 
 async def _looked(config: Config, run: str | None, last: int, every: float | None, *, as_json: bool) -> None:

@@ -59,7 +59,7 @@ def edge_runtime(
     from agent.cli import show
     from agent.cli.log import with_store
     from agent.cli.sweep import progress
-    from agent.config.load import load, nested
+    from agent.config.load import load_config, nested
     from agent.reports.lookup import chosen_run
     from agent.research.optimising import Aim, Target, parsed_goal
     from market.errors import Misconfigured
@@ -74,7 +74,7 @@ def edge_runtime(
         from agent.research.trials import optimised, other_settings
 
         of = await chosen_run(store, run)
-        asked = load(config, profile=_profile(of))
+        asked = load_config(config, profile=_profile(of))
         with progress(screen, "settings", trials, quiet=as_json) as heard:
             found = await optimised(store, of, asked, aim, len(os.sched_getaffinity(0)), heard)
         return found, other_settings(of, asked)

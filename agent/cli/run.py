@@ -64,7 +64,7 @@ def run(
     """
     import asyncio
 
-    from agent.config.load import load, profile_for
+    from agent.config.load import load_config, profile_for
     from agent.reports.run_summary import summarise
     from agent.trading.bus import LocalBus
 
@@ -80,7 +80,7 @@ def run(
     }
     recorded = _mode(mode) == "paper" and feed != "live"
     profile = profile_for(feed) if recorded else ""
-    settings = load(config, {k: v for k, v in asked.items() if v is not None}, profile=profile)
+    settings = load_config(config, {k: v for k, v in asked.items() if v is not None}, profile=profile)
     risk = i_accept_the_risk
     work = _paper(settings, feed, speed, cycles) if recorded else _live(settings, trade_with, cycles, mode, risk)
     bus = LocalBus()

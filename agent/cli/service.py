@@ -36,12 +36,12 @@ def install(
     as_json: AsJson = False,
 ) -> None:
     """Write the unit, hardened and watched, and start it now and at every boot. What it did before goes on."""
-    from agent.config.load import load
+    from agent.config.load import load_config
     from agent.service import installing
 
     if mode not in ("paper", "live"):
         raise typer.BadParameter(f"--mode {mode} is not possible: use paper or live")
-    settings = load(config)
+    settings = load_config(config)
     asked = installing.InstallRequest(
         installing.console_script(),
         installing.words_of(config.absolute() if config is not None else None, real=mode == "live"),
@@ -54,7 +54,7 @@ def install(
     if server is not None:
         from agent.app.engines import server_command
 
-        beside = server_command(load(server))
+        beside = server_command(load_config(server))
     _do(installing.installation(asked, beside), dry_run=dry_run, as_json=as_json)
 
 

@@ -134,10 +134,10 @@ def doctor(
     import asyncio
 
     from agent.cli import show
-    from agent.config.load import load
+    from agent.config.load import load_config
     from agent.doctor import examine
 
-    checks = asyncio.run(examine(load(config)))
+    checks = asyncio.run(examine(load_config(config)))
     if as_json:
         show.as_json(checks)
     else:

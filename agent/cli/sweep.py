@@ -45,7 +45,7 @@ def sweep(
 
     from agent.app.backtests import rehearsal, strategies
     from agent.cli import show
-    from agent.config.load import load, profile_for
+    from agent.config.load import load_config, profile_for
     from agent.config.paths import home
     from agent.research import sweep as swept
     from agent.research.space import read_space
@@ -53,7 +53,7 @@ def sweep(
     from storage.sweeps import default_url
 
     profile = profile_for(data)
-    on = rehearsal(load(config, {}, profile=profile), data)
+    on = rehearsal(load_config(config, {}, profile=profile), data)
     chosen = read_space(space, strategies())
     points = chosen.points(trials, seed)
     where = None if config is None else str(config.absolute())

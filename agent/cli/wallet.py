@@ -190,10 +190,10 @@ def _chosen() -> str:
 
 
 def _settings(config: Path | None, venue: str | None, key_file: Path | None) -> Config:
-    from agent.config.load import load
+    from agent.config.load import load_config
 
     asked = {"venue.loopback": venue, "venue.key_file": None if key_file is None else str(key_file)}
-    return load(config, {k: v for k, v in asked.items() if v is not None})
+    return load_config(config, {k: v for k, v in asked.items() if v is not None})
 
 
 def _with_wallet(config: Config, act: Any) -> Any:

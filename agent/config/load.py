@@ -24,7 +24,7 @@ def profile_for(feed: str) -> str:
     return "sample" if feed == "sample" else "recorded"
 
 
-def load(path: Path | None, overrides: Mapping[str, object] | None = None, *, profile: str = "") -> Config:
+def load_config(path: Path | None, overrides: Mapping[str, object] | None = None, *, profile: str = "") -> Config:
     """Read a file over a profile over the defaults, then dotted `overrides` ("edge.model") over all of them.
 
     Raises Misconfigured in one sentence that names the key.

@@ -20,7 +20,7 @@ td.n { white-space: nowrap } .scroll { overflow-x: auto } .columns { display: fl
 """
 
 
-def page(title: str, lead: str, body: str) -> str:
+def html_page(title: str, lead: str, body: str) -> str:
     """The whole document; `title` and `lead` are text, `body` is HTML."""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"

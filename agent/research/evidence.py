@@ -31,7 +31,7 @@ class EvidenceReport:
     forecasts: tuple[RecordedForecast, ...]
 
 
-def keep(made: EvidenceReport, folder: Path) -> list[Path]:
+def write_evidence(made: EvidenceReport, folder: Path) -> list[Path]:
     """Write `evidence.json`, the figures where they can be drawn, and `evidence.html`; the files, the page last."""
     told, page = folder / "evidence.json", folder / "evidence.html"
     told.write_text(json.dumps(plain({"runs": made.runs, "ladder": made.ladder}), indent=2) + "\n", encoding="utf-8")
@@ -43,7 +43,7 @@ def keep(made: EvidenceReport, folder: Path) -> list[Path]:
 def html(made: EvidenceReport, figures: Sequence[Path]) -> str:
     """The page with the SVG figures inside it."""
     body = [ladder_table(made.ladder), *map(pages.figure, figures), f"<p class=quiet>{escape(_fine_print(made))}</p>"]
-    return pages.page("Evidence", _lead(made), "".join(body))
+    return pages.html_page("Evidence", _lead(made), "".join(body))
 
 
 def _lead(made: EvidenceReport) -> str:

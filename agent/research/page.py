@@ -19,7 +19,7 @@ _SHOWN = 40
 """Markets named one by one before the rest is only counted."""
 
 
-def page(made: Report, figures: Sequence[Path]) -> str:
+def backtest_page(made: Report, figures: Sequence[Path]) -> str:
     """HTML with the SVG figures inside it."""
     drawn = "".join(pages.figure(path) for path in figures)
     body = "".join(
@@ -32,7 +32,7 @@ def page(made: Report, figures: Sequence[Path]) -> str:
             _manifest(made),
         ]
     )
-    return pages.page("Backtest", lead(made), body)
+    return pages.html_page("Backtest", lead(made), body)
 
 
 def lead(made: Report) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from agent.research.figures import draw_backtest
 from agent.research.forecasts import RecordedForecast
 from agent.research.judging import Data, JudgedRun
-from agent.research.page import page
+from agent.research.page import backtest_page
 from agent.research.report import Report
 from storage.canonical import plain
 
@@ -38,7 +38,7 @@ DECISIONS = pa.schema(
 )  # fmt: skip
 
 
-def keep(made: Report, data: Data, path: Path, *, figures: bool) -> list[Path]:
+def write_backtest(made: Report, data: Data, path: Path, *, figures: bool) -> list[Path]:
     """Write everything into a folder; the files written, the page last."""
     result, trades = path / "result.json", path / "trades.parquet"
     result.write_text(json.dumps(told(made), indent=2, sort_keys=True) + "\n")
@@ -49,7 +49,7 @@ def keep(made: Report, data: Data, path: Path, *, figures: bool) -> list[Path]:
         pq.write_table(_decisions(made.forecasts), kept[-1], compression="zstd")
     drawn = draw_backtest(made, data, path) if figures else []
     shown = path / "report.html"
-    shown.write_text(page(made, drawn), encoding="utf-8")
+    shown.write_text(backtest_page(made, drawn), encoding="utf-8")
     return [*kept, *drawn, shown]
 
 

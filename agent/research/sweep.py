@@ -24,7 +24,7 @@ import numpy as np
 
 from agent.app.backtests import Rehearsal, rehearsal, strategies
 from agent.app.identity import code_identity, strategy_identity
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.install.command import tie_to_parent
 from agent.research.space import Point, Space, read_space
 from backtest.judgement import BLOCK
@@ -159,7 +159,7 @@ def attempt(task: SweepTask, point: Point) -> Attempt:
 @lru_cache(maxsize=1)
 def _prepared(task: SweepTask) -> tuple[Rehearsal, Space, list[str]]:
     """Read once by each process."""
-    on = rehearsal(load(None if task.config is None else Path(task.config), {}, profile=task.profile), task.data)
+    on = rehearsal(load_config(None if task.config is None else Path(task.config), {}, profile=task.profile), task.data)
     tried_on, _ = cut(on.markets, task.holdout)
     return on, read_space(Path(task.space), strategies()), [m.id for m in tried_on]
 

@@ -12,11 +12,11 @@ from agent.search_benchmark.results import TaskResult
 from strategies.score import Interval
 
 
-def page(results: Sequence[TaskResult], figures: Sequence[Path], facts: Sequence[str]) -> str:
+def benchmark_page(results: Sequence[TaskResult], figures: Sequence[Path], facts: Sequence[str]) -> str:
     """HTML with the SVG figures inside it."""
     drawn = "".join(pages.figure(path) for path in figures)
     said = "".join(f"<p class=quiet>{escape(fact)}</p>" for fact in facts)
-    return pages.page(
+    return pages.html_page(
         "Does search buy anything?",
         "The trading agent's own search code, on questions whose answers can be checked exactly.",
         f"{drawn}{''.join(_section(r) for r in results)}<h2>How it was made</h2>{said}",

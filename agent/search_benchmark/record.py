@@ -8,13 +8,13 @@ from pathlib import Path
 
 from agent.search_benchmark.experiment import ExperimentResult
 from agent.search_benchmark.figures import draw_benchmark
-from agent.search_benchmark.page import page
+from agent.search_benchmark.page import benchmark_page
 from agent.search_benchmark.results import TaskResult
 from agent.search_benchmark.suite import trials
 from storage.canonical import plain
 
 
-def keep(found: ExperimentResult, results: Sequence[TaskResult], path: Path, *, figures: bool) -> list[Path]:
+def write_benchmark(found: ExperimentResult, results: Sequence[TaskResult], path: Path, *, figures: bool) -> list[Path]:
     """Write everything into a folder; the files written, the page last."""
     lines, summary = path / "answers.jsonl", path / "results.json"
     ordered = sorted(found.records, key=lambda r: (r.task, r.arm, r.seed, r.number))
@@ -23,7 +23,7 @@ def keep(found: ExperimentResult, results: Sequence[TaskResult], path: Path, *, 
     if not figures:
         return [lines, summary]
     drawn, report = draw_benchmark(results, path), path / "report.html"
-    report.write_text(page(results, drawn, facts(found)), encoding="utf-8")
+    report.write_text(benchmark_page(results, drawn, facts(found)), encoding="utf-8")
     return [lines, summary, *drawn, report]
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agent.app.backtests import BacktestPlan, run_backtest
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.reports.plots import drawable
 from agent.trading.bus import LocalBus
 from market.clock import to_ms
@@ -135,7 +135,7 @@ def test_every_fill_and_fee_of_april_agrees_with_ten_lines_over_the_raw_files(
 ) -> None:
     """Each order is taken from the log; what it got is computed here from the files."""
     monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
-    plan = BacktestPlan(load(None, {}, profile="recorded"), str(DATA), ("late_favourite",))
+    plan = BacktestPlan(load_config(None, {}, profile="recorded"), str(DATA), ("late_favourite",))
     orders, got = asyncio.run(_played(plan, f"sqlite:///{tmp_path / 'edgeclaw.db'}"))
     raw = _raw_books()
     for order_id, order in orders.items():

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("polymarket")
 pytest.importorskip("web3")
 
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.live.wallet import LivetestStep, OpenWallet, open_wallet
 from backtest.venue.balances import CASH
 from backtest.venue.exchange import Pace
@@ -55,7 +55,7 @@ async def wallet(base: str, home: Path, kind: int, *, relayer: bool = True) -> A
     }
     if relayer:
         asked["venue.relayer_key_file"] = str(relayer_file(home, own))
-    async with open_wallet(load(None, asked), home) as found:
+    async with open_wallet(load_config(None, asked), home) as found:
         yield found
 
 
@@ -152,7 +152,7 @@ def test_a_relayer_key_that_is_none_is_refused_without_being_repeated(wrong: str
     path.write_text(wrong)
     path.chmod(0o600)
     with pytest.raises(DataInvalid, match="not a relayer key"):
-        relayer_key(load(None, {"venue.relayer_key_file": str(path)}).venue)
+        relayer_key(load_config(None, {"venue.relayer_key_file": str(path)}).venue)
 
 
 def test_the_relayer_takes_only_what_the_wallets_key_has_signed(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_key_is_kept_encrypted_and_opens_the_same_account(tmp_path: Path) ->
     assert kept.stat().st_mode & 0o077 == 0
     from agent.live.keys import key_of
 
-    venue = load(None, {"venue.key_file": str(kept)}).venue
+    venue = load_config(None, {"venue.key_file": str(kept)}).venue
     assert key_of(venue, tmp_path, lambda _: "a long passphrase").address.lower() == address_of(EOA)
     with pytest.raises(Misconfigured, match="does not open"):
         key_of(venue, tmp_path, lambda _: "another")

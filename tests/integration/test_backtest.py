@@ -17,7 +17,7 @@ from agent.app import backtests
 from agent.app import recorded as recordings
 from agent.app.backtests import Backtested, BacktestPlan, once, run_backtest
 from agent.app.identity import strategy_identity
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.config.places import database_url
 from agent.research.lookahead import leaks
 from agent.research.parity import Parity, parity
@@ -105,7 +105,7 @@ def backtest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backtest:
     monkeypatch.setattr(recordings, "open_recorded", lambda _: _world())
 
     def play(*names: str) -> tuple[Backtested, list[str], BacktestPlan]:
-        plan = BacktestPlan(load(None, {}, profile="recorded"), "rising", names)
+        plan = BacktestPlan(load_config(None, {}, profile="recorded"), "rising", names)
 
         async def run() -> tuple[Backtested, list[str]]:
             done = await run_backtest(plan, LocalBus())
@@ -190,7 +190,7 @@ def test_a_second_backtest_is_compared_with_the_first_and_counts_no_trial_twice(
 
 def test_parity_names_what_a_changed_delay_changed(backtest: Backtest, tmp_path: Path) -> None:
     done, _, plan = backtest("threshold")
-    slow = replace(plan, config=load(None, {"trading.network_delay": 30.0}, profile="recorded"))
+    slow = replace(plan, config=load_config(None, {"trading.network_delay": 30.0}, profile="recorded"))
 
     async def compared(other: BacktestPlan) -> Parity:
         async with (

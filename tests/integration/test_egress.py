@@ -19,7 +19,7 @@ import pytest
 
 from agent.app.live import LivePlan, run_live
 from agent.app.recorded import PaperPlan, run_paper
-from agent.config.load import load, profile_for
+from agent.config.load import load_config, profile_for
 from agent.host.egress import confined
 from agent.trading.bus import LocalBus
 from market.errors import EgressRefused, VenueUnavailable
@@ -153,7 +153,7 @@ def asked(home: Path, **more: object) -> dict[str, object]:
 
 def test_a_paper_run_opens_no_connection_at_all(tmp_path: Path, attempts: list[str]) -> None:
     pytest.importorskip("resolvedkit")
-    config = load(None, asked(tmp_path), profile=profile_for("sample"))
+    config = load_config(None, asked(tmp_path), profile=profile_for("sample"))
     asyncio.run(run_paper(PaperPlan(config, "sample", None, 2), LocalBus()))
     assert attempts == []
 
@@ -176,7 +176,7 @@ def test_a_live_run_tries_only_the_hosts_of_the_venue(
     key = tmp_path / "key"
     key.write_text("11" * 32)
     key.chmod(0o600)
-    config = load(None, asked(tmp_path, **{"venue.key_file": str(key)}))
+    config = load_config(None, asked(tmp_path, **{"venue.key_file": str(key)}))
     with pytest.raises(VenueUnavailable):
         asyncio.run(run_live(LivePlan(config, accept_the_risk=True), LocalBus()))
     assert real is not found

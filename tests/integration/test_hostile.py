@@ -10,7 +10,7 @@ from types import FrameType
 import pytest
 
 from agent.app.recorded import PaperPlan, World
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.decision.budget import Limits
 from agent.llm.engine import Answers, Question
 from agent.llm.scripted import ScriptedEngine
@@ -56,7 +56,7 @@ def test_orders_in_a_markets_text_reach_no_prompt_and_change_no_claim_and_no_ord
     async def scope(feed: ReplayFeed, name: str) -> tuple[list[object], list[object], list[str]]:
         engine = Listening()
         async with open_store(f"sqlite:///{tmp_path / name}") as store:
-            run, *_ = await World(PaperPlan(load(None, KEYS), name), feed, store, LocalBus()).agent(engine)
+            run, *_ = await World(PaperPlan(load_config(None, KEYS), name), feed, store, LocalBus()).agent(engine)
             thoughts: list[object] = []
             for r in await store.records(run.id, RecordKind.DECISION):
                 body = r.body["thought"]

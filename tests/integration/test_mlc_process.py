@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.doctor import Check, examine
 from agent.llm.mlc.engine import Child, attached, environment, started
 from agent.llm.mlc.process import Patience, Supervisor
@@ -137,7 +137,9 @@ def test_the_doctor_asks_the_server_that_runs_and_starts_one_where_none_does(
     monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path / "home"))
     paths = {"python": child.python, "model_dir": child.model_dir, "model_lib": child.model_lib}
     keys = {f"edge.mlc.{name}": str(path) for name, path in paths.items()}
-    config = load(None, {"edge.runtime": "mlc", "edge.mlc.device": "cuda:0", "edge.mlc.port": child.port, **keys})
+    config = load_config(
+        None, {"edge.runtime": "mlc", "edge.mlc.device": "cuda:0", "edge.mlc.port": child.port, **keys}
+    )
 
     async def engine_check() -> Check:
         (found,) = [check for check in await examine(config) if check.name == "engine"]

@@ -14,7 +14,7 @@ import pytest
 
 from agent.app.engines import open_engine
 from agent.app.recorded import PaperPlan, World
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.decision import prompts
 from agent.doctor import examine
 from agent.llm.engine import Engine, Prompt, Question, Sampling, Usage
@@ -315,7 +315,7 @@ def leaning(text: str, labels: tuple[str, ...]) -> Sequence[float]:
 
 async def traded(engine: Engine, bus: LocalBus, windows: int) -> Made:
     """The planted world as far as `windows`; its effect is found and traded after the fiftieth."""
-    config = load(None, {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"})
+    config = load_config(None, {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"})
     await engine.prime(prompts.static())
     primed = engine.usage.charged
     async with open_store("sqlite://") as store:
@@ -407,7 +407,7 @@ def test_the_configuration_opens_a_server_and_the_doctor_says_how_it_is(
     async def scope(runtime: str) -> None:
         async with ModelServer("mlc").serving() as server:
             keys = {"url": server.base, "tokenizer": str(folder), "context": 2048}
-            config = load(None, {"edge.runtime": runtime, **{f"edge.remote.{k}": v for k, v in keys.items()}})
+            config = load_config(None, {"edge.runtime": runtime, **{f"edge.remote.{k}": v for k, v in keys.items()}})
             async with open_engine(config) as engine:
                 assert engine.identity.engine == "mlc" and engine.usage.prompt > 100
             checks = {check.name: check for check in await examine(config)}
@@ -453,7 +453,7 @@ def test_what_a_server_lacks_is_named_before_anything_is_traded(folder: Path, tm
 
 def load_and_open(keys: dict[str, object]) -> None:
     async def scope() -> None:
-        async with open_engine(load(None, keys)):
+        async with open_engine(load_config(None, keys)):
             pass
 
     asyncio.run(scope())

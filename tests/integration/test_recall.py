@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.app.recorded import PaperPlan, World, open_feed
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.config.schema import Config
 from agent.llm.scripted import ScriptedEngine
 from agent.replay.answer_cache import AnswerCache
@@ -36,7 +36,7 @@ async def ran(
 
 
 def config(**changes: object) -> Config:
-    return load(None, {"edge.runtime": "scripted", **changes}, profile="sample")
+    return load_config(None, {"edge.runtime": "scripted", **changes}, profile="sample")
 
 
 def test_another_configuration_with_the_same_questions_spends_nothing(tmp_path: Path) -> None:

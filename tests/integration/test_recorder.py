@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.live.recorder import Progress, history, history_source, record
 from backtest.quality import quality
 from backtest.recorded import gaps, read_recorded
@@ -41,7 +41,7 @@ def test_a_recording_replays_to_the_books_that_were_heard(tmp_path: Path) -> Non
         async with loopback(series=[walk], clock=clock, pace=QUICK) as (_, base):
             opens = int(clock.now().timestamp()) // 60 * 60
             slugs = [f"btc-updown-1m-{opens + 60 * n}" for n in range(2)]
-            config = load(None, {"venue.loopback": base, "venue.series": [], "venue.slugs": slugs})
+            config = load_config(None, {"venue.loopback": base, "venue.series": [], "venue.slugs": slugs})
             return await record(config, tmp_path, 8.0, lambda _: None)
 
     done = asyncio.run(scenario())
@@ -204,7 +204,7 @@ def test_history_is_kept_as_bars_that_are_known_when_their_minute_is_over(tmp_pa
             loopback(clock=clock, pace=QUICK) as (server, base),
             open_store(f"sqlite:///{tmp_path / 'e.db'}") as store,
         ):
-            config = load(None, {"venue.loopback": base})
+            config = load_config(None, {"venue.loopback": base})
             window = open_market(server)
             await asyncio.sleep(4)
             now = clock.now()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.app.recorded import PaperPlan, World
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.decision.budget import Electricity, Limits
 from agent.decision.decide import Decision, make_decision
 from agent.decision.inputs import Inputs
@@ -209,7 +209,11 @@ def chain(database: Path, feed: ReplayFeed, electricity: Electricity | None) -> 
     async def scope() -> tuple[list[str], dict[str, float]]:
         async with open_store(f"sqlite:///{database}") as store:
             world = World(
-                PaperPlan(load(None, {"edge.shadow_search": True}), "planted"), feed, store, LocalBus(), electricity
+                PaperPlan(load_config(None, {"edge.shadow_search": True}), "planted"),
+                feed,
+                store,
+                LocalBus(),
+                electricity,
             )
             run = (await world.agent(ScriptedEngine(seed=5)))[0]
             timings = await store.timings(run.id)

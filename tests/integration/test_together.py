@@ -16,7 +16,7 @@ import pytest
 
 from agent.app.engines import open_engine
 from agent.app.recorded import PaperPlan, World
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.llm.engine import Answers, Engine, Generated, Question, Sampling
 from agent.llm.llamacpp.engine import LlamaEngine
 from agent.llm.scripted import ScriptedEngine
@@ -192,7 +192,7 @@ def twins() -> ReplayFeed:
 
 def played(place: Path, at_once: int, engine: ScriptedEngine | None = None) -> list[Record]:
     keys = {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5", "edge.runtime": "scripted"}
-    config = load(None, keys)
+    config = load_config(None, keys)
 
     async def scope() -> list[Record]:
         async with open_store(f"sqlite:///{place}") as store:
@@ -231,7 +231,7 @@ def _thought(record: Record) -> tuple[object, ...]:
 
 def test_the_configuration_says_how_many() -> None:
     async def scenario() -> None:
-        async with open_engine(load(None, {"edge.runtime": "scripted", "edge.together": 3})) as engine:
+        async with open_engine(load_config(None, {"edge.runtime": "scripted", "edge.together": 3})) as engine:
             assert isinstance(engine, SharedEngine) and engine.at_once == 3
 
     asyncio.run(scenario())

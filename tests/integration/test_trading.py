@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.app.recorded import PaperPlan, World
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
 from agent.replay.replay import ReplayResult
@@ -118,7 +118,7 @@ def play(database: Path, feed: ReplayFeed, **overrides: object) -> Played:
 
 def play_with(engine: Engine, database: Path, feed: ReplayFeed, **overrides: object) -> Played:
     keys = {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5", **overrides}
-    config = load(None, {k.replace("__", "."): v for k, v in keys.items()})
+    config = load_config(None, {k.replace("__", "."): v for k, v in keys.items()})
 
     async def scope() -> Played:
         async with open_store(f"sqlite:///{database}") as store:
@@ -546,7 +546,7 @@ def test_observers_hear_of_decisions_and_fills_and_a_broken_one_changes_nothing(
 
     async def scope(bus: LocalBus, name: str) -> Run:
         async with open_store(f"sqlite:///{tmp_path / name}") as store:
-            config = load(None, {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"})
+            config = load_config(None, {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"})
             return (await World(PaperPlan(config, "planted"), planted(), store, bus).agent(ScriptedEngine(up)))[0]
 
     quiet = asyncio.run(scope(LocalBus(), "a.db"))

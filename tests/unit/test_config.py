@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from agent.app.settings import decision_settings
-from agent.config.load import PROFILES, annotated, known_keys, load
+from agent.config.load import PROFILES, annotated, known_keys, load_config
 from agent.config.schema import Config
 from market.errors import EdgeclawError, Misconfigured
 
@@ -17,7 +17,7 @@ def refusal(text: str, tmp_path: Path) -> str:
     file = tmp_path / "c.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(Misconfigured) as error:
-        load(file)
+        load_config(file)
     assert error.value.exit_code == 2
     return error.value.sentence()
 
@@ -26,13 +26,13 @@ def test_the_example_names_every_key_with_its_default() -> None:
     tree = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
     named = {f"{s}.{k}" for s, keys in tree.items() for k in keys}
     assert named == {k for k in known_keys() if k.count(".") == 1}
-    assert load(EXAMPLE) == Config()
+    assert load_config(EXAMPLE) == Config()
 
 
 def test_profiles_load_and_search_within_400_tokens() -> None:
     for profile in PROFILES:
-        load(None, profile=profile)
-    settings = decision_settings(load(None, profile="sample"), counted_in_tokens=True)
+        load_config(None, profile=profile)
+    settings = decision_settings(load_config(None, profile="sample"), counted_in_tokens=True)
     assert settings.shadow and settings.limits.tokens == 400 and settings.limits.seconds is None
 
 
@@ -68,11 +68,11 @@ def test_mistakes_are_named(text: str, named: str, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(EdgeclawError, match="no configuration file at"):
-        load(tmp_path / "none.yaml")
+        load_config(tmp_path / "none.yaml")
 
 
 def test_durations_and_overrides() -> None:
-    made = load(
+    made = load_config(
         None, {"edge.latency_limit": "100ms", "trading.max_book_age": "2m", "edge.tree_search.policy": "greedy"}
     )
     assert made.edge.latency_limit == 0.1 and made.trading.max_book_age == 120
@@ -81,21 +81,23 @@ def test_durations_and_overrides() -> None:
 
 @pytest.mark.parametrize(("given", "seconds"), [(30, 30), ("1m", 60), (100, 100), (300, 300), ("15m", 900)])
 def test_a_cadence_fits_the_five_minute_grid_and_makes_another_run(given: object, seconds: int) -> None:
-    made = load(None, {"trading.cadence": given})
+    made = load_config(None, {"trading.cadence": given})
     assert made.trading.cadence == seconds
     assert made.identity() != Config().identity()
 
 
 def test_where_things_are_stored_is_not_part_of_a_run() -> None:
-    assert load(None, {"storage.url": "sqlite:///x"}).identity() == Config().identity()
-    assert load(None, {"edge.budget.tokens": 7}).identity() != Config().identity()
-    assert load(None, {"edge.cost.token_price": 1e-9}).identity() != Config().identity(), "it decides where to stop"
+    assert load_config(None, {"storage.url": "sqlite:///x"}).identity() == Config().identity()
+    assert load_config(None, {"edge.budget.tokens": 7}).identity() != Config().identity()
+    assert load_config(None, {"edge.cost.token_price": 1e-9}).identity() != Config().identity(), (
+        "it decides where to stop"
+    )
     for measured in ({"basis": "tokens"}, {"kwh_price": 1.0}, {"watts": 9}):
-        assert load(None, {f"edge.cost.{k}": v for k, v in measured.items()}).identity() == Config().identity()
+        assert load_config(None, {f"edge.cost.{k}": v for k, v in measured.items()}).identity() == Config().identity()
 
 
 def test_what_is_shown_explains_its_keys_and_is_a_configuration() -> None:
-    made = load(None, {"edge.cost.watts": 40, "storage.url": "sqlite:///a # b"}, profile="sample")
+    made = load_config(None, {"edge.cost.watts": 40, "storage.url": "sqlite:///a # b"}, profile="sample")
     lines = annotated(made)
     assert Config.model_validate(yaml.safe_load("\n".join(lines))) == made
     assert "    kwh_price: 0.3  # dollars of a kilowatt-hour of electricity" in lines

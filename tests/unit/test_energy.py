@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.doctor import Check, energy_check
 from agent.host.power import Constant, Integral, Meter, MeterSum, Sources, board, found, gpus, open_meter, rapl
 from market.errors import NotReady
@@ -318,7 +318,7 @@ def test_what_was_found_is_said_with_the_next_step(tmp_path: Path) -> None:
 
 def test_the_doctor_says_whether_energy_can_be_read_and_objects_only_where_it_was_asked_for(tmp_path: Path) -> None:
     def examined(**keys: object) -> Check:
-        config = load(None, {f"edge.cost.{k}": v for k, v in keys.items()})
+        config = load_config(None, {f"edge.cost.{k}": v for k, v in keys.items()})
         return asyncio.run(energy_check(config, box(tmp_path)))
 
     missing = examined()

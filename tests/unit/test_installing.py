@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.app.engines import server_command
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.service.installing import InstallRequest, Steps, installation, keys_of, removal, words_of
 from market.errors import Misconfigured, NotReady
 
@@ -82,13 +82,13 @@ def test_what_cannot_work_is_said_before_anything_is_written(tmp_path: Path) -> 
     with pytest.raises(Misconfigured, match="no network"):
         steps(addresses=("polymarket.example",))
     with pytest.raises(Misconfigured, match=r"--key needs venue\.key_credential"):
-        keys_of(load(None), Path("/etc/k"), None)
-    named = load(None, {"venue.key_credential": "k"})
+        keys_of(load_config(None), Path("/etc/k"), None)
+    named = load_config(None, {"venue.key_credential": "k"})
     with pytest.raises(Misconfigured, match="no file was named"):
         keys_of(named, None, None)
     assert keys_of(named, Path("/etc/k"), None) == (("k", Path("/etc/k")),)
     with pytest.raises(Misconfigured, match=r"edge\.mlc\.python"):
-        server_command(load(None))
+        server_command(load_config(None))
 
 
 def test_what_is_taken_away_leaves_everything_else(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.app.engines import open_engine
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.install import KNOWN_MODELS, OWNERS_MODELS, execute, model_file, model_path, plan
 from agent.install.own import CheckOwnModel
 from agent.llm import gguf
@@ -114,7 +114,7 @@ def test_a_hash_that_is_none_is_a_mistake(tmp_path: Path) -> None:
         with pytest.raises(Misconfigured):
             plan("llamacpp", model, tmp_path, sha256=sha256)
     with pytest.raises(Misconfigured, match="model_sha256"):
-        load(None, {"edge.model_sha256": "abc"})
+        load_config(None, {"edge.model_sha256": "abc"})
 
 
 @pytest.mark.model
@@ -122,7 +122,7 @@ def test_a_run_refuses_a_model_file_with_another_hash() -> None:
     path = engines.model_file()
 
     async def start(sha256: str) -> str:
-        async with open_engine(load(None, {"edge.model": str(path), "edge.model_sha256": sha256})) as engine:
+        async with open_engine(load_config(None, {"edge.model": str(path), "edge.model_sha256": sha256})) as engine:
             return str(engine.identity.sha256)
 
     right = KNOWN_MODELS["smollm2-135m"].sha256

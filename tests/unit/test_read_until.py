@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from agent.app.backtests import BacktestPlan, unread
-from agent.config.load import load
+from agent.config.load import load_config
 from agent.install import read_until
 from backtest.replay import ReplayFeed
 from market.errors import DataInvalid
@@ -15,7 +15,7 @@ from tests.fakes import START, book, market, recorded, replay
 
 
 def plan(until: date | None, *strategies: str, include_read: bool = False, runtime: str = "llamacpp") -> BacktestPlan:
-    config = load(None, {"edge.runtime": runtime, "edge.read_until": until})
+    config = load_config(None, {"edge.runtime": runtime, "edge.read_until": until})
     return BacktestPlan(config, "test", strategies or ("agent",), include_read=include_read)
 
 

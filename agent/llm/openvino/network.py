@@ -150,7 +150,7 @@ class Network:
 
 def loaded(path: Path, precision: Precision, threads: int) -> Network:
     """The compiled network of a GGUF file. Raises NotReady."""
-    openvino = runtime.load()
+    openvino = runtime.load_openvino()
     try:
         model = gguf.read_gguf(path)
     except DataInvalid as error:

@@ -30,7 +30,7 @@ def installed() -> bool:
         return False
 
 
-def load() -> Any:
+def load_openvino() -> Any:
     """The package. Raises NotReady when it is missing, cannot be loaded or reports to its makers already."""
     if not installed():
         raise NotReady(f"OpenVINO {PINNED} is not installed.", next_step=INSTALL)
@@ -55,4 +55,4 @@ def core() -> Any:
     memory away with the core, even where the thread still stands on it: with two cores let go in turn, the next signal
     ends the process (seen in 2026.4.1).
     """
-    return load().Core()
+    return load_openvino().Core()
