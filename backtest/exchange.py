@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from backtest.admission import Applicant, off_tick, refusal, worst_fee
 from backtest.fault_model import CALM, COARSE_TICK, FAILED, REFUSED, FaultModel
-from backtest.matching_engine import Execution, Pit, Working
+from backtest.matching_engine import MatchedTrade, Pit, Working
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured
@@ -261,7 +261,7 @@ class PaperExchange:
                 place.seen = book.received_at
         place.seen = until
 
-    def traded(self, execution: Execution) -> None:
+    def traded(self, execution: MatchedTrade) -> None:
         """Book it, unless it fails: one of the two orders is ours. What an order takes from the displayed book is a
         fact; what the market takes from a resting one is taken from it at its own price, without a fee."""
         entry, maker = (execution.taker, False) if execution.taker is not None else (execution.maker, True)

@@ -85,7 +85,7 @@ class Working:
             self.left = affordable(self.budget, self.order.price)
 
 
-class Execution(NamedTuple):
+class MatchedTrade(NamedTuple):
     """Shares that changed hands: `price` is of `taker`'s token, or of `maker`'s where the market itself took.
 
     One of the two is None: the other side was the displayed book.
@@ -101,7 +101,7 @@ class Execution(NamedTuple):
 class Floor(Protocol):
     """Who keeps the accounts."""
 
-    def traded(self, execution: Execution) -> None:
+    def traded(self, execution: MatchedTrade) -> None:
         """Book an execution. What is left of either order is counted already."""
         ...
 
@@ -258,7 +258,7 @@ class Pit:
             self.taken.take(entry.order, offer.level, size)
         else:
             offer.maker.pay(offer.maker.order.price, size)
-        self.floor.traded(Execution(entry, offer.maker, offer.level.price, size, at))
+        self.floor.traded(MatchedTrade(entry, offer.maker, offer.level.price, size, at))
         for one in (entry, offer.maker):
             if one is not None and not one.left:
                 self.end(one, OrderStatus.MATCHED, "")
@@ -274,7 +274,7 @@ class Pit:
         if not size:
             return
         entry.pay(order.price, size)
-        self.floor.traded(Execution(None, entry, order.price, size, book.received_at))
+        self.floor.traded(MatchedTrade(None, entry, order.price, size, book.received_at))
         if not entry.left:
             self.end(entry, OrderStatus.MATCHED, "")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.live.status import AccountStatus
+    from agent.live.status import AccountStatus, TradingStatus
     from tools.halts import KillSwitch
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -67,15 +67,15 @@ def status(
     """Tell whether trading is halted, and how each account stands by the log. Exit 4 while halted."""
     from agent.cli import show
     from agent.cli.log import with_store
-    from agent.live.status import AccountStatus
+    from agent.live.status import TradingStatus
     from agent.live.status import status as read
     from market.errors import NotReady
 
     switch = _switch()
     try:
-        found: AccountStatus = with_store(config, lambda store: read(store, switch.read(), switch.resumed_at()))
+        found: TradingStatus = with_store(config, lambda store: read(store, switch.read(), switch.resumed_at()))
     except NotReady:  # nothing has been recorded yet
-        found = AccountStatus(switch.read(), ())
+        found = TradingStatus(switch.read(), ())
     if as_json:
         show.as_json(found)
     else:
@@ -84,7 +84,7 @@ def status(
         raise typer.Exit(4)
 
 
-def _print(found: AccountStatus) -> None:
+def _print(found: TradingStatus) -> None:
     from agent.cli import show
 
     screen = show.console()

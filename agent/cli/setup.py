@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.install import Step
+    from agent.install import InstallStep
 
 install_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Install what runs on this box.")
 
@@ -104,7 +104,7 @@ def _print_steps(lines: list[dict[str, object]]) -> None:
     console().print(rows)
 
 
-def _execute(steps: Sequence[Step]) -> None:
+def _execute(steps: Sequence[InstallStep]) -> None:
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     from agent import install

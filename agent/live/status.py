@@ -46,12 +46,12 @@ class AccountStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class AccountStatus:
+class TradingStatus:
     halted: Halted | None
     accounts: tuple[AccountStatus, ...]
 
 
-async def status(store: Store, halted: Halted | None, looked_at: datetime) -> AccountStatus:
+async def status(store: Store, halted: Halted | None, looked_at: datetime) -> TradingStatus:
     """Every account that a run has traded on, the newest first."""
     newest: dict[str, tuple[str, bool]] = {}
     for run in await store.runs():
@@ -61,7 +61,7 @@ async def status(store: Store, halted: Halted | None, looked_at: datetime) -> Ac
     found = []
     for name, (run_id, open_) in reversed(newest.items()):
         found.append(_account(name, run_id, open_, await load_account_history(store, name, run_id), looked_at))
-    return AccountStatus(halted, tuple(found))
+    return TradingStatus(halted, tuple(found))
 
 
 def _account(name: str, run_id: str, running: bool, past: AccountHistory, looked_at: datetime) -> AccountStatus:

@@ -43,7 +43,7 @@ _DEEP = Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class ResolvedHolding:
     """Micro-shares of one outcome of a market that is resolved, and the dollars they are worth."""
 
     market_id: str
@@ -54,10 +54,12 @@ class Holding:
     neg_risk: bool = False
 
 
-def _holding(said: Any) -> Holding:
+def _holding(said: Any) -> ResolvedHolding:
     """From a position as the official client gives it."""
     size, worth = micro(said.current_size), micro(said.current_value.quantize(_UNIT))
-    return Holding(str(said.condition_id), str(said.title), str(said.outcome), size, worth, bool(said.negative_risk))
+    return ResolvedHolding(
+        str(said.condition_id), str(said.title), str(said.outcome), size, worth, bool(said.negative_risk)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class WalletReport:
     chain: WalletStatus
     venue_balance: Micro
     differences: tuple[str, ...]
-    redeemable: tuple[Holding, ...]
+    redeemable: tuple[ResolvedHolding, ...]
     advice: tuple[str, ...]
 
 
@@ -120,9 +122,9 @@ class OpenWallet:
             told.append(f"Shares worth ${units(worth):f} can be turned into dollars: run edgeclaw wallet redeem.")
         return WalletReport(status, balance, tuple(differences), redeemable, tuple(told))
 
-    async def redeemable(self) -> tuple[Holding, ...]:
+    async def redeemable(self) -> tuple[ResolvedHolding, ...]:
         """Shares of resolved markets that have not been turned into dollars."""
-        found: list[Holding] = []
+        found: list[ResolvedHolding] = []
         async with self.account.client(self.clock) as client:
             try:
                 found += [_holding(p) async for p in client.list_positions(status="REDEEMABLE").iter_items()]

@@ -2,8 +2,8 @@
 is charged exactly what it would have cost alone.
 
 A search alone evaluates every segment of its prompts once, after the worked examples, and finds it in the cache from
-then on. So its charge is the tokens of the segments it has not had before; `TokenMeter` counts them. That other searches
-ask the same and are answered from memory makes the experiment faster, not any search cheaper.
+then on. So its charge is the tokens of the segments it has not had before; `TokenMeter` counts them. That other
+searches ask the same and are answered from memory makes the experiment faster, not any search cheaper.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from enum import StrEnum
 from itertools import count
 
 from backtest.admission import Applicant, refusal, too_little, worst_fee
-from backtest.matching_engine import CROSSES, NO_MATCH, NOT_FULL, Execution, Pit, Working, affordable
+from backtest.matching_engine import CROSSES, NO_MATCH, NOT_FULL, MatchedTrade, Pit, Working, affordable
 from backtest.venue.balances import CASH, Leg, Purse
 from backtest.venue.scenarios import Tape
 from market.clock import EPOCH
@@ -420,7 +420,7 @@ class Exchange:
 
     # -- the floor of `backtest.matching_engine`
 
-    def traded(self, execution: Execution) -> None:
+    def traded(self, execution: MatchedTrade) -> None:
         taker, maker = (self._of(w) for w in (execution.taker, execution.maker))
         first = taker or maker
         if first is None:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from agent.config.load import load_config
-from agent.install import MlcChoices, Step, execute, plan_mlc
+from agent.install import InstallStep, MlcChoices, execute, plan_mlc
 from agent.install import lock as locks
 from agent.install.accelerator import Probe
 from agent.install.runtime import interpreter
@@ -58,7 +58,7 @@ class Box:
     hub: ModelHub
     shelf: Path
 
-    def steps(self, offline: Path | None = None, **choices: Any) -> list[Step]:
+    def steps(self, offline: Path | None = None, **choices: Any) -> list[InstallStep]:
         given = {"device": "vulkan", "index": f"{self.hub.base}/wheels/", "hub": f"{self.hub.base}/", **choices}
         return plan_mlc("llama3.2-3b", self.home, offline, MlcChoices(**given))
 

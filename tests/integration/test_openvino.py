@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.install import Step, execute, plan
+from agent.install import InstallStep, execute, plan
 from agent.install.openvino import Accept, InstallOpenVino, notes
 from agent.llm import gguf
 from agent.llm.engine import Prompt, Question, Sampling
@@ -215,7 +215,7 @@ def test_a_model_that_answers_differently_is_refused(
     spoilt.write_bytes(content)
     expected = acceptance.reference(whole)
     monkeypatch.setattr(acceptance, "reference", lambda _: expected)
-    step: Step = Accept(str(spoilt), tmp_path)
+    step: InstallStep = Accept(str(spoilt), tmp_path)
     with pytest.raises(NotReady, match="answers differently in OpenVINO"):
         execute([step])
     assert not step.done()

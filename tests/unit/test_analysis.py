@@ -96,9 +96,13 @@ def test_kinds_of_columns(tmp_path: Path) -> None:
     shape = profile(read_table(planted.trades(tmp_path / "trades.csv")))
     kinds = {c.name: c.kind for c in shape.columns}
     assert kinds == {
-        "time": ColumnKind.TIME, "trader": ColumnKind.CATEGORY, "side": ColumnKind.CATEGORY, "size": ColumnKind.NUMBER, "fee": ColumnKind.NUMBER,
+        "time": ColumnKind.TIME,
+        "trader": ColumnKind.CATEGORY,
+        "side": ColumnKind.CATEGORY,
+        "size": ColumnKind.NUMBER,
+        "fee": ColumnKind.NUMBER,
         "won": ColumnKind.FLAG,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

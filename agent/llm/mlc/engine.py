@@ -1,7 +1,7 @@
 """MLC-LLM's server behind the OpenAI client, with what has to be held against it (docs/engines.md).
 
-Either it runs as a service of its own and `ServerSettings.url` says where, or it is started here as a child process from files
-that are on this box: then the files are hashed, and each new child must answer as the first one did.
+Either it runs as a service of its own and `ServerSettings.url` says where, or it is started here as a child process
+from files that are on this box: then the files are hashed, and each new child must answer as the first one did.
 """
 
 from __future__ import annotations
