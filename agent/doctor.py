@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from agent.app.engines import open_electricity, open_engine
-from agent.app.recorded import open_feed
+from agent.app.recorded import open_recording
 from agent.app.settings import promotion_rule
 from agent.config.paths import home
 from agent.config.places import database_url
@@ -149,5 +149,5 @@ async def energy_check(config: Config, sources: Sources = BOX) -> Check:
 
 
 async def _sample() -> str:
-    feed = await open_feed("sample")
+    feed = await open_recording("sample")
     return f"recorded books from {feed.info.begins:%Y-%m-%d}" if feed.info.begins else feed.info.name

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from agent.app.engines import open_electricity, open_engine
-from agent.app.recorded import PaperPlan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_recording
 from agent.config.load import load_config
 from agent.reports.cost import InferencePrices, Rhythm, cost
 from agent.trading.bus import LocalBus
@@ -26,7 +26,7 @@ async def measure() -> dict[str, object]:
     """Run some cycles of the sample; figures are for a thousand such decisions."""
     config = load_config(None, profile="sample")
     prices = config.edge.cost
-    feed = await open_feed("sample")
+    feed = await open_recording("sample")
     with tempfile.TemporaryDirectory() as folder:
         async with (
             open_store(f"sqlite:///{Path(folder) / 'bench.db'}") as store,

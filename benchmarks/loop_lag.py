@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.app.recorded import PaperPlan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_recording
 from agent.config.load import load_config
 from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus
@@ -22,7 +22,7 @@ TICK, CYCLES = 0.001, 9
 async def measure() -> dict[str, object]:
     """Milliseconds by which the ticker woke late, over the whole of the cycles."""
     config = load_config(None, profile="sample")
-    feed = await open_feed("sample")
+    feed = await open_recording("sample")
     late: list[float] = []
 
     async def tick() -> None:

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agent.app.engines import open_engine
-from agent.app.recorded import PaperPlan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_recording
 from agent.config.load import load_config
 from agent.host.memory import collect_seldom
 from agent.trading.bus import LocalBus
@@ -112,7 +112,7 @@ async def traded(folder: Path, database: Path) -> dict[str, object]:
     """The agent's run, from its beginning or from where it was killed."""
     config = load_config(None, {"edge.runtime": "scripted"}, profile="recorded")
     begun, cpu = time.monotonic(), time.process_time()
-    feed = await open_feed(str(folder))
+    feed = await open_recording(str(folder))
     read = time.monotonic() - begun
     async with open_store(f"sqlite:///{database}") as store, open_engine(config) as engine:
         run, _, log, _ = await World(PaperPlan(config, str(folder)), feed, store, LocalBus()).agent(engine)

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.app.recorded import PaperPlan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_recording
 from agent.config.load import load_config
 from agent.decision.prompts import opening
 from agent.llm.engine import Engine
@@ -27,7 +27,7 @@ WRITTEN, CYCLES = 48, 6
 async def measure() -> dict[str, object]:
     """Run some cycles of the sample and count."""
     config = load_config(None, profile="sample")
-    feed = await open_feed("sample")
+    feed = await open_recording("sample")
     with tempfile.TemporaryDirectory() as folder:
         async with open_store(f"sqlite:///{Path(folder) / 'bench.db'}") as store, open_engine(config) as engine:
             run, *_ = await World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus()).agent(engine)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from agent.app.engines import open_electricity, open_engine, slow_load
 from agent.app.identity import strategy_identity
-from agent.app.recorded import BASELINES, PaperPlan, ReplayWorld, World, open_feed
+from agent.app.recorded import BASELINES, PaperPlan, ReplayWorld, World, open_recording
 from agent.config.places import database_url, own_hosts
 from agent.config.schema import Config
 from agent.host.egress import confined
@@ -84,7 +84,7 @@ async def run_backtest(plan: BacktestPlan, bus: Bus, stage: Callable[[str], None
     failed: dict[str, str] = {}
     stage("reading the recording")
     with confined(own_hosts(plan.config)):
-        feed = unread(await open_feed(plan.data), plan)
+        feed = unread(await open_recording(plan.data), plan)
         async with open_store(database_url(plan.config)) as store:
             recalls: list[AnswerCache] = []
             world = World(PaperPlan(plan.config, plan.data, None, plan.cycles), feed, store, bus, recalls=recalls)
@@ -120,7 +120,7 @@ def unread(feed: ReplayFeed, plan: BacktestPlan) -> ReplayFeed:
 async def once(plan: BacktestPlan, name: str, feed: PricedFeed | None = None) -> AsyncIterator[tuple[Store, Run]]:
     """One strategy over the plan's data, or another feed, in a store that is thrown away. Raises StrategyFailed."""
     with TemporaryDirectory() as place, confined(own_hosts(plan.config)):
-        feed = feed or await open_feed(plan.data)
+        feed = feed or await open_recording(plan.data)
         async with open_store(f"sqlite:///{place}/once.db") as store:
             world = World(PaperPlan(plan.config, plan.data, None, plan.cycles), feed, store, LocalBus())
             yield store, await _strategy(world, name, lambda _: None)

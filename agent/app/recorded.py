@@ -71,7 +71,7 @@ def weather(config: Config) -> FaultModel:
     return FaultModel(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts, trading.tick_changes)
 
 
-async def open_feed(where: str) -> ReplayFeed:
+async def open_recording(where: str) -> ReplayFeed:
     """A recording by name, folder or file; read off the event loop."""
     return await asyncio.to_thread(open_recorded, where)
 
@@ -90,7 +90,7 @@ async def run_paper(plan: PaperPlan, bus: Bus, stage: Callable[[str], None] = la
     """Trade a recording on paper: the agent, then the baselines and the arms of the ladder on the same decisions."""
     stage("reading the recording")
     with confined(own_hosts(plan.config)):
-        feed = await open_feed(plan.data)
+        feed = await open_recording(plan.data)
         return await _on_paper(plan, feed, bus, stage)
 
 

@@ -35,7 +35,7 @@ class Commands:
     caution: Inhibitor
     bus: Bus
 
-    async def obey(self, name: str, asked: bytes) -> Json:
+    async def handle_command(self, name: str, asked: bytes) -> Json:
         """Carry out a command. Raises ValueError where there is none, or it is not what it should be, or too late."""
         known: Mapping[str, Callable[[Any], Awaitable[Json]]] = {
             "halt": self._halt,
@@ -49,12 +49,12 @@ class Commands:
             raise ValueError(f"There is no command {name}: use one of {', '.join(COMMANDS)}.")
         return await known[name](self._read(COMMANDS[name], asked))
 
-    async def heed(self, name: str, told: bytes) -> Json:
+    async def handle_signal(self, name: str, told: bytes) -> Json:
         """Take a signal from outside. It can forbid to open anything for a while, and nothing else."""
         if not re.fullmatch(NAME, name):
             raise ValueError(f"A signal is called by small letters, digits and hyphens, not {name!r}.")
         heard, now = self._read(SignalTold, told), self.clock.now()
-        self.caution.heed(InhibitSignal(name, heard.until, heard.why), now)
+        self.caution.inhibit(InhibitSignal(name, heard.until, heard.why), now)
         self.bus.publish(SignalHeard(at=now, name=name, until=heard.until, why=heard.why))
         return {"standing": self._standing()}
 

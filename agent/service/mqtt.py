@@ -66,8 +66,8 @@ class Link:
     broker: Broker
     pulse: Pulse
     outbox: Outbox
-    obey: Heeded
-    heed: Heeded
+    handle_command: Heeded
+    handle_signal: Heeded
     dropped: int = 0
     waiting: deque[Event] = field(init=False)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -192,7 +192,7 @@ class Link:
         mark = getattr(message.properties, "CorrelationData", None)
         if mark is not None and mark in self.answered:
             return self.answered[mark]
-        work = self.obey if what == "command" else self.heed
+        work = self.handle_command if what == "command" else self.handle_signal
         answer = _payload(await _done(work, name, bytes(message.payload or b"")))
         if mark is not None:
             self.answered[mark] = answer

@@ -46,7 +46,7 @@ def link(
         asked.queue,
     )
     outbox = Outbox(store, account, home / "mqtt.json")
-    return linked(Link(broker, commands.pulse, outbox, commands.obey, commands.heed), bus)
+    return linked(Link(broker, commands.pulse, outbox, commands.handle_command, commands.handle_signal), bus)
 
 
 def _password(asked: MqttConfig, environment: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from agent.decision.gate import book_fault
 from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Conversation
-from agent.trading.cycle import SPAN, CommittedDecision, PendingDecision, Ports, conclude, consider, tell
+from agent.trading.cycle import SPAN, CommittedDecision, PendingDecision, Ports, conclude, consider, publish
 from agent.trading.execution import Execution
 from agent.trading.loop import Trader
 from market.clock import from_ms, monotonic
@@ -97,7 +97,7 @@ class AgentTrader:
                 if len(made) % _TURN == 0:
                     await asyncio.sleep(0)  # a slot of many markets is long: others have their turn in between
         for decided in made:
-            tell(self.ports.bus, decided)
+            publish(self.ports.bus, decided)
 
     async def _considered(self, group: Sequence[Market], slot: datetime, blocked: str) -> list[PendingDecision]:
         """Each market's decision; those of several markets are thought at the same time."""

@@ -153,7 +153,7 @@ def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs
     return Inputs(market, as_of, memory.source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings, learned)
 
 
-def tell(bus: Bus, decided: CommittedDecision) -> None:
+def publish(bus: Bus, decided: CommittedDecision) -> None:
     """Publish the decision to whoever watches, once it is on disk."""
     thought = decided.thought
     inputs = thought.inputs

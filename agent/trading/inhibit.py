@@ -39,7 +39,7 @@ class Inhibitor:
         """Signals that hold at `at`."""
         return [s for s in self.signals.values() if at < s.until] if self.signals else []
 
-    def heed(self, signal: InhibitSignal, at: datetime) -> None:
+    def inhibit(self, signal: InhibitSignal, at: datetime) -> None:
         """Take a signal; one of the same name is replaced, and one whose time is over ends it. Raises ValueError where
         there are too many."""
         self.signals = {s.name: s for s in self.standing(at) if s.name != signal.name}

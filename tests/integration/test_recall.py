@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.app.recorded import PaperPlan, World, open_feed
+from agent.app.recorded import PaperPlan, World, open_recording
 from agent.config.load import load_config
 from agent.config.schema import Config
 from agent.llm.scripted import ScriptedEngine
@@ -25,7 +25,7 @@ async def ran(
     place: Path, config: Config, engine: ScriptedEngine, *, recall: bool = True
 ) -> tuple[list[object], int, int]:
     """What was thought, the tokens the engine worked through, and those that were taken from the log."""
-    feed = await open_feed("sample")
+    feed = await open_recording("sample")
     recalls: list[AnswerCache] | None = [] if recall else None
     async with open_store(f"sqlite:///{place}") as store:
         world = World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus(), recalls=recalls)

@@ -91,7 +91,7 @@ def test_news_in_any_order_and_any_number_of_times_come_to_the_same_money(
     for said in news:
         ours.learn(said)
     stand = sum(size for size, fails in trades if not fails)
-    fills = ours.take_fresh()
+    fills = ours.drain_fills()
     assert ours.account().cash == CASH + sum(f.cash for f in fills)
     assert ours.account().held(market(0).id, Outcome.YES) == stand * UNIT == sum(f.size for f in fills)
     assert len({f.id for f in fills}) == len(fills)
@@ -106,7 +106,7 @@ def test_a_failed_trade_gives_back_exactly_what_it_took() -> None:
     ours.learn(trade(one, 13, TradeStatus.MATCHED, name="t", price="0.37"))
     assert ours.account().cash < CASH
     ours.learn(trade(one, 13, TradeStatus.FAILED, name="t", price="0.37"))
-    first, second = ours.take_fresh()
+    first, second = ours.drain_fills()
     assert (ours.account().cash, dict(ours.account().holdings)) == (CASH, {})
     assert (second.id, second.size, second.cash) == (f"{first.id}/failed", -first.size, -first.cash)
 
@@ -152,7 +152,7 @@ def test_a_maker_pays_no_fee_and_gets_its_own_price() -> None:
         "t", "0xtaker", m.id, m.no_token, Side.BUY, Decimal("0.60"), 6 * UNIT, TradeStatus.MATCHED, START, (part,)
     )
     ours.learn(said)
-    (fill,) = ours.take_fresh()
+    (fill,) = ours.drain_fills()
     assert (fill.price, fill.size, fill.fee, fill.maker) == (Decimal("0.40"), 6 * UNIT, 0, True)
 
 
@@ -169,7 +169,7 @@ def test_a_taker_pays_each_maker_its_price_across_both_tokens() -> None:
             "t", one.id, m.id, m.yes_token, Side.BUY, Decimal("0.57"), 12 * UNIT, TradeStatus.MATCHED, START, parts
         )
     )
-    assert [(f.price, f.size) for f in ours.take_fresh()] == [
+    assert [(f.price, f.size) for f in ours.drain_fills()] == [
         (Decimal("0.55"), 5 * UNIT),
         (Decimal("0.58"), 7 * UNIT),
     ]
@@ -212,9 +212,9 @@ def test_what_is_remembered_is_not_booked_again_and_what_is_foreign_is_seen() ->
     before.adopt(one)
     said = trade(one, 10, TradeStatus.MATCHED, name="t")
     before.learn(said)
-    after = books(fills=before.take_fresh(), orders=[one])
+    after = books(fills=before.drain_fills(), orders=[one])
     after.learn(said)
-    assert after.take_fresh() == [] and after.account().cash == before.account().cash
+    assert after.drain_fills() == [] and after.account().cash == before.account().cash
     after.learn(trade(signed(2), 3, TradeStatus.MATCHED, name="stranger"))
     assert after.foreign == {"stranger"}
     own = replace(trade(signed(3), 3, TradeStatus.MATCHED, name="older"), matched_at=START - timedelta(days=1))
@@ -242,13 +242,13 @@ def test_a_restart_between_any_two_news_comes_to_the_same_money(
     cut = chance.randint(0, len(news))
     for said in news[:cut]:
         ours.learn(said)
-    written = ours.take_fresh()
+    written = ours.drain_fills()
     written = written[: chance.randint(0, len(written))]  # the rest was not on disk when it stopped
     again = books(written, *(([], [one]) if over else ([one], [])))
     for said in news:  # the venue lists everything again
         again.learn(said)
     stand = sum(size for size, fails in trades if not fails)
-    fills = [*written, *again.take_fresh()]
+    fills = [*written, *again.drain_fills()]
     assert again.account().cash == CASH + sum(f.cash for f in fills)
     assert again.account().held(market(0).id, Outcome.YES) == stand * UNIT == sum(f.size for f in fills)
     assert {e.what: e.amount for e in again.expected()}["dollars"] == again.account().cash
@@ -260,7 +260,7 @@ def test_nothing_is_settled_before_the_venue_said_that_remembered_trades_stand()
     one = signed(1)
     first.adopt(one)
     first.learn(trade(one, 10, TradeStatus.MATCHED, name="t"))
-    again = books(first.take_fresh())
+    again = books(first.drain_fills())
     won = Resolution(market(0).id, Decimal(1), PayoutSource.OFFICIAL, START)
     assert again.settle(won, START) is None
     again.learn(trade(one, 10, TradeStatus.FAILED, name="t"))
@@ -273,7 +273,7 @@ def test_winnings_of_an_earlier_run_are_expected_while_their_market_can_be_asked
     first = books()
     first.adopt(one)
     first.learn(trade(one, 10, TradeStatus.CONFIRMED, name="t"))
-    fills = first.take_fresh()
+    fills = first.drain_fills()
     won = [Settlement(market(0).id, Outcome.YES, 10 * UNIT, Decimal(1), PayoutSource.OFFICIAL, START)]
     cash = CASH + fills[0].cash + 10 * UNIT
     known = AccountBooks(MARKETS.get, AccountSnapshot(CASH, START, fills, won))

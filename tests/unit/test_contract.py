@@ -74,7 +74,7 @@ def test_what_is_no_command_is_refused_in_one_sentence(tmp_path: Path, name: str
     async def scope() -> None:
         async with commanded(tmp_path) as (commands, _):
             with pytest.raises(ValueError) as refused:  # noqa: PT011 - the sentence is looked at
-                await commands.obey(name, payload)
+                await commands.handle_command(name, payload)
             assert says in str(refused.value) and "\n" not in str(refused.value)
             assert commands.switch.read() is None
 
@@ -85,11 +85,11 @@ def test_every_command_answers_what_can_be_written_as_json(tmp_path: Path) -> No
     async def scope() -> None:
         async with commanded(tmp_path) as (commands, _):
             for name in ("status", "limits", "config", "pause"):
-                json.dumps(await commands.obey(name, b""))
+                json.dumps(await commands.handle_command(name, b""))
             standing = commands.switch.read()
             assert standing is not None and standing.reason == "paused over MQTT"
             asked = json.dumps({"reason": "looked", "halt": standing.at}).encode()
-            json.dumps(await commands.obey("resume", asked))
+            json.dumps(await commands.handle_command("resume", asked))
             assert commands.switch.read() is None
 
     asyncio.run(scope())
@@ -101,7 +101,7 @@ def test_a_signal_is_told_heeded_and_passes(tmp_path: Path) -> None:
             heard: list[SignalHeard] = []
             later = START + timedelta(minutes=5)
             with bus.subscribed(SignalHeard, heard.append):
-                await commands.heed("news", json.dumps({"until": later.isoformat(), "why": "a speech"}).encode())
+                await commands.handle_signal("news", json.dumps({"until": later.isoformat(), "why": "a speech"}).encode())
             assert [(h.name, h.until, h.why) for h in heard] == [("news", later, "a speech")]
             assert commands.caution.reason(START) == "signal_news" and not commands.caution.reason(later)
             for name, payload in (
@@ -111,6 +111,6 @@ def test_a_signal_is_told_heeded_and_passes(tmp_path: Path) -> None:
                 ("a" * 33, b""),
             ):
                 with pytest.raises(ValueError):  # noqa: PT011 - any sentence will do
-                    await commands.heed(name, payload)
+                    await commands.handle_signal(name, payload)
 
     asyncio.run(scope())

@@ -294,7 +294,7 @@ def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_pa
     desk.caution.clock = ""
     asyncio.run(looks(3))
     assert hands.cancels == 1 and not desk.idle(NOW) and not forgot
-    desk.caution.heed(InhibitSignal("news", NOW + timedelta(minutes=1)), NOW)
+    desk.caution.inhibit(InhibitSignal("news", NOW + timedelta(minutes=1)), NOW)
     asyncio.run(looks(3))
     assert hands.cancels == 2 and desk.idle(NOW)
 

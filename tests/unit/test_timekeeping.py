@@ -121,7 +121,7 @@ def test_signals_forbid_exactly_until_their_time(told: list[tuple[str, int, int]
     for name, span, passes in told:
         at += timedelta(seconds=passes)
         until_then = at + timedelta(seconds=span)
-        caution.heed(InhibitSignal(name, until_then), at)
+        caution.inhibit(InhibitSignal(name, until_then), at)
         plain[name] = until_then
         standing = sorted(n for n, end in plain.items() if at < end)
         assert caution.reason(at) == (f"signal_{standing[0]}" if standing else "")
@@ -132,9 +132,9 @@ def test_signals_forbid_exactly_until_their_time(told: list[tuple[str, int, int]
 def test_there_is_an_end_to_signals() -> None:
     caution = Inhibitor()
     for n in range(MOST):
-        caution.heed(InhibitSignal(f"s{n}", START + timedelta(hours=1)), START)
+        caution.inhibit(InhibitSignal(f"s{n}", START + timedelta(hours=1)), START)
     with pytest.raises(ValueError, match="end one first"):
-        caution.heed(InhibitSignal("more", START + timedelta(hours=1)), START)
-    caution.heed(InhibitSignal("s0", START), START)
-    caution.heed(InhibitSignal("more", START + timedelta(hours=1)), START)
+        caution.inhibit(InhibitSignal("more", START + timedelta(hours=1)), START)
+    caution.inhibit(InhibitSignal("s0", START), START)
+    caution.inhibit(InhibitSignal("more", START + timedelta(hours=1)), START)
     assert len(caution.signals) == MOST

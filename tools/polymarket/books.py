@@ -223,7 +223,7 @@ class AccountBooks:
     def _stands(self, fill: Fill) -> bool:
         return fill.id + FAILED not in self._fills
 
-    def take_fresh(self) -> list[Fill]:
+    def drain_fills(self) -> list[Fill]:
         """What was booked since the last time."""
         fresh, self._fresh = self._fresh, []
         return fresh

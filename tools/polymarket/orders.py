@@ -134,7 +134,7 @@ class PolymarketOrders:
         return len(answer.canceled)
 
     async def fills(self) -> Sequence[Fill]:
-        return self.books.take_fresh()
+        return self.books.drain_fills()
 
     async def account(self) -> Account:
         """Raises Halt where what keeps it up to date has failed: then nothing here can be trusted any more."""
