@@ -56,12 +56,20 @@ async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTr
     identity = RunIdentity("bench", "bench", "bench", "bench", "bench")
     log = store.log((await store.begin_run(identity, {}, clock.now())).id)
     exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
-    desk = Execution(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
+    execution = Execution(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
     caps = {"trading.max_order": 10, "trading.max_market": 10**6}
     settings = decision_settings(load_config(None, caps), counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())
     return AgentTrader(
-        Ports(clock, feed, Memory(store, feed, feed, "bench", OnlineLearner(0.1)), engine, desk, desk.bus, settings)
+        Ports(
+            clock,
+            feed,
+            Memory(store, feed, feed, "bench", OnlineLearner(0.1)),
+            engine,
+            execution,
+            execution.bus,
+            settings,
+        )
     )
 
 

@@ -60,7 +60,7 @@ class Timed(Around):
 class Bench:
     """Orders on whatever changes. `times` are milliseconds by market, in the order of the orders."""
 
-    desk: Execution
+    execution: Execution
     tool: Timed
     feed: LiveFeed
     clock: Clock
@@ -89,15 +89,15 @@ class Bench:
         )
         seen = (self.clock.now() - book.received_at).total_seconds() / SPEED
         begun = monotonic()
-        view = await self.desk.look(market, book, book.received_at)
+        view = await self.execution.look(market, book, book.received_at)
         times = self.times.setdefault(market.id, [])
-        ack = await self.desk.act(wish, view, f"{market.id}/{len(times)}/{self.refused}", 0)
+        ack = await self.execution.act(wish, view, f"{market.id}/{len(times)}/{self.refused}", 0)
         taken = (seen + self.tool.answered - begun) * 1e3
         if ack is None or ack.status is not OrderStatus.LIVE:
             self.refused += 1
             return
         times.append(taken)
-        await self.desk.withdraw(ack.order_id, self.clock.now())
+        await self.execution.withdraw(ack.order_id, self.clock.now())
 
 
 @contextmanager

@@ -96,9 +96,9 @@ async def replayed(feed: ReplayFeed, strategy: Strategy) -> tuple[list[Fill], fl
     clock = ManualClock(begins)
     none = timedelta(0)
     exchange = PaperExchange(feed, clock, cash=10**12, run="bench", venue_delay=none, network_delay=none)
-    desk = Execution(exchange, log, LocalBus())
+    execution = Execution(exchange, log, LocalBus())
     session = TradingLoop(
-        clock, feed, StrategyTrader(strategy, desk), desk, NoLearning(), Schedule(begins, feed.info.ends)
+        clock, feed, StrategyTrader(strategy, execution), execution, NoLearning(), Schedule(begins, feed.info.ends)
     )
     begun = process_time()
     await session.run()

@@ -234,19 +234,23 @@ class LiveWorld:
                 self.stage("checking that all holds")
                 await patiently(lambda: hands.ready(clock))
                 spent = await self._inference(engine)
-                desk, obedience = self._desk(hands, log, past, switch, spent)
+                execution, obedience = self._desk(hands, log, past, switch, spent)
                 self.stage("taking back what was left open")
-                await patiently(lambda: desk.withdraw_all(clock.now()))
+                await patiently(lambda: execution.withdraw_all(clock.now()))
                 keeper = Timekeeper(clock, self.caution, lambda: hands.agree(clock))
                 self.stage("learning from the log")
                 memory = await self._memory(feed)
                 chores = self._chores(memory.experience, hands)
                 self.stage("trading")
-                self.pulse.trading, self.pulse.at_risk, self.pulse.account = True, desk.all_at_risk, desk.standing
+                self.pulse.trading, self.pulse.at_risk, self.pulse.account = (
+                    True,
+                    execution.all_at_risk,
+                    execution.standing,
+                )
                 async with scheduled(chores.jobs(), self.bus, clock, pace(clock)):
                     async with watching_kill_switch(obedience), kept(keeper):
-                        await self._trade(feed, desk, past, engine, log, memory)
-                    return await self._end(run, log, desk, hands), self.ticks, log, desk.halted
+                        await self._trade(feed, execution, past, engine, log, memory)
+                    return await self._end(run, log, execution, hands), self.ticks, log, execution.halted
 
     def _chores(self, experience: OnlineLearner, hands: OpenAccount) -> MaintenanceJobs:
         """Only an account at the venue has winnings that can be late."""
@@ -331,28 +335,28 @@ class LiveWorld:
         risk = RiskLimited(limited, risk_limits(config), before)
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
         working, paid = dict(before.promised), dict(before.paid)
-        desk = Execution(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
-        return desk, KillSwitchWatcher(switch, desk, tool, self.clock, risk.forget_results)
+        execution = Execution(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
+        return execution, KillSwitchWatcher(switch, execution, tool, self.clock, risk.forget_results)
 
     async def _trade(
-        self, feed: LiveFeed, desk: Execution, past: AccountHistory, engine: Engine, log: RunLog, memory: Memory
+        self, feed: LiveFeed, execution: Execution, past: AccountHistory, engine: Engine, log: RunLog, memory: Memory
     ) -> None:
         settings = decision_settings(self.plan.config, counted_in_tokens=False)
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None
-        ports = Ports(self.clock, feed, memory, recorder, desk, self.bus, settings, power, together=together)
+        ports = Ports(self.clock, feed, memory, recorder, execution, self.bus, settings, power, together=together)
         schedule = self._schedule(await self._begins(log.run_id))
         trader = Several([self._trader(name, ports, past) for name in self.plan.trade_with])
         session = TradingLoop(
-            self.clock, feed, trader, desk, memory, schedule, open=past.unsettled, told=dict(past.told)
+            self.clock, feed, trader, execution, memory, schedule, open=past.unsettled, told=dict(past.told)
         )
         try:
             await session.run()
         except StoreUnavailable:
-            await self._last_words(desk.orders.cancel_all())  # whatever came of it could not be written down
+            await self._last_words(execution.orders.cancel_all())  # whatever came of it could not be written down
             raise
         except (asyncio.CancelledError, StrategyFailed, Halt) as stop:
-            await self._last_words(self._stop(desk, log, str(stop) or "it was ended"))
+            await self._last_words(self._stop(execution, log, str(stop) or "it was ended"))
             raise
 
     async def _last_words(self, work: Awaitable[object]) -> None:
@@ -361,8 +365,8 @@ class LiveWorld:
             async with asyncio.timeout(_LAST_WORDS):
                 await work
 
-    async def _stop(self, desk: Execution, log: RunLog, why: str) -> None:
-        await desk.withdraw_all(self.clock.now())
+    async def _stop(self, execution: Execution, log: RunLog, why: str) -> None:
+        await execution.withdraw_all(self.clock.now())
         await log.stop(why, self.clock.now())
 
     def _schedule(self, begins: datetime) -> Schedule:
@@ -395,24 +399,24 @@ class LiveWorld:
             return trader
         quoting = {s.name: s for s in QUOTERS}
         if name in quoting:
-            return QuotingTrader(quoting[name], ports.desk, ports.old)
+            return QuotingTrader(quoting[name], ports.execution, ports.old)
         strategy = {s.name: s for s in BASELINES}[name]
         used = past.traded(name) if strategy.once else set()
-        return StrategyTrader(strategy, ports.desk, ports.old, used=used, prices=ports.memory.prices)
+        return StrategyTrader(strategy, ports.execution, ports.old, used=used, prices=ports.memory.prices)
 
-    async def _end(self, run: Run, log: RunLog, desk: Execution, hands: OpenAccount) -> Run:
+    async def _end(self, run: Run, log: RunLog, execution: Execution, hands: OpenAccount) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
         from agent.live.account import patiently
 
-        await patiently(lambda: desk.withdraw_all(self.clock.now()))
-        differs = await hands.compared(self.clock, desk.reconcile)
-        account = await desk.account()
+        await patiently(lambda: execution.withdraw_all(self.clock.now()))
+        differs = await hands.compared(self.clock, execution.reconcile)
+        account = await execution.account()
         if not differs and account.cash != (expected := await self._remembered_cash()):
             differs = f"the account holds {account.cash} micro-dollars where the records say {expected}"
         if differs:
             raise LedgerMismatch(f"{differs}.", next_step="Keep the database and read `edgeclaw log verify`.")
         held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
-        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": [], "halted": desk.halted}
+        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": [], "halted": execution.halted}
         await log.end(self.clock.now(), body)
         return await self.store.run(run.id) or run
 

@@ -148,7 +148,7 @@ class ReplayWorld:
             return replace(schedule, cadence=timedelta(seconds=trading.cadence))
         return replace(schedule, instants=info.instants or None)
 
-    def desk(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Execution:
+    def execution(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Execution:
         wait = delays(self.plan.config)
         exchange = PaperExchange(
             self.feed,
@@ -162,14 +162,14 @@ class ReplayWorld:
         )
         return Execution(RiskLimited(exchange, risk_limits(self.plan.config)), log, bus)
 
-    async def play(self, trader: Trader, desk: Execution, clock: Clock, memory: Outcomes) -> None:
-        await TradingLoop(clock, self.seen, trader, desk, memory, self.schedule()).run()
+    async def play(self, trader: Trader, execution: Execution, clock: Clock, memory: Outcomes) -> None:
+        await TradingLoop(clock, self.seen, trader, execution, memory, self.schedule()).run()
 
     async def profits(self, strategy: Strategy) -> dict[str, Micro]:
         """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
         log, clock = InMemoryRunLog(), ManualClock(self.schedule().first())
-        desk = self.desk(log, clock, "trial", LocalBus())
-        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, NoLearning())
+        execution = self.execution(log, clock, "trial", LocalBus())
+        await self.play(StrategyTrader(strategy, execution, prices=self.seen), execution, clock, NoLearning())
         return log.profits()
 
 
@@ -189,24 +189,24 @@ class World(ReplayWorld):
         run = await self._begin("agent", digest(engine.identity), answers_by=digest(engine.identity))
         log = self.store.log(run.id)
         clock = self._clock()
-        desk = self.desk(log, clock, run.id, self.bus)
+        execution = self.execution(log, clock, run.id, self.bus)
         memory = self._memory()
         settings = decision_settings(self.plan.config, counted_in_tokens=True)
         recorder, together = RecordingEngine(engine), talking(engine)
         power = self.electricity if together is None else None
-        ports = Ports(clock, self.seen, memory, recorder, desk, self.bus, settings, power, recall, together)
+        ports = Ports(clock, self.seen, memory, recorder, execution, self.bus, settings, power, recall, together)
         trader = AgentTrader(ports)
-        await self.play(trader, desk, clock, memory)
-        return await self._end(run, log, desk, clock), trader.ticks, log, desk.halted
+        await self.play(trader, execution, clock, memory)
+        return await self._end(run, log, execution, clock), trader.ticks, log, execution.halted
 
     async def baseline(self, strategy: Strategy) -> Run:
         """A strategy's run on the same windows through an exchange of its own."""
         run = await self._begin(f"baseline:{strategy.name}", strategy_identity(strategy))
         log = self.store.log(run.id)
         clock = ManualClock(self.schedule().first())
-        desk = self.desk(log, clock, run.id, LocalBus())
-        await self.play(StrategyTrader(strategy, desk, prices=self.seen), desk, clock, NoLearning())
-        return await self._end(run, log, desk, clock)
+        execution = self.execution(log, clock, run.id, LocalBus())
+        await self.play(StrategyTrader(strategy, execution, prices=self.seen), execution, clock, NoLearning())
+        return await self._end(run, log, execution, clock)
 
     async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
         """An arm of the ladder on the agent's own decisions; one that is finished stands as it is."""
@@ -251,9 +251,9 @@ class World(ReplayWorld):
         start = self.schedule().first()
         return ManualClock(start) if self.plan.speed is None else PacedClock(start, self.plan.speed)
 
-    async def _end(self, run: Run, log: RunLog, desk: Execution, clock: Clock) -> Run:
+    async def _end(self, run: Run, log: RunLog, execution: Execution, clock: Clock) -> Run:
         """Close the run, once the exchange's account agrees with the run's own records."""
-        account = await desk.account()
+        account = await execution.account()
         fills, settlements = await self.store.fills(run.id), await self.store.settlements(run.id)
         expected = balance(micro(self.plan.config.trading.cash), fills, settlements)
         if account.cash != expected:
@@ -262,7 +262,7 @@ class World(ReplayWorld):
                 next_step="Keep the database and read `edgeclaw log verify`.",
             )
         held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
-        unknown = sorted(desk.working)
-        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": desk.halted}
+        unknown = sorted(execution.working)
+        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": execution.halted}
         await log.end(clock.now(), body)
         return await self.store.run(run.id) or run

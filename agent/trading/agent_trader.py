@@ -41,12 +41,12 @@ class _Quote:
     since: datetime
 
 
-async def _withdraw(desk: Execution, quotes: dict[str, _Quote], market_id: str, at: datetime) -> None:
+async def _withdraw(execution: Execution, quotes: dict[str, _Quote], market_id: str, at: datetime) -> None:
     """Take back the order that rests in a market. One whose end stays unknown keeps its place, so that no second one is
     put beside it."""
     quote = quotes[market_id]
-    await desk.withdraw(quote.order_id, at)
-    if quote.order_id not in desk.working:
+    await execution.withdraw(quote.order_id, at)
+    if quote.order_id not in execution.working:
         del quotes[market_id]
 
 
@@ -79,13 +79,13 @@ class AgentTrader:
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         for market_id in list(self.quotes):
-            await _withdraw(self.ports.desk, self.quotes, market_id, slot)
+            await _withdraw(self.ports.execution, self.quotes, market_id, slot)
         for market_id in [m for m, standing in self.standing.items() if standing.market.closes_at <= slot]:
             self._forget(market_id)
         if len(markets) > 1:
             await self.ports.memory.record_all(markets, slot, SPAN)
         made = []
-        async with self.ports.desk.log.together():
+        async with self.ports.execution.log.together():
             at_once = self.ports.together.at_once if self.ports.together is not None else 1
             for first in range(0, len(markets), at_once):
                 group = markets[first : first + at_once]
@@ -157,26 +157,26 @@ class AgentTrader:
         standing = self.standing.get(book.market_id)
         if standing is None or standing.decision_id in self.used or book_fault(book) or self.ports.old(book):
             return
-        at, desk, settings = book.received_at, self.ports.desk, self.ports.settings
-        if desk.idle(at):
+        at, execution, settings = book.received_at, self.ports.execution, self.ports.settings
+        if execution.idle(at):
             return
         quote = self._standing_quote(standing)
         if standing.decision_id in self.used or (quote is not None and at - quote.since < self.pause):
             return
-        view = await desk.look(standing.market, book, at)
+        view = await execution.look(standing.market, book, at)
         if quote is not None:  # as if it were not there: it is to be kept, not to make room for itself
-            promised = desk.working[quote.order_id].cost
+            promised = execution.working[quote.order_id].cost
             view = replace(view, cash=view.cash + promised, at_risk=view.at_risk - promised)
         wish, _ = decide(view, standing.belief, settings.rule, settings.sizing)
         if quote is not None:
             if _same(quote.wish, wish):
                 return
-            await _withdraw(desk, self.quotes, book.market_id, at)
+            await _withdraw(execution, self.quotes, book.market_id, at)
             return  # what it promised is free at the next book, which decides again
         if wish is None:
             return
         number = self.sent[standing.decision_id] = self.sent.get(standing.decision_id, 0) + 1
-        ack = await desk.act(wish, view, standing.decision_id, number)
+        ack = await execution.act(wish, view, standing.decision_id, number)
         self.ticks.append((monotonic() - begun) * 1e3)
         self._acted(book.market_id, standing.decision_id, wish, ack, at)
         if number >= self.most:
@@ -185,7 +185,7 @@ class AgentTrader:
     def _standing_quote(self, standing: ActiveBelief) -> _Quote | None:
         """The order that waits on a belief; one that has ended by filling has used its decision up."""
         quote = self.quotes.get(standing.market.id)
-        if quote is not None and quote.order_id not in self.ports.desk.working:
+        if quote is not None and quote.order_id not in self.ports.execution.working:
             del self.quotes[standing.market.id]
             self.used.add(standing.decision_id)
         return self.quotes.get(standing.market.id)
@@ -228,7 +228,7 @@ class StrategyTrader:
     whether it is listed at every slot until then or not."""
 
     strategy: Strategy
-    desk: Execution
+    execution: Execution
     old: Callable[[Book], bool] = never_old
     markets: dict[str, Market] = field(default_factory=dict)
     shown: dict[str, Market] = field(default_factory=dict)
@@ -283,14 +283,14 @@ class StrategyTrader:
         return mask
 
     def _works(self, market: Market) -> bool:
-        working = self.desk.working
+        working = self.execution.working
         return bool(working) and any(o.market_id == market.id for o in working.values())
 
     async def on_book(self, book: Book) -> None:
         market = self.markets[book.market_id]
         if (
             market.id in self.used
-            or self.desk.idle(book.received_at)
+            or self.execution.idle(book.received_at)
             or book_fault(book)
             or self.old(book)
             or not market.opens_at <= book.received_at < market.closes_at
@@ -298,7 +298,7 @@ class StrategyTrader:
             or self._too_soon(market, book.received_at)
         ):
             return
-        view = await self._referenced(await self.desk.look(market, book, book.received_at))
+        view = await self._referenced(await self.execution.look(market, book, book.received_at))
         self.held[market.id] = view.held_yes, view.held_no
         wish = answer(self.strategy, view)
         if wish is None:
@@ -307,7 +307,7 @@ class StrategyTrader:
             self.used.add(market.id)
         when = "" if self.strategy.once else f":{view.at.isoformat()}"
         number = self.sent[market.id] = self.sent.get(market.id, -1) + 1
-        await self.desk.act(wish, view, f"{self.strategy.name}:{market.id}{when}", number)
+        await self.execution.act(wish, view, f"{self.strategy.name}:{market.id}{when}", number)
 
     def _too_soon(self, market: Market, at: datetime) -> bool:
         """Whether the reference price was looked at a moment ago: to ask for it costs more than to decide."""
@@ -329,7 +329,7 @@ class QuotingTrader:
     most once in `pause`."""
 
     strategy: Strategy
-    desk: Execution
+    execution: Execution
     old: Callable[[Book], bool] = never_old
     pause: timedelta = timedelta(seconds=2)
     markets: dict[str, Market] = field(default_factory=dict)
@@ -342,7 +342,7 @@ class QuotingTrader:
             self.sent.pop(market_id, None)
         self.markets = {} if blocked else {m.id: m for m in markets}
         for market_id in self.quotes.keys() - self.markets.keys():
-            await _withdraw(self.desk, self.quotes, market_id, slot)
+            await _withdraw(self.execution, self.quotes, market_id, slot)
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(self.markets)
@@ -353,26 +353,26 @@ class QuotingTrader:
 
     async def on_book(self, book: Book) -> None:
         market, at = self.markets.get(book.market_id), book.received_at
-        if market is None or self.old(book) or self.desk.idle(at):
+        if market is None or self.old(book) or self.execution.idle(at):
             return
         quote = self.quotes.get(market.id)
-        if quote is not None and quote.order_id not in self.desk.working:
+        if quote is not None and quote.order_id not in self.execution.working:
             quote = self.quotes.pop(market.id) and None
-        view = await self.desk.look(market, book, at)
+        view = await self.execution.look(market, book, at)
         wish = None if book_fault(book) else answer(self.strategy, view)
         if quote is not None:
             if _same(quote.wish, wish) or at - quote.since < self.pause:
                 return
-            await _withdraw(self.desk, self.quotes, market.id, at)
+            await _withdraw(self.execution, self.quotes, market.id, at)
         if wish is not None and market.id not in self.quotes:
             await self._post(wish, view)
 
     async def _post(self, wish: OrderIntent, view: View) -> None:
         market_id = view.market.id
         number = self.sent[market_id] = self.sent.get(market_id, -1) + 1
-        before = set(self.desk.working)
-        await self.desk.act(wish, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
-        for order_id in self.desk.working.keys() - before:
+        before = set(self.execution.working)
+        await self.execution.act(wish, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
+        for order_id in self.execution.working.keys() - before:
             self.quotes[market_id] = _Quote(order_id, wish, view.at)
 
 

@@ -42,7 +42,7 @@ class Ports:
     feed: Feed
     memory: Memory
     engine: RecordingEngine
-    desk: Execution
+    execution: Execution
     bus: Bus
     settings: Settings
     electricity: Electricity | None = None
@@ -80,7 +80,7 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
     """Observe and think, once about one market at `as_of`: nothing is written down but prices, and nothing is ordered.
     `blocked` is a reason not to trade, recorded with the decision."""
     begun = monotonic()
-    blocked = blocked or ("halted" if ports.desk.halted else ports.desk.caution.reason(as_of))
+    blocked = blocked or ("halted" if ports.execution.halted else ports.execution.caution.reason(as_of))
     try:
         inputs = await observe(ports, market, as_of, blocked)
     except CycleSkipped as skipped:
@@ -99,8 +99,8 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
 async def conclude(ports: Ports, made: PendingDecision) -> CommittedDecision:
     """Remember a decision, and act on it."""
     inputs = made.thought.inputs
-    decision_id = identify(ports.desk.log.run_id, inputs.market.id, inputs.as_of)
-    await ports.desk.log.decision(record_of(decision_id, made.thought, made.engine.take(), made.timings))
+    decision_id = identify(ports.execution.log.run_id, inputs.market.id, inputs.as_of)
+    await ports.execution.log.decision(record_of(decision_id, made.thought, made.engine.take(), made.timings))
     done = await act(ports, CommittedDecision(decision_id, made.thought))
     return replace(done, milliseconds=(monotonic() - made.begun) * 1e3)
 
@@ -111,13 +111,18 @@ async def act(ports: Ports, decided: CommittedDecision) -> CommittedDecision:
     wish, view = decided.thought.wish, decided.thought.inputs.view()
     if wish is None or view is None or ports.old(view.book) or await _moved(ports, decided.thought.inputs):
         return decided
-    return replace(decided, acted=True, ack=await ports.desk.act(wish, view, decided.id, 0))
+    return replace(decided, acted=True, ack=await ports.execution.act(wish, view, decided.id, 0))
 
 
 async def _moved(ports: Ports, inputs: Inputs) -> bool:
     """Whether the account is another one than the decision saw."""
-    account, market = await ports.desk.account(), inputs.market.id
-    now = account.free, account.held(market, Outcome.YES), account.held(market, Outcome.NO), ports.desk.at_risk(market)
+    account, market = await ports.execution.account(), inputs.market.id
+    now = (
+        account.free,
+        account.held(market, Outcome.YES),
+        account.held(market, Outcome.NO),
+        ports.execution.at_risk(market),
+    )
     return now != (inputs.cash, inputs.held_yes, inputs.held_no, inputs.at_risk)
 
 
@@ -127,7 +132,7 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
     await memory.record(market, as_of, SPAN)
     left = int((market.closes_at - as_of).total_seconds())
     bars = await memory.recent(market, as_of)
-    account = await ports.desk.account()
+    account = await ports.execution.account()
     return Inputs(
         market=market,
         as_of=as_of,
@@ -138,7 +143,7 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
         cash=account.free,
         held_yes=account.held(market.id, Outcome.YES),
         held_no=account.held(market.id, Outcome.NO),
-        at_risk=ports.desk.at_risk(market.id),
+        at_risk=ports.execution.at_risk(market.id),
         windows=await memory.windows(market, as_of, (left - settings.band, left + settings.band), settings),
         blocked=blocked,
         settings=settings,

@@ -25,7 +25,7 @@ class KillSwitchWatcher:
     """One desk and its switch. `forget` is called when a person has looked at the losses so far."""
 
     switch: KillSwitch
-    desk: Execution
+    execution: Execution
     orders: OrderTool
     clock: Clock
     forget: Callable[[], None]
@@ -38,11 +38,11 @@ class KillSwitchWatcher:
         if halted is None and self.thrown:
             self.thrown = False
             self.forget()
-            self.desk.resume(at)
+            self.execution.resume(at)
         if halted is not None and not self.thrown:
             self.thrown = True
-            self.desk.halt(halted.reason, at)
-        if halted is not None or self.desk.caution.reason(at):
+            self.execution.halt(halted.reason, at)
+        if halted is not None or self.execution.caution.reason(at):
             await self._take_back()
         else:
             self.all_back = False
@@ -64,7 +64,7 @@ class KillSwitchWatcher:
         try:
             self.switch.throw("asked to by a signal", "a signal", self.clock.now())
         except StoreUnavailable as error:
-            self.desk.halt(f"asked to by a signal. {error}", self.clock.now())
+            self.execution.halt(f"asked to by a signal. {error}", self.clock.now())
 
 
 @asynccontextmanager

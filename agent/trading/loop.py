@@ -91,7 +91,7 @@ class TradingLoop:
     clock: Clock
     feed: Feed
     trader: Trader
-    desk: Execution
+    execution: Execution
     memory: Outcomes
     schedule: Schedule
     open: dict[str, Market] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class TradingLoop:
 
     async def run(self) -> None:
         """What an earlier run left first, then every slot in order, then the settlement of what is left."""
-        await self.desk.catch_up(self.clock.now())
+        await self.execution.catch_up(self.clock.now())
         await self._close_books(self.clock.now())
         done = 0
         for slot, following in self.schedule.slots():
@@ -109,14 +109,14 @@ class TradingLoop:
                 continue
             late = max(0.0, (self.clock.now() - slot).total_seconds())
             await self._write_gap()
-            await self.desk.catch_up(slot)
+            await self.execution.catch_up(slot)
             await self._close_books(slot)
             markets = await self.feed.markets(slot)
             if not markets:
-                self.desk.bus.publish(SlotSkipped(at=slot, reason="no_market"))
+                self.execution.bus.publish(SlotSkipped(at=slot, reason="no_market"))
                 continue
             self.open |= {m.id: m for m in markets}
-            self.desk.bus.publish(CycleStarted(at=slot, markets=len(markets), late=late))
+            self.execution.bus.publish(CycleStarted(at=slot, markets=len(markets), late=late))
             await self.trader.cycle(slot, markets, self._lateness(slot))
             await self._watch(slot, following)
             done += 1
@@ -128,10 +128,10 @@ class TradingLoop:
         """Whether a slot is over before it starts, as after a suspended night or a cycle that took too long, or its
         instant cannot be believed. Then nothing is decided there."""
         over = self.clock.now() >= following > slot
-        reason = self.desk.caution.clock or ("slot_missed" if over else "")
+        reason = self.execution.caution.clock or ("slot_missed" if over else "")
         if reason:
             self.skipped.append((slot, reason))
-            self.desk.bus.publish(SlotSkipped(at=slot, reason=reason))
+            self.execution.bus.publish(SlotSkipped(at=slot, reason=reason))
         return bool(reason)
 
     async def _write_gap(self) -> None:
@@ -139,7 +139,7 @@ class TradingLoop:
         gaps = [list(same) for _, same in groupby(self.skipped, key=lambda s: s[1])]
         self.skipped = []
         for gap in gaps:
-            await self.desk.log.gap(gap[0][0], gap[-1][0], len(gap), gap[0][1], self.clock.now())
+            await self.execution.log.gap(gap[0][0], gap[-1][0], len(gap), gap[0][1], self.clock.now())
 
     def _lateness(self, slot: datetime) -> str:
         """A clock that jumped forward missed the slot; one that was set back must not act on it twice."""
@@ -154,24 +154,24 @@ class TradingLoop:
         if watched:
             async for book in self.feed.changes(watched, after, until, self.trader.worth):
                 await self.clock.wait_until(book.received_at)
-                await self.desk.reconcile(book.received_at)
+                await self.execution.reconcile(book.received_at)
                 await self.trader.on_book(book)
         await self.clock.wait_until(until)
-        await self.desk.reconcile(until)
+        await self.execution.reconcile(until)
 
     async def _close_books(self, at: datetime) -> None:
         """Settle and remember every market whose outcome has become known; one that is unresolved stays open."""
-        await self.desk.reconcile(at)
+        await self.execution.reconcile(at)
         for market in list(self.open.values()):
             if market.closes_at > at:
                 continue
             resolution = await self.feed.resolution(market.id, at)
             if resolution is None:
                 continue
-            await self.desk.settle(resolution)
+            await self.execution.settle(resolution)
             if not _same(self.told.get(market.id), resolution):
                 self.told[market.id] = resolution
-                await self.memory.outcome(market, resolution, self.desk.log, at)
+                await self.memory.outcome(market, resolution, self.execution.log, at)
             if resolution.payout is not None:
                 del self.open[market.id]
                 del self.told[market.id]
@@ -183,16 +183,16 @@ class TradingLoop:
         await self._close_books(self.clock.now())
         while await self._owed() and self.clock.now() < last + PATIENCE:
             await self.clock.wait_until(self.clock.now() + RETRY)
-            await self.desk.catch_up(self.clock.now())
+            await self.execution.catch_up(self.clock.now())
             await self._close_books(self.clock.now())
 
     async def _owed(self) -> bool:
         """Whether trades have not settled, or something is held whose outcome may still be told."""
-        if self.desk.ending:
+        if self.execution.ending:
             return True
         ends = self.schedule.ends
         told = ends is not None and self.clock.now() >= ends
-        held = {market_id for market_id, _ in (await self.desk.account()).holdings}
+        held = {market_id for market_id, _ in (await self.execution.account()).holdings}
         return not told and bool(self.open.keys() & held)
 
 

@@ -250,11 +250,11 @@ def desk_on(
     return Execution(RiskLimited(wire, limits), log, LocalBus()), wire
 
 
-async def seen(desk: Execution, m: Market, clock: ManualClock) -> View:
+async def seen(execution: Execution, m: Market, clock: ManualClock) -> View:
     """What a trader sees at the clock's instant."""
     standing = await planted().book(m.id, clock.now())
     assert standing is not None
-    return await desk.look(m, standing, clock.now())
+    return await execution.look(m, standing, clock.now())
 
 
 @settings(max_examples=25, deadline=None)
@@ -267,15 +267,15 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             log, clock = store.log(run.id), ManualClock(START)
-            desk, wire = desk_on(store, log, plan, clock, RiskLimits(market=10**12))
+            execution, wire = desk_on(store, log, plan, clock, RiskLimits(market=10**12))
             m = market(0, seconds=SECONDS)
             for i, size in enumerate(sizes):
                 wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
-                await desk.act(wish, await seen(desk, m, clock), "d", i)
+                await execution.act(wish, await seen(execution, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=11))
-                await desk.reconcile(clock.now())
+                await execution.reconcile(clock.now())
             intents, fills = await store.intents(run.id), await store.fills(run.id)
-            account = await desk.account()
+            account = await execution.account()
             assert len(intents) == len(sizes) and len(set(wire.sent)) == len(wire.sent)
             assert {f.order_id for f in fills} <= set(wire.sent) <= {i.order_id for i in intents}
             assert account.cash == CASH + sum(f.cash for f in fills)
@@ -283,7 +283,7 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
             assert {i.status for i in intents} <= {"matched", "canceled", "rejected"}, (
                 "how each order ended is known and written"
             )
-            assert desk.working == {} and desk.at_risk(m.id) == -sum(f.cash for f in fills)
+            assert execution.working == {} and execution.at_risk(m.id) == -sum(f.cash for f in fills)
 
     asyncio.run(scope())
 
@@ -303,10 +303,10 @@ def test_limits_hold_for_every_sequence_of_orders_and_faults(
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             clock, m = ManualClock(START), market(0, seconds=SECONDS)
             limits = RiskLimits(order=order * UNIT, market=total * UNIT)
-            desk, wire = desk_on(store, store.log(run.id), plan, clock, limits)
+            execution, wire = desk_on(store, store.log(run.id), plan, clock, limits)
             for i, cost in enumerate(costs):
                 wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
-                ack = await desk.act(wish, await seen(desk, m, clock), "d", i)
+                ack = await execution.act(wish, await seen(execution, m, clock), "d", i)
                 if cost > order:
                     assert ack is not None and ack.status is OrderStatus.REJECTED and "limit" in ack.reason
             intents = {i.order_id: i for i in await store.intents(run.id)}
@@ -321,14 +321,16 @@ def test_what_a_killed_order_promised_is_free_again() -> None:
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             clock, m = ManualClock(START), market(0, seconds=SECONDS)
-            desk, wire = desk_on(store, store.log(run.id), [], clock, RiskLimits(order=10 * UNIT, market=10 * UNIT))
+            execution, wire = desk_on(
+                store, store.log(run.id), [], clock, RiskLimits(order=10 * UNIT, market=10 * UNIT)
+            )
             for i in range(3):
                 wish = OrderIntent(
                     Outcome.YES, Side.BUY, Decimal("0.50"), 20 * UNIT, "below every offer, so it is killed"
                 )
-                await desk.act(wish, await seen(desk, m, clock), "d", i)
+                await execution.act(wish, await seen(execution, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=5))
-                await desk.reconcile(clock.now())
+                await execution.reconcile(clock.now())
             assert len(wire.sent) == 3 and await store.fills(run.id) == []
 
     asyncio.run(scope())
@@ -348,12 +350,12 @@ def test_an_order_that_fills_while_it_is_asked_about_is_never_out_of_account() -
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             exchange = PaperExchange(planted(), clock, cash=CASH, run=run.id)
-            desk = Execution(Racing(exchange, []), store.log(run.id), LocalBus())
+            execution = Execution(Racing(exchange, []), store.log(run.id), LocalBus())
             wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
-            await desk.act(wish, await seen(desk, m, clock), "d", 0)
-            await desk.reconcile(clock.now())
-            held = (await desk.account()).held(m.id, Outcome.YES)
-            assert held == 10 * UNIT and desk.at_risk(m.id) >= 5 * UNIT
+            await execution.act(wish, await seen(execution, m, clock), "d", 0)
+            await execution.reconcile(clock.now())
+            held = (await execution.account()).held(m.id, Outcome.YES)
+            assert held == 10 * UNIT and execution.at_risk(m.id) >= 5 * UNIT
 
     asyncio.run(scope())
 
@@ -362,18 +364,20 @@ def test_a_halted_desk_sends_nothing() -> None:
     async def scope() -> None:
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
-            desk, wire = desk_on(store, store.log(run.id), [], ManualClock(START), RiskLimits(loss=0))
+            execution, wire = desk_on(store, store.log(run.id), [], ManualClock(START), RiskLimits(loss=0))
             wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
             heard: list[TradingHalted] = []
-            assert isinstance(desk.bus, LocalBus)
-            with desk.bus.subscribed(TradingHalted, heard.append):
-                view = await seen(desk, market(0, seconds=SECONDS), ManualClock(START))
-                refused = await desk.act(wish, view, "d", 0)
-            assert refused is not None and refused.status is OrderStatus.REJECTED and desk.halted and len(heard) == 1
-            assert await desk.act(wish, view, "d", 1) is None
+            assert isinstance(execution.bus, LocalBus)
+            with execution.bus.subscribed(TradingHalted, heard.append):
+                view = await seen(execution, market(0, seconds=SECONDS), ManualClock(START))
+                refused = await execution.act(wish, view, "d", 0)
+            assert (
+                refused is not None and refused.status is OrderStatus.REJECTED and execution.halted and len(heard) == 1
+            )
+            assert await execution.act(wish, view, "d", 1) is None
             assert wire.sent == [] and len(await store.intents(run.id)) == 1
             with pytest.raises(LimitExceeded):
-                await desk.orders.send(await desk.orders.sign((await store.intents(run.id))[0].order))
+                await execution.orders.send(await execution.orders.sign((await store.intents(run.id))[0].order))
 
     asyncio.run(scope())
 
@@ -385,28 +389,28 @@ async def resting() -> AsyncIterator[tuple[Execution, QuotingTrader, Book]]:
     async with open_store("sqlite://") as store:
         run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
         log, clock = store.log(run.id), ManualClock(START)
-        desk, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
-        quoting, m = QuotingTrader(JoinBest(), desk), market(0, seconds=SECONDS)
+        execution, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
+        quoting, m = QuotingTrader(JoinBest(), execution), market(0, seconds=SECONDS)
         await quoting.cycle(START, [m], "")
         standing = await planted().book(m.id, START)
         assert standing is not None
         await quoting.on_book(standing)
-        assert desk.working and quoting.quotes
-        yield desk, quoting, standing
-        assert not desk.working
+        assert execution.working and quoting.quotes
+        yield execution, quoting, standing
+        assert not execution.working
         acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
         assert acks == ["delayed", "canceled"]
 
 
 async def with_an_order_taken_back(then: Callable[[Execution], Awaitable[None]]) -> None:
-    async with resting() as (desk, _, _):
-        await desk.orders.cancel_all()
-        await then(desk)
+    async with resting() as (execution, _, _):
+        await execution.orders.cancel_all()
+        await then(execution)
 
 
 def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> None:
-    async def then(desk: Execution) -> None:
-        kind = type(desk.orders)
+    async def then(execution: Execution) -> None:
+        kind = type(execution.orders)
         at_once = kind.status
 
         async def later(orders: Any, order_id: str) -> Any:
@@ -414,7 +418,7 @@ def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> 
             return await at_once(orders, order_id)
 
         with mock.patch.object(kind, "status", later):
-            await asyncio.gather(desk.reconcile(START), desk.withdraw_all(START), desk.reconcile(START))
+            await asyncio.gather(execution.reconcile(START), execution.withdraw_all(START), execution.reconcile(START))
 
     asyncio.run(with_an_order_taken_back(then))
 
@@ -422,7 +426,7 @@ def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> 
 def test_an_end_is_written_down_once_where_whoever_wrote_it_was_cancelled() -> None:
     """A request to end comes while an order's end goes to the disk: it is written, and then all orders are asked."""
 
-    async def then(desk: Execution) -> None:
+    async def then(execution: Execution) -> None:
         at_once, written = RunLog.ack, asyncio.Event()
 
         async def unheard(log: RunLog, *args: Any) -> Any:
@@ -431,22 +435,22 @@ def test_an_end_is_written_down_once_where_whoever_wrote_it_was_cancelled() -> N
             await asyncio.sleep(60)
 
         with mock.patch.object(RunLog, "ack", unheard):
-            task = asyncio.create_task(desk.reconcile(START))
+            task = asyncio.create_task(execution.reconcile(START))
             await written.wait()
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        await desk.withdraw_all(START)
+        await execution.withdraw_all(START)
 
     asyncio.run(with_an_order_taken_back(then))
 
 
 def test_an_end_that_could_not_be_written_down_is_asked_for_again() -> None:
-    async def then(desk: Execution) -> None:
+    async def then(execution: Execution) -> None:
         failing = mock.AsyncMock(side_effect=StoreUnavailable("the disk is full"))
         with mock.patch.object(RunLog, "ack", failing), pytest.raises(StoreUnavailable):
-            await desk.reconcile(START)
-        assert desk.working
-        await desk.reconcile(START)
+            await execution.reconcile(START)
+        assert execution.working
+        await execution.reconcile(START)
 
     asyncio.run(with_an_order_taken_back(then))
 
@@ -455,10 +459,10 @@ def test_an_order_that_caution_took_back_is_not_taken_back_twice() -> None:
     """Its trader learns of it only at the next slot: its end must not be written down again."""
 
     async def scope() -> None:
-        async with resting() as (desk, quoting, standing):
-            desk.caution.clock = "clock_differs"
-            await desk.orders.cancel_all()
-            await desk.reconcile(START)
+        async with resting() as (execution, quoting, standing):
+            execution.caution.clock = "clock_differs"
+            await execution.orders.cancel_all()
+            await execution.reconcile(START)
             await quoting.on_book(replace(standing, received_at=START + timedelta(seconds=5)))
             await quoting.cycle(START + timedelta(minutes=5), [], "clock_differs")
             assert not quoting.quotes

@@ -101,7 +101,9 @@ def test_a_signal_is_told_heeded_and_passes(tmp_path: Path) -> None:
             heard: list[SignalHeard] = []
             later = START + timedelta(minutes=5)
             with bus.subscribed(SignalHeard, heard.append):
-                await commands.handle_signal("news", json.dumps({"until": later.isoformat(), "why": "a speech"}).encode())
+                await commands.handle_signal(
+                    "news", json.dumps({"until": later.isoformat(), "why": "a speech"}).encode()
+                )
             assert [(h.name, h.until, h.why) for h in heard] == [("news", later, "a speech")]
             assert commands.caution.reason(START) == "signal_news" and not commands.caution.reason(later)
             for name, payload in (

@@ -236,26 +236,26 @@ def test_each_limit_of_losses_is_told_apart(earned: list[tuple[int, int]], said:
 
 def obedient(home: Path, hands: Hands) -> tuple[KillSwitchWatcher, Execution, list[str]]:
     forgot: list[str] = []
-    desk = Execution(tool(hands), cast(Any, None), LocalBus())
+    execution = Execution(tool(hands), cast(Any, None), LocalBus())
     return KillSwitchWatcher(
-        KillSwitch(home), desk, tool(hands), ManualClock(NOW), lambda: forgot.append("losses")
-    ), desk, forgot  # fmt: skip
+        KillSwitch(home), execution, tool(hands), ManualClock(NOW), lambda: forgot.append("losses")
+    ), execution, forgot  # fmt: skip
 
 
 def test_a_run_takes_its_orders_back_stays_halted_and_goes_on_when_told(tmp_path: Path) -> None:
     hands = Hands(deaf=2)
-    obedience, desk, forgot = obedient(tmp_path, hands)
+    obedience, execution, forgot = obedient(tmp_path, hands)
 
     async def play() -> None:
         await obedience.look()
-        assert (desk.halted, hands.cancels) == ("", 0)
+        assert (execution.halted, hands.cancels) == ("", 0)
         KillSwitch(tmp_path).throw("hot", "a person", NOW)
         for _ in range(5):
             await obedience.look()
-        assert (desk.halted, hands.cancels) == ("hot", 1)
+        assert (execution.halted, hands.cancels) == ("hot", 1)
         KillSwitch(tmp_path).release("cool", "a person", NOW)
         await obedience.look()
-        assert (desk.halted, forgot) == ("", ["losses"])
+        assert (execution.halted, forgot) == ("", ["losses"])
 
     asyncio.run(play())
 
@@ -274,35 +274,35 @@ def test_an_order_that_arrives_while_the_others_are_taken_back_is_taken_back_too
 
 
 def test_a_desk_that_halted_for_another_reason_is_not_set_going_by_a_switch_nobody_threw(tmp_path: Path) -> None:
-    obedience, desk, _ = obedient(tmp_path, Hands())
-    desk.halt("the disk is full", NOW)
+    obedience, execution, _ = obedient(tmp_path, Hands())
+    execution.halt("the disk is full", NOW)
     asyncio.run(obedience.look())
-    assert desk.halted == "the disk is full"
+    assert execution.halted == "the disk is full"
 
 
 def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_path: Path) -> None:
     hands = Hands(deaf=1)
-    obedience, desk, forgot = obedient(tmp_path, hands)
+    obedience, execution, forgot = obedient(tmp_path, hands)
 
     async def looks(count: int) -> None:
         for _ in range(count):
             await obedience.look()
 
-    desk.caution.clock = "clock_differs"
+    execution.caution.clock = "clock_differs"
     asyncio.run(looks(4))
-    assert hands.cancels == 1 and not desk.halted and desk.idle(NOW)
-    desk.caution.clock = ""
+    assert hands.cancels == 1 and not execution.halted and execution.idle(NOW)
+    execution.caution.clock = ""
     asyncio.run(looks(3))
-    assert hands.cancels == 1 and not desk.idle(NOW) and not forgot
-    desk.caution.inhibit(InhibitSignal("news", NOW + timedelta(minutes=1)), NOW)
+    assert hands.cancels == 1 and not execution.idle(NOW) and not forgot
+    execution.caution.inhibit(InhibitSignal("news", NOW + timedelta(minutes=1)), NOW)
     asyncio.run(looks(3))
-    assert hands.cancels == 2 and desk.idle(NOW)
+    assert hands.cancels == 2 and execution.idle(NOW)
 
 
 def test_an_order_on_its_way_when_caution_begins_is_taken_back_too(tmp_path: Path) -> None:
     hands = Hands(late=True)
-    obedience, desk, _ = obedient(tmp_path, hands)
-    desk.caution.clock = "clock_differs"
+    obedience, execution, _ = obedient(tmp_path, hands)
+    execution.caution.clock = "clock_differs"
 
     async def play() -> None:
         for _ in range(5):
@@ -317,7 +317,7 @@ def test_a_signal_throws_it(tmp_path: Path) -> None:
     import signal
 
     hands = Hands()
-    obedience, desk, _ = obedient(tmp_path, hands)
+    obedience, execution, _ = obedient(tmp_path, hands)
 
     async def play() -> None:
         async with watching_kill_switch(obedience):
@@ -328,5 +328,5 @@ def test_a_signal_throws_it(tmp_path: Path) -> None:
                     return
 
     asyncio.run(play())
-    assert desk.halted == "asked to by a signal"
+    assert execution.halted == "asked to by a signal"
     assert hands.cancels == 1

@@ -47,8 +47,8 @@ def test_after_a_crash_no_second_order_follows_one_that_found_no_match(tmp_path:
         async with open_store(f"sqlite:///{tmp_path / 'e.db'}") as store:
             run = await store.begin_run(RunIdentity(str(len(past.ended)), "c", "x", "m"), {}, START)
             venue = PaperExchange(replay(recorded(favourite)), ManualClock(at), cash=100 * UNIT, run=run.id)
-            desk, rule = Execution(venue, store.log(run.id), LocalBus()), LateFavourite()
-            trader = StrategyTrader(rule, desk, used=past.traded(rule.name))
+            execution, rule = Execution(venue, store.log(run.id), LocalBus()), LateFavourite()
+            trader = StrategyTrader(rule, execution, used=past.traded(rule.name))
             await trader.cycle(at, [market()], "")
             await trader.on_book(favourite)
             return len(await store.intents(run.id))

@@ -53,18 +53,18 @@ def test_a_market_that_is_listed_now_and_then_gets_one_order(listed: list[bool])
     async def scenario() -> tuple[int, int, StrategyTrader]:
         clock = ManualClock(START)
         async with open_store("sqlite://") as store:
-            desk = await desk_at(store, clock)
-            trader = StrategyTrader(eager, desk)
+            execution = await desk_at(store, clock)
+            trader = StrategyTrader(eager, execution)
             for n, there in enumerate(listed):
                 await clock.wait_until(after(EVERY * n))
                 await trader.cycle(clock.now(), [market()] if there else [], "")
                 await clock.wait_until(BOOKS[n].received_at)
-                await desk.reconcile(clock.now())
+                await execution.reconcile(clock.now())
                 for _ in trader.watching(clock.now()):
                     await trader.on_book(BOOKS[n])
             await trader.cycle(market().closes_at, [], "")
             orders = sum([len(await store.intents(run.id)) for run in await store.runs()])
-            return orders, sum((await desk.account()).holdings.values()), trader
+            return orders, sum((await execution.account()).holdings.values()), trader
 
     orders, held, trader = asyncio.run(scenario())
     assert len(eager.looks) == orders == any(listed) and held <= 5 * UNIT
