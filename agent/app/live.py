@@ -155,15 +155,15 @@ async def _at_venue(
                 pulse.stage = what
                 stage(what)
 
-            caution, primed = Inhibitor(), engine.usage
-            commands = Commands(plan.config, KillSwitch(home()), pulse, clock, caution, bus)
+            inhibitor, primed = Inhibitor(), engine.usage
+            commands = Commands(plan.config, KillSwitch(home()), pulse, clock, inhibitor, bus)
             async with (
                 store.leased(account.name, clock.now()) as lease,
                 link(commands, store, account.name, bus, home()),
                 attended(plan.config.service, bus, pulse, engine, _halted),
                 beside(database_url(plan.config), plan.config.service.review, told),
             ):
-                world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse, caution, lease)
+                world = LiveWorld(plan, hosts, account, clock, store, bus, electricity, told, pulse, inhibitor, lease)
                 run, ticks, log, halted = await world.run(engine)
             return RunResult(
                 run, log.appended, log.compared, tuple(ticks), engine.identity, since(engine, primed), halted, (),
@@ -190,7 +190,7 @@ class LiveWorld:
     electricity: Electricity | None
     stage: Callable[[str], None]
     pulse: Pulse
-    caution: Inhibitor
+    inhibitor: Inhibitor
     lease: Lease
     ticks: list[float] = field(default_factory=list)
 
@@ -237,7 +237,7 @@ class LiveWorld:
                 execution, obedience = self._desk(hands, log, past, switch, spent)
                 self.stage("taking back what was left open")
                 await patiently(lambda: execution.withdraw_all(clock.now()))
-                keeper = Timekeeper(clock, self.caution, lambda: hands.agree(clock))
+                keeper = Timekeeper(clock, self.inhibitor, lambda: hands.agree(clock))
                 self.stage("learning from the log")
                 memory = await self._memory(feed)
                 chores = self._chores(memory.experience, hands)
@@ -335,7 +335,7 @@ class LiveWorld:
         risk = RiskLimited(limited, risk_limits(config), before)
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), switch, self.clock)
         working, paid = dict(before.promised), dict(before.paid)
-        execution = Execution(tool, log, self.bus, working=working, paid=paid, caution=self.caution)
+        execution = Execution(tool, log, self.bus, working=working, paid=paid, inhibitor=self.inhibitor)
         return execution, KillSwitchWatcher(switch, execution, tool, self.clock, risk.forget_results)
 
     async def _trade(

@@ -32,7 +32,7 @@ class Commands:
     switch: KillSwitch
     pulse: Pulse
     clock: Clock
-    caution: Inhibitor
+    inhibitor: Inhibitor
     bus: Bus
 
     async def handle_command(self, name: str, asked: bytes) -> Json:
@@ -54,7 +54,7 @@ class Commands:
         if not re.fullmatch(NAME, name):
             raise ValueError(f"A signal is called by small letters, digits and hyphens, not {name!r}.")
         heard, now = self._read(SignalTold, told), self.clock.now()
-        self.caution.inhibit(InhibitSignal(name, heard.until, heard.why), now)
+        self.inhibitor.inhibit(InhibitSignal(name, heard.until, heard.why), now)
         self.bus.publish(SignalHeard(at=now, name=name, until=heard.until, why=heard.why))
         return {"standing": self._standing()}
 
@@ -107,7 +107,7 @@ class Commands:
         return found
 
     def _standing(self) -> Json:
-        return plain(self.caution.standing(self.clock.now()))
+        return plain(self.inhibitor.standing(self.clock.now()))
 
 
 def _sentence(error: ValidationError) -> str:

@@ -36,7 +36,7 @@ class Timekeeper:
     """Watches `clock` for one run. `agree` raises NotReady where it differs from the venue's."""
 
     clock: Clock
-    caution: Inhibitor
+    inhibitor: Inhibitor
     agree: Callable[[], Awaitable[None]]
     look: float = _LOOK
     compare: float = _COMPARE
@@ -57,22 +57,22 @@ class Timekeeper:
                 )
             if step > STEP:
                 log.warning("the clock went ahead by %.0f s: nothing is opened until the venue's agrees", step)
-                self.caution.clock, due = STEPPED, at
+                self.inhibitor.clock, due = STEPPED, at
             if at >= due:
                 await self._compare()
-                due = at + (self.in_doubt if self.caution.clock else self.compare)
+                due = at + (self.in_doubt if self.inhibitor.clock else self.compare)
 
     async def _compare(self) -> None:
         try:
             await self.agree()
         except NotReady as error:
-            if self.caution.clock != DIFFERS:
+            if self.inhibitor.clock != DIFFERS:
                 log.warning("%s", error.sentence())
-            self.caution.clock = DIFFERS
+            self.inhibitor.clock = DIFFERS
         except (VenueUnavailable, DataInvalid):
             pass  # nobody says otherwise: what was believed stands
         else:
-            self.caution.clock = ""
+            self.inhibitor.clock = ""
 
 
 @asynccontextmanager

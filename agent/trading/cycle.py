@@ -80,7 +80,7 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
     """Observe and think, once about one market at `as_of`: nothing is written down but prices, and nothing is ordered.
     `blocked` is a reason not to trade, recorded with the decision."""
     begun = monotonic()
-    blocked = blocked or ("halted" if ports.execution.halted else ports.execution.caution.reason(as_of))
+    blocked = blocked or ("halted" if ports.execution.halted else ports.execution.inhibitor.reason(as_of))
     try:
         inputs = await observe(ports, market, as_of, blocked)
     except CycleSkipped as skipped:

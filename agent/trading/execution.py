@@ -57,7 +57,7 @@ class Execution:
     working: dict[str, Order] = field(default_factory=dict)
     paid: dict[str, Micro] = field(default_factory=dict)
     ending: dict[str, Resolution] = field(default_factory=dict)
-    caution: Inhibitor = field(default_factory=Inhibitor)
+    inhibitor: Inhibitor = field(default_factory=Inhibitor)
 
     async def act(self, wish: OrderIntent, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
@@ -89,7 +89,7 @@ class Execution:
 
     def idle(self, at: datetime) -> bool:
         """Whether nothing is to be opened at an instant."""
-        return bool(self.halted or self.caution.reason(at))
+        return bool(self.halted or self.inhibitor.reason(at))
 
     async def _note(self, ack: Ack, at: datetime) -> None:
         """Write down what the venue said of an order. One that is over is off the desk before that is written: a caller

@@ -42,7 +42,7 @@ class KillSwitchWatcher:
         if halted is not None and not self.thrown:
             self.thrown = True
             self.execution.halt(halted.reason, at)
-        if halted is not None or self.execution.caution.reason(at):
+        if halted is not None or self.execution.inhibitor.reason(at):
             await self._take_back()
         else:
             self.all_back = False

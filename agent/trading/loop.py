@@ -128,7 +128,7 @@ class TradingLoop:
         """Whether a slot is over before it starts, as after a suspended night or a cycle that took too long, or its
         instant cannot be believed. Then nothing is decided there."""
         over = self.clock.now() >= following > slot
-        reason = self.execution.caution.clock or ("slot_missed" if over else "")
+        reason = self.execution.inhibitor.clock or ("slot_missed" if over else "")
         if reason:
             self.skipped.append((slot, reason))
             self.execution.bus.publish(SlotSkipped(at=slot, reason=reason))

@@ -460,7 +460,7 @@ def test_an_order_that_caution_took_back_is_not_taken_back_twice() -> None:
 
     async def scope() -> None:
         async with resting() as (execution, quoting, standing):
-            execution.caution.clock = "clock_differs"
+            execution.inhibitor.clock = "clock_differs"
             await execution.orders.cancel_all()
             await execution.reconcile(START)
             await quoting.on_book(replace(standing, received_at=START + timedelta(seconds=5)))

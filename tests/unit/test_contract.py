@@ -105,7 +105,7 @@ def test_a_signal_is_told_heeded_and_passes(tmp_path: Path) -> None:
                     "news", json.dumps({"until": later.isoformat(), "why": "a speech"}).encode()
                 )
             assert [(h.name, h.until, h.why) for h in heard] == [("news", later, "a speech")]
-            assert commands.caution.reason(START) == "signal_news" and not commands.caution.reason(later)
+            assert commands.inhibitor.reason(START) == "signal_news" and not commands.inhibitor.reason(later)
             for name, payload in (
                 ("News", b"{}"),
                 ("news", b"{}"),

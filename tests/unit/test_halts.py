@@ -288,13 +288,13 @@ def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_pa
         for _ in range(count):
             await obedience.look()
 
-    execution.caution.clock = "clock_differs"
+    execution.inhibitor.clock = "clock_differs"
     asyncio.run(looks(4))
     assert hands.cancels == 1 and not execution.halted and execution.idle(NOW)
-    execution.caution.clock = ""
+    execution.inhibitor.clock = ""
     asyncio.run(looks(3))
     assert hands.cancels == 1 and not execution.idle(NOW) and not forgot
-    execution.caution.inhibit(InhibitSignal("news", NOW + timedelta(minutes=1)), NOW)
+    execution.inhibitor.inhibit(InhibitSignal("news", NOW + timedelta(minutes=1)), NOW)
     asyncio.run(looks(3))
     assert hands.cancels == 2 and execution.idle(NOW)
 
@@ -302,7 +302,7 @@ def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_pa
 def test_an_order_on_its_way_when_caution_begins_is_taken_back_too(tmp_path: Path) -> None:
     hands = Hands(late=True)
     obedience, execution, _ = obedient(tmp_path, hands)
-    execution.caution.clock = "clock_differs"
+    execution.inhibitor.clock = "clock_differs"
 
     async def play() -> None:
         for _ in range(5):

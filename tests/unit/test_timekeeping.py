@@ -37,8 +37,8 @@ class Venue:
             raise error
 
 
-def keeper(clock: WallClock, caution: Inhibitor, venue: Venue) -> Timekeeper:
-    return Timekeeper(clock, caution, venue.agree, look=0.005, compare=0.02, in_doubt=0.01)
+def keeper(clock: WallClock, inhibitor: Inhibitor, venue: Venue) -> Timekeeper:
+    return Timekeeper(clock, inhibitor, venue.agree, look=0.005, compare=0.02, in_doubt=0.01)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -49,29 +49,29 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
     async def scope() -> None:
-        clock, caution = Settable(), Inhibitor()
+        clock, inhibitor = Settable(), Inhibitor()
         says: list[Exception | None] = [DataInvalid("a time that is none")]
         venue = Venue(lambda: says[0])
-        async with kept(keeper(clock, caution, venue)):
+        async with kept(keeper(clock, inhibitor, venue)):
             await asyncio.sleep(0.05)
-            assert not caution.clock
+            assert not inhibitor.clock
             says[0] = VenueUnavailable("no answer")
             clock.by = timedelta(hours=1)
-            await until(lambda: caution.clock == STEPPED)
+            await until(lambda: inhibitor.clock == STEPPED)
             says[0] = NotReady("an hour away")
-            await until(lambda: caution.clock == DIFFERS)
+            await until(lambda: inhibitor.clock == DIFFERS)
             says[0] = None
-            await until(lambda: not caution.clock)
+            await until(lambda: not inhibitor.clock)
 
     asyncio.run(scope())
 
 
 def test_a_clock_that_drifts_away_from_the_venues_is_noticed_without_a_step() -> None:
     async def scope() -> None:
-        caution = Inhibitor()
+        inhibitor = Inhibitor()
         venue = Venue(lambda: NotReady("three seconds away"))
-        async with kept(keeper(WallClock(), caution, venue)):
-            await until(lambda: caution.clock == DIFFERS)
+        async with kept(keeper(WallClock(), inhibitor, venue)):
+            await until(lambda: inhibitor.clock == DIFFERS)
 
     asyncio.run(scope())
 
@@ -117,24 +117,24 @@ spans = st.integers(-100, 100)
 @given(st.lists(st.tuples(names, spans, st.integers(0, 10)), max_size=20))
 def test_signals_forbid_exactly_until_their_time(told: list[tuple[str, int, int]]) -> None:
     """Against the plain rule: the last word of each name counts, until its instant."""
-    caution, at, plain = Inhibitor(), START, dict[str, datetime]()
+    inhibitor, at, plain = Inhibitor(), START, dict[str, datetime]()
     for name, span, passes in told:
         at += timedelta(seconds=passes)
         until_then = at + timedelta(seconds=span)
-        caution.inhibit(InhibitSignal(name, until_then), at)
+        inhibitor.inhibit(InhibitSignal(name, until_then), at)
         plain[name] = until_then
         standing = sorted(n for n, end in plain.items() if at < end)
-        assert caution.reason(at) == (f"signal_{standing[0]}" if standing else "")
-    caution.clock = DIFFERS
-    assert caution.reason(at) == DIFFERS
+        assert inhibitor.reason(at) == (f"signal_{standing[0]}" if standing else "")
+    inhibitor.clock = DIFFERS
+    assert inhibitor.reason(at) == DIFFERS
 
 
 def test_there_is_an_end_to_signals() -> None:
-    caution = Inhibitor()
+    inhibitor = Inhibitor()
     for n in range(MOST):
-        caution.inhibit(InhibitSignal(f"s{n}", START + timedelta(hours=1)), START)
+        inhibitor.inhibit(InhibitSignal(f"s{n}", START + timedelta(hours=1)), START)
     with pytest.raises(ValueError, match="end one first"):
-        caution.inhibit(InhibitSignal("more", START + timedelta(hours=1)), START)
-    caution.inhibit(InhibitSignal("s0", START), START)
-    caution.inhibit(InhibitSignal("more", START + timedelta(hours=1)), START)
-    assert len(caution.signals) == MOST
+        inhibitor.inhibit(InhibitSignal("more", START + timedelta(hours=1)), START)
+    inhibitor.inhibit(InhibitSignal("s0", START), START)
+    inhibitor.inhibit(InhibitSignal("more", START + timedelta(hours=1)), START)
+    assert len(inhibitor.signals) == MOST
