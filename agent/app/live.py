@@ -234,7 +234,7 @@ class LiveWorld:
                 self.stage("checking that all holds")
                 await patiently(lambda: hands.ready(clock))
                 spent = await self._inference(engine)
-                execution, obedience = self._desk(hands, log, past, switch, spent)
+                execution, watcher = self._desk(hands, log, past, switch, spent)
                 self.stage("taking back what was left open")
                 await patiently(lambda: execution.withdraw_all(clock.now()))
                 keeper = Timekeeper(clock, self.inhibitor, lambda: hands.agree(clock))
@@ -248,7 +248,7 @@ class LiveWorld:
                     execution.standing,
                 )
                 async with scheduled(chores.jobs(), self.bus, clock, pace(clock)):
-                    async with watching_kill_switch(obedience), kept(keeper):
+                    async with watching_kill_switch(watcher), kept(keeper):
                         await self._trade(feed, execution, past, engine, log, memory)
                     return await self._end(run, log, execution, hands), self.ticks, log, execution.halted
 

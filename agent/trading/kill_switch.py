@@ -68,14 +68,14 @@ class KillSwitchWatcher:
 
 
 @asynccontextmanager
-async def watching_kill_switch(obedience: KillSwitchWatcher) -> AsyncIterator[None]:
+async def watching_kill_switch(watcher: KillSwitchWatcher) -> AsyncIterator[None]:
     """While the block lasts, the switch is obeyed, and SIGUSR1 throws it. A switch that is thrown already is obeyed
     before the block begins."""
-    await obedience.look()
+    await watcher.look()
     loop = asyncio.get_running_loop()
     with suppress(RuntimeError, ValueError):  # only the main thread hears signals; elsewhere the file has to do
-        loop.add_signal_handler(signal.SIGUSR1, obedience.throw_by_signal)
-    watching = asyncio.create_task(obedience.watch())
+        loop.add_signal_handler(signal.SIGUSR1, watcher.throw_by_signal)
+    watching = asyncio.create_task(watcher.watch())
     try:
         yield
     finally:

@@ -244,17 +244,17 @@ def obedient(home: Path, hands: Hands) -> tuple[KillSwitchWatcher, Execution, li
 
 def test_a_run_takes_its_orders_back_stays_halted_and_goes_on_when_told(tmp_path: Path) -> None:
     hands = Hands(deaf=2)
-    obedience, execution, forgot = obedient(tmp_path, hands)
+    watcher, execution, forgot = obedient(tmp_path, hands)
 
     async def play() -> None:
-        await obedience.look()
+        await watcher.look()
         assert (execution.halted, hands.cancels) == ("", 0)
         KillSwitch(tmp_path).throw("hot", "a person", NOW)
         for _ in range(5):
-            await obedience.look()
+            await watcher.look()
         assert (execution.halted, hands.cancels) == ("hot", 1)
         KillSwitch(tmp_path).release("cool", "a person", NOW)
-        await obedience.look()
+        await watcher.look()
         assert (execution.halted, forgot) == ("", ["losses"])
 
     asyncio.run(play())
@@ -262,31 +262,31 @@ def test_a_run_takes_its_orders_back_stays_halted_and_goes_on_when_told(tmp_path
 
 def test_an_order_that_arrives_while_the_others_are_taken_back_is_taken_back_too(tmp_path: Path) -> None:
     hands = Hands(late=True)
-    obedience, _, _ = obedient(tmp_path, hands)
+    watcher, _, _ = obedient(tmp_path, hands)
 
     async def play() -> None:
         KillSwitch(tmp_path).throw("hot", "a person", NOW)
         for _ in range(5):
-            await obedience.look()
+            await watcher.look()
 
     asyncio.run(play())
     assert hands.cancels == 2
 
 
 def test_a_desk_that_halted_for_another_reason_is_not_set_going_by_a_switch_nobody_threw(tmp_path: Path) -> None:
-    obedience, execution, _ = obedient(tmp_path, Hands())
+    watcher, execution, _ = obedient(tmp_path, Hands())
     execution.halt("the disk is full", NOW)
-    asyncio.run(obedience.look())
+    asyncio.run(watcher.look())
     assert execution.halted == "the disk is full"
 
 
 def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_path: Path) -> None:
     hands = Hands(deaf=1)
-    obedience, execution, forgot = obedient(tmp_path, hands)
+    watcher, execution, forgot = obedient(tmp_path, hands)
 
     async def looks(count: int) -> None:
         for _ in range(count):
-            await obedience.look()
+            await watcher.look()
 
     execution.inhibitor.clock = "clock_differs"
     asyncio.run(looks(4))
@@ -301,12 +301,12 @@ def test_what_rests_is_taken_back_once_for_caution_which_passes_by_itself(tmp_pa
 
 def test_an_order_on_its_way_when_caution_begins_is_taken_back_too(tmp_path: Path) -> None:
     hands = Hands(late=True)
-    obedience, execution, _ = obedient(tmp_path, hands)
+    watcher, execution, _ = obedient(tmp_path, hands)
     execution.inhibitor.clock = "clock_differs"
 
     async def play() -> None:
         for _ in range(5):
-            await obedience.look()
+            await watcher.look()
 
     asyncio.run(play())
     assert hands.cancels == 2
@@ -317,10 +317,10 @@ def test_a_signal_throws_it(tmp_path: Path) -> None:
     import signal
 
     hands = Hands()
-    obedience, execution, _ = obedient(tmp_path, hands)
+    watcher, execution, _ = obedient(tmp_path, hands)
 
     async def play() -> None:
-        async with watching_kill_switch(obedience):
+        async with watching_kill_switch(watcher):
             os.kill(os.getpid(), signal.SIGUSR1)
             for _ in range(100):
                 await asyncio.sleep(0.02)
