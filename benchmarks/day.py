@@ -122,13 +122,13 @@ async def remembered(agent: Agent) -> dict[str, float]:
     async with open_store(f"sqlite:///{path}", read_only=True) as store:
         after = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
         history = [(await store.past(source, as_of=after, window=window)).nbytes for source, window in sources]
-        experience, runs, now = OnlineLearner(0.5), await store.runs(), WallClock().now() + timedelta(days=20)
+        learner, runs, now = OnlineLearner(0.5), await store.runs(), WallClock().now() + timedelta(days=20)
         tracemalloc.start()
         for source in {source for source, _ in sources}:
-            await warm_start(store, source, runs, experience, now)
+            await warm_start(store, source, runs, learner, now)
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
-        experience.known.clear()
+        learner.known.clear()
         gc.collect()
         return {"history": sum(history) / 1e6, "learnt": (before - tracemalloc.get_traced_memory()[0]) / 1e6}
 

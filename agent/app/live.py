@@ -240,7 +240,7 @@ class LiveWorld:
                 keeper = Timekeeper(clock, self.inhibitor, lambda: hands.agree(clock))
                 self.stage("learning from the log")
                 memory = await self._memory(feed)
-                chores = self._chores(memory.experience, hands)
+                chores = self._chores(memory.learner, hands)
                 self.stage("trading")
                 self.pulse.trading, self.pulse.at_risk, self.pulse.account = (
                     True,
@@ -252,14 +252,14 @@ class LiveWorld:
                         await self._trade(feed, execution, past, engine, log, memory)
                     return await self._end(run, log, execution, hands), self.ticks, log, execution.halted
 
-    def _chores(self, experience: OnlineLearner, hands: OpenAccount) -> MaintenanceJobs:
+    def _chores(self, learner: OnlineLearner, hands: OpenAccount) -> MaintenanceJobs:
         """Only an account at the venue has winnings that can be late."""
         from agent.service.maintenance import MaintenanceJobs
 
         folders = tuple({home(), self.store.folder or home()})
         at_venue = None if self.plan.paper else hands
         return MaintenanceJobs(
-            self.plan.config, home(), self.store, self.hosts, self.clock, self.bus, self.pulse, experience, at_venue,
+            self.plan.config, home(), self.store, self.hosts, self.clock, self.bus, self.pulse, learner, at_venue,
             folders=folders,
         )  # fmt: skip
 
@@ -267,10 +267,10 @@ class LiveWorld:
         """What this account's earlier runs learnt on this feed, and what is learnt from now on."""
         trading = self.plan.config.trading
         source = digest([feed.info.fingerprint, trading.cadence, trading.offset])
-        experience, runs = OnlineLearner(trading.shrink), await runs_of(self.store, self.account.name)
-        await warm_start(self.store, source, runs, experience, self.clock.now())
-        await asyncio.to_thread(prepare, len(experience.known))
-        return Memory(self.store, feed, feed, source, experience)
+        learner, runs = OnlineLearner(trading.shrink), await runs_of(self.store, self.account.name)
+        await warm_start(self.store, source, runs, learner, self.clock.now())
+        await asyncio.to_thread(prepare, len(learner.known))
+        return Memory(self.store, feed, feed, source, learner)
 
     async def _must_be_promoted(self) -> None:
         verdict = await promotion(self.store, promotion_rule(self.plan.config))

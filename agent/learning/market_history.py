@@ -56,7 +56,7 @@ class Memory:
     feed: Feed
     prices: ReferencePrices
     source: str
-    experience: OnlineLearner
+    learner: OnlineLearner
     kept: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     latest: dict[str, tuple[datetime, Sequence[Bar]]] = field(default_factory=dict)
 
@@ -127,7 +127,7 @@ class Memory:
         await self.store.add_resolution(self.source, resolution)
         rows = await self._observations(market, resolution)
         await self.store.add_observations(self.source, rows)
-        self.experience.ended(resolution, {r.seconds_left: r.mid / UNIT for r in rows})
+        self.learner.ended(resolution, {r.seconds_left: r.mid / UNIT for r in rows})
 
     async def _observations(self, market: Market, resolution: Resolution) -> list[Observation]:
         limit = LOOKBACK + market.seconds // STEP

@@ -28,7 +28,7 @@ _PAGE = 500
 _PATH, _GATE, _BAND = TypeAdapter(list[Checked]), TypeAdapter(Gate), TypeAdapter(Band)
 
 
-async def warm_start(store: Store, source: str, runs: Sequence[Run], experience: OnlineLearner, now: datetime) -> int:
+async def warm_start(store: Store, source: str, runs: Sequence[Run], learner: OnlineLearner, now: datetime) -> int:
     """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them saw; how many
     decisions it were. Little more is read than is learnt from."""
     since, outcomes = now - SPAN, dict[str, Resolution]()
@@ -42,11 +42,11 @@ async def warm_start(store: Store, source: str, runs: Sequence[Run], experience:
         if len(windows) > NEWEST + _PAGE:  # the oldest of them may have more decisions on the page before
             break
     for market_id, sample in chain.from_iterable(reversed(pages)):
-        experience.waiting.setdefault(market_id, []).append(sample)
-    known = [market_id for market_id in experience.waiting if market_id in outcomes]
+        learner.waiting.setdefault(market_id, []).append(sample)
+    known = [market_id for market_id in learner.waiting if market_id in outcomes]
     mids = await store.mids(source, known)
     for market_id in known:
-        experience.ended(outcomes[market_id], mids.get(market_id, {}))
+        learner.ended(outcomes[market_id], mids.get(market_id, {}))
     return sum(map(len, pages))
 
 

@@ -45,7 +45,7 @@ class MaintenanceJobs:
     clock: Clock
     bus: Bus
     pulse: Pulse
-    experience: OnlineLearner
+    learner: OnlineLearner
     hands: OpenAccount | None = None
     filled: datetime = EPOCH
     folders: Sequence[Path] = field(default_factory=tuple)
@@ -80,9 +80,9 @@ class MaintenanceJobs:
     async def calibration(self) -> str:
         """How the forecasts did against the market's own price, and what it teaches, so that no slot waits for it."""
         now = self.clock.now()
-        await asyncio.to_thread(prepare, len(self.experience.known))
-        self.experience.learned(now)
-        windows, ours, mids = self.experience.scored()
+        await asyncio.to_thread(prepare, len(self.learner.known))
+        self.learner.learned(now)
+        windows, ours, mids = self.learner.scored()
         if windows:
             self.bus.publish(CalibrationMeasured(at=now, windows=windows, log_score=ours, mid_log_score=mids))
         return ""

@@ -91,7 +91,7 @@ class AgentTrader:
                 group = markets[first : first + at_once]
                 for market, considered in zip(group, await self._considered(group, slot, blocked), strict=True):
                     decided = await conclude(self.ports, considered)
-                    self.ports.memory.experience.decided(market.id, decided.thought)
+                    self.ports.memory.learner.decided(market.id, decided.thought)
                     self._stand(market, decided)
                     made.append(decided)
                 if len(made) % _TURN == 0:

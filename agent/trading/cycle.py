@@ -147,14 +147,14 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
         windows=await memory.windows(market, as_of, (left - settings.band, left + settings.band), settings),
         blocked=blocked,
         settings=settings,
-        learned=memory.experience.learned(as_of),
+        learned=memory.learner.learned(as_of),
     )
 
 
 def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs:
     """Inputs of a cycle in which nothing could be seen: the decision says why and nothing else."""
     fees, memory = charged(market, as_of), ports.memory
-    learned = memory.experience.learned(as_of)
+    learned = memory.learner.learned(as_of)
     return Inputs(market, as_of, memory.source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings, learned)
 
 

@@ -34,11 +34,11 @@ def gated() -> Decision:
 
 
 def lived(windows: int, made: Decision, payout: str = "1") -> OnlineLearner:
-    experience = OnlineLearner(0.1)
+    learner = OnlineLearner(0.1)
     for n in range(windows):
-        experience.decided(f"m{n}", made)
-        experience.ended(ended(n, payout if n % 4 else "0", START + n * MINUTE), {})
-    return experience
+        learner.decided(f"m{n}", made)
+        learner.ended(ended(n, payout if n % 4 else "0", START + n * MINUTE), {})
+    return learner
 
 
 def test_nothing_is_learnt_before_the_first_outcome() -> None:
@@ -47,11 +47,11 @@ def test_nothing_is_learnt_before_the_first_outcome() -> None:
 
 
 def test_an_outcome_counts_only_after_it_was_known() -> None:
-    experience = lived(60, gated())
+    learner = lived(60, gated())
     last = START + 59 * MINUTE
-    assert experience.learned(last).calibration.n == 59
-    assert experience.learned(last + timedelta(microseconds=1)).calibration.n == 60
-    assert experience.learned(START).calibration is IDENTITY
+    assert learner.learned(last).calibration.n == 59
+    assert learner.learned(last + timedelta(microseconds=1)).calibration.n == 60
+    assert learner.learned(START).calibration is IDENTITY
 
 
 @given(st.integers(0, 80), st.integers(0, 80))
@@ -118,14 +118,14 @@ def test_what_search_earned_is_kept_by_kind_of_state() -> None:
 
 
 def test_a_window_without_an_outcome_or_a_price_teaches_nothing() -> None:
-    experience = OnlineLearner(0.1)
-    experience.decided("m0", GATED)
-    experience.ended(ended(0, None, START), {})
-    experience.ended(ended(9, "1", START), {})
+    learner = OnlineLearner(0.1)
+    learner.decided("m0", GATED)
+    learner.ended(ended(0, None, START), {})
+    learner.ended(ended(9, "1", START), {})
     blind = asyncio.run(_blind())
-    experience.decided("m1", blind)
-    experience.ended(ended(1, "1", START), {})
-    assert experience.learned(START + MINUTE).calibration.n == 0 and Sample.of(blind) is None
+    learner.decided("m1", blind)
+    learner.ended(ended(1, "1", START), {})
+    assert learner.learned(START + MINUTE).calibration.n == 0 and Sample.of(blind) is None
 
 
 async def _blind() -> Decision:
@@ -140,9 +140,9 @@ def test_a_band_that_is_missed_too_often_is_asked_for_at_a_wider_level() -> None
     assert banded.seen({50: 0.61}).missed is None and sample.seen({30: 0.9}).missed is None
     level = {}
     for name, mid in (("hit", 0.5), ("miss", 0.9)):
-        experience = OnlineLearner(0.1)
+        learner = OnlineLearner(0.1)
         for n in range(30):
-            experience.waiting[f"m{n}"] = [banded]
-            experience.ended(ended(n, "1", START), {30: mid})
-        level[name] = experience.learned(START + MINUTE).alpha
+            learner.waiting[f"m{n}"] = [banded]
+            learner.ended(ended(n, "1", START), {30: mid})
+        level[name] = learner.learned(START + MINUTE).alpha
     assert level["miss"] < 0.1 < level["hit"]
