@@ -84,14 +84,14 @@ class Bench:
                     await self._order(market, book)
 
     async def _order(self, market: Market, book: Book) -> None:
-        wish = OrderIntent(
+        intent = OrderIntent(
             Outcome.YES, Side.BUY, book.bids[-1].price, 5 * UNIT, why="bench", tif=TimeInForce.GTC, post_only=True
         )
         seen = (self.clock.now() - book.received_at).total_seconds() / SPEED
         begun = monotonic()
         view = await self.execution.look(market, book, book.received_at)
         times = self.times.setdefault(market.id, [])
-        ack = await self.execution.act(wish, view, f"{market.id}/{len(times)}/{self.refused}", 0)
+        ack = await self.execution.act(intent, view, f"{market.id}/{len(times)}/{self.refused}", 0)
         taken = (seen + self.tool.answered - begun) * 1e3
         if ack is None or ack.status is not OrderStatus.LIVE:
             self.refused += 1

@@ -91,10 +91,10 @@ def _edges(view: View, belief: Belief, rule: EdgeRule) -> Iterator[Edge]:
 def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent | None, str]:
     """An order that takes what is offered, or one that waits at the best bid where taking costs too much and `rule`
     lets orders rest; or None with the reason for abstaining."""
-    wish, reason = _taken(view, belief, rule, sizing)
-    if wish is None and rule.post is not None and reason in _TOO_DEAR:
+    intent, reason = _taken(view, belief, rule, sizing)
+    if intent is None and rule.post is not None and reason in _TOO_DEAR:
         return _posted(view, belief, rule, sizing) or (None, reason)
-    return wish, reason
+    return intent, reason
 
 
 _TOO_DEAR = frozenset({"edge_below_costs", "edge_uncertain"})

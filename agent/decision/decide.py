@@ -29,14 +29,14 @@ from strategies.edge import decide
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A decision before anything is done about it. `wish` is an order, `reason` why there is one or none; `arms` are
+    """A decision before anything is done about it. `intent` is an order, `reason` why there is one or none; `arms` are
     P(YES) by rung of the evidence ladder, searched or not, empty where no price was seen; `band` is where the mid may
     go while a belief lives."""
 
     inputs: Inputs
     gate: Gate
     forecast: Forecast | None
-    wish: OrderIntent | None
+    intent: OrderIntent | None
     reason: str
     budget: Budget
     arms: Mapping[str, float]
@@ -44,9 +44,9 @@ class Decision:
 
     @property
     def action(self) -> str:
-        if self.wish is None:
+        if self.intent is None:
             return "abstain"
-        return "post" if self.wish.post_only else "take"
+        return "post" if self.intent.post_only else "take"
 
     @property
     def belief(self) -> Belief | None:
@@ -97,8 +97,8 @@ async def make_decision(
         await engine.forget()
     made = await forecast(inputs, entry, past, policy or inputs.settings.policy, engine, budget)
     budget.close()
-    wish, reason = _decide(inputs, entry, made)
-    return Decision(inputs, entry, made, wish, reason, budget, {**baselines(past), **made.arms}, band)
+    intent, reason = _decide(inputs, entry, made)
+    return Decision(inputs, entry, made, intent, reason, budget, {**baselines(past), **made.arms}, band)
 
 
 def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Analogs, *, shadow: bool) -> str:

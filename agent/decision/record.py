@@ -50,7 +50,7 @@ def written(thought: Decision) -> Written:
         "stops": plain(sorted(thought.budget.stops.items())) or None,
         "action": thought.action,
         "reason": thought.reason,
-        "wish": plain(thought.wish),
+        "wish": plain(thought.intent),
     }
     return Written(body, (inputs, book, *nodes))
 

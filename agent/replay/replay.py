@@ -69,20 +69,20 @@ async def regenerate(store: Store, record: Record, engine: Engine, history: Hist
     return ReplayResult(record.key, (*found, *differences(_thought(record), written(again).body)))
 
 
-async def _reorder(store: Store, thought: Decision, intent: Record) -> list[str]:
+async def _reorder(store: Store, thought: Decision, placed: Record) -> list[str]:
     """Decide again on what was seen when an order was placed, at the cycle or later on the hot path."""
-    kept = await store.object(str(intent.body["view"]))
-    signed: Any = intent.body["signed"]
+    kept = await store.object(str(placed.body["view"]))
+    signed: Any = placed.body["signed"]
     if kept is None or thought.forecast is None:
-        return [f"order {intent.key}: what was seen when it was placed is missing"]
+        return [f"order {placed.key}: what was seen when it was placed is missing"]
     settings = thought.inputs.settings
     view = _VIEW.validate_python(json.loads(kept.text))
-    wish, reason = decide(view, thought.forecast.belief, settings.rule, settings.sizing)
-    if wish is None:
-        return [f"order {intent.key}: was placed, is not: {reason}"]
+    intent, reason = decide(view, thought.forecast.belief, settings.rule, settings.sizing)
+    if intent is None:
+        return [f"order {placed.key}: was placed, is not: {reason}"]
     names = ("outcome", "side", "price", "size", "tif")
-    was, now = {n: signed["order"][n] for n in names}, plain({n: getattr(wish, n) for n in names})
-    return differences(was, now, f"order {intent.key}")
+    was, now = {n: signed["order"][n] for n in names}, plain({n: getattr(intent, n) for n in names})
+    return differences(was, now, f"order {placed.key}")
 
 
 async def rethink(

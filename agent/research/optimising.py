@@ -259,7 +259,7 @@ def _study(seed: int) -> Study:
 
 def _spent(thought: Decision, paid: float, target: Target) -> SettingTrial:
     loss = 0.0 if thought.probability is None else float(log_score([thought.probability], [paid])[0])
-    return SettingTrial(thought.inputs.market.id, _amount(thought, target), loss, thought.wish is not None)
+    return SettingTrial(thought.inputs.market.id, _amount(thought, target), loss, thought.intent is not None)
 
 
 def _amount(thought: Decision, target: Target) -> float:

@@ -57,10 +57,10 @@ def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> WhatI
     rule = rule if changed.threshold is None else replace(rule, threshold=changed.threshold)
     view = view if changed.fee is None else replace(view, fees=replace(view.fees, rate=changed.fee))
     belief = belief_of(inputs, search, shrink)
-    wish, reason = decide(view, belief, rule, inputs.settings.sizing)
+    intent, reason = decide(view, belief, rule, inputs.settings.sizing)
     best = best_edge(view, belief, rule)
     return WhatIfAnswer(
-        action="abstain" if wish is None else "post" if wish.post_only else "take",
+        action="abstain" if intent is None else "post" if intent.post_only else "take",
         reason=reason,
         probability=belief.calibrated(float(mid)),
         side="" if best is None else best.outcome.value,

@@ -37,7 +37,7 @@ class _Quote:
     """An order that is meant to rest."""
 
     order_id: str
-    wish: OrderIntent
+    intent: OrderIntent
     since: datetime
 
 
@@ -133,14 +133,16 @@ class AgentTrader:
         self.standing[market.id] = ActiveBelief(market, belief, decided.id)
         refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
         if decided.acted and not refused:
-            self._acted(market.id, decided.id, decided.thought.wish, decided.ack, decided.thought.inputs.as_of)
+            self._acted(market.id, decided.id, decided.thought.intent, decided.ack, decided.thought.inputs.as_of)
 
-    def _acted(self, market_id: str, decision_id: str, wish: OrderIntent | None, ack: Ack | None, at: datetime) -> None:
+    def _acted(
+        self, market_id: str, decision_id: str, intent: OrderIntent | None, ack: Ack | None, at: datetime
+    ) -> None:
         """An order that waits may be followed by others; any other uses its decision up, and so does one of unknown
         outcome: it may be live."""
-        waits = wish is not None and wish.post_only and ack is not None and ack.status in _WAITING
-        if waits and wish is not None and ack is not None:
-            self.quotes[market_id] = _Quote(ack.order_id, wish, at)
+        waits = intent is not None and intent.post_only and ack is not None and ack.status in _WAITING
+        if waits and intent is not None and ack is not None:
+            self.quotes[market_id] = _Quote(ack.order_id, intent, at)
         else:
             self.used.add(decision_id)
 
@@ -167,18 +169,18 @@ class AgentTrader:
         if quote is not None:  # as if it were not there: it is to be kept, not to make room for itself
             promised = execution.working[quote.order_id].cost
             view = replace(view, cash=view.cash + promised, at_risk=view.at_risk - promised)
-        wish, _ = decide(view, standing.belief, settings.rule, settings.sizing)
+        intent, _ = decide(view, standing.belief, settings.rule, settings.sizing)
         if quote is not None:
-            if _same(quote.wish, wish):
+            if _same(quote.intent, intent):
                 return
             await _withdraw(execution, self.quotes, book.market_id, at)
             return  # what it promised is free at the next book, which decides again
-        if wish is None:
+        if intent is None:
             return
         number = self.sent[standing.decision_id] = self.sent.get(standing.decision_id, 0) + 1
-        ack = await execution.act(wish, view, standing.decision_id, number)
+        ack = await execution.act(intent, view, standing.decision_id, number)
         self.ticks.append((monotonic() - begun) * 1e3)
-        self._acted(book.market_id, standing.decision_id, wish, ack, at)
+        self._acted(book.market_id, standing.decision_id, intent, ack, at)
         if number >= self.most:
             self.used.add(standing.decision_id)
 
@@ -300,14 +302,14 @@ class StrategyTrader:
             return
         view = await self._referenced(await self.execution.look(market, book, book.received_at))
         self.held[market.id] = view.held_yes, view.held_no
-        wish = answer(self.strategy, view)
-        if wish is None:
+        intent = answer(self.strategy, view)
+        if intent is None:
             return
         if self.strategy.once:
             self.used.add(market.id)
         when = "" if self.strategy.once else f":{view.at.isoformat()}"
         number = self.sent[market.id] = self.sent.get(market.id, -1) + 1
-        await self.execution.act(wish, view, f"{self.strategy.name}:{market.id}{when}", number)
+        await self.execution.act(intent, view, f"{self.strategy.name}:{market.id}{when}", number)
 
     def _too_soon(self, market: Market, at: datetime) -> bool:
         """Whether the reference price was looked at a moment ago: to ask for it costs more than to decide."""
@@ -359,21 +361,21 @@ class QuotingTrader:
         if quote is not None and quote.order_id not in self.execution.working:
             quote = self.quotes.pop(market.id) and None
         view = await self.execution.look(market, book, at)
-        wish = None if book_fault(book) else answer(self.strategy, view)
+        intent = None if book_fault(book) else answer(self.strategy, view)
         if quote is not None:
-            if _same(quote.wish, wish) or at - quote.since < self.pause:
+            if _same(quote.intent, intent) or at - quote.since < self.pause:
                 return
             await _withdraw(self.execution, self.quotes, market.id, at)
-        if wish is not None and market.id not in self.quotes:
-            await self._post(wish, view)
+        if intent is not None and market.id not in self.quotes:
+            await self._post(intent, view)
 
-    async def _post(self, wish: OrderIntent, view: View) -> None:
+    async def _post(self, intent: OrderIntent, view: View) -> None:
         market_id = view.market.id
         number = self.sent[market_id] = self.sent.get(market_id, -1) + 1
         before = set(self.execution.working)
-        await self.execution.act(wish, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
+        await self.execution.act(intent, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
         for order_id in self.execution.working.keys() - before:
-            self.quotes[market_id] = _Quote(order_id, wish, view.at)
+            self.quotes[market_id] = _Quote(order_id, intent, view.at)
 
 
 def _same(a: OrderIntent, b: OrderIntent | None) -> bool:

@@ -108,10 +108,10 @@ async def conclude(ports: Ports, made: PendingDecision) -> CommittedDecision:
 async def act(ports: Ports, decided: CommittedDecision) -> CommittedDecision:
     """Order what was wished for, unless the book it was wished on grew old in the thinking, or the account is not what
     it was, because another market of the slot has ordered: then the belief stands, and the next book decides."""
-    wish, view = decided.thought.wish, decided.thought.inputs.view()
-    if wish is None or view is None or ports.old(view.book) or await _moved(ports, decided.thought.inputs):
+    intent, view = decided.thought.intent, decided.thought.inputs.view()
+    if intent is None or view is None or ports.old(view.book) or await _moved(ports, decided.thought.inputs):
         return decided
-    return replace(decided, acted=True, ack=await ports.execution.act(wish, view, decided.id, 0))
+    return replace(decided, acted=True, ack=await ports.execution.act(intent, view, decided.id, 0))
 
 
 async def _moved(ports: Ports, inputs: Inputs) -> bool:

@@ -59,7 +59,7 @@ class Execution:
     ending: dict[str, Resolution] = field(default_factory=dict)
     inhibitor: Inhibitor = field(default_factory=Inhibitor)
 
-    async def act(self, wish: OrderIntent, view: View, decision_id: str, number: int) -> Ack | None:
+    async def act(self, intent: OrderIntent, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
         did not come, or where caution forbids it.
 
@@ -70,11 +70,11 @@ class Execution:
             return None
         key = f"{decision_id}/{number}"
         order = Order(
-            view.market.id, wish.outcome, wish.side, wish.price, wish.size, wish.tif, view.at, key, wish.post_only,
-            wish.good_until,
+            view.market.id, intent.outcome, intent.side, intent.price, intent.size, intent.tif, view.at, key, intent.post_only,
+            intent.good_until,
         )  # fmt: skip
         signed = await self.orders.sign(order)
-        await self.log.intent(decision_id, signed, view.at, view=view, why=wish.why)
+        await self.log.intent(decision_id, signed, view.at, view=view, why=intent.why)
         self.working[signed.id] = order
         self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order))
         try:

@@ -270,8 +270,8 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
             execution, wire = desk_on(store, log, plan, clock, RiskLimits(market=10**12))
             m = market(0, seconds=SECONDS)
             for i, size in enumerate(sizes):
-                wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
-                await execution.act(wish, await seen(execution, m, clock), "d", i)
+                intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
+                await execution.act(intent, await seen(execution, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=11))
                 await execution.reconcile(clock.now())
             intents, fills = await store.intents(run.id), await store.fills(run.id)
@@ -305,8 +305,8 @@ def test_limits_hold_for_every_sequence_of_orders_and_faults(
             limits = RiskLimits(order=order * UNIT, market=total * UNIT)
             execution, wire = desk_on(store, store.log(run.id), plan, clock, limits)
             for i, cost in enumerate(costs):
-                wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
-                ack = await execution.act(wish, await seen(execution, m, clock), "d", i)
+                intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
+                ack = await execution.act(intent, await seen(execution, m, clock), "d", i)
                 if cost > order:
                     assert ack is not None and ack.status is OrderStatus.REJECTED and "limit" in ack.reason
             intents = {i.order_id: i for i in await store.intents(run.id)}
@@ -325,10 +325,10 @@ def test_what_a_killed_order_promised_is_free_again() -> None:
                 store, store.log(run.id), [], clock, RiskLimits(order=10 * UNIT, market=10 * UNIT)
             )
             for i in range(3):
-                wish = OrderIntent(
+                intent = OrderIntent(
                     Outcome.YES, Side.BUY, Decimal("0.50"), 20 * UNIT, "below every offer, so it is killed"
                 )
-                await execution.act(wish, await seen(execution, m, clock), "d", i)
+                await execution.act(intent, await seen(execution, m, clock), "d", i)
                 clock.advance_to(clock.now() + timedelta(seconds=5))
                 await execution.reconcile(clock.now())
             assert len(wire.sent) == 3 and await store.fills(run.id) == []
@@ -351,8 +351,8 @@ def test_an_order_that_fills_while_it_is_asked_about_is_never_out_of_account() -
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             exchange = PaperExchange(planted(), clock, cash=CASH, run=run.id)
             execution = Execution(Racing(exchange, []), store.log(run.id), LocalBus())
-            wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
-            await execution.act(wish, await seen(execution, m, clock), "d", 0)
+            intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
+            await execution.act(intent, await seen(execution, m, clock), "d", 0)
             await execution.reconcile(clock.now())
             held = (await execution.account()).held(m.id, Outcome.YES)
             assert held == 10 * UNIT and execution.at_risk(m.id) >= 5 * UNIT
@@ -365,16 +365,16 @@ def test_a_halted_desk_sends_nothing() -> None:
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             execution, wire = desk_on(store, store.log(run.id), [], ManualClock(START), RiskLimits(loss=0))
-            wish = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
+            intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
             heard: list[TradingHalted] = []
             assert isinstance(execution.bus, LocalBus)
             with execution.bus.subscribed(TradingHalted, heard.append):
                 view = await seen(execution, market(0, seconds=SECONDS), ManualClock(START))
-                refused = await execution.act(wish, view, "d", 0)
+                refused = await execution.act(intent, view, "d", 0)
             assert (
                 refused is not None and refused.status is OrderStatus.REJECTED and execution.halted and len(heard) == 1
             )
-            assert await execution.act(wish, view, "d", 1) is None
+            assert await execution.act(intent, view, "d", 1) is None
             assert wire.sent == [] and len(await store.intents(run.id)) == 1
             with pytest.raises(LimitExceeded):
                 await execution.orders.send(await execution.orders.sign((await store.intents(run.id))[0].order))

@@ -44,18 +44,18 @@ def test_a_wish_always_has_an_edge_a_legal_price_and_a_size_within_every_cap(
     bid: int, gap: int, shift: float, cash: int, size: int
 ) -> None:
     seen = view(bid, min(bid + gap, 99), size=size, cash=cash * UNIT)
-    wish, reason = decide(seen, belief(shift), RULE, SIZING)
-    if wish is None:
+    intent, reason = decide(seen, belief(shift), RULE, SIZING)
+    if intent is None:
         assert reason
         return
     p = belief(shift).probability(float(seen.book.mid or 0))
-    p = p if wish.outcome is Outcome.YES else 1 - p
-    fee = seen.fees.per_share(wish.price)
-    assert p > float(wish.price + fee + RULE.buffer)
-    assert on_grid(wish.price, seen.market.tick) and size_allowed(wish.size, seen.market.min_size)
-    spent = notional(wish.price, wish.size) + seen.fees.taker(wish.price, wish.size)
+    p = p if intent.outcome is Outcome.YES else 1 - p
+    fee = seen.fees.per_share(intent.price)
+    assert p > float(intent.price + fee + RULE.buffer)
+    assert on_grid(intent.price, seen.market.tick) and size_allowed(intent.size, seen.market.min_size)
+    spent = notional(intent.price, intent.size) + seen.fees.taker(intent.price, intent.size)
     assert spent <= min(cash * UNIT, SIZING.max_order) + 10
-    assert wish.size <= size * UNIT and wish.side is Side.BUY
+    assert intent.size <= size * UNIT and intent.side is Side.BUY
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_the_market_mid_never_trades_and_is_the_mid() -> None:
     ],
 )
 def test_late_favourite(bid: int, ask: int, left: int, outcome: Outcome | None) -> None:
-    wish = LateFavourite().decide(view(bid, ask, left=left))
-    assert (wish.outcome if wish else None) is outcome
+    intent = LateFavourite().decide(view(bid, ask, left=left))
+    assert (intent.outcome if intent else None) is outcome
 
 
 def test_late_favourite_buys_once() -> None:
@@ -160,30 +160,30 @@ def test_an_order_that_waits_pays_less_than_it_is_worth_and_never_crosses(
 ) -> None:
     seen = view(bid, min(bid + gap, 99), cash=cash * UNIT, left=left)
     before, why = decide(seen, belief(shift), RULE, SIZING)
-    wish, reason = decide(seen, belief(shift), POSTING, SIZING)
-    if before is not None or wish is None:
-        assert (wish, reason) == (before, why), "posting never stands in the way of taking, nor hides why not"
+    intent, reason = decide(seen, belief(shift), POSTING, SIZING)
+    if before is not None or intent is None:
+        assert (intent, reason) == (before, why), "posting never stands in the way of taking, nor hides why not"
         return
     p = belief(shift).probability(float(seen.book.mid or 0))
-    p = p if wish.outcome is Outcome.YES else 1 - p
-    side = seen.book.of(wish.outcome)
-    assert wish.post_only
-    assert wish.price == side.best_bid
+    p = p if intent.outcome is Outcome.YES else 1 - p
+    side = seen.book.of(intent.outcome)
+    assert intent.post_only
+    assert intent.price == side.best_bid
     assert side.best_ask is not None
-    assert wish.price < side.best_ask
-    assert p > float(wish.price + RULE.buffer) + 0.005
-    assert size_allowed(wish.size, seen.market.min_size)
-    assert notional(wish.price, wish.size) <= min(cash * UNIT, SIZING.max_order)
-    assert wish.good_until is not None
-    assert seen.at < wish.good_until <= seen.market.closes_at - timedelta(seconds=30)
+    assert intent.price < side.best_ask
+    assert p > float(intent.price + RULE.buffer) + 0.005
+    assert size_allowed(intent.size, seen.market.min_size)
+    assert notional(intent.price, intent.size) <= min(cash * UNIT, SIZING.max_order)
+    assert intent.good_until is not None
+    assert seen.at < intent.good_until <= seen.market.closes_at - timedelta(seconds=30)
     assert reason == "post"
 
 
 def test_without_leave_to_wait_nothing_changes() -> None:
     assert decide(view(49, 60), belief(0.2), RULE, SIZING) == (None, "edge_below_costs")
-    wish, reason = decide(view(49, 60), belief(0.2), POSTING, SIZING)
-    assert wish is not None
-    assert (reason, wish.price, wish.post_only) == ("post", Decimal("0.49"), True)
+    intent, reason = decide(view(49, 60), belief(0.2), POSTING, SIZING)
+    assert intent is not None
+    assert (reason, intent.price, intent.post_only) == ("post", Decimal("0.49"), True)
 
 
 @st.composite
@@ -211,9 +211,9 @@ def test_a_book_that_is_not_worth_a_look_holds_nothing_to_wish_for(
 
 def test_a_threshold_buys_low_sells_high_and_never_on_credit() -> None:
     rule, cheap, dear = Threshold(), view(45, 47), view(53, 55)
-    wish = rule.decide(cheap)
-    assert wish is not None
-    assert (wish.side, wish.price, wish.size) == (Side.BUY, Decimal("0.47"), 10 * UNIT)
+    intent = rule.decide(cheap)
+    assert intent is not None
+    assert (intent.side, intent.price, intent.size) == (Side.BUY, Decimal("0.47"), 10 * UNIT)
     assert rule.decide(replace(cheap, cash=4 * UNIT)) is None
     assert rule.decide(replace(cheap, held_yes=UNIT)) is None
     sale = rule.decide(replace(dear, held_yes=3 * UNIT))
@@ -228,14 +228,17 @@ def test_the_diffusion_buys_only_what_the_reference_says_is_worth_more_than_it_c
 ) -> None:
     seen, rule = view(bid, min(bid + gap, 99), cash=cash * UNIT), Diffusion()
     assert rule.decide(seen) is None
-    wish = rule.decide(replace(seen, reference=reference))
-    if wish is None:
+    intent = rule.decide(replace(seen, reference=reference))
+    if intent is None:
         return
-    cost = wish.price + seen.fees.per_share(wish.price)
-    worth = reference if wish.outcome is Outcome.YES else 1 - reference
+    cost = intent.price + seen.fees.per_share(intent.price)
+    worth = reference if intent.outcome is Outcome.YES else 1 - reference
     assert worth > float(cost + rule.margin) - 1e-9
-    assert notional(wish.price, wish.size) + seen.fees.taker(wish.price, wish.size) <= min(cash * UNIT, rule.stake) + 10
-    assert wish.size >= seen.market.min_size and wish.side is Side.BUY
+    assert (
+        notional(intent.price, intent.size) + seen.fees.taker(intent.price, intent.size)
+        <= min(cash * UNIT, rule.stake) + 10
+    )
+    assert intent.size >= seen.market.min_size and intent.side is Side.BUY
     assert rule.decide(replace(seen, reference=reference, held_no=UNIT)) is None
 
 

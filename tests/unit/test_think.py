@@ -98,7 +98,7 @@ def test_verified_claims_lead_to_an_order() -> None:
     made = thought(inputs(windows=200), lifted())
     assert made.forecast is not None
     assert [c.verdict for c in made.forecast.path[:4]] == [Verdict.SUPPORTED] * 4
-    assert made.action == "take" and made.wish is not None and made.wish.outcome is Outcome.YES
+    assert made.action == "take" and made.intent is not None and made.intent.outcome is Outcome.YES
     assert made.probability is not None and made.probability > 0.55
     assert made.belief is not None and made.belief.support == 200
 
@@ -256,7 +256,7 @@ def test_every_policy_finds_the_planted_effect_within_the_budget(name: str) -> N
     engine = copycat(sure=1e6)
     made = thought(inputs(windows=200, policy=policy, frugal=False), lifted(), engine)
     assert made.forecast is not None and made.forecast.policy == name
-    assert made.action == "take" and made.wish is not None and made.wish.outcome is Outcome.YES
+    assert made.action == "take" and made.intent is not None and made.intent.outcome is Outcome.YES
     assert made.budget.tokens == engine.usage.charged <= 4000
 
 
