@@ -128,11 +128,11 @@ async def _predict(config: Config, feed: str) -> Came:
     if not records:
         return ("There was no market to think about in the first slot.",), {"run": run.id}, spent
     record = records[0]
-    thought: Any = record.body["thought"]
+    decision: Any = record.body["thought"]
     facts = {
-        "market": record.body["market"], "at": record.at.isoformat(), "mid": thought["mid"],
-        "probability": thought["probability"], "action": thought["action"], "reason": thought["reason"],
-        "decision": record.key, "claims": [claim["says"] for claim in (thought["search"] or {}).get("path", ())],
+        "market": record.body["market"], "at": record.at.isoformat(), "mid": decision["mid"],
+        "probability": decision["probability"], "action": decision["action"], "reason": decision["reason"],
+        "decision": record.key, "claims": [claim["says"] for claim in (decision["search"] or {}).get("path", ())],
     }  # fmt: skip
     return _predicted(record, facts), facts, spent
 

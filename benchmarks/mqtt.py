@@ -49,7 +49,7 @@ GOAL_MS, GOAL_RATIO = 5.0, 1.02
 
 @dataclass
 class Turns:
-    """Which slot is had in which way, and how long its cycle took, in milliseconds. `thought` counts the markets of the
+    """Which slot is had in which way, and how long its cycle took, in milliseconds. `decision` counts the markets of the
     present cycle that a search was made for."""
 
     broker: Broker
@@ -58,23 +58,23 @@ class Turns:
     took: dict[str, list[float]] = field(default_factory=lambda: {way: [] for way in WAYS})
     begun: float = 0.0
     last: float = 0.0
-    thought: int = 0
+    decision: int = 0
     again: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def started(self, _: CycleStarted) -> None:
-        self.begun, self.thought = monotonic(), 0
+        self.begun, self.decision = monotonic(), 0
         self.news.set()
 
     def decided(self, event: DecisionMade) -> None:
         self.last = monotonic()
-        self.thought += any(tokens for _, tokens in event.phase_tokens)
+        self.decision += any(tokens for _, tokens in event.phase_tokens)
 
     async def take(self, commands: Commands, store: Store, account: str, bus: LocalBus, home: Path) -> None:
         """Between two slots have the next one in its way, until there were enough blocks."""
         await self._slot()
         while len(self.took["without"]) < self.blocks and self.again < 2 * self.blocks:
-            block, thought = dict[str, float](), set[int]()
+            block, decision = dict[str, float](), set[int]()
             for way in self.chance.sample(WAYS, len(WAYS)):
                 async with AsyncExitStack() as stack:
                     if way != "without":
@@ -83,9 +83,9 @@ class Turns:
                     if way == "frozen":
                         self.broker.send(signal.SIGSTOP)
                     block[way] = await self._slot()
-                    thought.add(self.thought)
+                    decision.add(self.decision)
                     self.broker.send(signal.SIGCONT)
-            alike = len(thought) == 1 and thought != {0}
+            alike = len(decision) == 1 and decision != {0}
             self.again += not alike
             for way, took in block.items() if alike else ():
                 self.took[way].append(took)

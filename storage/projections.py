@@ -70,12 +70,12 @@ def _decision(record: Record) -> Projection:
 
 def _asked_for(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> dict[str, Any]:
     """What lists are filtered by; nothing of a thought that has none of it."""
-    thought = body.get("thought") or {}
-    search = thought.get("search") or {}
+    decision = body.get("thought") or {}
+    search = decision.get("search") or {}
     belief = search.get("belief") or {}
     return {
-        "mid": thought.get("mid"),
-        "probability": thought.get("probability"),
+        "mid": decision.get("mid"),
+        "probability": decision.get("probability"),
         "verified_share": belief.get("verified_share"),
         "corrected": bool(search.get("correction")),
         "tokens": sum(prompt + generated for prompt, _, generated, _ in tokens.values()),

@@ -27,14 +27,14 @@ def print_summary(summary: Summary, screen: Console) -> None:
     screen.print()
     screen.rule(f"[bold]run {summary.run_id}[/] · {escape(summary.data)} · {escape(summary.model)}", style=ACCENT)
     _provenance(summary, screen)
-    thought = summary.funnel.cycles > 0  # a run of plain strategies has nothing to say of decisions
-    for section in (_funnel, _reasons, _traders, _tokens, _month, _latency) if thought else (_traders,):
+    decision = summary.funnel.cycles > 0  # a run of plain strategies has nothing to say of decisions
+    for section in (_funnel, _reasons, _traders, _tokens, _month, _latency) if decision else (_traders,):
         section(summary, screen)
         screen.print()
     if summary.resting is not None:
         _resting(summary.resting, screen)
         screen.print()
-    if thought:
+    if decision:
         print_ladder(summary.ladder, screen)
         screen.print()
     for note in summary.notes:

@@ -30,37 +30,37 @@ class Written:
     objects: tuple[StoredObject, ...]
 
 
-def written(thought: Decision) -> Written:
+def written(decision: Decision) -> Written:
     """The part of a decision's record that a replay must reproduce."""
-    inputs = StoredObject.of("inputs", thought.inputs)
-    book = StoredObject.of("book", thought.inputs.book)
-    nodes = _nodes(thought.forecast) if thought.forecast else []
+    inputs = StoredObject.of("inputs", decision.inputs)
+    book = StoredObject.of("book", decision.inputs.book)
+    nodes = _nodes(decision.forecast) if decision.forecast else []
     body: dict[str, Json] = {
         "inputs": inputs.hash,
         "book": book.hash,
-        "gate": plain(thought.gate),
-        "mid": thought.mid,
-        "probability": thought.probability,
-        "features": plain(thought.inputs.features.buckets) if thought.inputs.features else None,
-        "arms": plain(thought.arms),
-        "band": plain(thought.band),
-        "edge": _edge(thought),
-        "search": _search(thought.forecast, nodes) if thought.forecast else None,
-        "tokens": charged(thought.budget.spent),
-        "stops": plain(sorted(thought.budget.stops.items())) or None,
-        "action": thought.action,
-        "reason": thought.reason,
-        "wish": plain(thought.intent),
+        "gate": plain(decision.gate),
+        "mid": decision.mid,
+        "probability": decision.probability,
+        "features": plain(decision.inputs.features.buckets) if decision.inputs.features else None,
+        "arms": plain(decision.arms),
+        "band": plain(decision.band),
+        "edge": _edge(decision),
+        "search": _search(decision.forecast, nodes) if decision.forecast else None,
+        "tokens": charged(decision.budget.spent),
+        "stops": plain(sorted(decision.budget.stops.items())) or None,
+        "action": decision.action,
+        "reason": decision.reason,
+        "wish": plain(decision.intent),
     }
     return Written(body, (inputs, book, *nodes))
 
 
-def _edge(thought: Decision) -> Json:
+def _edge(decision: Decision) -> Json:
     """The better side of the book for the belief, traded on or not, and the fee that was counted."""
-    view = thought.inputs.view()
-    if view is None or thought.forecast is None:
+    view = decision.inputs.view()
+    if view is None or decision.forecast is None:
         return None
-    edge = best_edge(view, thought.forecast.belief, thought.inputs.settings.rule)
+    edge = best_edge(view, decision.forecast.belief, decision.inputs.settings.rule)
     fee = str(view.fees.per_share(edge.price)) if edge else None
     return {"best": plain(edge), "fee_per_share": fee, "fee_rate": str(view.fees.rate)}
 
@@ -114,13 +114,13 @@ def _nodes(made: Forecast) -> list[StoredObject]:
 
 
 def record_of(
-    decision_id: str, thought: Decision, calls: Sequence[RecordedCall], timings: Mapping[str, float]
+    decision_id: str, decision: Decision, calls: Sequence[RecordedCall], timings: Mapping[str, float]
 ) -> DecisionRecord:
     """All that is kept of a decision, with its tree, evidence, engine answers and token ledger: enough to think it
     through again without the model."""
-    made = written(thought)
+    made = written(decision)
     answers = [StoredObject.holding("answer", call.to_json()) for call in calls]
-    market = thought.inputs.market
+    market = decision.inputs.market
     body: dict[str, Json] = {
         "market": {"id": market.id, "slug": market.slug, "question": market.question},
         "thought": made.body,
@@ -130,12 +130,12 @@ def record_of(
         id=decision_id,
         market_id=market.id,
         slug=market.slug,
-        at=thought.inputs.as_of,
-        action=thought.action,
-        reason=thought.reason,
+        at=decision.inputs.as_of,
+        action=decision.action,
+        reason=decision.reason,
         body=body,
         objects=(*made.objects, *answers),
-        ledger=thought.ledger,
+        ledger=decision.ledger,
         timings=timings,
     )
 
@@ -145,8 +145,8 @@ _INPUTS = TypeAdapter(Inputs)
 
 async def inputs_of(store: Store, record: Record) -> Inputs:
     """What the decision was made from."""
-    thought = _thought(record)
-    kept = await store.object(str(thought["inputs"]))
+    decision = _thought(record)
+    kept = await store.object(str(decision["inputs"]))
     if kept is None:
         raise Drift(f"the inputs of decision {record.key} are missing from the database.")
     return _INPUTS.validate_python(json.loads(kept.text))

@@ -53,11 +53,11 @@ async def _held(store: Store, run: Run) -> dict[str, Run]:
 
 def _gather(arm: LadderArm, decisions: Sequence[Record], name: str, ledger: dict[str, tuple[LedgerRow, ...]]) -> None:
     for d in decisions:
-        thought: Any = d.body["thought"]
-        if name not in thought["arms"]:
+        decision: Any = d.body["thought"]
+        if name not in decision["arms"]:
             continue
         key = _key(d)
-        arm.forecasts[key] = float(thought["arms"][name])
+        arm.forecasts[key] = float(decision["arms"][name])
         rows = ledger.get(d.key, ())
         if rows:
             tokens = sum(r.prompt + r.generated for r in rows)

@@ -47,16 +47,16 @@ class Sample:
     missed: bool | None = None
 
     @classmethod
-    def of(cls, thought: Decision) -> Sample | None:
+    def of(cls, decision: Decision) -> Sample | None:
         """None for a decision in which no price was seen."""
-        if thought.mid is None:
+        if decision.mid is None:
             return None
-        made, state = thought.forecast, kind(thought.inputs, thought.gate)
-        left, band = thought.inputs.seconds_left, thought.band
+        made, state = decision.forecast, kind(decision.inputs, decision.gate)
+        left, band = decision.inputs.seconds_left, decision.band
         if made is None:
-            return cls(state, left, thought.mid, 0.0, thought.mid, False, False, band)
+            return cls(state, left, decision.mid, 0.0, decision.mid, False, False, band)
         verified = any(c.verified and c.claim.effect.sign for c in made.path)
-        return cls(state, left, thought.mid, lean(made.path)[0], made.arms["correct"], True, verified, band)
+        return cls(state, left, decision.mid, lean(made.path)[0], made.arms["correct"], True, verified, band)
 
     def seen(self, mids: Mapping[int, float]) -> Sample:
         """The same with what became of the mid; `mids` are by seconds to the close."""
@@ -78,8 +78,8 @@ class OnlineLearner:
     known: list[tuple[datetime, float, Sequence[Sample]]] = field(default_factory=list)
     _learned: tuple[int, Learned] | None = None
 
-    def decided(self, market_id: str, thought: Decision) -> None:
-        sample = Sample.of(thought)
+    def decided(self, market_id: str, decision: Decision) -> None:
+        sample = Sample.of(decision)
         if sample is not None:
             self.waiting.setdefault(market_id, []).append(sample)
 

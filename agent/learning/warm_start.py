@@ -74,20 +74,20 @@ def _market(record: Record) -> str:
 
 async def _sample(store: Store, record: Record) -> Sample | None:
     """What `Sample.of` made of the thought when it was thought."""
-    thought: Any = record.body["thought"]
-    if thought["mid"] is None:
+    decision: Any = record.body["thought"]
+    if decision["mid"] is None:
         return None
-    inputs, entry = await inputs_of(store, record), _GATE.validate_python(thought["gate"])
-    return sample(inputs, entry, thought)
+    inputs, entry = await inputs_of(store, record), _GATE.validate_python(decision["gate"])
+    return sample(inputs, entry, decision)
 
 
-def sample(inputs: Inputs, entry: Gate, thought: Mapping[str, Any]) -> Sample:
+def sample(inputs: Inputs, entry: Gate, decision: Mapping[str, Any]) -> Sample:
     """From what is kept of a thought in which a price was seen."""
-    state, left, mid = kind(inputs, entry), inputs.seconds_left, float(thought["mid"])
-    band = None if thought["band"] is None else _BAND.validate_json(json.dumps(thought["band"]))
-    search = thought["search"]
+    state, left, mid = kind(inputs, entry), inputs.seconds_left, float(decision["mid"])
+    band = None if decision["band"] is None else _BAND.validate_json(json.dumps(decision["band"]))
+    search = decision["search"]
     if search is None:
         return Sample(state, left, mid, 0.0, mid, False, False, band)
     path = _PATH.validate_json(json.dumps(search["path"]))
     verified = any(c.verified and c.claim.effect.sign for c in path)
-    return Sample(state, left, mid, lean(path)[0], float(thought["arms"]["correct"]), True, verified, band)
+    return Sample(state, left, mid, lean(path)[0], float(decision["arms"]["correct"]), True, verified, band)

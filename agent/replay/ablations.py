@@ -83,8 +83,10 @@ async def run_arm(
     recorder = RecordingEngine(engine)
     history = plan.history(store)
     for record in decisions:
-        thought = await rethink(store, record, recorder, plan.settings, history, electricity=electricity, recall=recall)
-        key = identify(log.run_id, thought.inputs.market.id, thought.inputs.as_of)
-        await log.decision(record_of(key, thought, recorder.take(), thought.budget.timings()))
+        decision = await rethink(
+            store, record, recorder, plan.settings, history, electricity=electricity, recall=recall
+        )
+        key = identify(log.run_id, decision.inputs.market.id, decision.inputs.as_of)
+        await log.decision(record_of(key, decision, recorder.take(), decision.budget.timings()))
     if decisions:
         await log.end(decisions[-1].at, {"decisions": len(decisions)})

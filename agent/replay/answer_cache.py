@@ -64,8 +64,8 @@ async def decide_or_recall(
     if recall is not None and calls:
         known = RecordingEngine(InOrder(calls, engine.identity, engine.capabilities))
         with suppress(Drift):
-            thought = await make_decision(inputs, known, history)
+            decision = await make_decision(inputs, known, history)
             engine.adopt(known.take())
             recall.spared += known.usage
-            return thought
+            return decision
     return await make_decision(inputs, engine, history, electricity=electricity)

@@ -69,15 +69,15 @@ async def regenerate(store: Store, record: Record, engine: Engine, history: Hist
     return ReplayResult(record.key, (*found, *differences(_thought(record), written(again).body)))
 
 
-async def _reorder(store: Store, thought: Decision, placed: Record) -> list[str]:
+async def _reorder(store: Store, decision: Decision, placed: Record) -> list[str]:
     """Decide again on what was seen when an order was placed, at the cycle or later on the hot path."""
     kept = await store.object(str(placed.body["view"]))
     signed: Any = placed.body["signed"]
-    if kept is None or thought.forecast is None:
+    if kept is None or decision.forecast is None:
         return [f"order {placed.key}: what was seen when it was placed is missing"]
-    settings = thought.inputs.settings
+    settings = decision.inputs.settings
     view = _VIEW.validate_python(json.loads(kept.text))
-    intent, reason = decide(view, thought.forecast.belief, settings.rule, settings.sizing)
+    intent, reason = decide(view, decision.forecast.belief, settings.rule, settings.sizing)
     if intent is None:
         return [f"order {placed.key}: was placed, is not: {reason}"]
     names = ("outcome", "side", "price", "size", "tif")

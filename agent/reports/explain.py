@@ -15,7 +15,7 @@ from storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`thought` is the decision's recorded thought; `nodes` its search tree in the order it grew, each with its hash;
+    """`decision` is the decision's recorded thought; `nodes` its search tree in the order it grew, each with its hash;
     `book` and `inputs` what it was made from."""
 
     id: str
@@ -24,7 +24,7 @@ class Explanation:
     hash: str
     at: str
     market: Mapping[str, Json]
-    thought: Mapping[str, Any]
+    decision: Mapping[str, Any]
     inputs: Mapping[str, Any]
     book: Mapping[str, Any] | None
     nodes: Sequence[Mapping[str, Any]]
@@ -37,10 +37,10 @@ class Explanation:
 
 async def explain(store: Store, record: Record) -> Explanation:
     """Gather a decision with its objects, ledger rows, orders, fills and outcome."""
-    thought: Any = record.body["thought"]
+    decision: Any = record.body["thought"]
     market: Any = record.body["market"]
-    search = thought["search"]
-    hashes = [thought["inputs"], thought["book"], *(search["nodes"] if search else [])]
+    search = decision["search"]
+    hashes = [decision["inputs"], decision["book"], *(search["nodes"] if search else [])]
     found = {h: json.loads(o.text) for h, o in (await store.objects(hashes)).items()}
     intents = await store.intents(record.run_id, decision_id=record.key)
     used = await store.ledger(record.run_id, decision_id=record.key)
@@ -52,9 +52,9 @@ async def explain(store: Store, record: Record) -> Explanation:
         hash=record.hash,
         at=record.at.isoformat(),
         market=market,
-        thought=thought,
-        inputs=found[thought["inputs"]],
-        book=found[thought["book"]],
+        decision=decision,
+        inputs=found[decision["inputs"]],
+        book=found[decision["book"]],
         nodes=[{"hash": h, **found[h]} for h in (search["nodes"] if search else [])],
         tokens=used.get(record.key, ()),
         timings=took.get(record.key, {}),

@@ -73,8 +73,8 @@ async def _row(
         "hash": "" if record is None else record.hash,
     }
     if whole and record is not None:
-        thought: Any = record.body["thought"]
-        row["thought"] = {k: v for k, v in thought.items() if not (redacted and k in _MONEY_OF_THOUGHT)}
+        decision: Any = record.body["thought"]
+        row["thought"] = {k: v for k, v in decision.items() if not (redacted and k in _MONEY_OF_THOUGHT)}
     return {k: v for k, v in row.items() if not (redacted and k in _MONEY)}
 
 

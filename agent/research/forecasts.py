@@ -43,18 +43,18 @@ async def forecasts(store: Store, run: Run) -> tuple[RecordedForecast, ...]:
 
 
 def _forecast(record: Record, paid: dict[str, float]) -> RecordedForecast:
-    thought: Any = record.body["thought"]
+    decision: Any = record.body["thought"]
     market: Any = record.body["market"]
     return RecordedForecast(
         decision=record.key,
         at=record.at,
         market=market["id"],
         slug=market["slug"],
-        action=thought["action"],
-        reason=thought["reason"],
-        mid=thought["mid"],
-        diffusion=thought["arms"].get("diffusion"),
-        probability=thought["probability"],
-        tokens=sum(t["prompt"] + t["generated"] for t in thought["tokens"].values()),
+        action=decision["action"],
+        reason=decision["reason"],
+        mid=decision["mid"],
+        diffusion=decision["arms"].get("diffusion"),
+        probability=decision["probability"],
+        tokens=sum(t["prompt"] + t["generated"] for t in decision["tokens"].values()),
         paid=paid.get(market["id"]),
     )

@@ -209,7 +209,7 @@ class Optimiser:
 
     async def _measure(self, values: Values, *, kept_back: bool) -> list[SettingTrial]:
         found = await self.trial(turned(self.base, values), kept_back)
-        return [_spent(thought, paid, self.aim.target) for thought, paid in found]
+        return [_spent(decision, paid, self.aim.target) for decision, paid in found]
 
     async def _confirm(self, chosen: Setting) -> Setting:
         """The chosen setting and the present one on the windows that were kept back."""
@@ -257,19 +257,19 @@ def _study(seed: int) -> Study:
     return optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
 
 
-def _spent(thought: Decision, paid: float, target: Target) -> SettingTrial:
-    loss = 0.0 if thought.probability is None else float(log_score([thought.probability], [paid])[0])
-    return SettingTrial(thought.inputs.market.id, _amount(thought, target), loss, thought.intent is not None)
+def _spent(decision: Decision, paid: float, target: Target) -> SettingTrial:
+    loss = 0.0 if decision.probability is None else float(log_score([decision.probability], [paid])[0])
+    return SettingTrial(decision.inputs.market.id, _amount(decision, target), loss, decision.intent is not None)
 
 
-def _amount(thought: Decision, target: Target) -> float:
-    budget = thought.budget
+def _amount(decision: Decision, target: Target) -> float:
+    budget = decision.budget
     if target is Target.TOKENS:
         return float(budget.tokens)
     if target is Target.COST:
         return budget.dollars
     if target is Target.LATENCY:
-        return sum(row.milliseconds for row in thought.ledger) / 1e3
+        return sum(row.milliseconds for row in decision.ledger) / 1e3
     return sum(joules or 0.0 for joules in budget.joules.values())
 
 

@@ -85,8 +85,8 @@ def _place(decision: Record) -> Hashable:
 
 
 def _thought(decision: Record) -> object:
-    thought: Any = decision.body["thought"]
-    return {name: thought[name] for name in _THOUGHT}
+    body: Any = decision.body["body"]
+    return {name: body[name] for name in _THOUGHT}
 
 
 async def _orders(store: Store, run: Run) -> Things:

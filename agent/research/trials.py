@@ -51,11 +51,11 @@ class Bench:
         )
         found = []
         for record, paid in self.halves[kept_back]:
-            thought = await rethink(
+            decision = await rethink(
                 self.store, record, recorder, lambda _: settings, history, electricity=self.electricity
             )
             recorder.take()
-            found.append((thought, paid))
+            found.append((decision, paid))
         return found
 
     async def _engine(self, config: Config) -> Engine:

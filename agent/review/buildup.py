@@ -15,11 +15,11 @@ _SHOWN = 5e-5
 _RUNGS = (("search", "all claims believed"), ("verify", "verified ones alone"), ("correct", "after the correction"))
 
 
-def buildup(inputs: Inputs, thought: Mapping[str, Any]) -> list[BeliefStep]:
+def buildup(inputs: Inputs, decision: Mapping[str, Any]) -> list[BeliefStep]:
     """Each claim that history supports moves the log-odds by its share of the path's lean, times the weight learnt so
     far; then come the bound on how far a belief may lean, calibration, and what may be traded on where that is not the
     same. Nothing where there was no search."""
-    search, arms = thought["search"], thought["arms"]
+    search, arms = decision["search"], decision["arms"]
     if not search or "mid" not in arms:
         return []
     mid = float(arms["mid"])
@@ -39,7 +39,7 @@ def buildup(inputs: Inputs, thought: Mapping[str, Any]) -> list[BeliefStep]:
     return steps
 
 
-def rungs(thought: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
+def rungs(decision: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
     """What would have been said with less: P(YES) by what was asked of the claims."""
-    arms = thought["arms"]
-    return [(says, float(arms[name])) for name, says in _RUNGS if thought["search"] and name in arms]
+    arms = decision["arms"]
+    return [(says, float(arms[name])) for name, says in _RUNGS if decision["search"] and name in arms]

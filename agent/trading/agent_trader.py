@@ -91,7 +91,7 @@ class AgentTrader:
                 group = markets[first : first + at_once]
                 for market, considered in zip(group, await self._considered(group, slot, blocked), strict=True):
                     decided = await conclude(self.ports, considered)
-                    self.ports.memory.learner.decided(market.id, decided.thought)
+                    self.ports.memory.learner.decided(market.id, decided.decision)
                     self._stand(market, decided)
                     made.append(decided)
                 if len(made) % _TURN == 0:
@@ -127,13 +127,13 @@ class AgentTrader:
 
     def _stand(self, market: Market, decided: CommittedDecision) -> None:
         self._forget(market.id)
-        belief = decided.thought.belief
+        belief = decided.decision.belief
         if belief is None or belief.shift == 0:
             return
         self.standing[market.id] = ActiveBelief(market, belief, decided.id)
         refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
         if decided.acted and not refused:
-            self._acted(market.id, decided.id, decided.thought.intent, decided.ack, decided.thought.inputs.as_of)
+            self._acted(market.id, decided.id, decided.decision.intent, decided.ack, decided.decision.inputs.as_of)
 
     def _acted(
         self, market_id: str, decision_id: str, intent: OrderIntent | None, ack: Ack | None, at: datetime

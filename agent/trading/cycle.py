@@ -60,7 +60,7 @@ class CommittedDecision:
     it, None where none came; `milliseconds` is how long the cycle took."""
 
     id: str
-    thought: Decision
+    decision: Decision
     acted: bool = False
     ack: Ack | None = None
     milliseconds: float = 0.0
@@ -70,7 +70,7 @@ class CommittedDecision:
 class PendingDecision:
     """A decision that nobody knows of yet, and the engine that recorded its answers."""
 
-    thought: Decision
+    decision: Decision
     engine: RecordingEngine
     timings: Mapping[str, float]
     begun: float
@@ -88,28 +88,28 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
     except Transient:
         inputs = unseen(ports, market, as_of, "feed_unavailable")
     observed = monotonic()
-    thought = await decide_or_recall(
+    decision = await decide_or_recall(
         inputs, ports.engine, ports.memory.store, electricity=ports.electricity, recall=ports.recall
     )
     decided = monotonic()
-    timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **thought.budget.timings()}
-    return PendingDecision(thought, ports.engine, timings, begun)
+    timings = {"observe": (observed - begun) * 1e3, "think": (decided - observed) * 1e3, **decision.budget.timings()}
+    return PendingDecision(decision, ports.engine, timings, begun)
 
 
 async def conclude(ports: Ports, made: PendingDecision) -> CommittedDecision:
     """Remember a decision, and act on it."""
-    inputs = made.thought.inputs
+    inputs = made.decision.inputs
     decision_id = identify(ports.execution.log.run_id, inputs.market.id, inputs.as_of)
-    await ports.execution.log.decision(record_of(decision_id, made.thought, made.engine.take(), made.timings))
-    done = await act(ports, CommittedDecision(decision_id, made.thought))
+    await ports.execution.log.decision(record_of(decision_id, made.decision, made.engine.take(), made.timings))
+    done = await act(ports, CommittedDecision(decision_id, made.decision))
     return replace(done, milliseconds=(monotonic() - made.begun) * 1e3)
 
 
 async def act(ports: Ports, decided: CommittedDecision) -> CommittedDecision:
     """Order what was wished for, unless the book it was wished on grew old in the thinking, or the account is not what
     it was, because another market of the slot has ordered: then the belief stands, and the next book decides."""
-    intent, view = decided.thought.intent, decided.thought.inputs.view()
-    if intent is None or view is None or ports.old(view.book) or await _moved(ports, decided.thought.inputs):
+    intent, view = decided.decision.intent, decided.decision.inputs.view()
+    if intent is None or view is None or ports.old(view.book) or await _moved(ports, decided.decision.inputs):
         return decided
     return replace(decided, acted=True, ack=await ports.execution.act(intent, view, decided.id, 0))
 
@@ -160,8 +160,8 @@ def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs
 
 def publish(bus: Bus, decided: CommittedDecision) -> None:
     """Publish the decision to whoever watches, once it is on disk."""
-    thought = decided.thought
-    inputs = thought.inputs
+    decision = decided.decision
+    inputs = decision.inputs
     bus.publish(
         DecisionMade(
             at=inputs.as_of,
@@ -169,15 +169,15 @@ def publish(bus: Bus, decided: CommittedDecision) -> None:
             market_id=inputs.market.id,
             slug=inputs.market.slug,
             closes_at=inputs.market.closes_at,
-            action=thought.action,
-            reason=thought.reason,
+            action=decision.action,
+            reason=decision.reason,
             bid=inputs.book.best_bid if inputs.book else None,
             ask=inputs.book.best_ask if inputs.book else None,
-            mid=thought.mid,
-            probability=thought.probability,
-            phase_tokens=tuple((r.phase.value, r.prompt + r.generated) for r in thought.ledger),
-            phase_seconds=tuple((r.phase.value, r.milliseconds / 1e3) for r in thought.ledger),
-            dollars=thought.budget.dollars,
+            mid=decision.mid,
+            probability=decision.probability,
+            phase_tokens=tuple((r.phase.value, r.prompt + r.generated) for r in decision.ledger),
+            phase_seconds=tuple((r.phase.value, r.milliseconds / 1e3) for r in decision.ledger),
+            dollars=decision.budget.dollars,
             milliseconds=decided.milliseconds,
         )
     )

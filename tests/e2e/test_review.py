@@ -127,19 +127,19 @@ def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, datab
 
     summary, record = asyncio.run(newest())
     _, text, _ = asked(f"{site}/decisions/{summary.id}")
-    thought = record.body["thought"]
+    decision = record.body["thought"]
     for said in (
         f"{thought['mid']:.3f}",
         f"{thought['probability']:.3f}",
         record.hash,
         "Up",
-        thought["search"]["words"],
+        decision["search"]["words"],
     ):
         assert said in text
-    assert text.count('class="node ') == len(thought["search"]["nodes"])
+    assert text.count('class="node ') == len(decision["search"]["nodes"])
     built = text.split('class="waterfall"')[1].split("</svg>")[0]
     path = [
-        c["claim"] for c in thought["search"]["path"] if c["verdict"] == "supported" and c["claim"]["effect"] != "none"
+        c["claim"] for c in decision["search"]["path"] if c["verdict"] == "supported" and c["claim"]["effect"] != "none"
     ]
     assert path and all(f"{claim['feature']} {claim['bucket']}" in built for claim in path)
     assert f">{thought['arms']['mid']:.4f}<" in built and f">{thought['probability']:.4f} (" in built
@@ -157,7 +157,7 @@ def test_what_if_without_a_change_is_what_was_decided_and_a_dear_fee_is_not_paid
             found = await store.listed(DecisionFilter(searched=True), limit=40)
             return [(d.id, (await store.decision(None, d.id)).body["thought"]) for d in found]
 
-    for name, thought in asyncio.run(scope()):
+    for name, decision in asyncio.run(scope()):
         _, text, _ = asked(f"{site}/decisions/{name}")
         said = text.split('id="whatif"')[1].split("</section>")[0]
         assert f'tag {thought["action"]}"' in said and f"<b>{thought['probability']:.4f}</b>" in said

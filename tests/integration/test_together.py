@@ -225,8 +225,8 @@ def test_markets_of_a_slot_are_decided_alike_and_the_second_orders_on_the_money_
 
 def _thought(record: Record) -> tuple[object, ...]:
     """What was decided, without what names the run."""
-    thought: Any = record.body.get("thought") or {}
-    return (record.kind, record.at, *(thought.get(f) for f in ("action", "probability", "arms", "tokens", "search")))
+    decision: Any = record.body.get("thought") or {}
+    return (record.kind, record.at, *(decision.get(f) for f in ("action", "probability", "arms", "tokens", "search")))
 
 
 def test_the_configuration_says_how_many() -> None:

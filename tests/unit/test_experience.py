@@ -15,7 +15,7 @@ from market.types import PayoutSource, Resolution
 from strategies.calibration import IDENTITY, CalibrationKind
 from strategies.conformal import Band
 from tests.fakes import START, Remembered
-from tests.unit.test_think import copycat, inputs, lifted, thought
+from tests.unit.test_think import copycat, decision, inputs, lifted
 
 MINUTE = timedelta(minutes=1)
 
@@ -26,11 +26,11 @@ def ended(number: int, payout: str | None, at: datetime) -> Resolution:
 
 
 def searched() -> Decision:
-    return thought(inputs(windows=200, frugal=False), lifted(), copycat())
+    return decision(inputs(windows=200, frugal=False), lifted(), copycat())
 
 
 def gated() -> Decision:
-    return thought(inputs(windows=1), Remembered())
+    return decision(inputs(windows=1), Remembered())
 
 
 def lived(windows: int, made: Decision, payout: str = "1") -> OnlineLearner:

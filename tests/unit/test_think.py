@@ -64,7 +64,7 @@ def inputs(windows: int = 0, seen: Book | None = BOOK, **change: object) -> Inpu
     return Inputs(market(), START, "source", seen, features, fees, 1000 * UNIT, 0, 0, 0, windows, "", made, learned)
 
 
-def thought(given_inputs: Inputs, history: Remembered, engine: Engine | None = None) -> Decision:
+def decision(given_inputs: Inputs, history: Remembered, engine: Engine | None = None) -> Decision:
     return asyncio.run(make_decision(given_inputs, engine or copycat(), history))
 
 
@@ -83,19 +83,19 @@ def copycat(
 
 
 def test_thin_history_shuts_the_gate_and_costs_nothing() -> None:
-    made = thought(inputs(windows=49), lifted())
+    made = decision(inputs(windows=49), lifted())
     assert (made.action, made.reason, made.forecast, made.budget.tokens) == ("abstain", "thin_history", None, 0)
     assert made.probability == made.mid == 0.5
 
 
 def test_a_shadow_search_is_kept_and_never_traded_on() -> None:
-    made = thought(inputs(windows=3, shadow=True), lifted())
+    made = decision(inputs(windows=3, shadow=True), lifted())
     assert made.forecast is not None and made.forecast.tree.visits and made.budget.tokens > 0
     assert (made.action, made.reason, made.belief) == ("abstain", "thin_history", None)
 
 
 def test_verified_claims_lead_to_an_order() -> None:
-    made = thought(inputs(windows=200), lifted())
+    made = decision(inputs(windows=200), lifted())
     assert made.forecast is not None
     assert [c.verdict for c in made.forecast.path[:4]] == [Verdict.SUPPORTED] * 4
     assert made.action == "take" and made.intent is not None and made.intent.outcome is Outcome.YES
@@ -109,17 +109,17 @@ DRAWN = Policy.named("self_consistency", depth=5, branching=1, width=1, max_node
 
 def test_claims_that_history_refutes_lead_to_none() -> None:
     asked = inputs(windows=200, correct=False, policy=DRAWN, frugal=False)
-    made = thought(asked, lifted(), copycat(" down", " down", sure=1e9))
+    made = decision(asked, lifted(), copycat(" down", " down", sure=1e9))
     assert made.forecast is not None
     assert {c.verdict for c in made.forecast.path[:4]} == {Verdict.REFUTED}
     assert made.action == "abstain" and made.reason == "no_verified_claim"
 
 
 def test_history_has_the_last_word_on_which_claims_are_grown() -> None:
-    made = thought(inputs(windows=200), lifted(), copycat(" down", " up"))
+    made = decision(inputs(windows=200), lifted(), copycat(" down", " up"))
     assert made.forecast is not None
     assert {c.claim.effect for c in made.forecast.path[:4]} == {Effect.UP}
-    bare = thought(inputs(windows=200, external=False, frugal=False, correct=False), lifted(), copycat(" down", " up"))
+    bare = decision(inputs(windows=200, external=False, frugal=False, correct=False), lifted(), copycat(" down", " up"))
     assert bare.forecast is not None and {c.claim.effect for c in bare.forecast.path[:4]} == {Effect.DOWN}
 
 
@@ -127,7 +127,7 @@ def test_what_says_nothing_does_not_count_against_what_is_verified() -> None:
     """Of twelve and more features one moves the outcome: the claims about the others say "none"."""
     seen = [{f: b[-1 if f != "momentum" or i % 2 else 0] for f, b in BUCKETS.items()} for i in range(400)]
     paid = [int((i * 7) % 20 < (17 if i % 2 else 3)) for i in range(400)]
-    made = thought(
+    made = decision(
         inputs(windows=400), Remembered([row(i + 2, paid[i], buckets=seen[i]) for i in range(400)]), copycat(" none")
     )
     assert made.forecast is not None and made.action == "take"
@@ -137,7 +137,7 @@ def test_what_says_nothing_does_not_count_against_what_is_verified() -> None:
 
 def test_one_correction_on_a_finding_and_it_is_checked_too() -> None:
     asked = inputs(windows=200, policy=DRAWN, frugal=False)
-    made = thought(asked, lifted(), copycat(" down", " abstain", sure=1e9))
+    made = decision(asked, lifted(), copycat(" down", " abstain", sure=1e9))
     assert made.forecast is not None and made.forecast.correction is not None
     correction = made.forecast.correction
     assert correction.finding is Finding.WRONG_SIGN and made.budget.spent[Phase.CORRECT].charged > 0
@@ -153,7 +153,7 @@ def test_a_false_claim_is_replaced_by_a_true_one() -> None:
             return [9.0 if f" is{label} now" in told or label == " up" else 1.0 for label in labels]
         return [9.0 if label == " up" else 1.0 for label in labels]
 
-    made = thought(inputs(windows=200), lifted(), ScriptedEngine(liar))
+    made = decision(inputs(windows=200), lifted(), ScriptedEngine(liar))
     assert made.forecast is not None and made.forecast.correction is not None
     assert made.forecast.correction.finding is Finding.FALSE_NOW
     replaced = made.forecast.correction.replacement
@@ -171,11 +171,11 @@ def mostly_right(text: str, labels: tuple[str, ...]) -> list[float]:
 def test_a_spent_budget_never_opens_a_trade_by_dropping_a_refuted_claim() -> None:
     """With tokens for the search and none for a correction, the refuted claim still counts."""
     asked = inputs(windows=200, policy=DRAWN, frugal=False, answer_tokens=0)
-    mended = thought(asked, lifted(), ScriptedEngine(mostly_right))
+    mended = decision(asked, lifted(), ScriptedEngine(mostly_right))
     assert mended.forecast is not None and mended.forecast.correction is not None and mended.action == "take"
     before = mended.budget.tokens - mended.budget.spent[Phase.CORRECT].charged
     for tokens in range(before, mended.budget.tokens):
-        short = thought(
+        short = decision(
             replace(asked, settings=replace(asked.settings, limits=Limits(tokens=tokens))),
             lifted(),
             ScriptedEngine(mostly_right),
@@ -193,7 +193,7 @@ def test_never_over_budget_by_a_token_and_always_an_answer(
     policy = replace(BEAM, width=width)
     asked = inputs(200, limits=Limits(tokens=tokens), policy=policy, self_verify=self_verify)
     engine = ScriptedEngine(seed=seed)
-    made = thought(asked, lifted(), engine)
+    made = decision(asked, lifted(), engine)
     assert made.budget.tokens == engine.usage.charged <= tokens
     assert made.probability is not None and 0 < made.probability < 1
     if made.forecast is not None:
@@ -204,14 +204,14 @@ def test_never_over_budget_by_a_token_and_always_an_answer(
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_the_same_seed_writes_the_same_thought(seed: int) -> None:
-    one, two = (written(thought(inputs(200), lifted(), ScriptedEngine(seed=seed))) for _ in range(2))
+    one, two = (written(decision(inputs(200), lifted(), ScriptedEngine(seed=seed))) for _ in range(2))
     assert one == two
 
 
 def test_only_features_that_can_be_seen_are_offered() -> None:
     asked = inputs(windows=200)
     few = Features(500_000, 900, {k: v for k, v in BUCKETS_NOW.items() if k not in ("trend", "range", "bias")}, STATE)
-    made = thought(replace(asked, features=few), lifted(), ScriptedEngine(seed=3))
+    made = decision(replace(asked, features=few), lifted(), ScriptedEngine(seed=3))
     assert made.forecast is not None
     named = {v.item.checked.claim.feature for v in made.forecast.tree.visits if v.item.checked}
     assert named.isdisjoint({"trend", "range", "bias"}) and "volatility" in named
@@ -219,25 +219,25 @@ def test_only_features_that_can_be_seen_are_offered() -> None:
 
 def test_a_row_from_the_future_is_never_read() -> None:
     late = [replace(r, known_at=START) for r in lifted().rows]
-    made = thought(inputs(windows=200, frugal=False), Remembered(late))
+    made = decision(inputs(windows=200, frugal=False), Remembered(late))
     assert made.forecast is not None and {c.evidence.support for c in made.forecast.path} == {0}
 
 
 @pytest.mark.parametrize("calls", [0, 1, 4, 7])
 def test_a_dying_engine_leaves_the_incumbent_and_no_trade(calls: int) -> None:
-    made = thought(inputs(windows=200), lifted(), copycat(fail_after=calls))
+    made = decision(inputs(windows=200), lifted(), copycat(fail_after=calls))
     assert made.forecast is not None and made.forecast.failed and made.forecast.tree.stop in ("engine", "complete")
     assert made.action == "abstain" and made.reason == "engine_unavailable" and made.belief is None
 
 
 def test_a_passed_deadline_ends_the_search_and_keeps_what_there_is() -> None:
-    made = thought(inputs(windows=200, limits=Limits(seconds=0.0)), lifted())
+    made = decision(inputs(windows=200, limits=Limits(seconds=0.0)), lifted())
     assert made.forecast is not None and made.forecast.tree.stop == "deadline" and made.action == "abstain"
 
 
 def test_where_nothing_could_be_verified_no_token_is_spent() -> None:
     noise = Remembered([row(i, i % 2) for i in range(2, 202)])
-    frugal, fixed = (thought(inputs(windows=200, frugal=f), noise) for f in (True, False))
+    frugal, fixed = (decision(inputs(windows=200, frugal=f), noise) for f in (True, False))
     assert (frugal.forecast, frugal.reason, frugal.budget.tokens) == (None, "nothing_to_verify", 0)
     assert fixed.forecast is not None and fixed.reason == "no_verified_claim" and fixed.budget.tokens > 0
 
@@ -245,7 +245,7 @@ def test_where_nothing_could_be_verified_no_token_is_spent() -> None:
 def test_a_search_ends_when_the_rungs_to_come_can_add_nothing() -> None:
     hopeless = {"momentum", "imbalance", "pressure", "lead", "spread", "bias", "activity", "gap"}
     seen = {k: v for k, v in BUCKETS_NOW.items() if k not in hopeless}
-    made = thought(inputs(windows=200), Remembered([row(i, int(i % 10 < 9), buckets=seen) for i in range(2, 202)]))
+    made = decision(inputs(windows=200), Remembered([row(i, int(i % 10 < 9), buckets=seen) for i in range(2, 202)]))
     assert made.forecast is not None and made.forecast.tree.stop == "not_worth_it"
     assert made.forecast.tree.deepest() == 2 and made.action == "take"
 
@@ -254,7 +254,7 @@ def test_a_search_ends_when_the_rungs_to_come_can_add_nothing() -> None:
 def test_every_policy_finds_the_planted_effect_within_the_budget(name: str) -> None:
     policy = Policy.named(name, depth=5, branching=3, width=2, max_nodes=40, samples=4)
     engine = copycat(sure=1e6)
-    made = thought(inputs(windows=200, policy=policy, frugal=False), lifted(), engine)
+    made = decision(inputs(windows=200, policy=policy, frugal=False), lifted(), engine)
     assert made.forecast is not None and made.forecast.policy == name
     assert made.action == "take" and made.intent is not None and made.intent.outcome is Outcome.YES
     assert made.budget.tokens == engine.usage.charged <= 4000
@@ -266,7 +266,7 @@ def test_no_policy_is_ended_for_a_rung_that_it_would_have_come_back_to(name: str
     seen = {k: v for k, v in BUCKETS_NOW.items() if k in LADDER[0].features}
     history = Remembered([row(i, int(i % 10 < 9), buckets=seen) for i in range(2, 202)])
     policy = Policy.named(name, depth=5, branching=3, width=2, max_nodes=40, samples=4)
-    made = thought(inputs(windows=200, policy=policy), history, copycat(sure=1e6))
+    made = decision(inputs(windows=200, policy=policy), history, copycat(sure=1e6))
     assert made.forecast is not None and made.forecast.policy == name
     if name in ("greedy", "beam", "dvts"):
         assert made.forecast.tree.stop == "not_worth_it" and made.forecast.tree.deepest() == 1
@@ -276,7 +276,7 @@ def test_no_policy_is_ended_for_a_rung_that_it_would_have_come_back_to(name: str
 
 def test_claims_are_held_to_as_many_trials_as_buckets_were_weighed() -> None:
     asked = inputs(windows=200, policy=replace(BEAM, max_nodes=1), frugal=False)
-    made, features = thought(asked, lifted()), asked.features
+    made, features = decision(asked, lifted()), asked.features
     assert made.forecast is not None and features is not None
     claim, past = made.forecast.path[0].claim, asyncio.run(look_back(asked, features, lifted(), 1))
     assert made.forecast.path[0].evidence == past.evidence(claim.feature, claim.bucket, len(features.buckets))
@@ -285,7 +285,7 @@ def test_claims_are_held_to_as_many_trials_as_buckets_were_weighed() -> None:
 def test_a_redrawn_history_supports_nothing_of_a_real_effect() -> None:
     seen = [{f: b[-1 if i % 2 == 0 else 0] for f, b in BUCKETS.items()} for i in range(400)]
     history = Remembered([row(i + 2, int(i % 2 == 0), buckets=seen[i]) for i in range(400)])
-    real = thought(inputs(windows=400, frugal=False), history)
+    real = decision(inputs(windows=400, frugal=False), history)
     placebo = asyncio.run(make_decision(inputs(windows=400, frugal=False), copycat(), PlaceboHistory(history, 7)))
     assert real.action == "take" and placebo.reason == "no_verified_claim"
 
@@ -302,7 +302,7 @@ def test_a_redrawn_history_supports_nothing_of_a_real_effect() -> None:
     ],
 )
 def test_the_gate_names_what_is_wrong_with_a_book(seen: Book | None, reason: str) -> None:
-    made = thought(inputs(200, seen, shadow=True), lifted())
+    made = decision(inputs(200, seen, shadow=True), lifted())
     assert (made.action, made.reason, made.forecast) == ("abstain", reason, None)
 
 
@@ -321,6 +321,6 @@ def test_nothing_from_outside_reaches_a_prompt() -> None:
 
 
 def test_the_fee_in_force_is_kept_with_the_decision() -> None:
-    body = written(thought(inputs(windows=200), lifted())).body
+    body = written(decision(inputs(windows=200), lifted())).body
     edge = body["edge"]
     assert isinstance(edge, dict) and Decimal(str(edge["fee_rate"])) == Decimal("0.07")

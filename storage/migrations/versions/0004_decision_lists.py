@@ -47,12 +47,12 @@ def _fill() -> None:
 
 def _listed(body: dict[str, Any]) -> dict[str, Any]:
     """As it was when this was written: what lists show later is the affair of later migrations."""
-    thought = body.get("thought") or {}
-    search = thought.get("search") or {}
+    decision = body.get("thought") or {}
+    search = decision.get("search") or {}
     belief = search.get("belief") or {}
     return {
-        "mid": thought.get("mid"),
-        "probability": thought.get("probability"),
+        "mid": decision.get("mid"),
+        "probability": decision.get("probability"),
         "verified_share": belief.get("verified_share"),
         "corrected": bool(search.get("correction")),
         "tokens": sum(prompt + generated for prompt, _, generated, _ in body["summary"]["tokens"].values()),
