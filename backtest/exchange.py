@@ -91,7 +91,7 @@ class PaperExchange:
         run: str,
         venue_delay: timedelta = VENUE_DELAY,
         network_delay: timedelta = NETWORK_DELAY,
-        weather: FaultModel = CALM,
+        faults: FaultModel = CALM,
         fees: Callable[[Market, datetime], FeeSchedule] = venue_fees.charged,
         markets: Callable[[str], Market | None] | None = None,
         restored: Sequence[Fill] = (),
@@ -100,7 +100,7 @@ class PaperExchange:
         if cash < 0 or venue_delay < timedelta(0) or network_delay < timedelta(0):
             raise Misconfigured("paper cash and delays cannot be negative.", next_step="Correct them in the config.")
         self._feed, self._clock, self._fees, self._run = feed, clock, fees, run
-        self._venue_delay, self._network_delay, self._weather = venue_delay, network_delay, weather
+        self._venue_delay, self._network_delay, self._weather = venue_delay, network_delay, faults
         self._lookup = markets
         self._learnt: dict[str, Market] = {}
         self._ledger = Ledger(cash, restored, settled)

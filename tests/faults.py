@@ -32,7 +32,7 @@ from rich.table import Table
 from agent.live.keys import play_key
 from storage.wal import damage
 from tests.running import Agent, free_port, page, until, venue
-from tests.storm import ask, weather
+from tests.storm import ask, faults
 from tests.tiny_model import write_model
 from tools.polymarket.client import SigningAccount
 
@@ -121,7 +121,7 @@ def nothing_rests(agent: Agent) -> bool:
 
 
 def killed(place: Path, kills: int) -> str:
-    found = weather(kills, 7, 60.0, place)
+    found = faults(kills, 7, 60.0, place)
     wrong = {
         name: found[name]
         for name in ("orders_unknown_to_the_log", "intents_without_an_end", "keys_used_twice", "damage_in_the_log")

@@ -170,7 +170,7 @@ async def compared(storm: Storm) -> dict[str, object]:
     }
 
 
-def weather(kills: int, seed: int, speed: float, place: Path) -> dict[str, object]:
+def faults(kills: int, seed: int, speed: float, place: Path) -> dict[str, object]:
     """The whole storm. Times are of the machine."""
     serve = [sys.executable, "-m", "agent", "venue", "serve", "--port", "0", "--speed", str(speed), "--json"]
     began = time.monotonic()
@@ -213,7 +213,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = asked.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        sys.stdout.write(json.dumps(weather(asked.kills, asked.seed, asked.speed, place)) + "\n")
+        sys.stdout.write(json.dumps(faults(asked.kills, asked.seed, asked.speed, place)) + "\n")
 
 
 if __name__ == "__main__":

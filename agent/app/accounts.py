@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.app.recorded import weather
+from agent.app.recorded import faults
 from agent.app.settings import delays
 from agent.config.paths import home
 from agent.config.schema import Config
@@ -76,7 +76,7 @@ class PaperAccount:
             run=self.name,
             venue_delay=wait.venue,
             network_delay=wait.network,
-            weather=weather(self.config),
+            faults=faults(self.config),
             markets=markets,
             restored=past.fills,
             settled=past.settlements,

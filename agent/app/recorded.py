@@ -65,7 +65,7 @@ class PaperPlan:
     cycles: int | None = None
 
 
-def weather(config: Config) -> FaultModel:
+def faults(config: Config) -> FaultModel:
     """What goes wrong at the paper exchange and on the way to it."""
     trading = config.trading
     return FaultModel(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts, trading.tick_changes)
@@ -156,7 +156,7 @@ class ReplayWorld:
             cash=micro(self.plan.config.trading.cash),
             venue_delay=wait.venue,
             network_delay=wait.network,
-            weather=weather(self.plan.config),
+            faults=faults(self.plan.config),
             fees=charged,
             run=run_id,
         )

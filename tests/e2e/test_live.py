@@ -23,7 +23,7 @@ pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from agent.live.keys import play_key
 from market.polymarket.hosts import Hosts
-from tests.storm import Storm, ask, compared, weather
+from tests.storm import Storm, ask, compared, faults
 from tools.polymarket.client import SigningAccount, credentials_of
 
 SPEED = 60
@@ -265,14 +265,14 @@ def test_real_money_is_not_traded_before_paper_has_earned_it(tmp_path: Path) -> 
 
 
 def test_a_short_storm_loses_nothing(tmp_path: Path) -> None:
-    found: dict[str, Any] = weather(5, 11, SPEED, tmp_path)
+    found: dict[str, Any] = faults(5, 11, SPEED, tmp_path)
     assert (found["kills"], found["last_exit"], found["halted"]) == (5, 0, "")
     agree(found)
 
 
 @pytest.mark.soak
 def test_a_long_storm_loses_nothing(tmp_path: Path) -> None:
-    found: dict[str, Any] = weather(200, 7, SPEED, tmp_path)
+    found: dict[str, Any] = faults(200, 7, SPEED, tmp_path)
     sys.stdout.write(json.dumps(found) + "\n")
     assert (found["kills"], found["last_exit"], found["halted"]) == (200, 0, "")
     assert found["orders_at_venue"] > 100

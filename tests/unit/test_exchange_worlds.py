@@ -95,11 +95,11 @@ class ShowsAll(ReplayFeed):
 
 
 async def _play(
-    world: World, ask_every: float | None, feed: type[ReplayFeed] = ReplayFeed, weather: FaultModel = CALM
+    world: World, ask_every: float | None, feed: type[ReplayFeed] = ReplayFeed, faults: FaultModel = CALM
 ) -> Played:
     """The world to its end, asking for fills now and then, and checking the account whenever it asks."""
     clock = ManualClock(START)
-    venue = PaperExchange(feed("test", [recorded(*world.books)]), clock, cash=world.cash, run="w", weather=weather)
+    venue = PaperExchange(feed("test", [recorded(*world.books)]), clock, cash=world.cash, run="w", faults=faults)
     fills: list[Fill] = []
     sent: dict[str, Order] = {}
     asks = [after(n * ask_every) for n in range(int(12 / ask_every))] if ask_every else []
@@ -133,8 +133,8 @@ async def _play(
 @given(
     worlds(), st.sampled_from([CALM, FaultModel(1.0), FaultModel(2.0, 0.4), FaultModel(0.5, fails=0.5, changes=0.5)])
 )
-def test_every_micro_dollar_and_share_is_accounted_for(world: World, weather: FaultModel) -> None:
-    played = asyncio.run(_play(world, ask_every=0.7, weather=weather))
+def test_every_micro_dollar_and_share_is_accounted_for(world: World, faults: FaultModel) -> None:
+    played = asyncio.run(_play(world, ask_every=0.7, faults=faults))
     cash, held = world.cash, defaultdict[tuple[str, Outcome], Micro](int)
     for fill in played.fills:
         sign = 1 if fill.side is Side.BUY else -1

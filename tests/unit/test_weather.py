@@ -33,10 +33,10 @@ def test_delays_spread_around_the_usual_one() -> None:
 
 
 def test_refusals_come_as_often_as_told_and_to_the_same_orders_in_every_run() -> None:
-    weather = FaultModel(refuses=0.1)
-    refused = [weather.refused(order(n)) for n in range(4_000)]
+    faults = FaultModel(refuses=0.1)
+    refused = [faults.refused(order(n)) for n in range(4_000)]
     assert np.mean(refused) == pytest.approx(0.1, abs=0.015)
-    assert refused == [weather.refused(replace(order(n), key="another run's")) for n in range(4_000)]
+    assert refused == [faults.refused(replace(order(n), key="another run's")) for n in range(4_000)]
     assert not any(CALM.refused(order(n)) for n in range(50))
 
 
@@ -50,14 +50,14 @@ def test_failures_and_late_payouts_come_as_told() -> None:
 
 
 def test_a_tick_that_grew_coarser_refuses_fine_prices_alone() -> None:
-    weather = FaultModel(changes=0.3)
+    faults = FaultModel(changes=0.3)
     fine = [replace(order(n), price=Decimal("0.971")) for n in range(4_000)]
-    assert np.mean([weather.off_tick(o) for o in fine]) == pytest.approx(0.3, abs=0.02)
-    assert not any(weather.off_tick(order(n)) for n in range(200)) and not any(map(CALM.off_tick, fine[:200]))
+    assert np.mean([faults.off_tick(o) for o in fine]) == pytest.approx(0.3, abs=0.02)
+    assert not any(faults.off_tick(order(n)) for n in range(200)) and not any(map(CALM.off_tick, fine[:200]))
 
     async def scenario() -> None:
         venue = PaperExchange(
-            replay(recorded(book())), ManualClock(START), cash=100 * UNIT, run="w", weather=FaultModel(changes=0.999999)
+            replay(recorded(book())), ManualClock(START), cash=100 * UNIT, run="w", faults=FaultModel(changes=0.999999)
         )
         signed = await venue.sign(fine[0])
         ack = await venue.send(signed)
@@ -72,7 +72,7 @@ def test_a_trade_that_fails_leaves_neither_shares_nor_a_bill() -> None:
     async def scenario() -> None:
         clock = ManualClock(START)
         venue = PaperExchange(
-            replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=FaultModel(fails=0.999999)
+            replay(recorded(book())), clock, cash=100 * UNIT, run="w", faults=FaultModel(fails=0.999999)
         )
         ack = await venue.send(await venue.sign(order(0)))
         clock.advance_to(after(10))
@@ -86,15 +86,15 @@ def test_a_trade_that_fails_leaves_neither_shares_nor_a_bill() -> None:
 
 def test_what_is_held_is_paid_late_and_once() -> None:
     async def scenario() -> None:
-        clock, weather = ManualClock(START), FaultModel(late=60)
-        venue = PaperExchange(replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=weather)
+        clock, faults = ManualClock(START), FaultModel(late=60)
+        venue = PaperExchange(replay(recorded(book())), clock, cash=100 * UNIT, run="w", faults=faults)
         await venue.send(await venue.sign(order(0)))
         known = after(600)
         clock.advance_to(known)
         ended = Resolution("0x0000", Decimal(1), PayoutSource.OFFICIAL, known)
         assert await venue.settle(ended) is None
         assert (await venue.account()).held("0x0000", Outcome.YES) == 10 * UNIT
-        clock.advance_to(known + weather.lateness("0x0000"))
+        clock.advance_to(known + faults.lateness("0x0000"))
         paid = await venue.settle(ended)
         assert paid is not None and [s.size for s in paid] == [10 * UNIT]
         assert list(await venue.settle(ended) or ()) == []
@@ -106,7 +106,7 @@ def test_a_refused_order_is_rejected_and_costs_nothing() -> None:
     async def scenario() -> None:
         clock = ManualClock(START)
         venue = PaperExchange(
-            replay(recorded(book())), clock, cash=100 * UNIT, run="w", weather=FaultModel(refuses=0.999999)
+            replay(recorded(book())), clock, cash=100 * UNIT, run="w", faults=FaultModel(refuses=0.999999)
         )
         ack = await venue.send(await venue.sign(order(0)))
         assert (ack.status, ack.reason) == (OrderStatus.REJECTED, REFUSED)
