@@ -49,8 +49,8 @@ GOAL_MS, GOAL_RATIO = 5.0, 1.02
 
 @dataclass
 class Turns:
-    """Which slot is had in which way, and how long its cycle took, in milliseconds. `decision` counts the markets of the
-    present cycle that a search was made for."""
+    """Which slot is had in which way, and how long its cycle took, in milliseconds. `decision` counts the markets of
+    the present cycle that a search was made for."""
 
     broker: Broker
     chance: random.Random

@@ -82,9 +82,9 @@ def print_explanation(e: Explanation, screen: Console) -> None:
 
 
 def _verdict(e: Explanation, screen: Console) -> None:
-    decision = e.decision
+    decision = e.thought
     colour = GOOD if decision["action"] != "abstain" else WARN
-    screen.print(f"\n[bold {colour}]{thought['action']}[/]: {thought['reason']}", highlight=False)
+    screen.print(f"\n[bold {colour}]{decision['action']}[/]: {decision['reason']}", highlight=False)
     gate = decision["gate"]
     if gate["cost"]:
         screen.print(
@@ -103,7 +103,7 @@ def _known(e: Explanation, screen: Console) -> None:
     rows.add_row("cash free", f"${e.inputs['cash'] / UNIT:,.2f}")
     rows.add_row("held", f"{e.inputs['held_yes'] / UNIT:g} Up, {e.inputs['held_no'] / UNIT:g} Down")
     rows.add_row("taker fee", f"{fees['rate']} x p (1 - p) a share ({fees['seen'] or 'dated table'})")
-    features = e.decision["features"] or {}
+    features = e.thought["features"] or {}
     rows.add_row("features", ", ".join(f"{k} [bold]{v}[/]" for k, v in features.items()) or "-")
     screen.print(rows)
 
@@ -129,7 +129,7 @@ def _book(e: Explanation, screen: Console) -> None:
 
 
 def _tree(e: Explanation, screen: Console) -> None:
-    search = e.decision["search"]
+    search = e.thought["search"]
     if not search:
         screen.print(f"\n[{MUTED}]The gate was shut: no search, no tokens.[/]")
         return
@@ -153,7 +153,7 @@ def _node(node: Mapping[str, Any], *, chosen: bool) -> str:
 
 
 def _claims(e: Explanation, screen: Console) -> None:
-    search = e.decision["search"]
+    search = e.thought["search"]
     if not search:
         return
     rows = table(
@@ -198,7 +198,7 @@ def _correction(correction: Mapping[str, Any], screen: Console) -> None:
 
 
 def _belief(e: Explanation, screen: Console) -> None:
-    search, edge = e.decision["search"], e.decision["edge"]
+    search, edge = e.thought["search"], e.thought["edge"]
     if not search:
         return
     belief = search["belief"]
@@ -206,7 +206,7 @@ def _belief(e: Explanation, screen: Console) -> None:
         f"\n[bold]Belief[/] P(Up) {number(e.thought['probability'])} where the market says {number(e.thought['mid'])}: "
         f"{belief['shift']:+.4f} log-odds, verified share {belief['verified_share']:.2f}, support {belief['support']}"
     )
-    if reach := e.decision["band"]:
+    if reach := e.thought["band"]:
         screen.print(f"the mid a minute later, nine times in ten: {reach['low']:.3f} to {reach['high']:.3f}")
     best = edge["best"] if edge else None
     if best:

@@ -15,7 +15,7 @@ from storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`decision` is the decision's recorded thought; `nodes` its search tree in the order it grew, each with its hash;
+    """`thought` is the recorded decision; `nodes` its search tree in the order it grew, each with its hash;
     `book` and `inputs` what it was made from."""
 
     id: str
@@ -24,7 +24,7 @@ class Explanation:
     hash: str
     at: str
     market: Mapping[str, Json]
-    decision: Mapping[str, Any]
+    thought: Mapping[str, Any]
     inputs: Mapping[str, Any]
     book: Mapping[str, Any] | None
     nodes: Sequence[Mapping[str, Any]]
@@ -52,7 +52,7 @@ async def explain(store: Store, record: Record) -> Explanation:
         hash=record.hash,
         at=record.at.isoformat(),
         market=market,
-        decision=decision,
+        thought=decision,
         inputs=found[decision["inputs"]],
         book=found[decision["book"]],
         nodes=[{"hash": h, **found[h]} for h in (search["nodes"] if search else [])],

@@ -151,7 +151,7 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
         for bar in bars
         if bar.bid is not None and bar.ask is not None
     ]
-    search = e.decision["search"]
+    search = e.thought["search"]
     hashes = [node["hash"] for node in e.nodes]
     older = await store.listed(DecisionFilter(record.run_id, until=record.at, slug=market.slug), limit=1)
     later = DecisionFilter(record.run_id, since=record.at + timedelta(microseconds=1), slug=market.slug)
@@ -161,8 +161,8 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
     )
     return DecisionPage(
         e=e,
-        steps=buildup(inputs, e.decision),
-        rungs=rungs(e.decision),
+        steps=buildup(inputs, e.thought),
+        rungs=rungs(e.thought),
         points=points,
         marks=_marks(e, market.opens_at, record.at, market.closes_at if market.closes_at <= until else None),
         nodes=e.nodes,
@@ -188,12 +188,12 @@ async def comparison(store: Store, a: str, b: str) -> DecisionComparison:
     sides = (await explain(store, await store.decision(None, a)), await explain(store, await store.decision(None, b)))
     told = [_told(e) for e in sides]
     rows = [(name, (told[0][name], told[1].get(name, ""))) for name in told[0]]
-    return DecisionComparison(sides, rows, differences(sides[0].decision, sides[1].decision))
+    return DecisionComparison(sides, rows, differences(sides[0].thought, sides[1].thought))
 
 
 def _told(e: Explanation) -> dict[str, str]:
     """A decision in a few words each."""
-    t, search = e.decision, e.decision["search"] or {}
+    t, search = e.thought, e.thought["search"] or {}
     path = " · ".join(label_of(c["claim"]) for c in search.get("path", ()))
     features = t["features"] or {}
     return {

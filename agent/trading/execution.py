@@ -70,9 +70,17 @@ class Execution:
             return None
         key = f"{decision_id}/{number}"
         order = Order(
-            view.market.id, intent.outcome, intent.side, intent.price, intent.size, intent.tif, view.at, key, intent.post_only,
-            intent.good_until,
-        )  # fmt: skip
+            market_id=view.market.id,
+            outcome=intent.outcome,
+            side=intent.side,
+            price=intent.price,
+            size=intent.size,
+            tif=intent.tif,
+            placed_at=view.at,
+            key=key,
+            post_only=intent.post_only,
+            good_until=intent.good_until,
+        )
         signed = await self.orders.sign(order)
         await self.log.intent(decision_id, signed, view.at, view=view, why=intent.why)
         self.working[signed.id] = order

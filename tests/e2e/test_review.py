@@ -129,8 +129,8 @@ def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, datab
     _, text, _ = asked(f"{site}/decisions/{summary.id}")
     decision = record.body["thought"]
     for said in (
-        f"{thought['mid']:.3f}",
-        f"{thought['probability']:.3f}",
+        f"{decision['mid']:.3f}",
+        f"{decision['probability']:.3f}",
         record.hash,
         "Up",
         decision["search"]["words"],
@@ -142,9 +142,9 @@ def test_what_the_page_of_a_decision_says_is_what_the_log_holds(site: str, datab
         c["claim"] for c in decision["search"]["path"] if c["verdict"] == "supported" and c["claim"]["effect"] != "none"
     ]
     assert path and all(f"{claim['feature']} {claim['bucket']}" in built for claim in path)
-    assert f">{thought['arms']['mid']:.4f}<" in built and f">{thought['probability']:.4f} (" in built
-    before = built[: built.index(f">{thought['probability']:.4f} (")]
-    assert f"{thought['arms']['correct']:.4f} (" in before, (
+    assert f">{decision['arms']['mid']:.4f}<" in built and f">{decision['probability']:.4f} (" in built
+    before = built[: built.index(f">{decision['probability']:.4f} (")]
+    assert f"{decision['arms']['correct']:.4f} (" in before, (
         "the claims lead to the belief, and calibration goes on from it"
     )
     assert 'class="chance"' in text and "chance alone is as far off" in text
@@ -160,7 +160,7 @@ def test_what_if_without_a_change_is_what_was_decided_and_a_dear_fee_is_not_paid
     for name, decision in asyncio.run(scope()):
         _, text, _ = asked(f"{site}/decisions/{name}")
         said = text.split('id="whatif"')[1].split("</section>")[0]
-        assert f'tag {thought["action"]}"' in said and f"<b>{thought['probability']:.4f}</b>" in said
+        assert f'tag {decision["action"]}"' in said and f"<b>{decision['probability']:.4f}</b>" in said
         _, dear, _ = asked(f"{site}/decisions/{name}?fee=0.9")
         assert 'tag abstain"' in dear.split('id="whatif"')[1]
         _, timid, _ = asked(f"{site}/decisions/{name}?shrink=0")
