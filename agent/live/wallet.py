@@ -182,7 +182,7 @@ class OpenWallet:
         now = self.clock.now()
         past = AccountHistory(await self.account.cash(self.clock), now)
         async with self.account.opened(None, self.clock, past, {market.id: market}.get) as hands:
-            await _Livetest(hands.orders, self.clock, market, told).run(hands.ready)
+            await Livetest(hands.orders, self.clock, market, told).run(hands.ready)
 
     async def some_market(self) -> Market:
         """One of the configured markets that stays open for a while. Raises NotReady, VenueUnavailable."""
@@ -196,7 +196,7 @@ class OpenWallet:
 
 
 @dataclass(slots=True)
-class _Livetest:
+class Livetest:
     orders: OrderTool
     clock: Clock
     market: Market

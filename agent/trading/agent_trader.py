@@ -16,6 +16,7 @@ from agent.llm.together import Conversation
 from agent.trading.cycle import SPAN, CommittedDecision, PendingDecision, Ports, conclude, consider, publish
 from agent.trading.execution import Execution
 from agent.trading.loop import Trader
+from agent.trading.quotes import RestingQuote, same_quote, withdraw_quote
 from market.clock import from_ms, monotonic
 from market.errors import StrategyFailed
 from market.feed import ReferencePrices, Worth
@@ -30,24 +31,6 @@ if TYPE_CHECKING:
 
 _TURN = 16
 _WAITING = frozenset({OrderStatus.LIVE, OrderStatus.DELAYED})
-
-
-@dataclass(frozen=True, slots=True)
-class _Quote:
-    """An order that is meant to rest."""
-
-    order_id: str
-    intent: OrderIntent
-    since: datetime
-
-
-async def _withdraw(execution: Execution, quotes: dict[str, _Quote], market_id: str, at: datetime) -> None:
-    """Take back the order that rests in a market. One whose end stays unknown keeps its place, so that no second one is
-    put beside it."""
-    quote = quotes[market_id]
-    await execution.withdraw(quote.order_id, at)
-    if quote.order_id not in execution.working:
-        del quotes[market_id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +56,13 @@ class AgentTrader:
     most: int = 8
     standing: dict[str, ActiveBelief] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    quotes: dict[str, _Quote] = field(default_factory=dict)
+    quotes: dict[str, RestingQuote] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
     ticks: list[float] = field(default_factory=list)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
         for market_id in list(self.quotes):
-            await _withdraw(self.ports.execution, self.quotes, market_id, slot)
+            await withdraw_quote(self.ports.execution, self.quotes, market_id, slot)
         for market_id in [m for m, standing in self.standing.items() if standing.market.closes_at <= slot]:
             self._forget(market_id)
         if len(markets) > 1:
@@ -142,7 +125,7 @@ class AgentTrader:
         outcome: it may be live."""
         waits = intent is not None and intent.post_only and ack is not None and ack.status in _WAITING
         if waits and intent is not None and ack is not None:
-            self.quotes[market_id] = _Quote(ack.order_id, intent, at)
+            self.quotes[market_id] = RestingQuote(ack.order_id, intent, at)
         else:
             self.used.add(decision_id)
 
@@ -171,9 +154,9 @@ class AgentTrader:
             view = replace(view, cash=view.cash + promised, at_risk=view.at_risk - promised)
         intent, _ = decide(view, standing.belief, settings.rule, settings.sizing)
         if quote is not None:
-            if _same(quote.intent, intent):
+            if same_quote(quote.intent, intent):
                 return
-            await _withdraw(execution, self.quotes, book.market_id, at)
+            await withdraw_quote(execution, self.quotes, book.market_id, at)
             return  # what it promised is free at the next book, which decides again
         if intent is None:
             return
@@ -184,7 +167,7 @@ class AgentTrader:
         if number >= self.most:
             self.used.add(standing.decision_id)
 
-    def _standing_quote(self, standing: ActiveBelief) -> _Quote | None:
+    def _standing_quote(self, standing: ActiveBelief) -> RestingQuote | None:
         """The order that waits on a belief; one that has ended by filling has used its decision up."""
         quote = self.quotes.get(standing.market.id)
         if quote is not None and quote.order_id not in self.ports.execution.working:
@@ -336,7 +319,7 @@ class QuotingTrader:
     pause: timedelta = timedelta(seconds=2)
     markets: dict[str, Market] = field(default_factory=dict)
     shown: dict[str, Market] = field(default_factory=dict)
-    quotes: dict[str, _Quote] = field(default_factory=dict)
+    quotes: dict[str, RestingQuote] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
@@ -344,7 +327,7 @@ class QuotingTrader:
             self.sent.pop(market_id, None)
         self.markets = {} if blocked else {m.id: m for m in markets}
         for market_id in self.quotes.keys() - self.markets.keys():
-            await _withdraw(self.execution, self.quotes, market_id, slot)
+            await withdraw_quote(self.execution, self.quotes, market_id, slot)
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(self.markets)
@@ -363,9 +346,9 @@ class QuotingTrader:
         view = await self.execution.look(market, book, at)
         intent = None if book_fault(book) else answer(self.strategy, view)
         if quote is not None:
-            if _same(quote.intent, intent) or at - quote.since < self.pause:
+            if same_quote(quote.intent, intent) or at - quote.since < self.pause:
                 return
-            await _withdraw(self.execution, self.quotes, market.id, at)
+            await withdraw_quote(self.execution, self.quotes, market.id, at)
         if intent is not None and market.id not in self.quotes:
             await self._post(intent, view)
 
@@ -375,11 +358,7 @@ class QuotingTrader:
         before = set(self.execution.working)
         await self.execution.act(intent, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
         for order_id in self.execution.working.keys() - before:
-            self.quotes[market_id] = _Quote(order_id, intent, view.at)
-
-
-def _same(a: OrderIntent, b: OrderIntent | None) -> bool:
-    return b is not None and (a.outcome, a.side, a.price) == (b.outcome, b.side, b.price)
+            self.quotes[market_id] = RestingQuote(order_id, intent, view.at)
 
 
 @dataclass(slots=True)
