@@ -29,10 +29,10 @@ import numpy as np
 
 from agent.learning.market_history import NoLearning
 from agent.reports.plots import BLUE, bare, house_style, saved
-from agent.trading.agent_trader import StrategyTrader
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
 from agent.trading.loop import Schedule, TradingLoop
+from agent.trading.strategy_trader import StrategyTrader
 from backtest.columns import Recording
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed

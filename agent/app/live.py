@@ -29,13 +29,14 @@ from agent.service.mqtt_setup import link
 from agent.service.pulse import Pulse
 from agent.service.supervision import attended, pulse_of
 from agent.service.timekeeping import Timekeeper, kept, pace
-from agent.trading.agent_trader import AgentTrader, QuotingTrader, Several, StrategyTrader
+from agent.trading.agent_trader import AgentTrader
 from agent.trading.bus import Bus, LocalBus
 from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
 from agent.trading.inhibit import Inhibitor
 from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from agent.trading.loop import Schedule, Trader, TradingLoop
+from agent.trading.strategy_trader import QuotingTrader, Several, StrategyTrader
 from market.clock import Clock
 from market.errors import (
     Halt,

@@ -24,12 +24,13 @@ from agent.llm.scripted import ScriptedEngine
 from agent.replay.ablations import ARMS, ArmPlan, run_arm
 from agent.replay.answer_cache import AnswerCache, earlier_runs
 from agent.review.serving import beside
-from agent.trading.agent_trader import AgentTrader, StrategyTrader
+from agent.trading.agent_trader import AgentTrader
 from agent.trading.bus import Bus, LocalBus
 from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
 from agent.trading.loop import Schedule, Trader, TradingLoop
 from agent.trading.result import RunResult, since
+from agent.trading.strategy_trader import StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.fault_model import FaultModel
 from backtest.interrupted import FeedOutages

@@ -25,9 +25,9 @@ from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
 from agent.replay.replay import ReplayResult
 from agent.replay.replay import replay as again
-from agent.trading.agent_trader import QuotingTrader
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
+from agent.trading.strategy_trader import QuotingTrader
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock

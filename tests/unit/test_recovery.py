@@ -7,9 +7,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from agent.live.recovery import AccountHistory
-from agent.trading.agent_trader import StrategyTrader
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
+from agent.trading.strategy_trader import StrategyTrader
 from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.types import UNIT, Order, Outcome, Side, SignedOrder, TimeInForce

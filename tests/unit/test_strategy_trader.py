@@ -9,9 +9,9 @@ from decimal import Decimal
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.trading.agent_trader import QuotingTrader, StrategyTrader
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
+from agent.trading.strategy_trader import QuotingTrader, StrategyTrader
 from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.types import UNIT, Outcome, Side
