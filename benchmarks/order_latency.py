@@ -21,8 +21,9 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 
-from agent.live.account import VenueAccount, patiently, venue_clock
+from agent.live.account import VenueAccount
 from agent.live.keys import play_key
+from agent.live.preflight import patiently, venue_clock
 from agent.live.recovery import AccountHistory
 from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus

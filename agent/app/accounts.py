@@ -65,7 +65,8 @@ class PaperAccount:
     async def opened(
         self, feed: LiveFeed, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[OpenAccount]:
-        from agent.live.account import OpenAccount, clocks_must_agree
+        from agent.live.account import OpenAccount
+        from agent.live.preflight import clocks_must_agree
         from market.polymarket.rest import reader
 
         wait = delays(self.config)

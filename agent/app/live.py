@@ -139,7 +139,7 @@ def _price_hosts(plan: LivePlan, hosts: Hosts) -> frozenset[str]:
 async def _at_venue(
     plan: LivePlan, hosts: Hosts, account: LiveAccount, bus: LocalBus, stage: Callable[[str], None]
 ) -> RunResult:
-    from agent.live.account import venue_clock
+    from agent.live.preflight import venue_clock
 
     stage("asking the venue for its time")
     clock = await venue_clock(hosts)
@@ -208,7 +208,7 @@ class LiveWorld:
             raise
 
     async def _run(self, engine: Engine, switch: KillSwitch) -> tuple[Run, list[float], RunLog, str]:
-        from agent.live.account import patiently
+        from agent.live.preflight import patiently
         from agent.service.jobs import scheduled
         from market.polymarket.feed import Watch, open_feed
 
@@ -292,7 +292,7 @@ class LiveWorld:
 
     async def _begin(self, engine: Engine) -> Run:
         """The account's unfinished run of this code, configuration and model, or a new one."""
-        from agent.live.account import patiently
+        from agent.live.preflight import patiently
 
         name = self.account.name
         earlier = await runs_of(self.store, name)
@@ -407,7 +407,7 @@ class LiveWorld:
 
     async def _end(self, run: Run, log: RunLog, execution: Execution, hands: OpenAccount) -> Run:
         """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
-        from agent.live.account import patiently
+        from agent.live.preflight import patiently
 
         await patiently(lambda: execution.withdraw_all(self.clock.now()))
         differs = await hands.compared(self.clock, execution.reconcile)

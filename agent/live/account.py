@@ -10,17 +10,15 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-import aiohttp
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
-
+from agent.live.preflight import clocks_must_agree, patiently, self_test
 from agent.live.recovery import AccountHistory
-from market.clock import Clock, ScaledClock, WallClock
+from market.clock import Clock
 from market.errors import NotReady, VenueUnavailable
 from market.polymarket.feed import LiveFeed
 from market.polymarket.hosts import Hosts
-from market.polymarket.rest import VenueReader, reader
+from market.polymarket.rest import reader
 from market.polymarket.wire import Habits, Wire
 from market.types import Market, Micro, Outcome, Settlement
 from tools.keystore import SecretKey
@@ -30,51 +28,9 @@ from tools.polymarket.books import AccountBooks, AccountSnapshot
 from tools.polymarket.client import SigningAccount, credentials_of, open_client
 from tools.polymarket.orders import PolymarketOrders
 
-SKEW = timedelta(seconds=2)
-"""How far this clock may be from the venue's; its own answer is cut to the second."""
 _KEEP_UP = timedelta(seconds=5)
-_VERSION = 2
-_PATIENCE = 60.0
 _DIFFERS, _UNTIL_PAID, _BETWEEN = 30, 120, timedelta(seconds=10)
 """Looks at the venue's account in a row at which it must differ, looks for winnings, and the time between two."""
-T = TypeVar("T")
-
-
-async def patiently(action: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
-    """A start-up step that may be done again: tried for a minute before the venue counts as unavailable."""
-    attempts = AsyncRetrying(
-        retry=retry_if_exception_type(VenueUnavailable),
-        stop=stop_after_delay(_PATIENCE if seconds is None else seconds),
-        wait=wait_random_exponential(multiplier=0.1, max=5.0),
-        reraise=True,
-    )
-    async for attempt in attempts:
-        with attempt:
-            return await action()
-    raise AssertionError("unreachable")
-
-
-async def venue_clock(hosts: Hosts) -> Clock:
-    """The machine's clock, unless a loopback venue keeps a time or a pace of its own. Raises VenueUnavailable."""
-    if not hosts.pretend:
-        return WallClock()
-    try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0), trust_env=False) as session:
-            await _state(session, hosts)  # so that the answer that counts comes over an open connection
-            said = await _state(session, hosts)
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError):
-        raise VenueUnavailable(
-            f"No loopback venue answers at {hosts.clob}.", next_step="Start one: edgeclaw venue serve --port 8808"
-        ) from None
-    now, machine = (datetime.fromisoformat(str(said[name])) for name in ("now", "machine"))
-    speed = float(said["speed"])
-    return WallClock() if speed == 1.0 and abs(now - machine) < SKEW else ScaledClock(now, speed)
-
-
-async def _state(session: aiohttp.ClientSession, hosts: Hosts) -> dict[str, str]:
-    async with session.get(f"{hosts.clob}/venue/state") as answer:
-        said: dict[str, str] = await answer.json()
-        return said
 
 
 async def _nothing_to_see() -> None:
@@ -233,37 +189,3 @@ async def _keep_up(orders: PolymarketOrders, clock: Clock) -> None:
         if orders.stale or orders.books.working() or orders.books.unsettled_since() is not None:
             with suppress(VenueUnavailable):
                 await orders.sync()
-
-
-async def self_test(reader: VenueReader, orders: PolymarketOrders, clock: Clock) -> None:
-    """Everything that must hold before the first order. Raises NotReady or VenueUnavailable: nothing is traded then."""
-    await must_hold(reader, clock)
-    await orders.must_trade()
-
-
-async def must_hold(reader: VenueReader, clock: Clock) -> None:
-    """What must hold of the venue, whoever trades. Raises NotReady or VenueUnavailable."""
-    place = await reader.place()
-    if place.blocked:
-        raise NotReady(
-            f"The venue takes no orders from this place ({place.country or 'unknown'}).",
-            next_step="Trade on paper: edgeclaw run --mode paper",
-        )
-    version = await reader.version()
-    if version != _VERSION:
-        raise NotReady(
-            f"The venue takes orders of version {version}, and this is written for {_VERSION}.",
-            next_step="Update edgeclaw.",
-        )
-    await clocks_must_agree(reader, clock)
-
-
-async def clocks_must_agree(reader: VenueReader, clock: Clock) -> None:
-    """What even paper needs: a venue that answers, at our time. Raises NotReady or VenueUnavailable."""
-    before = clock.now()
-    said = await reader.time()
-    if not before - SKEW - timedelta(seconds=1) <= said <= clock.now() + SKEW:
-        raise NotReady(
-            f"This machine's clock is {abs((clock.now() - said).total_seconds()):.0f} s away from the venue's.",
-            next_step="Set it: timedatectl set-ntp true",
-        )

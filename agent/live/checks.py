@@ -6,8 +6,8 @@ from pathlib import Path
 
 from agent.config.schema import Config
 from agent.host.egress import confined
-from agent.live.account import must_hold, patiently, venue_clock
 from agent.live.keys import at_terminal
+from agent.live.preflight import must_hold, patiently, venue_clock
 from agent.live.wallet import open_wallet
 from market.errors import NotReady
 from market.polymarket.hosts import Hosts

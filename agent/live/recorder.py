@@ -10,7 +10,7 @@ from pathlib import Path
 
 from agent.config.schema import Config
 from agent.host.egress import confined, host_of
-from agent.live.account import patiently, venue_clock
+from agent.live.preflight import patiently, venue_clock
 from market.clock import EPOCH, Clock
 from market.errors import DataInvalid, Misconfigured, VenueUnavailable
 from market.feed import Bar

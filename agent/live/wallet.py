@@ -16,8 +16,9 @@ from typing import Any
 
 from agent.config.schema import Config
 from agent.host.egress import confined, host_of
-from agent.live.account import VenueAccount, patiently, venue_clock
+from agent.live.account import VenueAccount
 from agent.live.keys import Ask, key_of, relayer_key
+from agent.live.preflight import patiently, venue_clock
 from agent.live.recovery import AccountHistory
 from market.clock import Clock, monotonic
 from market.errors import EdgeclawError, Misconfigured, NotReady, VenueUnavailable

@@ -231,7 +231,7 @@ def test_the_key_and_what_is_made_of_it_show_nowhere(venue: str, tmp_path: Path)
     seen += [path.read_bytes() for path in home.rglob("*") if path.is_file()]
     assert sum(map(len, seen)) > 100_000
     hosts, secret = Hosts.loopback(venue), play_key(file)
-    from agent.live.account import venue_clock
+    from agent.live.preflight import venue_clock
 
     async def credentials() -> list[bytes]:
         known = await credentials_of(hosts, secret.signer(), await venue_clock(hosts))

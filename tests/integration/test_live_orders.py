@@ -14,7 +14,8 @@ import pytest
 
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
-from agent.live.account import VenueAccount, patiently
+from agent.live.account import VenueAccount
+from agent.live.preflight import patiently
 from agent.live.recovery import AccountHistory
 from backtest.venue.exchange import Pace
 from backtest.venue.faults import Fault
@@ -172,7 +173,7 @@ def test_a_mode_of_the_venue_is_a_refusal_and_not_an_error(fault: Fault) -> None
 def test_a_venue_of_another_version_or_place_is_not_traded_at() -> None:
     async def scenario() -> None:
         async with table() as t:
-            from agent.live.account import must_hold
+            from agent.live.preflight import must_hold
             from market.polymarket.rest import reader
 
             async with reader(Hosts.loopback(t.base), t.clock) as asked:
