@@ -12,7 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from agent.config.schema import Config
-    from agent.live.wallet import LivetestStep, OpenWallet, WalletReport
+    from agent.live.livetest import LivetestStep
+    from agent.live.wallet import OpenWallet, WalletReport
     from tools.polymarket.chain import Call
 
 app = typer.Typer(

@@ -17,7 +17,8 @@ pytest.importorskip("polymarket")
 pytest.importorskip("web3")
 
 from agent.config.load import load_config
-from agent.live.wallet import LivetestStep, OpenWallet, open_wallet
+from agent.live.livetest import LivetestStep
+from agent.live.wallet import OpenWallet, open_wallet
 from backtest.venue.balances import CASH
 from backtest.venue.exchange import Pace
 from backtest.venue.server import VenueServer

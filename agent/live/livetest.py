@@ -1,0 +1,74 @@
+"""The staged live test: one order that cannot fill, placed, seen and cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from agent.live.preflight import patiently
+from market.clock import Clock, monotonic
+from market.errors import NotReady
+from market.types import Market, Order, OrderStatus, Outcome, Side, TimeInForce, units
+from tools.orders import OrderTool
+from tools.polymarket.complaints import advice_on
+
+_DEEP = Decimal("0.01")
+"""The price of the order that is only there to be taken back."""
+
+
+@dataclass(frozen=True, slots=True)
+class LivetestStep:
+    """One step of the staged test: what was done, what came, and how long it took."""
+
+    name: str
+    found: str
+    milliseconds: float
+
+
+@dataclass(slots=True)
+class Livetest:
+    orders: OrderTool
+    clock: Clock
+    market: Market
+    told: Callable[[LivetestStep], None]
+    since: float = 0.0
+
+    async def run(self, ready: Callable[[Clock], Awaitable[None]]) -> None:
+        self.since = monotonic()
+        await patiently(lambda: ready(self.clock))
+        self._say("self-test", "everything that must hold does")
+        await self.orders.sync()
+        before = await self.orders.account()
+        price = max(_DEEP, self.market.tick)
+        order = Order(
+            self.market.id, Outcome.YES, Side.BUY, price, self.market.min_size, TimeInForce.GTC, self.clock.now(),
+            "livetest", post_only=True,
+        )  # fmt: skip
+        signed = await self.orders.sign(order)
+        self._say("signed", f"order {signed.id[:12]} for {units(order.size)} shares of {self.market.slug} at ${price}")
+        ack = await self.orders.send(signed)
+        if ack.status is not OrderStatus.LIVE:
+            said = f"{ack.status.value} {ack.reason}".strip().rstrip(".")
+            raise NotReady(f"The venue did not let the order rest: {said}.", next_step=advice_on(ack.reason))
+        self._say("sent", "the venue lets it rest")
+        await self._must_rest(signed.id)
+        if not await self.orders.cancel(signed.id):
+            raise NotReady("The order could not be taken back.", next_step="Look at it in the venue's own page.")
+        self._say("cancelled", "the venue took it back")
+        await self.orders.sync()
+        after = await self.orders.account()
+        if (after.cash, after.reserved) != (before.cash, before.reserved):
+            raise NotReady(f"The account had {before.cash} micro-dollars before and has {after.cash} now.")
+        self._say("money", f"whole: ${units(after.cash)}")
+
+    async def _must_rest(self, order_id: str) -> None:
+        await self.orders.sync()
+        if order_id not in {o.id for o in (await self.orders.account()).open_orders}:
+            raise NotReady("The venue accepted the order and does not show it.")
+        self._say("seen", "it is among the open orders")
+
+    def _say(self, name: str, found: str) -> None:
+        now = monotonic()
+        self.told(LivetestStep(name, found, (now - self.since) * 1e3))
+        self.since = now
