@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from agent.live.recorder import Filled, Progress
+    from agent.live.backfill import Filled
+    from agent.live.recorder import Progress
     from backtest.quality import Quality
 
 app = typer.Typer(
@@ -93,7 +94,7 @@ def history(
     from agent.config.places import database_url
 
     must_trade()
-    from agent.live.recorder import history as fill
+    from agent.live.backfill import history as fill
     from market.clock import WallClock
     from storage.store import open_store
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from agent.config.schema import Config
 from agent.learning.learner import OnlineLearner
 from agent.live.account import OpenAccount
-from agent.live.recorder import fill
+from agent.live.backfill import fill
 from agent.live.redeem import look
 from agent.service.jobs import Job
 from agent.service.pulse import Pulse

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from agent.config.load import load_config
-from agent.live.recorder import Progress, history, history_source, record
+from agent.live.backfill import history, history_source
+from agent.live.recorder import Progress, record
 from backtest.quality import quality
 from backtest.recorded import gaps, read_recorded
 from backtest.sources import open_recorded
