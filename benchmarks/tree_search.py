@@ -29,8 +29,9 @@ from agent.config.load import load_config
 from agent.config.paths import home
 from agent.decision import prompts
 from agent.decision.analogs import Analogs
+from agent.decision.asker import Asker
 from agent.decision.budget import Budget
-from agent.decision.claim_search import Asker, ClaimNode, Proposals
+from agent.decision.claim_search import ClaimNode, Proposals
 from agent.install import model_path
 from agent.llm.engine import Question
 from agent.llm.llamacpp.abi import Batch, Library

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from agent.analysis import prompts
 from agent.analysis.choosing import choose, scan, tried
+from agent.decision.asker import Asker
 from agent.decision.budget import Budget
-from agent.decision.claim_search import Asker
 from agent.llm.engine import Engine, Question
 from agent.search.tree import OutOfBudget
 from storage.records import LedgerRow, Phase

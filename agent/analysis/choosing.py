@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from agent.analysis import prompts
-from agent.decision.claim_search import Asker
+from agent.decision.asker import Asker
 from agent.llm.engine import Question
 from storage.records import Phase
 from tools.analysis.operations import CATALOGUE, Operation, ask

@@ -8,19 +8,17 @@ counts a little.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from agent.decision import prompts
 from agent.decision.analogs import Analogs
-from agent.decision.budget import Budget
+from agent.decision.asker import Asker
 from agent.decision.inputs import Settings
-from agent.llm.engine import Engine, Prompt, Question, Usage
+from agent.llm.engine import Prompt, Question
 from agent.search.tree import OutOfBudget
 from agent.search.walk import Chance
-from market.errors import EngineTimeout, EngineUnavailable
 from storage.records import Phase
 from strategies.claims import DECISIONS, LADDER, Claim, Effect, decision
 from strategies.features import BUCKETS
@@ -34,8 +32,6 @@ from strategies.verification import (
     multiplicity,
     self_support,
 )
-
-A = TypeVar("A")
 
 SELF_WEIGHT, EVIDENCE_WEIGHT, DECISION_WEIGHT = 0.25, 1.0, 0.5
 THIN_PENALTY, INCONSISTENCY_PENALTY = 0.5, 0.5
@@ -57,58 +53,6 @@ class ClaimNode:
     @property
     def trail(self) -> tuple[Checked, ...]:
         return self.path if self.checked is None else (*self.path, self.checked)
-
-
-@dataclass(slots=True)
-class Asker:
-    """The engine under a budget. A failure of the engine ends the search like a spent budget does."""
-
-    engine: Engine
-    budget: Budget
-    failed: str = ""
-
-    async def ask(self, phase: Phase, questions: Sequence[Question]) -> Sequence[tuple[float, ...]]:
-        """Label probabilities, or OutOfBudget before a token too many."""
-        if not questions:
-            return []
-        self._reserve(phase, [q.prompt for q in questions])
-        answers = await self._guard(phase, self.engine.classify(questions, deadline=self.budget.seconds_left()))
-        self.budget.settle(phase, answers.usage)
-        return answers.probabilities
-
-    async def write(self, phase: Phase, prompt: Prompt, max_tokens: int) -> str:
-        """A few words, or OutOfBudget."""
-        self._reserve(phase, [prompt], max_tokens)
-        made = await self._guard(
-            phase, self.engine.generate(prompt, max_tokens=max_tokens, stop="\n", deadline=self.budget.seconds_left())
-        )
-        self.budget.settle(phase, made.usage)
-        return made.texts[0].strip()
-
-    def _reserve(self, phase: Phase, prompts: Sequence[Prompt], max_tokens: int = 0) -> None:
-        with self._failing():
-            needed = self.engine.tokens_needed(prompts, max_tokens)
-        self.budget.reserve(needed + max_tokens, phase)
-
-    async def _guard(self, phase: Phase, call: Awaitable[A]) -> A:
-        """What a failed call worked through is booked too."""
-        with self._failing():
-            try:
-                return await call
-            except EngineUnavailable as error:
-                self.budget.settle(phase, Usage(*error.spent))
-                raise
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """An engine that cannot answer ends the search; what it has found stands."""
-        try:
-            yield
-        except EngineTimeout:
-            raise OutOfBudget("deadline") from None
-        except EngineUnavailable as error:
-            self.failed = str(error) or type(error).__name__
-            raise OutOfBudget("engine") from error
 
 
 @dataclass(slots=True)

@@ -15,8 +15,9 @@ import numpy as np
 
 from agent.decision import prompts
 from agent.decision.analogs import Analogs
+from agent.decision.asker import Asker
 from agent.decision.budget import Budget
-from agent.decision.claim_search import Asker, ClaimNode, Proposals, answer, state
+from agent.decision.claim_search import ClaimNode, Proposals, answer, state
 from agent.decision.correction import Correction, correct, corrected
 from agent.decision.gate import Gate
 from agent.decision.inputs import Inputs, Settings

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.decision.asker import Asker
 from agent.decision.budget import Budget, Limits
-from agent.decision.claim_search import Asker
 from agent.llm.engine import Prompt, Question, Sampling, Usage
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
