@@ -61,13 +61,13 @@ async def _account(config: Config) -> list[Check]:
         return [Check("venue", True, "not configured: paper trading needs no account")]
     if find_spec("polymarket") is None or find_spec("web3") is None:
         return [Check("venue", False, "the extra `live` is not installed", "Run: pip install 'edgeclaw[live]'")]
-    from agent.live import checks as account
+    from agent.live import checks
     from market.polymarket.hosts import Hosts
 
     return [
         Check("hosts", True, "may be reached: " + ", ".join(sorted(Hosts.named(venue.loopback).names()))),
-        await _tried("venue", lambda: account.venue(config)),
-        await _tried("wallet", lambda: account.wallet(config, home())),
+        await _tried("venue", lambda: checks.venue(config)),
+        await _tried("wallet", lambda: checks.wallet(config, home())),
         await _promotion(config),
     ]
 

@@ -1,5 +1,5 @@
-"""A live account, opened: whose clock it goes by, which key signs, and what must hold before the first order. Decides
-nothing about trading."""
+"""A live account, opened: which key signs, whose money it is, and what is compared with the venue. Decides nothing about
+trading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record the live market into an archive of ticks, and back-fill price histories. Needs no key; trades nothing."""
+"""Record the live market into an archive of ticks. Needs no key; trades nothing."""
 
 from __future__ import annotations
 

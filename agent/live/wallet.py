@@ -1,5 +1,4 @@
-"""What `edgeclaw wallet` does: compare the chain's word with the venue's, give the approvals that trading needs, turn
-winnings into dollars, and try one order that cannot fill.
+"""The wallet of `edgeclaw wallet`: compares the chain's balances with the venue's, gives approvals, redeems winnings.
 
 Knows no screen. Nothing is signed or sent that was not shown as a `Call` or an order before.
 """

@@ -1,4 +1,4 @@
-"""Who trades in a session: the agent with its cycles and hot path, or a plain strategy that looks at every book."""
+"""The agent as a trader: its cycles at each slot, and the hot path between them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from agent.decision.gate import book_fault
 from agent.llm.recorded import RecordingEngine
@@ -20,9 +19,6 @@ from market.types import Ack, Book, Market, OrderStatus
 from strategies.base import OrderIntent
 from strategies.belief import Belief
 from strategies.edge import decide
-
-if TYPE_CHECKING:
-    pass
 
 _TURN = 16
 

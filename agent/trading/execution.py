@@ -1,4 +1,4 @@
-"""The desk: every order, fill and settlement passes here, once, in order, and is written down before it counts.
+"""Execution: every order, fill and settlement passes here, once, in order, and is written down before it counts.
 
 The same for the agent and for baseline strategies. Decides nothing.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,10 @@ from market.feed import ReferencePrices, Worth
 from market.types import Book, Market, Micro, OrderStatus
 from strategies.base import OrderIntent, Referenced, Scanning, Strategy, View
 from strategies.baselines import VOLATILITY_SPAN, p_up
+
+if TYPE_CHECKING:
+    from market.columns import Columns, Mask
+
 
 _WAITING = frozenset({OrderStatus.LIVE, OrderStatus.DELAYED})
 

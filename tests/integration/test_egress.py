@@ -163,7 +163,7 @@ def test_a_live_run_tries_only_the_hosts_of_the_venue(
 ) -> None:
     """Also where a library was told of a proxy by the environment."""
     monkeypatch.setenv("HTTPS_PROXY", f"http://{FAR}:3128")
-    monkeypatch.setattr("agent.live.account._PATIENCE", 0.0)
+    monkeypatch.setattr("agent.live.preflight._PATIENCE", 0.0)
     allowed = Hosts().names() | {"ws-live-v2.polymarket.com"}
     named: list[str] = []
     real = socket.getaddrinfo
