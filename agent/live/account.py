@@ -1,5 +1,5 @@
-"""A live account, opened: which key signs, whose money it is, and what is compared with the venue. Decides nothing about
-trading."""
+"""A live account, opened: which key signs, whose money it is, and what is compared with the venue. Decides
+nothing about trading."""
 
 from __future__ import annotations
 
