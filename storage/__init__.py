@@ -1,0 +1,1 @@
+"""Memory: schema and migrations, decision log, price history, answers, ticks. The only folder that speaks SQL."""

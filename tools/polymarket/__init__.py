@@ -1,0 +1,1 @@
+"""The write side of Polymarket: orders, signatures, the account, and the chain."""

@@ -1,0 +1,421 @@
+"""Draw `docs/architecture.svg` from the imports of the code.
+
+    make graph
+
+Modules are squashed to rooms: the rooms of `agent/` on the floors of its layers contract (pyproject.toml), and below
+them the other five folders, a box each. An arrow is an import. Arrows that follow from others are left out of the
+picture, and stand in the tooltips of the boxes. The same imports give the same bytes; a test compares them.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+import grimp
+
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "docs" / "architecture.svg"
+PACKAGES = ("agent", "backtest", "strategies", "tools", "storage", "market")
+LABELS = (
+    "entry points",
+    "uses of whole runs",
+    "composition root",
+    "questions, proofs, pages",
+    "around a run",
+    "the trading loop",
+    "learning and replay",
+    "one decision, one account",
+    "model, settings, evidence",
+    "machine and tree search",
+    "simulated worlds",
+    "what to do, and the hands",
+    "what is remembered",
+    "what a venue says",
+)
+
+WIDTH, LEFT, TOP, EDGE = 1120, 144, 104, 20
+ROOM, LANE, APART, PORT = 212, 8, 14, 13
+GAP, LINE = 44, 14.5
+TEXT, SMALL = 36, 5.75
+
+Arrow = tuple[str, str]
+
+
+class Stop(NamedTuple):
+    """A place on a floor: a room on its own floor, or the lane by which arrows to that room pass a higher one."""
+
+    room: str
+    floor: int
+
+
+@dataclass(frozen=True)
+class House:
+    """What the picture shows. `floors` are rooms from the top, `arrows` all imports between rooms, `drawn` those that
+    do not follow from others, `phrases` a sentence on each room, `parts` the modules of each folder below the agent."""
+
+    floors: tuple[tuple[str, ...], ...]
+    arrows: frozenset[Arrow]
+    drawn: frozenset[Arrow]
+    phrases: Mapping[str, str]
+    parts: Mapping[str, tuple[str, ...]]
+
+    @property
+    def rooms(self) -> list[str]:
+        return [room for floor in self.floors for room in floor]
+
+    def floor_of(self, room: str) -> int:
+        return next(i for i, floor in enumerate(self.floors) if room in floor)
+
+    def __str__(self) -> str:
+        return f"{len(self.rooms)} rooms on {len(self.floors)} floors, {len(self.arrows)} arrows, {len(self.drawn)} drawn"
+
+
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph(*PACKAGES, cache_dir=None)
+
+
+def house(graph: grimp.ImportGraph) -> House:
+    """The rooms of a graph of imports. Raises ValueError for an import that goes up, or a module without a room."""
+    floors = layers()
+    height = {room: i for i, floor in enumerate(floors) for room in floor}
+    arrows: set[Arrow] = set()
+    for module in sorted(graph.modules - {"agent", "agent.__main__"}):
+        for imported in graph.find_modules_directly_imported_by(module):
+            above, below = _room(module, height), _room(imported, height)
+            if above == below:
+                continue
+            if height[above] >= height[below]:
+                raise ValueError(f"{module} imports {imported}, which does not stand below it: see `lint-imports`")
+            arrows.add((above, below))
+    parts = {name: _parts(graph, name) for name in PACKAGES[1:]}
+    phrases = {room: _sentence(room) for room in height}
+    return House(floors, frozenset(arrows), _reduced(frozenset(arrows)), phrases, parts)
+
+
+def layers() -> tuple[tuple[str, ...], ...]:
+    """The floors of the two layers contracts, the agent's rooms above the five folders."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = {c["name"]: c for c in settings["tool"]["importlinter"]["contracts"]}
+    listed = (
+        contracts["Rooms of the agent depend one way"]["layers"] + contracts["Folders depend one way"]["layers"][1:]
+    )
+    return tuple(tuple(room.strip() for room in layer.split("|")) for layer in listed)
+
+
+def _room(module: str, height: Mapping[str, int]) -> str:
+    parts = module.split(".")
+    room = ".".join(parts[:2]) if parts[0] == "agent" else parts[0]
+    if room not in height:
+        raise ValueError(f"{module} is in no room: give it one, or a floor in pyproject.toml")
+    return room
+
+
+def _reduced(arrows: frozenset[Arrow]) -> frozenset[Arrow]:
+    """The transitive reduction: an arrow goes where a way of other arrows leads to the same room."""
+
+    @cache
+    def reached(room: str) -> frozenset[str]:
+        return frozenset({b for a, b in arrows if a == room}.union(*(reached(b) for a, b in arrows if a == room)))
+
+    return frozenset((a, b) for a, b in arrows if not any(b in reached(c) for s, c in arrows if s == a and c != b))
+
+
+def _parts(graph: grimp.ImportGraph, package: str) -> tuple[str, ...]:
+    children = {child: child.split(".")[1] for child in graph.find_children(package)}
+    return tuple(sorted(f"{name}/" if graph.find_children(child) else name for child, name in children.items()))
+
+
+def _sentence(room: str) -> str:
+    """The first sentence of a package's or module's docstring."""
+    path = ROOT.joinpath(*room.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    told = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+    return " ".join(told.split()).split(". ")[0].rstrip(".").replace("`", "")
+
+
+# --- order and place: the rooms of a floor from left to right, so that few arrows cross and most go straight down
+
+
+def _segments(shown: House) -> list[tuple[Stop, Stop]]:
+    """The arrows cut at the floors that they pass. Arrows to the same room share a lane."""
+    found: set[tuple[Stop, Stop]] = set()
+    for above, below in shown.drawn:
+        first, last = shown.floor_of(above), shown.floor_of(below)
+        stops = [Stop(above, first), *(Stop(below, floor) for floor in range(first + 1, last + 1))]
+        found.update(zip(stops, stops[1:], strict=False))
+    return sorted(found)
+
+
+def _ordered(shown: House, segments: Sequence[tuple[Stop, Stop]]) -> list[list[Stop]]:
+    """Every floor's stops from left to right: by the mean place of their neighbours, sweeping down and up, then by
+    exchanging neighbours while that leaves fewer crossings."""
+    stops = {Stop(room, i) for i, floor in enumerate(shown.floors) for room in floor} | {s for pair in segments for s in pair}
+    rows = [sorted(s for s in stops if s.floor == i) for i in range(len(shown.floors))]
+    best, fewest = [list(row) for row in rows], _crossings(rows, segments)
+    for sweep in range(40):
+        down = sweep % 2 == 0
+        for i in range(len(rows)) if down else reversed(range(len(rows))):
+            _by_neighbours(rows, i, segments, down=down)
+        _exchanged(rows, segments)
+        if (now := _crossings(rows, segments)) < fewest:
+            best, fewest = [list(row) for row in rows], now
+    return best
+
+
+def _by_neighbours(rows: list[list[Stop]], i: int, segments: Sequence[tuple[Stop, Stop]], *, down: bool) -> None:
+    place = {stop: k / max(1, len(row) - 1) for row in rows for k, stop in enumerate(row)}
+
+    def wanted(stop: Stop) -> float:
+        near = [place[a] for a, b in segments if b == stop] if down else [place[b] for a, b in segments if a == stop]
+        return sum(near) / len(near) if near else place[stop]
+
+    rows[i].sort(key=lambda stop: (wanted(stop), place[stop]))
+
+
+def _exchanged(rows: list[list[Stop]], segments: Sequence[tuple[Stop, Stop]]) -> None:
+    for row in rows:
+        for k in range(len(row) - 1):
+            before = _crossings(rows, segments)
+            row[k], row[k + 1] = row[k + 1], row[k]
+            if _crossings(rows, segments) >= before:
+                row[k], row[k + 1] = row[k + 1], row[k]
+
+
+def _crossings(rows: Sequence[Sequence[Stop]], segments: Sequence[tuple[Stop, Stop]]) -> int:
+    place = {stop: k for row in rows for k, stop in enumerate(row)}
+    by_floor: dict[int, list[tuple[int, int]]] = {}
+    for a, b in segments:
+        by_floor.setdefault(a.floor, []).append((place[a], place[b]))
+    return sum(
+        (p[0] - q[0]) * (p[1] - q[1]) < 0 for pairs in by_floor.values() for k, p in enumerate(pairs) for q in pairs[:k]
+    )
+
+
+def _widths(rows: Sequence[Sequence[Stop]], shown: House) -> dict[Stop, float]:
+    """A lane is narrow, a room of the agent has its width, and the folders below share what the lanes leave."""
+    widths = {}
+    for row in rows:
+        rooms = [s for s in row if s.room in shown.floors[s.floor]]
+        left = WIDTH - LEFT - EDGE - (len(row) - len(rooms)) * LANE - (len(row) - 1) * APART
+        for stop in row:
+            wide = left / len(rooms) if stop.room in PACKAGES else ROOM
+            widths[stop] = wide if stop in rooms else LANE
+    return widths
+
+
+def _placed(
+    rows: Sequence[Sequence[Stop]], segments: Sequence[tuple[Stop, Stop]], widths: Mapping[Stop, float]
+) -> dict[Stop, float]:
+    """The middle of every stop, as near to its neighbours' as the order and the widths allow."""
+    middle = (LEFT + WIDTH - EDGE) / 2
+    place = dict.fromkeys(widths, middle)
+    for row in rows:
+        place.update(zip(row, _apart([middle] * len(row), [widths[s] for s in row]), strict=True))
+    for sweep in range(60):
+        for row in rows if sweep % 2 == 0 else list(reversed(rows)):
+            wanted = []
+            for stop in row:
+                near = [place[a] for a, b in segments if b == stop] + [place[b] for a, b in segments if a == stop]
+                wanted.append(sum(near) / len(near) if near else middle)
+            place.update(zip(row, _apart(wanted, [widths[s] for s in row]), strict=True))
+    return place
+
+
+def _apart(
+    wanted: Sequence[float], widths: Sequence[float], low: float = LEFT, high: float = WIDTH - EDGE, gap: float = APART
+) -> list[float]:
+    """The nearest places to those wanted, in the same order, at least their widths apart, between two bounds (isotonic
+    least squares: neighbours that would overlap are pooled)."""
+    offsets, edge = [], 0.0
+    for width in widths:
+        offsets.append(edge + width / 2)
+        edge += width + gap
+    pools: list[tuple[float, int]] = []
+    for want, offset in zip(wanted, offsets, strict=True):
+        total, count = want - offset, 1
+        while pools and pools[-1][0] / pools[-1][1] > total / count:
+            total, count = total + pools[-1][0], count + pools[-1][1]
+            pools.pop()
+        pools.append((total, count))
+    most = max(low, high - (edge - gap))
+    shifts = [min(max(total / count, low), most) for total, count in pools for _ in range(count)]
+    return [shift + offset for shift, offset in zip(shifts, offsets, strict=True)]
+
+
+# --- drawing
+
+
+def svg(shown: House) -> str:
+    """The picture, as text."""
+    if len(LABELS) != len(shown.floors):
+        raise ValueError(f"{len(shown.floors)} floors, and {len(LABELS)} labels: name the floors in docs/graph.py")
+    segments = _segments(shown)
+    rows = _ordered(shown, segments)
+    widths = _widths(rows, shown)
+    place = _placed(rows, segments, widths)
+    tops, heights = _heights(shown, widths)
+    height = tops[-1] + heights[-1] + 24
+    drawn = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" aria-labelledby="title caption">',
+        _STYLE,
+        f'<rect class="paper" width="{WIDTH}" height="{height}"/>',
+        *_caption(shown),
+        *_floors(tops, heights),
+        *_arrows(segments, place, widths, tops, heights, shown),
+        *(
+            line
+            for row in rows
+            for stop in row
+            if stop.room in shown.floors[stop.floor]
+            for line in _box(stop, shown, place[stop], widths[stop], tops[stop.floor], heights[stop.floor])
+        ),
+        "</svg>",
+    ]
+    return "\n".join(drawn) + "\n"
+
+
+def _caption(shown: House) -> list[str]:
+    told = (
+        f"{len(shown.rooms)} rooms on {len(shown.floors)} floors. An arrow is an import, and imports only go down. Drawn are "
+        f"{len(shown.drawn)} of {len(shown.arrows)} arrows:",
+        "one is left out where a way of other arrows leads to the same room. Arrows to the same room share their way down, "
+        "in the colour of its floor.",
+    )
+    return [
+        f'<text class="head" id="title" x="{EDGE}" y="38">edgeclaw: rooms and imports</text>',
+        f'<text class="told" id="caption"><tspan x="{EDGE}" y="60">{told[0]}</tspan><tspan x="{EDGE}" y="77">{told[1]}</tspan></text>',
+    ]
+
+
+def _heights(shown: House, widths: Mapping[Stop, float]) -> tuple[list[int], list[int]]:
+    tops, heights, top = [], [], TOP
+    for i, floor in enumerate(shown.floors):
+        lines = max(len(_lines(shown, room, widths[Stop(room, i)])) for room in floor)
+        tops.append(top)
+        heights.append(round(34 + lines * LINE))
+        top += heights[-1] + GAP
+    return tops, heights
+
+
+def _lines(shown: House, room: str, width: float) -> list[tuple[str, str]]:
+    """What stands under a room's name: (class, line)."""
+    phrase = _wrapped(shown.phrases[room].split(" "), " ", (width - 24) / SMALL)
+    parts = _wrapped(list(shown.parts.get(room, ())), " · ", (width - 24) / SMALL)
+    return [("told", line) for line in phrase] + [("part", line) for line in parts]
+
+
+def _wrapped(words: Sequence[str], joint: str, most: float) -> list[str]:
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + len(joint) + len(word) <= most:
+            lines[-1] += joint + word
+        else:
+            lines.append(word)
+    return lines
+
+
+def _floors(tops: Sequence[int], heights: Sequence[int]) -> Iterable[str]:
+    agents = len(tops) - 4
+    for i, (top, height) in enumerate(zip(tops, heights, strict=True)):
+        number = f"{agents - i}" if i < agents else ""
+        yield f'<rect class="floor" x="{EDGE - 8}" y="{top - 8}" width="{WIDTH - 2 * EDGE + 16}" height="{height + 16}" rx="10"/>'
+        yield f'<text class="number f{i}" x="{EDGE + 4}" y="{top + 22}">{number}</text>' if number else ""
+        for k, line in enumerate(_wrapped(LABELS[i].split(" "), " ", 16)):
+            yield f'<text class="label" x="{EDGE + 4}" y="{top + (40 if number else 20) + 14 * k}">{line}</text>'
+
+
+def _arrows(
+    segments: Sequence[tuple[Stop, Stop]],
+    place: Mapping[Stop, float],
+    widths: Mapping[Stop, float],
+    tops: Sequence[int],
+    heights: Sequence[int],
+    shown: House,
+) -> Iterable[str]:
+    leaving = _ports(segments, place, widths, {s: place[s[1]] for s in segments}, 0)
+    coming = _ports(segments, place, widths, leaving, 1)
+    for pair in segments:
+        above, below = pair
+        start, end = tops[above.floor] + heights[above.floor], tops[below.floor]
+        last = below.room in shown.floors[below.floor]
+        x, y = round(leaving[pair]), round(coming[pair])
+        bend = (end - start) * 11 // 20
+        tail = "" if last else f"V{end + heights[below.floor]}"
+        way = f"M{x} {start}C{x} {start + bend} {y} {end - bend} {y} {end - (6 if last else 0)}{tail}"
+        tint = shown.floor_of(below.room)
+        yield f'<path class="way f{tint}" d="{way}"/>'
+        if last:
+            yield f'<path class="tip f{tint}" d="M{y - 4} {end - 8}L{y} {end - 1}L{y + 4} {end - 8}Z"/>'
+
+
+def _ports(
+    segments: Sequence[tuple[Stop, Stop]],
+    place: Mapping[Stop, float],
+    widths: Mapping[Stop, float],
+    towards: Mapping[tuple[Stop, Stop], float],
+    end: int,
+) -> dict[tuple[Stop, Stop], float]:
+    """Where each segment leaves (`end` 0) or meets (1) its stop: as near to the other end as the box is wide."""
+    ports: dict[tuple[Stop, Stop], float] = {}
+    for stop in sorted({pair[end] for pair in segments}):
+        here = sorted((pair for pair in segments if pair[end] == stop), key=lambda pair: (towards[pair], pair))
+        if widths[stop] == LANE:
+            ports.update(dict.fromkeys(here, place[stop]))
+            continue
+        low, high = place[stop] - widths[stop] / 2 + 14, place[stop] + widths[stop] / 2 - 14
+        wanted = [min(max(towards[pair], low), high) for pair in here]
+        ports.update(zip(here, _apart(wanted, [0.0] * len(here), low, high, PORT), strict=True))
+    return ports
+
+
+def _box(stop: Stop, shown: House, middle: float, width: float, top: int, height: int) -> Iterable[str]:
+    x, name = round(middle - width / 2), stop.room.removeprefix("agent.")
+    uses = ", ".join(sorted(b.removeprefix("agent.") for a, b in shown.arrows if a == stop.room)) or "nothing of ours"
+    yield f'<g><title>{stop.room} imports {uses}</title>'
+    yield f'<rect class="room f{stop.floor}" x="{x}" y="{top}" width="{round(width)}" height="{height}" rx="7"/>'
+    is_folder = ROOT.joinpath(*stop.room.split(".")).is_dir()
+    yield f'<text class="name" x="{x + 12}" y="{top + 21}">{name}{"/" if is_folder else ".py"}</text>'
+    for i, (kind, line) in enumerate(_lines(shown, stop.room, width)):
+        yield f'<text class="{kind}" x="{x + 12}" y="{round(top + 37 + i * LINE)}">{escape(line, quote=False)}</text>'
+    yield "</g>"
+
+
+def _tints(lightness: int, saturation: int) -> str:
+    hues = [round(275 - i * 245 / (len(LABELS) - 1)) for i in range(len(LABELS))]
+    return " ".join(f".f{i} {{ --c: hsl({hue} {saturation}% {lightness}%); }}" for i, hue in enumerate(hues))
+
+
+_STYLE = f"""<style>
+text {{ font-family: system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; font-size: 11px; }}
+.paper {{ fill: #ffffff; }} .floor {{ fill: #f4f6f9; }}
+.head {{ font-size: 19px; font-weight: 650; fill: #17202b; }}
+.told {{ fill: #526070; }} .part {{ fill: #7b8897; }}
+.name {{ font-size: 13.5px; font-weight: 650; fill: #17202b; }}
+.number {{ font-size: 17px; font-weight: 700; fill: var(--c); }} .label {{ fill: #526070; }}
+.room {{ fill: #ffffff; stroke: var(--c); stroke-width: 1.4; }}
+.way {{ fill: none; stroke: var(--c); stroke-width: 1.6; }} .tip {{ fill: var(--c); }}
+{_tints(44, 52)}
+@media (prefers-color-scheme: dark) {{
+.paper {{ fill: #0e1319; }} .floor {{ fill: #161d26; }} .room {{ fill: #0e1319; }}
+.head, .name {{ fill: #e8edf3; }} .told, .label {{ fill: #a3afbd; }} .part {{ fill: #8693a3; }}
+{_tints(64, 58)}
+}}
+</style>"""
+
+
+def main() -> None:
+    shown = house(imports())
+    TARGET.write_text(svg(shown), encoding="utf-8")
+    print(shown)
+
+
+if __name__ == "__main__":
+    main()
