@@ -35,3 +35,7 @@ bench: setup
 soak: setup
 	$(BIN)/edgeclaw install edge-runtime
 	$(BIN)/pytest -m soak
+
+.PHONY: graph
+graph: setup
+	$(BIN)/python docs/graph.py

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,15 +36,15 @@ LABELS = (
     "model, settings, evidence",
     "machine and tree search",
     "simulated worlds",
-    "what to do, and the hands",
-    "what is remembered",
-    "what a venue says",
+    "arithmetic and hands",
+    "memory",
+    "vocabulary",
 )
 
 WIDTH, LEFT, TOP, EDGE = 1120, 144, 104, 20
 ROOM, LANE, APART, PORT = 212, 8, 14, 13
 GAP, LINE = 44, 14.5
-TEXT, SMALL = 36, 5.75
+LETTER = 5.75
 
 Arrow = tuple[str, str]
 
@@ -74,7 +75,9 @@ class House:
         return next(i for i, floor in enumerate(self.floors) if room in floor)
 
     def __str__(self) -> str:
-        return f"{len(self.rooms)} rooms on {len(self.floors)} floors, {len(self.arrows)} arrows, {len(self.drawn)} drawn"
+        return (
+            f"{len(self.rooms)} rooms on {len(self.floors)} floors, {len(self.arrows)} arrows, {len(self.drawn)} drawn"
+        )
 
 
 def imports() -> grimp.ImportGraph:
@@ -149,14 +152,16 @@ def _segments(shown: House) -> list[tuple[Stop, Stop]]:
     for above, below in shown.drawn:
         first, last = shown.floor_of(above), shown.floor_of(below)
         stops = [Stop(above, first), *(Stop(below, floor) for floor in range(first + 1, last + 1))]
-        found.update(zip(stops, stops[1:], strict=False))
+        found.update(pairwise(stops))
     return sorted(found)
 
 
 def _ordered(shown: House, segments: Sequence[tuple[Stop, Stop]]) -> list[list[Stop]]:
     """Every floor's stops from left to right: by the mean place of their neighbours, sweeping down and up, then by
     exchanging neighbours while that leaves fewer crossings."""
-    stops = {Stop(room, i) for i, floor in enumerate(shown.floors) for room in floor} | {s for pair in segments for s in pair}
+    stops = {Stop(room, i) for i, floor in enumerate(shown.floors) for room in floor} | {
+        s for pair in segments for s in pair
+    }
     rows = [sorted(s for s in stops if s.floor == i) for i in range(len(shown.floors))]
     best, fewest = [list(row) for row in rows], _crossings(rows, segments)
     for sweep in range(40):
@@ -252,31 +257,40 @@ def _apart(
 # --- drawing
 
 
-def svg(shown: House) -> str:
-    """The picture, as text."""
-    if len(LABELS) != len(shown.floors):
-        raise ValueError(f"{len(shown.floors)} floors, and {len(LABELS)} labels: name the floors in docs/graph.py")
+@dataclass(frozen=True)
+class Layout:
+    """Where everything stands, in pixels: stops by their middle and width, floors by their top and height."""
+
+    segments: Sequence[tuple[Stop, Stop]]
+    middles: Mapping[Stop, float]
+    widths: Mapping[Stop, float]
+    tops: Sequence[int]
+    heights: Sequence[int]
+
+
+def layout(shown: House) -> Layout:
     segments = _segments(shown)
     rows = _ordered(shown, segments)
     widths = _widths(rows, shown)
-    place = _placed(rows, segments, widths)
     tops, heights = _heights(shown, widths)
-    height = tops[-1] + heights[-1] + 24
+    return Layout(segments, _placed(rows, segments, widths), widths, tops, heights)
+
+
+def svg(shown: House) -> str:
+    """The picture, as text. Raises ValueError where a floor has no label."""
+    if len(LABELS) != len(shown.floors):
+        raise ValueError(f"{len(shown.floors)} floors, and {len(LABELS)} labels: name the floors in docs/graph.py")
+    plan = layout(shown)
+    height = plan.tops[-1] + plan.heights[-1] + 24
     drawn = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
         'role="img" aria-labelledby="title caption">',
         _STYLE,
         f'<rect class="paper" width="{WIDTH}" height="{height}"/>',
         *_caption(shown),
-        *_floors(tops, heights),
-        *_arrows(segments, place, widths, tops, heights, shown),
-        *(
-            line
-            for row in rows
-            for stop in row
-            if stop.room in shown.floors[stop.floor]
-            for line in _box(stop, shown, place[stop], widths[stop], tops[stop.floor], heights[stop.floor])
-        ),
+        *_floors(plan),
+        *_arrows(plan, shown),
+        *(line for i, floor in enumerate(shown.floors) for room in floor for line in _box(Stop(room, i), plan, shown)),
         "</svg>",
     ]
     return "\n".join(drawn) + "\n"
@@ -284,18 +298,20 @@ def svg(shown: House) -> str:
 
 def _caption(shown: House) -> list[str]:
     told = (
-        f"{len(shown.rooms)} rooms on {len(shown.floors)} floors. An arrow is an import, and imports only go down. Drawn are "
-        f"{len(shown.drawn)} of {len(shown.arrows)} arrows:",
-        "one is left out where a way of other arrows leads to the same room. Arrows to the same room share their way down, "
-        "in the colour of its floor.",
+        f"{len(shown.rooms)} rooms on {len(shown.floors)} floors. An arrow is an import; imports only go down. "
+        f"{len(shown.drawn)} of {len(shown.arrows)} arrows are drawn: an arrow is left out where a way of other arrows "
+        "leads to the same room.",
+        "Arrows to the same room share a way, in the colour of its floor. Under the five folders: their modules.",
     )
+    lines = "".join(f'<tspan x="{EDGE}" y="{60 + 17 * i}">{line}</tspan>' for i, line in enumerate(told))
     return [
         f'<text class="head" id="title" x="{EDGE}" y="38">edgeclaw: rooms and imports</text>',
-        f'<text class="told" id="caption"><tspan x="{EDGE}" y="60">{told[0]}</tspan><tspan x="{EDGE}" y="77">{told[1]}</tspan></text>',
+        f'<text class="told" id="caption">{lines}</text>',
     ]
 
 
 def _heights(shown: House, widths: Mapping[Stop, float]) -> tuple[list[int], list[int]]:
+    """Tops and heights of the floors: as high as the text in their rooms."""
     tops, heights, top = [], [], TOP
     for i, floor in enumerate(shown.floors):
         lines = max(len(_lines(shown, room, widths[Stop(room, i)])) for room in floor)
@@ -307,8 +323,8 @@ def _heights(shown: House, widths: Mapping[Stop, float]) -> tuple[list[int], lis
 
 def _lines(shown: House, room: str, width: float) -> list[tuple[str, str]]:
     """What stands under a room's name: (class, line)."""
-    phrase = _wrapped(shown.phrases[room].split(" "), " ", (width - 24) / SMALL)
-    parts = _wrapped(list(shown.parts.get(room, ())), " · ", (width - 24) / SMALL)
+    phrase = _wrapped(shown.phrases[room].split(" "), " ", (width - 24) / LETTER)
+    parts = _wrapped(list(shown.parts.get(room, ())), " · ", (width - 24) / LETTER)
     return [("told", line) for line in phrase] + [("part", line) for line in parts]
 
 
@@ -322,33 +338,27 @@ def _wrapped(words: Sequence[str], joint: str, most: float) -> list[str]:
     return lines
 
 
-def _floors(tops: Sequence[int], heights: Sequence[int]) -> Iterable[str]:
-    agents = len(tops) - 4
-    for i, (top, height) in enumerate(zip(tops, heights, strict=True)):
-        number = f"{agents - i}" if i < agents else ""
-        yield f'<rect class="floor" x="{EDGE - 8}" y="{top - 8}" width="{WIDTH - 2 * EDGE + 16}" height="{height + 16}" rx="10"/>'
-        yield f'<text class="number f{i}" x="{EDGE + 4}" y="{top + 22}">{number}</text>' if number else ""
+def _floors(plan: Layout) -> Iterable[str]:
+    agents = len(plan.tops) - len(PACKAGES) + 2  # the five folders stand on four floors
+    width = WIDTH - 2 * EDGE + 16
+    for i, (top, height) in enumerate(zip(plan.tops, plan.heights, strict=True)):
+        yield f'<rect class="floor" x="{EDGE - 8}" y="{top - 8}" width="{width}" height="{height + 16}" rx="10"/>'
+        if i < agents:
+            yield f'<text class="number f{i}" x="{EDGE + 4}" y="{top + 22}">{agents - i}</text>'
         for k, line in enumerate(_wrapped(LABELS[i].split(" "), " ", 16)):
-            yield f'<text class="label" x="{EDGE + 4}" y="{top + (40 if number else 20) + 14 * k}">{line}</text>'
+            yield f'<text class="label" x="{EDGE + 4}" y="{top + (40 if i < agents else 20) + 14 * k}">{line}</text>'
 
 
-def _arrows(
-    segments: Sequence[tuple[Stop, Stop]],
-    place: Mapping[Stop, float],
-    widths: Mapping[Stop, float],
-    tops: Sequence[int],
-    heights: Sequence[int],
-    shown: House,
-) -> Iterable[str]:
-    leaving = _ports(segments, place, widths, {s: place[s[1]] for s in segments}, 0)
-    coming = _ports(segments, place, widths, leaving, 1)
-    for pair in segments:
+def _arrows(plan: Layout, shown: House) -> Iterable[str]:
+    leaving = _ports(plan, {pair: plan.middles[pair[1]] for pair in plan.segments}, 0)
+    coming = _ports(plan, leaving, 1)
+    for pair in plan.segments:
         above, below = pair
-        start, end = tops[above.floor] + heights[above.floor], tops[below.floor]
+        start, end = plan.tops[above.floor] + plan.heights[above.floor], plan.tops[below.floor]
         last = below.room in shown.floors[below.floor]
         x, y = round(leaving[pair]), round(coming[pair])
         bend = (end - start) * 11 // 20
-        tail = "" if last else f"V{end + heights[below.floor]}"
+        tail = "" if last else f"V{end + plan.heights[below.floor]}"
         way = f"M{x} {start}C{x} {start + bend} {y} {end - bend} {y} {end - (6 if last else 0)}{tail}"
         tint = shown.floor_of(below.room)
         yield f'<path class="way f{tint}" d="{way}"/>'
@@ -356,33 +366,32 @@ def _arrows(
             yield f'<path class="tip f{tint}" d="M{y - 4} {end - 8}L{y} {end - 1}L{y + 4} {end - 8}Z"/>'
 
 
-def _ports(
-    segments: Sequence[tuple[Stop, Stop]],
-    place: Mapping[Stop, float],
-    widths: Mapping[Stop, float],
-    towards: Mapping[tuple[Stop, Stop], float],
-    end: int,
-) -> dict[tuple[Stop, Stop], float]:
+def _ports(plan: Layout, towards: Mapping[tuple[Stop, Stop], float], end: int) -> dict[tuple[Stop, Stop], float]:
     """Where each segment leaves (`end` 0) or meets (1) its stop: as near to the other end as the box is wide."""
     ports: dict[tuple[Stop, Stop], float] = {}
-    for stop in sorted({pair[end] for pair in segments}):
-        here = sorted((pair for pair in segments if pair[end] == stop), key=lambda pair: (towards[pair], pair))
-        if widths[stop] == LANE:
-            ports.update(dict.fromkeys(here, place[stop]))
+    for stop in sorted({pair[end] for pair in plan.segments}):
+        here = sorted((pair for pair in plan.segments if pair[end] == stop), key=lambda pair: (towards[pair], pair))
+        middle, width = plan.middles[stop], plan.widths[stop]
+        if width == LANE:
+            ports.update(dict.fromkeys(here, middle))
             continue
-        low, high = place[stop] - widths[stop] / 2 + 14, place[stop] + widths[stop] / 2 - 14
+        low, high = middle - width / 2 + 14, middle + width / 2 - 14
         wanted = [min(max(towards[pair], low), high) for pair in here]
         ports.update(zip(here, _apart(wanted, [0.0] * len(here), low, high, PORT), strict=True))
     return ports
 
 
-def _box(stop: Stop, shown: House, middle: float, width: float, top: int, height: int) -> Iterable[str]:
-    x, name = round(middle - width / 2), stop.room.removeprefix("agent.")
+def _box(stop: Stop, plan: Layout, shown: House) -> Iterable[str]:
+    top, width = plan.tops[stop.floor], plan.widths[stop]
+    x = round(plan.middles[stop] - width / 2)
+    name = stop.room.removeprefix("agent.") + ("/" if ROOT.joinpath(*stop.room.split(".")).is_dir() else ".py")
     uses = ", ".join(sorted(b.removeprefix("agent.") for a, b in shown.arrows if a == stop.room)) or "nothing of ours"
-    yield f'<g><title>{stop.room} imports {uses}</title>'
-    yield f'<rect class="room f{stop.floor}" x="{x}" y="{top}" width="{round(width)}" height="{height}" rx="7"/>'
-    is_folder = ROOT.joinpath(*stop.room.split(".")).is_dir()
-    yield f'<text class="name" x="{x + 12}" y="{top + 21}">{name}{"/" if is_folder else ".py"}</text>'
+    yield f"<g><title>{stop.room} imports {uses}</title>"
+    yield (
+        f'<rect class="room f{stop.floor}" x="{x}" y="{top}" width="{round(width)}" '
+        f'height="{plan.heights[stop.floor]}" rx="7"/>'
+    )
+    yield f'<text class="name" x="{x + 12}" y="{top + 21}">{name}</text>'
     for i, (kind, line) in enumerate(_lines(shown, stop.room, width)):
         yield f'<text class="{kind}" x="{x + 12}" y="{round(top + 37 + i * LINE)}">{escape(line, quote=False)}</text>'
     yield "</g>"
