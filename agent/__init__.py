@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
+__all__ = ["Analysed", "EdgeAgent", "GoalResult"]
 
-def __getattr__(name: str) -> Any:
-    """The Python interface, imported when it is asked for: the command line starts without it."""
-    if name == "EdgeAgent":
-        from agent.api import EdgeAgent
+if TYPE_CHECKING:
+    from agent.analysis.analysis import Analysed as Analysed
+    from agent.api import EdgeAgent as EdgeAgent
+    from agent.goals import GoalResult as GoalResult
+else:
+    _HOMES = {"Analysed": "agent.analysis.analysis", "EdgeAgent": "agent.api", "GoalResult": "agent.goals"}
 
-        return EdgeAgent
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """The Python interface, imported when it is asked for: the command line starts without it."""
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

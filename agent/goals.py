@@ -29,9 +29,14 @@ TOOLS = (MARKET, WALLET, ORDER)
 
 @dataclass(frozen=True, slots=True)
 class GoalResult:
-    """What came of a goal. `deed` is the entry of the catalogue that was chosen, with the probability that the model
-    gave it; `says` is what came of it in sentences, `facts` the same as values. `tokens` are by phase; `dollars` and
-    `seconds` are the model's."""
+    """The result of a goal.
+
+    `goal` is as it was given. `deed` is the action that was chosen ("predict", "portfolio" or "trade"), `probability`
+    in [0, 1] the model's for it, and 1 where nothing had to be chosen. `says` is the result in sentences, never empty;
+    `facts` is the same as values: prices and probabilities in [0, 1], `cash` in micro-dollars, instants in ISO 8601,
+    and ids for `edgeclaw log show`. `tokens` are prompt and generated ones that were charged, by phase ("choose",
+    "search", ...); `dollars` is their price; `seconds` is the model's time.
+    """
 
     goal: str
     deed: str

@@ -25,9 +25,14 @@ _FADING = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """`findings` are what answers the question, the most telling first. `headline` is the one of their sentences that
-    the model takes for the answer, empty where nothing was asked or found; `dropped` are sentences that were not said,
-    since a number in them is in no table. `tokens` are by phase, `dollars` by token price, `seconds` the model's."""
+    """The result of an analysis.
+
+    `file` is the file's name, `question` as it was given; `profile` is the file's rows and columns. `findings` are what
+    answers the question, the most telling first, each with its table. `headline` is the one of their sentences that the
+    model takes for the answer, empty where nothing was asked or found; `dropped` are sentences that were not said,
+    since a number in them is in no table. `model` names the model. `ledger` has a row for each phase; `tokens` are
+    prompt and generated ones by phase, `dollars` their price, `seconds` the model's time.
+    """
 
     file: str
     question: str
