@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.e2e.conftest import Edgeclaw
-from tests.unit.test_ladder_file import rows, written
+from tests.unit.test_btc5m_ladder import rows, written
 
 
 def test_a_file_is_decided_on_at_every_instant_and_says_what_it_is(edgeclaw: Edgeclaw, tmp_path: Path) -> None:

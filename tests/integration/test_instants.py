@@ -13,7 +13,7 @@ from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
 from storage.store import open_store
 from tests.integration.test_trading import Played, play
-from tests.unit.test_ladder_file import rows, written
+from tests.unit.test_btc5m_ladder import rows, written
 
 WINDOWS = 6
 

@@ -33,7 +33,7 @@ from storage.records import Phase, RecordKind
 from storage.store import open_store
 from tests.fakes import Remembered, replay
 from tests.integration.test_trading import planted
-from tests.unit.test_think import inputs, lifted
+from tests.unit.test_decide import inputs, lifted
 
 
 @cache

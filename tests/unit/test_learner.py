@@ -15,7 +15,7 @@ from market.types import PayoutSource, Resolution
 from strategies.calibration import IDENTITY, CalibrationKind
 from strategies.conformal import Band
 from tests.fakes import START, Remembered
-from tests.unit.test_think import copycat, decision, inputs, lifted
+from tests.unit.test_decide import copycat, decision, inputs, lifted
 
 MINUTE = timedelta(minutes=1)
 

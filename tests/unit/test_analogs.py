@@ -17,7 +17,7 @@ from strategies.features import SCALES, Features
 from strategies.logit import sigmoid
 from strategies.verification import Finding
 from tests.fakes import START, Remembered, book
-from tests.unit.test_think import BUCKETS_NOW, STATE, inputs, row
+from tests.unit.test_decide import BUCKETS_NOW, STATE, inputs, row
 
 FEATURE = "momentum"
 BUCKET = BUCKETS_NOW[FEATURE]
