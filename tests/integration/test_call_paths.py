@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ from agent.trading.bus import LocalBus
 from agent.trading.inhibit import Inhibitor
 from backtest.venue.scenarios import Tape, listed
 from market.clock import ScaledClock
+from market.events import CycleStarted
 from market.feed import ReferenceTick
 from market.polymarket.hosts import Hosts
 from storage.canonical import digest
@@ -51,6 +53,10 @@ FOLDERS = ("agent", "backtest", "strategies", "tools", "storage", "market")
 KEYS = {"trading.shrink": 0.5, "trading.max_shift": 1.0, "trading.max_order": "5"}
 SPEED, EARLY = 20, 150
 """How fast the venue's clock runs, and how many of its seconds before a slot it is started."""
+GIVEN_UP = 300.0
+"""Seconds after which a run that does not trade is a failure, and no longer waited for."""
+LEARNT = 50
+"""Slots of the planted world at which nothing can be known of it yet."""
 
 VALUES = frozenset(
     {
@@ -86,20 +92,25 @@ class Trace:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        sys.setprofile(self._heard)
+        """From the first `start` to the end of the block."""
         try:
             yield
         finally:
             sys.setprofile(None)
 
+    def start(self) -> None:
+        if not self.ended.is_set():
+            sys.setprofile(self._heard)
+
     def _heard(self, frame: FrameType, event: str, _: object) -> None:
-        if event != "call" or self.ended.is_set() or not (file := self._file(frame.f_code)):
+        if event != "call" or not (file := self._file(frame.f_code)):
             return
-        caller = self._file(frame.f_back.f_code) if frame.f_back is not None else ""
         if frame.f_code.co_qualname == self.since:
             self.calls.clear()
+        caller = self._file(frame.f_back.f_code) if frame.f_back is not None else ""
         self.calls.append(Call(_task(), file, frame.f_code.co_qualname, caller))
         if self.over(self.calls):
+            sys.setprofile(None)
             self.ended.set()
 
     def _file(self, code: CodeType) -> str:
@@ -182,6 +193,11 @@ async def remembered(store: Store, source: str, config: Config) -> None:
         await memory.outcome(recording.market, recording.resolution, InMemoryRunLog(), recording.resolution.known_at)
 
 
+def at(stage: str, then: Callable[[], None]) -> Callable[[str], None]:
+    """Do something when a run comes to a stage."""
+    return lambda reached: then() if reached == stage else None
+
+
 async def traded_at_a_venue(folder: Path) -> list[Call]:
     """A live run until it has ordered on a book: its calls."""
     clock = ScaledClock(START + timedelta(seconds=SECONDS * (WINDOWS + 2) - EARLY), SPEED)
@@ -193,15 +209,15 @@ async def traded_at_a_venue(folder: Path) -> list[Call]:
         await remembered(store, digest([f"live|{hosts.clob}", config.trading.cadence, config.trading.offset]), config)
         async with store.leased(account.name, clock.now()) as lease:
             world = LiveWorld(
-                LivePlan(config), hosts, account, clock, store, LocalBus(), None, lambda _: None, Pulse(), Inhibitor(),
-                lease,
+                LivePlan(config), hosts, account, clock, store, LocalBus(), None, at("trading", trace.start), Pulse(),
+                Inhibitor(), lease,
             )  # fmt: skip
             with trace.running():
                 run = asyncio.create_task(world.run(ScriptedEngine(up)))
                 ordered = asyncio.create_task(trace.ended.wait())
-                await asyncio.wait((run, ordered), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((run, ordered), return_when=asyncio.FIRST_COMPLETED, timeout=GIVEN_UP)
             ordered.cancel()
-            assert not run.done(), run.result()
+            assert trace.ended.is_set(), run.result() if run.done() else "no order came"
             run.cancel()
             with suppress(asyncio.CancelledError):
                 await run
@@ -233,12 +249,19 @@ async def decided_and_shown(folder: Path) -> tuple[list[Call], list[Call]]:
     """The calls of the first slot of a scripted run that traded, and of the page of such a decision."""
     slot, page = Trace("TradingLoop._lateness", traded_at_a_slot), Trace()
     async with open_store(f"sqlite:///{folder}/e.db") as store:
-        world = World(PaperPlan(load_config(None, KEYS), "planted"), planted(), store, LocalBus())
-        with slot.running():
+        bus, slots = LocalBus(), count(1)
+        world = World(PaperPlan(load_config(None, KEYS), "planted"), planted(), store, bus)
+
+        def begun(_: CycleStarted) -> None:
+            if next(slots) == LEARNT:
+                slot.start()
+
+        with slot.running(), bus.subscribed(CycleStarted, begun):
             run, *_ = await world.agent(ScriptedEngine(up))
         taken = (await store.listed(DecisionFilter(run_id=run.id, traded=True), limit=1))[0]
         pages = site(store, frozenset({"here"}))
         with page.running():
+            page.start()
             assert await asked(pages, f"/decisions/{taken.id}") == 200
     return slot.calls, page.calls
 
