@@ -1,4 +1,4 @@
-"""Time as a dependency, so that a day of history replays in seconds.
+"""Clocks as an injected dependency, so that a day of history replays in seconds.
 
 The only module that reads the machine's clock. All instants are aware UTC.
 """
@@ -18,44 +18,47 @@ if TYPE_CHECKING:
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _FEW = 512
-"""Instants that are worth remembering together."""
+"""Largest array whose conversion is cached."""
 
 
 def from_ms(milliseconds: int) -> datetime:
-    """The instant that many milliseconds after 1970, exactly."""
+    """Convert milliseconds since 1970 to an instant, exactly."""
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def instants(numbers: npt.NDArray[np.int64], unit: Literal["ms", "us"]) -> list[datetime]:
-    """Many instants after 1970, exactly."""
+    """Convert an integer array since 1970 to instants, exactly. Short arrays come from a cache: do not change the
+    list."""
     return list(_made(numbers.tobytes(), unit)) if len(numbers) <= _FEW else _instants(numbers, unit)
 
 
 @lru_cache(maxsize=64)
 def _made(numbers: bytes, unit: Literal["ms", "us"]) -> list[datetime]:
-    """The markets of a slot have bars at the same instants."""
+    """Cached conversion: the markets of one slot have bars at the same instants."""
     import numpy as np  # here, so that `--help` does without it
 
     return _instants(np.frombuffer(numbers, np.int64), unit)
 
 
 def _instants(numbers: npt.NDArray[np.int64], unit: Literal["ms", "us"]) -> list[datetime]:
+    # `tolist` of a datetime64 array gives naive datetimes in one C loop.
     naive: list[datetime] = numbers.astype(f"datetime64[{unit}]").tolist()
     return [at.replace(tzinfo=UTC) for at in naive]
 
 
 def to_ms(at: datetime) -> int:
-    """Whole milliseconds since 1970, rounded down."""
+    """Convert an instant to whole milliseconds since 1970, rounded down."""
     return (at - EPOCH) // _MILLISECOND
 
 
 def monotonic() -> float:
     """Seconds on a clock that never steps; for durations only."""
+    # `perf_counter` rather than `monotonic`: the same guarantee with the finest resolution that the platform offers.
     return time.perf_counter()
 
 
 class Clock(Protocol):
-    """What time it is, and how to wait for a later time."""
+    """Current time, and waiting for a later time."""
 
     def now(self) -> datetime: ...
 
@@ -65,7 +68,7 @@ class Clock(Protocol):
 
 
 class WallClock:
-    """The machine's own time."""
+    """System clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -76,7 +79,8 @@ class WallClock:
 
 
 class ManualClock:
-    """Moves only when told to: backtests, full-speed replays and tests hold one."""
+    """Clock that moves only when advanced: for backtests, full-speed replays and tests. Raises ValueError when set
+    back."""
 
     def __init__(self, start: datetime) -> None:
         self._now = start
@@ -90,13 +94,14 @@ class ManualClock:
         self._now = at
 
     async def wait_until(self, at: datetime) -> None:
+        # Waiting for the past is no error here, unlike `advance_to`: a strategy may have overrun its slot.
         if at > self._now:
             self._now = at
 
 
 class PacedClock(ManualClock):
-    """Recorded time at `speed` times the real pace. It moves only in `wait_until`, so that a paced replay decides
-    exactly what one at full speed decides."""
+    """Recorded time at `speed` times the real pace. It moves only in `wait_until`, so a paced replay makes exactly the
+    decisions of a full-speed one."""
 
     def __init__(self, start: datetime, speed: float) -> None:
         if speed <= 0:
@@ -106,14 +111,16 @@ class PacedClock(ManualClock):
         self._start, self._origin = start, monotonic()
 
     async def wait_until(self, at: datetime) -> None:
+        # The due instant counts from the start, not from the last wait, so that rounding of sleeps does not add up to
+        # drift.
         due = self._origin + (at - self._start).total_seconds() / self._speed
         await asyncio.sleep(max(0.0, due - monotonic()))
         await super().wait_until(at)
 
 
 class ScaledClock:
-    """Time that began at `start` and runs at `speed` times the machine's pace, whoever waits for it. For a loopback
-    venue and whoever trades on its time."""
+    """Time that began at `start` and runs at `speed` times the system clock, for all readers alike. For a loopback
+    venue and the agents that trade on its time."""
 
     def __init__(self, start: datetime, speed: float = 1.0) -> None:
         if speed <= 0:

@@ -1,4 +1,4 @@
-"""Books as arrays, for whoever has many of them: one row per book, best level first.
+"""Order books as arrays: one row per book, best level first.
 
 Knows no file, no feed and no clock; `market.types.Book` is the same thing one at a time.
 """
@@ -25,15 +25,15 @@ FINEST_TICK = 100
 """Micro-dollars in the venue's smallest price step."""
 
 NOBODY = -1
-"""The best price of an empty side."""
+"""Best price of an empty side."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ladder:
     """One side of n books, best level first, padded with zeros to k levels.
 
-    `price` is (n, k) micro-dollars in whole steps of the finest tick, `size` is (n, k) micro-shares in whole
-    hundredths of a share, `count` is (n,) levels present. `top` is what `best` says, where it is known already.
+    `price` is (n, k) micro-dollars in whole steps of the finest tick, `size` is (n, k) micro-shares in whole hundredths
+    of a share, `count` is (n,) levels present. `top` is the cached value of `best`, where it has been computed.
     """
 
     price: Int32
@@ -43,12 +43,12 @@ class Ladder:
 
     @property
     def present(self) -> Mask:
-        """(n, k): which cells are levels and which are padding."""
+        """(n, k): true for levels, false for padding."""
         return np.arange(self.price.shape[1]) < self.count[:, None]
 
     @property
     def best(self) -> Int32:
-        """(n,): the price of the best level in micro-dollars, NOBODY where there is none."""
+        """(n,): price of the best level in micro-dollars, NOBODY for an empty side."""
         if self.top is not None:
             return self.top
         if not self.price.shape[1]:
@@ -61,7 +61,9 @@ class Ladder:
         return found
 
     def mirrored(self) -> Ladder:
-        """The same orders as the other token's traders see them."""
+        """The same orders in the other token's book: price p becomes 1 - p."""
+        # Bids become asks, so best-first order holds without a sort: the highest bid p is the lowest ask 1 - p. Padding
+        # stays zero.
         price = np.where(self.present, 1_000_000 - self.price, 0).astype(np.int32)
         return Ladder(price, self.size, self.count)
 
@@ -70,12 +72,12 @@ class Ladder:
         return Ladder(self.price[keep], self.size[keep], self.count[keep], top)
 
     def topped(self) -> Ladder:
-        """The same with its best prices worked out, for whoever asks for them in many slices."""
+        """Copy with `best` computed in advance; worth it before taking many slices."""
         return Ladder(self.price, self.size, self.count, self.best)
 
     @classmethod
     def stacked(cls, ladders: Sequence[Ladder]) -> Ladder:
-        """One below the other; all of one width."""
+        """Concatenate ladders along the rows; all must have the same width."""
         return cls(
             np.concatenate([side.price for side in ladders]),
             np.concatenate([side.size for side in ladders]),
@@ -84,7 +86,8 @@ class Ladder:
 
     @classmethod
     def of(cls, sides: Sequence[tuple[Level, ...]]) -> Ladder:
-        """From levels as values, on the venue's grid; others raise ValueError."""
+        """Build from tuples of levels. Raises ValueError for a level off the grid of prices or of hundredths of a
+        share."""
         width = max((len(s) for s in sides), default=0)
         price = np.zeros((len(sides), width), np.int32)
         size = np.zeros((len(sides), width), np.int64)

@@ -1,5 +1,4 @@
-"""
-Every error edgeclaw raises on purpose, grouped by what the caller does next.
+"""Errors that edgeclaw raises on purpose, grouped by the caller's next step.
 
 * EdgeclawError
   - Transient            try again later; this cycle ends
@@ -7,20 +6,20 @@ Every error edgeclaw raises on purpose, grouped by what the caller does next.
     + ClockStepped
     + EngineUnavailable
       * EngineTimeout
-  - CycleSkipped         note the reason, wait for the next cycle
-  - Halt                 stop trading until a person has looked
+  - CycleSkipped         log the reason, wait for the next cycle
+  - Halt                 stop trading until an operator has looked
     + LimitExceeded
     + LedgerMismatch
     + StoreUnavailable
-  - Refused              do not start; a person changes something and starts again
+  - Refused              do not start; the operator changes something and starts again
     + Misconfigured
     + DataInvalid
     + NotReady
     + EgressRefused
   - StrategyFailed       this strategy ends; others go on
-  - Drift                a recomputation differs from what was recorded
+  - Drift                a recomputation differs from the record
 
-A message is one plain sentence; `next_step`, where given, says what to do about it.
+A message is one plain sentence; `next_step`, where given, is the operator's remedy.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from __future__ import annotations
 class EdgeclawError(Exception):
     """Base class; caught only at the edge of the service.
 
-    `exit_code` is what the command line returns when the error reaches it (design: 1 difference, 2 usage or
+    `exit_code` is the command line's exit status when the error reaches it (design: 1 difference, 2 usage or
     configuration, 3 not ready, 4 halted, 5 venue or engine unavailable).
     """
 
@@ -40,12 +39,12 @@ class EdgeclawError(Exception):
         self.next_step = next_step
 
     def sentence(self) -> str:
-        """The message and the next step, for a person."""
+        """Message and next step, for display."""
         return f"{self} {self.next_step}".strip()
 
 
 class Transient(EdgeclawError):
-    """May work if tried again."""
+    """A failure that a retry may cure."""
 
     exit_code = 5
 
@@ -55,13 +54,13 @@ class VenueUnavailable(Transient):
 
 
 class ClockStepped(Transient):
-    """The machine's clock was set back: what was heard until now lies in the future. Starting again is the cure."""
+    """The system clock was set back, so data received until now lies in the future. A restart cures it."""
 
 
 class EngineUnavailable(Transient):
-    """The model did not answer, or answered nonsense.
+    """The model did not answer, or its answer could not be parsed.
 
-    `spent` is what it worked through all the same: prompt, cached and generated tokens, and calls.
+    `spent` is the work done all the same: prompt tokens, cached tokens, generated tokens, calls.
     """
 
     spent: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -80,7 +79,7 @@ class CycleSkipped(EdgeclawError):
 
 
 class Halt(EdgeclawError):
-    """Do not trade again until a person has looked."""
+    """Trading stops until an operator has looked."""
 
     exit_code = 4
 
@@ -90,15 +89,15 @@ class LimitExceeded(Halt):
 
 
 class LedgerMismatch(Halt):
-    """Two accounts of the same money disagree."""
+    """Two records of the same balance disagree."""
 
 
 class StoreUnavailable(Halt):
-    """The database cannot be read or written: nothing may be done that could not be remembered."""
+    """The database cannot be read or written: no action may be taken that could not be recorded."""
 
 
 class Refused(EdgeclawError):
-    """The program will not start like this."""
+    """The program will not start in this state."""
 
     exit_code = 2
 
@@ -108,11 +107,11 @@ class Misconfigured(Refused):
 
 
 class DataInvalid(Refused):
-    """A file is damaged, or is not what it should be."""
+    """A file is damaged or of the wrong format."""
 
 
 class NotReady(Refused):
-    """Something that has to be installed or set up first is missing."""
+    """A prerequisite is not installed or set up."""
 
     exit_code = 3
 
@@ -122,8 +121,8 @@ class EgressRefused(Refused):
 
 
 class StrategyFailed(EdgeclawError):
-    """A strategy raised where it had to answer."""
+    """A strategy raised instead of answering."""
 
 
 class Drift(EdgeclawError):
-    """A recomputed record is not the recorded one."""
+    """A recomputed record differs from the recorded one."""

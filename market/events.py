@@ -1,6 +1,6 @@
-"""Facts that happened: frozen, timestamped, each with the topic it is published under.
+"""Domain events: frozen, timestamped, each with the topic it is published under.
 
-Lower folders return events; `agent` publishes them. Nothing that decides about money listens to them.
+Lower packages return events; `agent` publishes them. No component that decides about money subscribes to them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CycleStarted(Event):
-    """`late` is how many seconds after its slot it was begun."""
+    """A decision cycle began, `late` seconds after its slot."""
 
     topic: ClassVar[str] = "cycle/started"
     markets: int
@@ -30,7 +30,7 @@ class CycleStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotSkipped(Event):
-    """A slot at which nothing was decided, and why."""
+    """A slot without a decision, with the reason."""
 
     topic: ClassVar[str] = "cycle/skipped"
     reason: str
@@ -38,8 +38,8 @@ class SlotSkipped(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionMade(Event):
-    """`phase_tokens` and `phase_seconds` are pairs with the name of a phase; `probability` is the belief's P(YES);
-    prices are of the YES book."""
+    """A decision was made. `phase_tokens` and `phase_seconds` are (phase name, amount) pairs; `probability` is the
+    belief's P(YES); prices are of the YES book."""
 
     topic: ClassVar[str] = "decision/made"
     decision_id: str
@@ -97,7 +97,7 @@ class CalibrationMeasured(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDone(Event):
-    """`says` is what came of it in words, or why it failed."""
+    """A maintenance job ended. `says` is its result as text, or the reason of its failure."""
 
     topic: ClassVar[str] = "job/done"
     name: str
@@ -108,7 +108,7 @@ class JobDone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalHeard(Event):
-    """Somebody outside asked that nothing be opened until an instant."""
+    """An external signal inhibits new positions until an instant."""
 
     topic: ClassVar[str] = "signal/heard"
     name: str

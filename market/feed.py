@@ -1,7 +1,6 @@
-"""Ports: where market data and reference prices come from. Recorded, live and loopback feeds look alike.
+"""Ports of market data and reference prices, implemented alike by recorded, live and loopback feeds.
 
-A feed never shows what had not been *received* at the instant asked about: every read names an instant, and the
-feed answers as of then. It holds no clock.
+Point-in-time: every read names an instant, and the answer holds only data *received* by then. A feed holds no clock.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ if TYPE_CHECKING:
     from market.columns import Columns, Mask
 
 Worth: TypeAlias = "Callable[[Market, Columns], Mask]"
-"""Which of many books somebody wants to see: (n,) true where it is worth the look. Asked again whenever a book was
-looked at, so the answer may depend on what came of that."""
+"""Filter over n books: (n,) true where the caller wants to see the book. Evaluated again after every book that was
+shown, so the answer may depend on the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedInfo:
-    """What a feed is made of.
+    """Description of a feed.
 
     `fingerprint` identifies the data: equal fingerprints give equal answers to every question. `notes` are plain
-    sentences on what the data cannot show. `begins` and `ends` are None for a live feed. `has_reference` says whether
-    `ReferencePrices` is answered as well. `instants`, ascending, are the only ones at which a recording of single
-    snapshots is worth asking; empty where any instant is as good as another.
+    sentences on limits of the data. `begins` and `ends` are None for a live feed. `has_reference`: `ReferencePrices` is
+    answered as well. `instants`, ascending, are the only ones at which a recording of single snapshots is worth asking;
+    empty where any instant is as good as another.
     """
 
     name: str
@@ -43,11 +42,11 @@ class FeedInfo:
 
 
 class Bar(NamedTuple):
-    """The YES book over one step of time, closed at `at`: what had been received before `at` and nothing later.
+    """The YES book over one time step, closed at `at`: data received before `at` and nothing later.
 
-    Prices are the last ones seen, None where a side was empty; depths are shares on the best five levels.
-    `updates` counts the snapshots inside the step; a step without any repeats the previous one with 0. A tuple, since
-    every decision takes some hundreds of them.
+    Prices are the last ones seen, None where a side was empty; depths are shares on the best five levels. `updates`
+    counts the snapshots inside the step; a step without any repeats the previous one with 0. A tuple, since every
+    decision takes some hundreds of them.
     """
 
     market_id: str
@@ -61,10 +60,10 @@ class Bar(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ReferenceTick:
-    """A price of what a window is about, of its settlement stream or a labelled proxy.
+    """A price of a window's underlying, from its settlement stream or a labelled proxy.
 
     `price` is exact: dollars (or the proxy's quote currency) for one unit of the asset. `at` is the source's time of
-    the price, `received_at` ours; point-in-time reads go by `received_at`.
+    the price, `received_at` is local; point-in-time reads go by `received_at`.
     """
 
     at: datetime
@@ -73,7 +72,7 @@ class ReferenceTick:
 
 
 class ReferencePrices(Protocol):
-    """The price series behind a market's question, as of an instant."""
+    """Price series of a market's underlying, as of an instant."""
 
     async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
         """Ticks received in (after, until], in order of receipt; empty where the market has no series."""
@@ -99,7 +98,7 @@ class Feed(Protocol):
     ) -> AsyncIterator[Book]:
         """YES books received in (after, until], in order of receipt, then market id. A live feed waits for them.
 
-        A feed may leave out books that `worth` says no to, and need not: with arrays at hand that is much faster.
+        A feed may, and need not, leave out books that `worth` rejects: over arrays that is much faster.
         """
         ...
 
@@ -108,9 +107,9 @@ class Feed(Protocol):
         ...
 
     async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
-        """How the market ended, if that could be known at `at`."""
+        """The market's outcome, if it could be known at `at`."""
         ...
 
 
 class PricedFeed(Feed, ReferencePrices, Protocol):
-    """One source of both; where there is no reference price it answers with none."""
+    """One source of market data and reference prices; empty answers where there is no reference price."""

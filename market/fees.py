@@ -1,9 +1,9 @@
-"""What the venue charges, by date.
+"""Taker fees and maker rebates of the venue, by date.
 
 fee = shares * rate * (p * (1 - p)) ** exponent, taker only, rounded to five decimals of a dollar with a minimum of
-0.00001 (docs.polymarket.com/trading/fees and the `feeSchedule` of a market's own record). The rate a market's record
-carries always wins; the dated table below serves recordings that kept none. Before 2026-03-30 crypto windows were
-charged by a formula we have seen only in part, so the table does not reach back further.
+0.00001 (docs.polymarket.com/trading/fees and the `feeSchedule` of a market's own record). The rate in a market's record
+always wins; the dated table below serves recordings without one. Before 2026-03-30 crypto windows were charged by a
+formula that is only partly documented, so the table does not reach back further.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _STEP: Micro = 10
 
 @dataclass(frozen=True, slots=True)
 class FeeSchedule:
-    """The taker fee of one market on one date."""
+    """Taker fee of one market on one date."""
 
     rate: Decimal
     exponent: int = 1
@@ -35,6 +35,7 @@ class FeeSchedule:
         exact = self.rate * (price * (1 - price)) ** self.exponent * size
         if not exact:
             return 0
+        # The venue's minimum charge is one step of 0.00001 dollars: a fee that is not zero never rounds down to zero.
         return max(_STEP, int((exact / _STEP).to_integral_value(ROUND_HALF_UP)) * _STEP)
 
     def per_share(self, price: Decimal) -> Decimal:
@@ -43,15 +44,17 @@ class FeeSchedule:
 
 
 REBATE = Decimal("0.2")
-"""The share of a market's taker fees that goes back to the makers (`rebateRate` of market records, June 2026)."""
+"""Share of a market's taker fees that goes back to the makers (`rebateRate` of market records, June 2026)."""
 
 
 def maker_rebate(fees: FeeSchedule, price: Decimal, size: Micro) -> Micro:
-    """Micro-dollars that a fill of a resting order earns of the day's rebate. Makers share it by the fees that their
-    orders were taken for, so that each gets its part of those (docs.polymarket.com, maker rebates)."""
+    """Micro-dollars of the daily rebate earned by a fill of a resting order. Makers share it in proportion to the taker
+    fees of their fills, so each gets its part of those (docs.polymarket.com, maker rebates)."""
     return int(fees.taker(price, size) * REBATE)
 
 
+# Ascending by `since`: `schedule` takes the last line in force. A market keeps the schedule of its deployment, so the
+# table is a fallback and never overrides a market's own record.
 _TABLE: dict[str, tuple[FeeSchedule, ...]] = {
     "crypto": (
         FeeSchedule(Decimal("0.072"), since=datetime(2026, 3, 30, tzinfo=UTC), seen="venue documentation, spring 2026"),
@@ -77,7 +80,7 @@ def schedule(category: str, at: datetime) -> FeeSchedule:
 
 
 def charged(market: Market, at: datetime) -> FeeSchedule:
-    """What a market charges at `at`: its own rate where its record has one, else the dated table's."""
+    """Fee schedule of a market at `at`: its own rate where its record has one, else the dated table's."""
     if market.fee_rate is not None:
         return FeeSchedule(market.fee_rate, seen="the market's own record")
     return schedule(market.category, at)

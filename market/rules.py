@@ -1,8 +1,8 @@
-"""How Up/Down windows resolve, by date, and which prices an order may name.
+"""Resolution rules of Up/Down windows by date, and the price and size grid of orders.
 
 A window resolves Up when the closing value is at or above the opening one; a tie is Up. Until 2026-08-06 both values
-are instantaneous Chainlink prices; from 2026-08-07 they are time-weighted averages (venue change log): 5-minute
-windows 30 s and from 2026-08-14 60 s, longer windows 60 s.
+are instantaneous Chainlink prices; from 2026-08-07 they are time-weighted averages (venue change log): 5-minute windows
+30 s and from 2026-08-14 60 s, longer windows 60 s.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class PriceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ResolutionRule:
-    """What a window compares; `average_seconds` is 0 for instantaneous prices."""
+    """Values compared by a window; `average_seconds` is 0 for instantaneous prices."""
 
     kind: PriceKind
     average_seconds: int
@@ -35,7 +35,9 @@ class ResolutionRule:
 
 
 def resolution_rule(opens_at: datetime, seconds: int) -> ResolutionRule:
-    """The rule of a window of `seconds` that opened at `opens_at`."""
+    """Rule of a window of `seconds` that opened at `opens_at`."""
+    # Labels of a backtest have to follow the rule of the window's own date: the same path can resolve differently under
+    # an instantaneous price and under an average.
     if opens_at < _TWAP_BEGINS:
         return ResolutionRule(PriceKind.INSTANT, 0)
     if seconds <= 300 and opens_at < _TWAP_60_FOR_5M:
@@ -44,16 +46,18 @@ def resolution_rule(opens_at: datetime, seconds: int) -> ResolutionRule:
 
 
 def tick_at(price: Decimal, tick: Decimal) -> Decimal:
-    """The tick in force around `price`: finer near the ends of the scale, where the venue refines it."""
+    """Tick in force around `price`: finer near 0 and 1, where the venue refines it."""
+    # The venue announces the refinement by `tick_size_change`; older documentation puts it at a mid below 0.04 or above
+    # 0.96. A recording need not hold that event, so the tick follows from the price as well.
     return min(tick, _FINE_TICK) if price < _FINE_BELOW or price > _FINE_ABOVE else tick
 
 
 def on_grid(price: Decimal, tick: Decimal) -> bool:
-    """Whether an order may name `price` where the market's base tick is `tick`."""
+    """True if `price` is valid for an order in a market whose base tick is `tick`."""
     step = tick_at(price, tick)
     return step <= price <= 1 - step and price % step == 0
 
 
 def size_allowed(size: Micro, min_size: Micro) -> bool:
-    """Whether an order may be `size` shares large: the minimum, and hundredths of a share."""
+    """True if `size` is valid for an order: at least the minimum, and whole hundredths of a share."""
     return size >= min_size and size % 10_000 == 0

@@ -1,4 +1,4 @@
-"""Ending a task that one has begun."""
+"""Cancellation of a task by its owner."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 async def end(task: asyncio.Task[Any]) -> None:
-    """Cancel a task and wait until it has ended; raises what it raised. A request to end that comes to the caller
-    meanwhile is raised here: suppressing CancelledError around `await task` would swallow that one too, and whoever
-    asked would wait for ever."""
+    """Cancel a task and wait until it has ended; raises its exception. A cancellation of the caller meanwhile is raised
+    here: suppressing CancelledError around `await task` would swallow that one too, and its requester would wait for
+    ever."""
     task.cancel()
     await asyncio.wait([task])
     if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,7 +1,7 @@
-"""The venue's vocabulary: frozen values, no I/O, no clock.
+"""Market vocabulary: frozen values, no I/O, no clock.
 
-Prices are `Decimal` dollars per share in [0, 1]. Sizes and money are integers: micro-shares and micro-dollars
-(1e-6), the venue's own base units, so that every sum is exact. Instants are aware UTC.
+Prices are `Decimal` dollars per share in [0, 1]. Sizes and money are integers: micro-shares and micro-dollars (1e-6),
+the venue's own base units, so that every sum is exact. Instants are aware UTC.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TimeInForce(StrEnum):
 
 
 class FillEvidence(StrEnum):
-    """Why a fill is believed."""
+    """Evidence for a fill: the book crossed our price, a trade went through it, or the venue reported it."""
 
     BOOK_CROSS = "book_cross"
     TRADE_THROUGH = "trade_through"
@@ -60,11 +60,11 @@ class OrderStatus(StrEnum):
 
 
 OVER = frozenset({OrderStatus.MATCHED, OrderStatus.CANCELED, OrderStatus.REJECTED})
-"""How an order that is over has ended."""
+"""Terminal statuses of an order."""
 
 
 def micro(amount: Decimal | int | str) -> Micro:
-    """Whole units to millionths; the amount must be exact in millionths."""
+    """Convert whole units to millionths; raises ValueError if the amount is finer than a millionth."""
     scaled = Decimal(amount) * UNIT
     if scaled != scaled.to_integral_value():
         raise ValueError(f"{amount} is finer than one millionth")
@@ -72,7 +72,7 @@ def micro(amount: Decimal | int | str) -> Micro:
 
 
 def units(amount: Micro) -> Decimal:
-    """Millionths to whole units, exactly."""
+    """Convert millionths to whole units, exactly."""
     return Decimal(amount).scaleb(-6)
 
 
@@ -83,7 +83,7 @@ def notional(price: Decimal, size: Micro) -> Micro:
 
 @lru_cache(maxsize=4096)
 def complement(price: Decimal) -> Decimal:
-    """What the other token costs when this one costs `price`."""
+    """Price of the other token: one minus `price`."""
     return _ONE - price
 
 
@@ -100,7 +100,7 @@ def _mirror(levels: tuple[Level, ...]) -> tuple[Level, ...]:
 class Book:
     """An L2 snapshot of one token; both sides best first.
 
-    `at` is the exchange's time, `received_at` ours. Point-in-time reads go by `received_at`.
+    `at` is the exchange's time, `received_at` is local. Point-in-time reads go by `received_at`.
     """
 
     market_id: str
@@ -132,11 +132,11 @@ class Book:
 
     @property
     def placeholder(self) -> bool:
-        """Whether it says only that nobody quotes: the widest bid and offer there are."""
+        """True if the only quotes are the widest possible bid and ask, which mean that no market maker quotes."""
         return bool(self.bids and self.asks) and self.bids[0].price <= _WIDE_BID and self.asks[0].price >= _WIDE_ASK
 
     def top(self, n: int) -> Book:
-        """The same book cut to its best `n` levels a side."""
+        """Copy cut to its best `n` levels a side."""
         return replace(self, bids=self.bids[:n], asks=self.asks[:n])
 
     def depth(self, n: int) -> tuple[Micro, Micro]:
@@ -145,10 +145,12 @@ class Book:
 
     def mirrored(self) -> Book:
         """The other token's book: a bid for one is an offer of the other at one minus the price."""
+        # The venue matches both tokens on one book (two buys mint a set, two sales merge one), so the mirror shows the
+        # same orders; best-first order is kept because complement reverses prices and the sides swap.
         return replace(self, bids=_mirror(self.asks), asks=_mirror(self.bids), outcome=self.outcome.other)
 
     def of(self, outcome: Outcome) -> Book:
-        """The book as a trader of `outcome` sees it."""
+        """The book from the side of a trader of `outcome`."""
         return self if outcome is self.outcome else self.mirrored()
 
 
@@ -166,7 +168,7 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Market:
-    """A binary market and the rules an order must obey there.
+    """A binary market with its constraints on orders.
 
     `fee_rate` is the taker rate of the market's own record; where it carries none, `category` selects the dated
     schedule of `market.fees`. Orders of a `neg_risk` market are signed for another contract.
@@ -207,8 +209,8 @@ class PayoutSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """How a market ended. `payout` is dollars per YES share, None while unresolved; `known_at` is the first
-    instant at which anyone could have read it."""
+    """Outcome of a market. `payout` is dollars per YES share, None while unresolved; `known_at` is the first instant at
+    which it was publicly readable."""
 
     market_id: str
     payout: Decimal | None
@@ -224,10 +226,10 @@ class Resolution:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What we want; nothing here says that it was accepted.
+    """An order to send; it carries no acceptance.
 
-    `key` tells apart two orders that are otherwise equal: it names the decision and the action under it. One that rests
-    may end by itself at `good_until`.
+    `key` tells apart two orders that are otherwise equal: it names the decision and the action under it. A resting
+    order may expire by itself at `good_until`.
     """
 
     market_id: str
@@ -249,7 +251,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class SignedOrder:
-    """An order with the identity the venue will know it by: persist it before it is sent."""
+    """An order with its venue id, which is known before sending: persist it before it is sent."""
 
     id: str
     order: Order
@@ -267,9 +269,9 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Shares that changed hands. `fee` is paid on top when buying and taken from the proceeds when selling.
+    """Traded shares. `fee` is paid on top when buying and taken from the proceeds when selling.
 
-    A negative size, with a negative fee, takes back a fill whose settlement failed at the venue.
+    A negative size, with a negative fee, reverses a fill whose settlement failed at the venue.
     """
 
     id: str
@@ -286,7 +288,7 @@ class Fill:
 
     @property
     def cash(self) -> Micro:
-        """What the fill did to our dollars: negative for a purchase."""
+        """Change of our cash in micro-dollars: negative for a purchase."""
         gross = notional(self.price, self.size)
         return -gross - self.fee if self.side is Side.BUY else gross - self.fee
 

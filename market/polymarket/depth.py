@@ -1,9 +1,9 @@
-"""One token's book, kept up to date change by change. Prices are whole ten-thousandths, so that a level is one place in
+"""Order book of one token, updated change by change. Prices are whole ten-thousandths, so that a level is one entry of
 a table.
 
 The venue does not deliver in order: of 5,185 recorded changes 1,031 came after one with a later stamp, by up to 89 ms.
-Ordered by their stamps they rebuild every recorded snapshot exactly; in order of arrival most of them not. So each
-level remembers the stamp of what was last said of it, and what is older says nothing.
+Applied by their stamps they rebuild every recorded snapshot exactly; in order of arrival most of them not. So each
+level keeps the stamp of its last update, and an older update is ignored.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from decimal import Decimal
 from market.polymarket.frames import PRICES, Change, PriceLevel, Snapshot, price_at
 from market.types import Book, Level, Micro, Outcome
 
-_RECENT = 512
-"""How many states of the book are known by name: a snapshot that is late is one of them."""
+_RECENT_STATES = 512
+"""Book states known by hash: a late snapshot is one of them."""
 
 
 class _Side:
-    """Totals by price, and the stamp of each, levels that are gone included. At most 10,001 of either."""
+    """Totals by price, and the stamp of each, removed levels included. At most 10,001 entries of either."""
 
-    __slots__ = ("_levels", "_shown", "best", "stamps", "totals", "up")
+    __slots__ = ("_cached", "_levels", "best", "stamps", "totals", "up")
 
     def __init__(self, up: bool) -> None:
         self.up = up
@@ -30,24 +30,26 @@ class _Side:
         self.stamps: dict[int, int] = {}
         self.best = 0 if up else PRICES
         self._levels: dict[int, Level] = {}
-        self._shown: tuple[int | None, tuple[Level, ...]] | None = None
+        self._cached: tuple[int | None, tuple[Level, ...]] | None = None
 
     def put(self, ticks: int, total: Micro, ms: int) -> None:
+        # Equal stamps pass: within one millisecond the order of arrival counts.
         if self.stamps.get(ticks, 0) > ms:
             return
         self.stamps[ticks] = ms
-        self._shown = None
+        self._cached = None
         if total:
             self.totals[ticks] = total
             if (ticks > self.best) is self.up:
                 self.best = ticks
+        # Only the loss of the best level costs a scan.
         elif self.totals.pop(ticks, None) is not None and ticks == self.best:
             self.best = max(self.totals, default=0) if self.up else min(self.totals, default=PRICES)
 
     def shown(self, depth: int | None) -> tuple[Level, ...]:
-        """Its levels as values, best first, cut to `depth`; what has not changed is not made again."""
-        if self._shown is not None and self._shown[0] == depth:
-            return self._shown[1]
+        """Levels as values, best first, cut to `depth`; unchanged levels are reused."""
+        if self._cached is not None and self._cached[0] == depth:
+            return self._cached[1]
         levels, totals = self._levels, self.totals
         made = []
         for ticks in sorted(totals, reverse=self.up)[:depth]:
@@ -55,43 +57,45 @@ class _Side:
             if level is None or level.size != totals[ticks]:
                 level = levels[ticks] = Level(price_at(ticks), totals[ticks])
             made.append(level)
-        self._shown = depth, tuple(made)
-        return self._shown[1]
+        self._cached = depth, tuple(made)
+        return self._cached[1]
 
-    def take(self, told: dict[int, Micro], ms: int, known: bool) -> None:
-        """A whole side as of `ms`. What is newer stays; what is of the same instant too, where the state is `known`,
-        because then it came after."""
-        for ticks in told.keys() | self.totals.keys():
+    def take(self, reported: dict[int, Micro], ms: int, known: bool) -> None:
+        """Apply a whole side as of `ms`. Newer levels stay; those of the same instant too if the state is `known`,
+        because then they came after."""
+        for ticks in reported.keys() | self.totals.keys():
             if not known or self.stamps.get(ticks, 0) != ms:
-                self.put(ticks, told.get(ticks, 0), ms)
+                self.put(ticks, reported.get(ticks, 0), ms)
 
-    def differs(self, told: dict[int, Micro], ms: int, known: bool) -> int | None:
-        """The first price at which a whole side says otherwise, of those nothing newer was said of."""
-        for ticks in sorted(told.keys() | self.totals.keys()):
+    def differs(self, reported: dict[int, Micro], ms: int, known: bool) -> int | None:
+        """First price at which a whole side differs from ours, among levels without a newer update."""
+        for ticks in sorted(reported.keys() | self.totals.keys()):
             stamp = self.stamps.get(ticks, 0)
-            if (stamp < ms or (stamp == ms and not known)) and self.totals.get(ticks, 0) != told.get(ticks, 0):
+            if (stamp < ms or (stamp == ms and not known)) and self.totals.get(ticks, 0) != reported.get(ticks, 0):
                 return ticks
         return None
 
 
 class Depth:
-    """At most one level at each of the 10,001 prices a side. A crossed book is kept as it is told. `newest` is the
-    latest stamp of anything heard, in milliseconds since 1970."""
+    """Both sides of a token's book, at most one level at each of the 10,001 prices. A crossed book is kept as reported.
+    `newest` is the latest stamp received, in milliseconds since 1970."""
 
     __slots__ = ("_asks", "_bids", "_states", "newest", "token")
 
     def __init__(self, token: str) -> None:
         self.token = token
         self._bids, self._asks = _Side(True), _Side(False)
-        self._states: deque[str] = deque(maxlen=_RECENT)
+        self._states: deque[str] = deque(maxlen=_RECENT_STATES)
         self.newest = 0
 
     def forget(self) -> None:
-        """Start again: frames may have been missed."""
+        """Reset: frames may have been missed."""
         self.__init__(self.token)  # type: ignore[misc]
 
     def apply_snapshot(self, snapshot: Snapshot) -> None:
         known = snapshot.hash in self._states
+        # A hash that has been seen names a state we passed through already, so the snapshot is late rather than new.
+        # The hash is opaque: the venue does not document its making.
         self._bids.take(_levels(snapshot.bids), snapshot.ms, known)
         self._asks.take(_levels(snapshot.asks), snapshot.ms, known)
         self._states.append(snapshot.hash)
@@ -105,7 +109,7 @@ class Depth:
 
     @property
     def best_ticks(self) -> tuple[int, int]:
-        """The best bid and ask in ten-thousandths; 0 and 10,000 where there is none, as the venue says it."""
+        """Best bid and ask in ten-thousandths; 0 and 10,000 for an empty side, as the venue reports it."""
         return self._bids.best, self._asks.best
 
     @property
@@ -117,10 +121,11 @@ class Depth:
         return price_at(self._asks.best) if self._asks.totals else None
 
     def differs(self, snapshot: Snapshot) -> str:
-        """What a whole book says otherwise; empty where it says the same of everything it is not too old for."""
+        """Describe the first difference of a snapshot from our book; empty if it agrees on every level for which it is
+        not too old."""
         known = snapshot.hash in self._states
-        for name, side, told in (("bids", self._bids, snapshot.bids), ("asks", self._asks, snapshot.asks)):
-            levels = _levels(told)
+        for name, side, reported in (("bids", self._bids, snapshot.bids), ("asks", self._asks, snapshot.asks)):
+            levels = _levels(reported)
             ticks = side.differs(levels, snapshot.ms, known)
             if ticks is not None:
                 here, there = side.totals.get(ticks, 0), levels.get(ticks, 0)
@@ -130,9 +135,9 @@ class Depth:
     def book(
         self, market_id: str, at: datetime, received_at: datetime, outcome: Outcome, depth: int | None = None
     ) -> Book:
-        """As a value, best first, cut to `depth` levels a side."""
+        """The book as a value, best first, cut to `depth` levels a side."""
         return Book(market_id, at, received_at, self._bids.shown(depth), self._asks.shown(depth), outcome)
 
 
-def _levels(told: list[PriceLevel]) -> dict[int, Micro]:
-    return {level.ticks: level.total for level in told if level.total}
+def _levels(reported: list[PriceLevel]) -> dict[int, Micro]:
+    return {level.ticks: level.total for level in reported if level.total}

@@ -1,8 +1,7 @@
-"""The venue as a feed: windows found as they are listed, their books kept from the market channel, what settled them.
+"""Live feed of the venue: discovery of windows, order books from the market channel, resolutions.
 
-Every book carries the instant we received it. A book that cannot be trusted, because a frame went missing or the
-connection did, is not shown until a whole one has come; one that has been silent is asked for again before it is
-traded on.
+Every book carries its local time of receipt. A book that cannot be trusted, after a lost frame or connection, is not
+shown until a snapshot has come; one without updates for a while is read again by REST before it is traded on.
 """
 
 from __future__ import annotations
@@ -42,49 +41,51 @@ from market.tasks import end
 from market.types import UNIT, Book, Market, Micro, Outcome, PayoutSource, Resolution
 
 CHANNEL = "market"
-"""What the market channel is called in a recording."""
+"""Name of the market channel in a recording."""
 QUIET = timedelta(seconds=5)
-"""How long a market may say nothing before its book is asked for by the other way."""
+"""Longest silence of a market before its book is read by REST."""
 KEPT = 1024
-"""Books kept of a market, for questions about a moment ago."""
+"""Books kept per market, for point-in-time reads of the recent past."""
 DEPTH = 20
-"""Levels a side of the books that are shown."""
-_AHEAD = timedelta(seconds=60)
-"""How long before it opens a window is looked for and listened to."""
-_PATIENCE = timedelta(seconds=5)
-"""How old the newest book may be before the venue is asked whether it still stands."""
-_REST = timedelta(seconds=2)
-_FORGOTTEN, _GIVEN_UP = timedelta(hours=1), timedelta(days=7)
-_SHOWN = timedelta(minutes=10)
-"""How long after its close the books of a market are kept whose end somebody was told: a busy one's take megabytes.
-Whoever trades looks at its books once more before asking for its end, so nothing that they prove is lost."""
-_REMEMBERED = 1_000
-_AT_ONCE = 8
-"""Windows that are looked for at the same time."""
-_WAITING = 10_000
-_BEST = 5
+"""Levels a side of the published books."""
+_LEAD_TIME = timedelta(seconds=60)
+"""Lead time before a window opens at which it is looked up and subscribed."""
+_STALE_AFTER = timedelta(seconds=5)
+"""Oldest book that is answered without reading it again by REST."""
+_POLL_INTERVAL = timedelta(seconds=2)
+_DROP_SETTLED_AFTER, _DROP_UNSETTLED_AFTER = timedelta(hours=1), timedelta(days=7)
+_KEEP_BOOKS_AFTER_CLOSE = timedelta(minutes=10)
+"""Retention of a market's books after its close, once its resolution has been read: a busy market's take megabytes. A
+trader looks at its books once more before asking for its resolution, so no fill evidence is lost."""
+_MOST_DROPPED = 1_000
+_PARALLEL_LOOKUPS = 8
+"""Concurrent look-ups of windows."""
+_QUEUE_LIMIT = 10_000
+_DEPTH_LEVELS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What to follow: Up/Down series as (asset, seconds of a window), and single markets by slug."""
+    """Markets to follow: Up/Down series as (asset, seconds of a window), and single markets by slug."""
 
     series: tuple[tuple[str, int], ...] = ()
     slugs: tuple[str, ...] = ()
 
     def wanted(self, at: datetime) -> Iterable[str]:
-        """Slugs of the windows open at `at` or soon after, and the single markets."""
+        """Slugs of the windows open at `at` or soon after, and of the single markets."""
         yield from self.slugs
         for asset, seconds in self.series:
-            for moment in (at, at + _AHEAD):
+            for moment in (at, at + _LEAD_TIME):
+                # The slug of a 5- or 15-minute window names its opening in unix seconds on the grid of UTC. Windows of
+                # 4 h and a day follow US Eastern time and cannot be derived so.
                 opens = EPOCH + (moment - EPOCH) // timedelta(seconds=seconds) * timedelta(seconds=seconds)
                 yield f"{asset}-updown-{seconds // 60}m-{int(opens.timestamp())}"
 
 
 @dataclass(slots=True)
 class FeedHealth:
-    """What has been counted since the start. `corrected` are whole books that said otherwise than ours, mostly because
-    frames were late; `resynced` are books that were thrown away, because one was lost."""
+    """Counters since the start. `corrected`: snapshots that differed from our book, mostly because frames were late.
+    `resynced`: books that were discarded, because a frame was lost."""
 
     frames: int = 0
     refused: int = 0
@@ -100,7 +101,7 @@ class FeedHealth:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A book as bars need it."""
+    """A book reduced to the fields of a bar."""
 
     at: datetime
     bid: Micro | None
@@ -111,8 +112,8 @@ class _Row:
 
 @dataclass(slots=True)
 class _Watched:
-    """A market and its book. `whole` says that nothing is known to be missing from it; `doubts` counts how often in a
-    row the venue's best prices were not ours; `told` says whether anybody was told how it ended."""
+    """A market and its book. `whole`: nothing is known to be missing from it. `doubts`: how often in a row the venue's
+    best prices differed from ours. `resolution_read`: the resolution has been read by a caller."""
 
     market: Market
     depth: Depth
@@ -121,9 +122,9 @@ class _Watched:
     books: deque[Book] = field(default_factory=lambda: deque(maxlen=KEPT))
     rows: list[_Row] = field(default_factory=list)
     resolution: Resolution | None = None
-    told: bool = False
+    resolution_read: bool = False
     asked_at: datetime = EPOCH
-    witnessed: datetime = EPOCH
+    refreshed_at: datetime = EPOCH
 
     def standing(self, at: datetime) -> Book | None:
         return next((b for b in reversed(self.books) if b.received_at <= at), None)
@@ -131,15 +132,16 @@ class _Watched:
 
 @dataclass(slots=True, eq=False)
 class _Listener:
-    """Someone who waits for the books of some markets."""
+    """Subscription of one caller to the books of some markets."""
 
     market_ids: frozenset[str]
     queue: deque[Book] = field(default_factory=deque)
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, book: Book) -> bool:
-        """False where something had to be dropped."""
-        full = len(self.queue) >= _WAITING
+        """Queue a book; False if an older one had to be dropped."""
+        # The oldest goes: a slow consumer needs the newest book, and a bounded queue cannot exhaust the memory.
+        full = len(self.queue) >= _QUEUE_LIMIT
         if full:
             self.queue.popleft()
         self.queue.append(book)
@@ -148,7 +150,7 @@ class _Listener:
 
 
 class Tap(Protocol):
-    """Somebody who keeps all that a feed hears and makes of it."""
+    """Recorder of everything that a feed receives and derives."""
 
     def frame(self, channel: str, raw: bytes, at: datetime) -> None: ...
 
@@ -162,7 +164,7 @@ class Tap(Protocol):
 
 
 class LiveFeed:
-    """Implements `market.feed.PricedFeed` over the venue. Open it with `opened`."""
+    """Implements `market.feed.PricedFeed` over the venue. Open it with `open_feed`."""
 
     def __init__(
         self,
@@ -173,17 +175,19 @@ class LiveFeed:
         tap: Tap | None = None,
     ) -> None:
         self._reader, self._clock, self._watch, self.prices, self._tap = reader, clock, watch, prices, tap
-        self.wire = Wire(reader.hosts.market_stream, Habits("PING"), self._hello, self._hear, self._lost)
+        self.wire = Wire(
+            reader.hosts.market_stream, Habits("PING"), self._subscription, self._on_message, self._on_loss
+        )
         self.health = FeedHealth()
         self.heard = monotonic()
         """When anything came over the wire last, by the monotonic clock; at first, when it began to be waited for."""
         self._watched: dict[str, _Watched] = {}
         self._tokens: dict[str, _Watched] = {}
         self._slugs: dict[str, str] = {}
-        self._former: dict[str, Market] = {}
+        self._dropped_markets: dict[str, Market] = {}
         self._listeners: list[_Listener] = []
-        self._unseen: dict[str, _Watched] = {}
-        self._showing = False
+        self._unpublished: dict[str, _Watched] = {}
+        self._publish_scheduled = False
         self._failure: BaseException | None = None
 
     @property
@@ -197,10 +201,10 @@ class LiveFeed:
     def market(self, market_id: str) -> Market | None:
         """A market that is or was followed."""
         watched = self._watched.get(market_id)
-        return watched.market if watched is not None else self._former.get(market_id)
+        return watched.market if watched is not None else self._dropped_markets.get(market_id)
 
     def remember(self, market: Market) -> None:
-        """Follow a market of an earlier run until its outcome is known."""
+        """Follow a market of an earlier run until its resolution is known."""
         if market.id not in self._watched:
             watched = _Watched(market, Depth(market.yes_token))
             self._watched[market.id] = self._tokens[market.yes_token] = watched
@@ -209,27 +213,29 @@ class LiveFeed:
     # -- the port
 
     async def markets(self, at: datetime) -> Sequence[Market]:
-        self._must_live()
+        self._raise_failure()
         found = (w.market for w in self._watched.values() if w.market.opens_at <= at < w.market.closes_at)
         return sorted(found, key=lambda m: (m.opens_at, m.id))
 
     async def book(self, market_id: str, at: datetime) -> Book | None:
-        """As of `at`; a book that has been silent for a while is asked for again first."""
-        self._must_live()
+        """The book as of `at`; one without recent updates is read again by REST first."""
+        self._raise_failure()
         watched = self._watched.get(market_id)
         if watched is None:
             return None
         now = self._clock.now()
         newest = watched.books[-1].received_at if watched.books else EPOCH
-        if now - at < _PATIENCE and (not watched.whole or now - newest > _PATIENCE):
-            await self._witness(watched)
-        return watched.standing(max(at, now) if now - at < _PATIENCE else at) if watched.whole else None
+        if now - at < _STALE_AFTER and (not watched.whole or now - newest > _STALE_AFTER):
+            await self._refresh_by_rest(watched)
+        return watched.standing(max(at, now) if now - at < _STALE_AFTER else at) if watched.whole else None
 
     async def changes(
         self, market_ids: Sequence[str], after: datetime, until: datetime, worth: Worth | None = None
     ) -> AsyncIterator[Book]:
         wanted = frozenset(market_ids)
         listener = _Listener(wanted)
+        # Books that came since `after` but before this subscription: without them a caller would miss what arrived
+        # between its last read and now.
         known = (b for m in wanted if m in self._watched for b in self._watched[m].books)
         listener.queue.extend(sorted((b for b in known if after < b.received_at <= until), key=lambda b: b.received_at))
         self._listeners.append(listener)
@@ -238,7 +244,7 @@ class LiveFeed:
             while not closing.done() or listener.queue:
                 while listener.queue and (book := listener.queue.popleft()).received_at <= until:
                     yield book
-                self._must_live()
+                self._raise_failure()
                 listener.news.clear()
                 if not closing.done():
                     await listener.news.wait()
@@ -259,20 +265,22 @@ class LiveFeed:
         return [] if watched is None else bars_of(market_id, watched.rows, after, until, step)
 
     async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
-        """The venue's own word; asked for at most every two seconds of its time once the market has closed."""
+        """The venue's official resolution; read at most every two seconds of its time once the market has closed."""
         watched = self._watched.get(market_id)
         if watched is None:
             return None
         now = self._clock.now()
-        due = watched.resolution is None and now >= watched.market.closes_at and now - watched.asked_at >= _REST
+        due = (
+            watched.resolution is None and now >= watched.market.closes_at and now - watched.asked_at >= _POLL_INTERVAL
+        )
         if due:
             watched.asked_at = now
             with suppress(VenueUnavailable, DataInvalid):
                 watched.resolution = await self._reader.resolution(market_id)
         known = watched.resolution
         # What was asked for just now became known while it was asked.
-        watched.told = known is not None and known.known_at <= max(at, self._clock.now())
-        return known if watched.told else None
+        watched.resolution_read = known is not None and known.known_at <= max(at, self._clock.now())
+        return known if watched.resolution_read else None
 
     async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
         watched = self._watched.get(market_id)
@@ -283,15 +291,15 @@ class LiveFeed:
     # -- discovery
 
     async def discover(self) -> None:
-        """Find windows as their time comes, learn their price to beat, forget those long over; until cancelled."""
+        """Find windows as their time comes, learn their price to beat, drop those long over; until cancelled."""
         while True:
             now = self._clock.now()
             unknown = [slug for slug in dict.fromkeys(self._watch.wanted(now)) if slug not in self._slugs]
-            for first in range(0, len(unknown), _AT_ONCE):
-                await asyncio.gather(*(self._find(slug) for slug in unknown[first : first + _AT_ONCE]))
+            for first in range(0, len(unknown), _PARALLEL_LOOKUPS):
+                await asyncio.gather(*(self._find(slug) for slug in unknown[first : first + _PARALLEL_LOOKUPS]))
             for watched in list(self._watched.values()):
-                await self._look_after(watched, now)
-            await self._clock.wait_until(now + _REST)
+                await self._maintain(watched, now)
+            await self._clock.wait_until(now + _POLL_INTERVAL)
 
     async def _find(self, slug: str) -> None:
         with suppress(VenueUnavailable, DataInvalid):
@@ -301,30 +309,32 @@ class LiveFeed:
                 self.follow(listed.market)
 
     def follow(self, market: Market) -> None:
-        """Keep the book of a market from now on."""
+        """Subscribe to a market's book."""
         watched = _Watched(market, Depth(market.yes_token))
         self._watched[market.id] = self._tokens[market.yes_token] = watched
         if self._tap is not None:
             self._tap.market(market)
         self.wire.say(json.dumps({"operation": "subscribe", "assets_ids": [market.yes_token]}))
 
-    async def _look_after(self, watched: _Watched, now: datetime) -> None:
+    async def _maintain(self, watched: _Watched, now: datetime) -> None:
         market = watched.market
         if market.price_to_beat is None and market.opens_at <= now < market.closes_at and self._watch.series:
             await self._learn_price(watched)
         settled = watched.resolution is not None  # one whose end is not known may be held
-        if watched.told and now - market.closes_at > _SHOWN:
+        if watched.resolution_read and now - market.closes_at > _KEEP_BOOKS_AFTER_CLOSE:
             watched.books.clear()
-        if (settled and now - market.closes_at > _FORGOTTEN) or now - market.closes_at > _GIVEN_UP:
-            self._former[market.id] = self._watched.pop(market.id).market
-            if len(self._former) > _REMEMBERED:
-                self._former.pop(next(iter(self._former)))
+        # A disputed outcome takes the oracle 4 to 6 days, hence a week for markets without one.
+        if (settled and now - market.closes_at > _DROP_SETTLED_AFTER) or now - market.closes_at > _DROP_UNSETTLED_AFTER:
+            self._dropped_markets[market.id] = self._watched.pop(market.id).market
+            if len(self._dropped_markets) > _MOST_DROPPED:
+                self._dropped_markets.pop(next(iter(self._dropped_markets)))
             self._tokens.pop(market.yes_token)
             self._slugs.pop(market.slug, None)
             self.wire.say(json.dumps({"operation": "unsubscribe", "assets_ids": [market.yes_token]}))
 
     async def _learn_price(self, watched: _Watched) -> None:
-        """From the stream of settlement averages at the instant of opening, else as discovery has it."""
+        """Learn the price to beat: from the stream of settlement averages at the instant of opening, else from
+        discovery, which shows it after the window has opened."""
         market = watched.market
         beat = self.prices.average(_asset(market), market.opens_at) if self.prices is not None else None
         if beat is None:
@@ -338,17 +348,18 @@ class LiveFeed:
 
     # -- the market channel
 
-    def _hello(self) -> Sequence[str]:
+    def _subscription(self) -> Sequence[str]:
         return [json.dumps({"type": "market", "assets_ids": list(self._tokens), "custom_feature_enabled": True})]
 
-    def _lost(self, why: str) -> None:
+    def _on_loss(self, why: str) -> None:
         self.health.losses += 1
         if self._tap is not None:
             self._tap.gap(CHANNEL, why, self._clock.now())
+        # The channel does not replay what was missed, and a new subscription sends a full book first.
         for watched in self._watched.values():
             watched.whole = False
 
-    def _hear(self, raw: bytes) -> None:
+    def _on_message(self, raw: bytes) -> None:
         self.heard = monotonic()
         if raw == b"PONG":
             return
@@ -362,37 +373,38 @@ class LiveFeed:
             return
         for message in messages:
             if type(message) is PriceChanges:
-                self._changed(message, self._unseen)
+                self._apply_changes(message, self._unpublished)
             else:
-                self._take(message)
-        if self._unseen and not self._showing:
-            self._showing = True
-            asyncio.get_running_loop().call_soon(self._show_all)
+                self._dispatch(message)
+        if self._unpublished and not self._publish_scheduled:
+            self._publish_scheduled = True
+            # Frames that piled up in the socket are delivered in one go; `call_soon` runs after the last of them.
+            asyncio.get_running_loop().call_soon(self._publish_all)
 
-    def _take(self, message: Message) -> None:
+    def _dispatch(self, message: Message) -> None:
         match message:
             case Snapshot():
-                self._whole(message, self._unseen)
+                self._apply_snapshot(message, self._unpublished)
             case TickChange():
-                self._ticked(message)
+                self._apply_tick_change(message)
             case MarketResolved():
-                self._ended(message)
+                self._apply_resolution(message)
             case Unknown():
                 self.health.unknown += 1
             case _:
                 pass  # trades are not needed, and the best prices are in every change already
 
-    def _show_all(self) -> None:
-        """Show what a burst of frames came to, once: what stood between two frames that were read together could not
+    def _publish_all(self) -> None:
+        """Publish the state after a burst of frames, once: the states between frames that were read together could not
         be acted on."""
-        self._showing = False
-        now, unseen = self._clock.now(), list(self._unseen.values())
-        self._unseen.clear()
+        self._publish_scheduled = False
+        now, unseen = self._clock.now(), list(self._unpublished.values())
+        self._unpublished.clear()
         for watched in unseen:
-            self._show(watched, now)
+            self._publish(watched, now)
 
-    def _whole(self, snapshot: Snapshot, changed: dict[str, _Watched]) -> None:
-        """A whole book puts right whatever was late or lost; what it says otherwise is counted."""
+    def _apply_snapshot(self, snapshot: Snapshot, changed: dict[str, _Watched]) -> None:
+        """Apply a snapshot, which repairs late or lost updates; a difference from our book is counted."""
         watched = self._tokens.get(snapshot.asset_id)
         if watched is None:
             return
@@ -404,7 +416,7 @@ class LiveFeed:
         watched.whole, watched.doubts = True, 0
         changed[watched.market.id] = watched
 
-    def _changed(self, message: PriceChanges, changed: dict[str, _Watched]) -> None:
+    def _apply_changes(self, message: PriceChanges, changed: dict[str, _Watched]) -> None:
         ms, last, checked = message.ms, None, None
         for change in message.price_changes:
             watched = self._tokens[change.asset_id]
@@ -415,10 +427,11 @@ class LiveFeed:
             checked = change
         # The best prices named are those after the whole frame, which is of one market.
         if last is not None and checked is not None and ms >= last.depth.newest:
-            self._check(last, checked)
+            self._check_best_prices(last, checked)
 
-    def _check(self, watched: _Watched, change: Change) -> None:
-        """What the venue says is best must be best here too. Once it may be a late frame; again, one is lost."""
+    def _check_best_prices(self, watched: _Watched, change: Change) -> None:
+        """Compare the venue's best prices with ours. One difference may be a late frame; two in a row mean a lost
+        one."""
         if change.bid_ticks < 0 or change.ask_ticks < 0:
             return
         here, there = watched.depth.best_ticks, (change.bid_ticks, change.ask_ticks)
@@ -428,18 +441,18 @@ class LiveFeed:
             self.health.resynced += 1
             self.health.why_resynced = f"best prices {here} here and {there} there, in ten-thousandths"
 
-    def _ticked(self, message: TickChange) -> None:
+    def _apply_tick_change(self, message: TickChange) -> None:
         watched = self._tokens.get(message.asset_id)
         if watched is not None:
             watched.market = replace(watched.market, tick=message.new_tick)
 
-    def _ended(self, message: MarketResolved) -> None:
+    def _apply_resolution(self, message: MarketResolved) -> None:
         watched = self._watched.get(message.market)
         if watched is not None and watched.resolution is None:
             payout = Decimal(message.winning_asset_id == watched.market.yes_token)
             watched.resolution = Resolution(watched.market.id, payout, PayoutSource.OFFICIAL, self._clock.now())
 
-    def _show(self, watched: _Watched, now: datetime) -> None:
+    def _publish(self, watched: _Watched, now: datetime) -> None:
         if not watched.whole:
             return
         at = from_ms(watched.depth.newest)
@@ -447,7 +460,7 @@ class LiveFeed:
         watched.books.append(book)
         if self._tap is not None:
             self._tap.book(book)
-        bid_depth, ask_depth = book.depth(_BEST)
+        bid_depth, ask_depth = book.depth(_DEPTH_LEVELS)
         watched.rows.append(_Row(now, _micro(book.best_bid), _micro(book.best_ask), bid_depth, ask_depth))
         for listener in self._listeners:
             if watched.market.id in listener.market_ids and not listener.put(book):
@@ -456,42 +469,46 @@ class LiveFeed:
     # -- a second witness
 
     async def mend(self) -> None:
-        """Ask for a whole book wherever what came does not add up, or nothing came for a while; until cancelled."""
+        """Read a snapshot by REST where updates do not add up, or none came for a while; until cancelled."""
         while True:
             for watched in list(self._watched.values()):
                 now = self._clock.now()
                 if self.wire.open and now < watched.market.closes_at and self._in_doubt(watched, now):
-                    await self._witness(watched)
+                    await self._refresh_by_rest(watched)
             await asyncio.sleep(0.05)
 
     def _in_doubt(self, watched: _Watched, now: datetime) -> bool:
-        """Whether a book has to be asked for: it is not whole, or it may stand unchanged, or we may be deaf."""
+        """True if a book has to be read by REST: it is incomplete, or the silence leaves open if it stands unchanged or
+        the connection is dead."""
         if not watched.whole:
             return True
         last = watched.books[-1].received_at if watched.books else EPOCH
-        if now - max(last, watched.witnessed) < QUIET:
+        if now - max(last, watched.refreshed_at) < QUIET:
             return False
-        watched.witnessed = now
+        # Set before the answer comes, so that a venue that does not answer is asked once per QUIET and not in every
+        # round.
+        watched.refreshed_at = now
         return True
 
-    async def _witness(self, watched: _Watched) -> None:
-        """The venue's book by another way: it puts ours right, and shows that it still stands."""
+    async def _refresh_by_rest(self, watched: _Watched) -> None:
+        """Read the book by REST: it repairs ours, and proves that ours still stands."""
         with suppress(VenueUnavailable, DataInvalid):
             snapshot = await self._reader.book(watched.market.yes_token)
             if snapshot is not None:
                 changed: dict[str, _Watched] = {}
-                self._whole(snapshot, changed)
+                self._apply_snapshot(snapshot, changed)
                 for one in changed.values():
-                    self._show(one, self._clock.now())
+                    self._publish(one, self._clock.now())
 
     def failed(self, task: asyncio.Task[None]) -> None:
-        """A task of the feed ended: nothing it would have shown can be trusted any more."""
+        """Done-callback of the feed's tasks: after a failure no book can be trusted, and every waiting caller is woken
+        to raise it."""
         if not task.cancelled() and task.exception() is not None:
             self._failure = task.exception()
             for listener in self._listeners:
                 listener.news.set()
 
-    def _must_live(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
@@ -500,7 +517,7 @@ class LiveFeed:
 async def open_feed(
     hosts: Hosts, clock: Clock, watch: Watch, source: Source | None = None, tap: Tap | None = None
 ) -> AsyncIterator[LiveFeed]:
-    """A feed that listens until the block ends; the first windows have been looked for when it begins."""
+    """A feed that runs until the block ends; the first windows have been looked up when it begins."""
     assets = dict.fromkeys(asset for asset, _ in watch.series)
     prices = PriceStream(source, assets, clock, tap) if source is not None and assets else None
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
@@ -538,7 +555,7 @@ def bars_of(market_id: str, rows: Sequence[_Row], after: datetime, until: dateti
 
 
 def _since(rows: Sequence[_Row], end: int, begins: datetime) -> int:
-    """How many rows before `end` were received at `begins` or later."""
+    """Count rows before `end` that were received at `begins` or later."""
     count = 0
     while count < end and rows[end - 1 - count].at >= begins:
         count += 1

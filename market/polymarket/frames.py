@@ -1,8 +1,8 @@
-"""Frames of the market channel, read strictly into values. Pure.
+"""Strict decoder of market-channel frames into values. Pure.
 
-A frame is one event or an array of them. What is not exactly as the protocol has it is refused with a reason, and never
-guessed at; kinds of event that are not known are told apart and left alone. Prices become whole ten-thousandths of a
-dollar, sizes millionths of a share, instants milliseconds since 1970.
+A frame is one event or an array of them. A deviation from the protocol is refused with a reason and never guessed at;
+unknown kinds of event are told apart and ignored. Prices become whole ten-thousandths of a dollar, sizes millionths of
+a share, instants milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from market.errors import DataInvalid
 from market.types import Micro
 
 LONGEST = 8 * 1024 * 1024
-"""Bytes of a frame; a book of every price of both sides is a twentieth of it."""
+"""Largest accepted frame in bytes; a book with every price of both sides is a twentieth of it."""
 PRICES = 10_000
-"""Steps of a dollar: the finest grid the venue has."""
+"""Price steps of a dollar: the venue's finest grid."""
 _MOST_SHARES = 15
 _FINEST = 6
 _SCALES: tuple[int, ...] = tuple(10 ** (_FINEST - places) for places in range(_FINEST + 1))
 _TICKS: dict[str, int] = {}
 _SIZES: dict[str, Micro] = {}
-"""What texts came to: most prices and many sizes come again and again."""
+"""Caches of parsed texts: most prices and many sizes recur."""
 _MOST_SIZES = 1 << 16
 _SIDES = frozenset({"BUY", "SELL"})
 _LAST_INSTANT = 4_102_444_800_000
 
 
 class FrameRefused(DataInvalid):
-    """A frame is not what the protocol says; the message is why."""
+    """A frame deviates from the protocol; the message is the reason."""
 
 
 class Change(msgspec.Struct, gc=False):
-    """The new total at one price of one token's book. After reading, `ticks` is the price in ten-thousandths and
-    `total` the shares in millionths, 0 where none are left; `bid_ticks` and `ask_ticks` are the best prices the venue
-    says, -1 where it says none. `hash` names the state of the whole book."""
+    """New total at one price of one token's book. After decoding, `ticks` is the price in ten-thousandths and `total`
+    the shares in millionths, 0 for a removed level; `bid_ticks` and `ask_ticks` are the venue's best prices, -1 if
+    absent. `hash` names the state of the whole book."""
 
     asset_id: str
     price: str
@@ -59,7 +59,7 @@ class PriceChanges(msgspec.Struct, tag="price_change", tag_field="event_type"):
     timestamp: str
     price_changes: list[Change]
     ms: int = 0
-    """After reading, the exchange's instant in milliseconds since 1970."""
+    """Exchange time in milliseconds since 1970, set after decoding."""
 
 
 class PriceLevel(msgspec.Struct, gc=False):
@@ -70,7 +70,7 @@ class PriceLevel(msgspec.Struct, gc=False):
 
 
 class Snapshot(msgspec.Struct, tag="book", tag_field="event_type"):
-    """A whole book; levels in no order that may be relied on."""
+    """A whole book; the order of levels is not defined."""
 
     market: str
     asset_id: str
@@ -121,7 +121,7 @@ class MarketResolved(msgspec.Struct, tag="market_resolved", tag_field="event_typ
 
 
 class Unknown(msgspec.Struct):
-    """An event of a kind that is not read here."""
+    """An event of a kind that is not decoded here."""
 
     kind: str
 
@@ -140,14 +140,15 @@ _KIND = msgspec.json.Decoder(_Kind)
 
 
 def read_frame(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Message]:
-    """The events of a frame. Of price changes only those of the `wanted` tokens, where given: those of the others say
-    the same of the other outcome, and are neither read nor checked. Raises FrameRefused, and nothing else."""
+    """Decode the events of a frame. Price changes are limited to the `wanted` tokens, if given: those of a market's
+    other token repeat the same change mirrored, and are neither decoded nor checked. Raises FrameRefused, and nothing
+    else."""
     if len(raw) > LONGEST:
         raise FrameRefused(f"a frame has {len(raw)} bytes.")
     try:
         messages = _MANY.decode(raw) if raw[:1] == b"[" else (_ONE.decode(raw),)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        return _among_others(raw, wanted, error)
+        return _read_mixed(raw, wanted, error)
     for message in messages:
         if type(message) is PriceChanges:
             _check_changes(message, wanted)
@@ -156,11 +157,11 @@ def read_frame(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Mes
     return messages
 
 
-def _among_others(raw: bytes, wanted: Container[str] | None, why: Exception) -> Sequence[Message]:
-    """A frame that holds events of kinds not known here, or that is wrong."""
+def _read_mixed(raw: bytes, wanted: Container[str] | None, why: Exception) -> Sequence[Message]:
+    """Decode a frame that holds unknown kinds of event, or that is invalid."""
     try:
         parts = [bytes(p) for p in _RAW.decode(raw)] if raw[:1] == b"[" else [raw]
-        found = [_other(part) for part in parts]
+        found = [_read_event(part) for part in parts]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise FrameRefused(f"a frame cannot be read: {why}.") from None
     for message in found:
@@ -171,7 +172,7 @@ def _among_others(raw: bytes, wanted: Container[str] | None, why: Exception) -> 
     return found
 
 
-def _other(part: bytes) -> Message:
+def _read_event(part: bytes) -> Message:
     kind = _KIND.decode(part).event_type
     if kind not in _KINDS:
         return Unknown(kind[:64])
@@ -180,7 +181,8 @@ def _other(part: bytes) -> Message:
 
 
 def _check_changes(message: PriceChanges, wanted: Container[str] | None) -> None:
-    """The frames that come by the thousand. Raises FrameRefused."""
+    """Decode price changes: the hot path, by far the most frequent frame. Raises FrameRefused."""
+    # Look-ups in the caches are inlined to save a call per price and size.
     known, sizes, kept = _TICKS.get, _SIZES.get, []
     for change in message.price_changes:
         if wanted is not None and change.asset_id not in wanted:
@@ -202,7 +204,7 @@ def _check_changes(message: PriceChanges, wanted: Container[str] | None) -> None
 
 
 def _check(message: Message) -> None:
-    """Prices and sizes become numbers here, once. Raises FrameRefused."""
+    """Convert prices and sizes to numbers, once. Raises FrameRefused."""
     match message:
         case Snapshot():
             for level in (*message.bids, *message.asks):
@@ -222,20 +224,21 @@ def _check(message: Message) -> None:
 
 
 def ticks_of(text: str) -> int:
-    """A price in ten-thousandths of a dollar, 0 to 10,000. Raises FrameRefused."""
+    """Parse a price into ten-thousandths of a dollar, 0 to 10,000. Raises FrameRefused."""
     known = _TICKS.get(text)
     if known is not None:
         return known
     number = _decimal(text, 8) * PRICES
     if number != number.to_integral_value() or not 0 <= number <= PRICES:
         raise FrameRefused(f"{text[:24]!r} is no price.")
+    # One price has several spellings ("0.5", "0.50"); the bound keeps a hostile server from filling the memory.
     if len(_TICKS) < 4 * PRICES:
         _TICKS[text] = int(number)
     return int(number)
 
 
 def micro_of(text: str) -> Micro:
-    """Shares in millionths. Raises FrameRefused for what is finer, negative, or more than there can be."""
+    """Parse shares into millionths. Raises FrameRefused if finer, negative, or beyond the possible."""
     whole, _, part = text.partition(".")
     if len(whole) <= _MOST_SHARES and len(part) <= _FINEST and (digits := whole + part).isdigit() and digits.isascii():
         if len(_SIZES) >= _MOST_SIZES:
@@ -249,7 +252,7 @@ def micro_of(text: str) -> Micro:
 
 
 def _decimal(text: str, longest: int) -> Decimal:
-    """Digits and at most one point; no sign, exponent, or name."""
+    """Parse digits with at most one point; no sign, exponent, or name."""
     if len(text) > longest or not text.isascii() or not text.replace(".", "", 1).isdigit():
         raise FrameRefused(f"{text[:24]!r} is no number.")
     return Decimal(text)
@@ -257,20 +260,20 @@ def _decimal(text: str, longest: int) -> Decimal:
 
 @lru_cache(maxsize=PRICES + 1)
 def price_at(ticks: int) -> Decimal:
-    """Ten-thousandths as dollars, without needless zeros."""
+    """Convert ten-thousandths to dollars, without needless zeros."""
     price = Decimal(ticks).scaleb(-4).normalize()
     return price if price.as_tuple().exponent != 0 else price.quantize(Decimal(1))
 
 
 def instant(text: str) -> int:
-    """Milliseconds since 1970, from a string. Raises FrameRefused."""
+    """Parse milliseconds since 1970 from a string. Raises FrameRefused."""
     if not (text.isascii() and text.isdigit() and len(text) <= 14) or (at := int(text)) > _LAST_INSTANT:
         raise FrameRefused(f"{text[:24]!r} is no instant.")
     return at
 
 
 def snapshot_of(raw: bytes) -> Snapshot:
-    """A book as REST answers it. Raises FrameRefused."""
+    """Decode a book answered by REST. Raises FrameRefused."""
     try:
         body = _BODY.decode(raw)
         book = Snapshot(body.market, body.asset_id, body.timestamp, body.bids, body.asks, body.hash)

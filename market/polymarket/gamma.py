@@ -1,7 +1,7 @@
-"""Markets as Gamma lists them, read into values. Pure.
+"""Decoder of Gamma's market records into values. Pure.
 
-Lists arrive as JSON inside JSON strings or as plain arrays, by the age of the record. Prices of discovery are cached
-for minutes and are not read at all.
+Lists arrive as JSON inside JSON strings or as plain arrays, depending on the age of the record. Gamma's prices are
+cached for minutes and are not read at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from market.clock import EPOCH
 from market.errors import DataInvalid
 from market.types import Market, micro
 
-_LONGEST = 64 * 1024 * 1024
+_MOST_BYTES = 64 * 1024 * 1024
 _CATEGORIES = {"crypto_fees": "crypto", "crypto_fees_v2": "crypto"}
 
 
@@ -39,7 +39,7 @@ class _Fees(msgspec.Struct, rename="camel"):
 
 
 class _Record(msgspec.Struct, rename="camel"):
-    """Of a market's 86 keys those that are needed."""
+    """The fields in use of a market's 86 keys."""
 
     condition_id: str
     slug: str = ""
@@ -70,7 +70,7 @@ class _Page(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class GammaMarket:
-    """A market of discovery. `liquidity` is in dollars and only for choosing among markets."""
+    """A discovered market. `liquidity` is in dollars and only for choosing among markets."""
 
     market: Market
     accepting: bool
@@ -88,8 +88,8 @@ class MarketPage:
 
 
 def read_market(raw: bytes) -> GammaMarket:
-    """One market. Raises DataInvalid with what is wrong with it."""
-    if len(raw) > _LONGEST:
+    """Decode one market. Raises DataInvalid with the defect."""
+    if len(raw) > _MOST_BYTES:
         raise DataInvalid(f"a market's record has {len(raw)} bytes.")
     try:
         return _listed(_RECORD.decode(raw))
@@ -98,8 +98,9 @@ def read_market(raw: bytes) -> GammaMarket:
 
 
 def read_page(raw: bytes) -> MarketPage:
-    """A page of the keyset list. One bad record spoils itself alone; raises DataInvalid where there is no page."""
-    if len(raw) > _LONGEST:
+    """Decode a page of the keyset list. One bad record spoils itself alone; raises DataInvalid if the page itself
+    cannot be read."""
+    if len(raw) > _MOST_BYTES:
         raise DataInvalid(f"a page of markets has {len(raw)} bytes.")
     try:
         page = _PAGE.decode(raw)
@@ -126,7 +127,7 @@ def _listed(record: _Record) -> GammaMarket:
     # startDate is when the record was made; only the event says when its window opens.
     opens_at = _instant(record.event_start_time or event.start_time or record.start_date, "startDate")
     if opens_at >= closes_at:
-        _wrong(f"it opens at {opens_at:%Y-%m-%d %H:%M} and closes before")
+        _reject(f"it opens at {opens_at:%Y-%m-%d %H:%M} and closes before")
     market = Market(
         id=record.condition_id,
         slug=record.slug,
@@ -147,47 +148,51 @@ def _listed(record: _Record) -> GammaMarket:
 
 
 def _tokens(record: _Record) -> tuple[str, str]:
-    """Of markets of the second protocol the position ids are traded, of others the token ids."""
+    """Ids of the YES and NO token: position ids for markets of the second protocol, token ids for others."""
     if record.version not in ("v1", "v2"):
-        _wrong(f"its version {record.version!r} is not known")
+        _reject(f"its version {record.version!r} is not known")
     named = record.position_ids or "" if record.version == "v2" else record.clob_token_ids
+    # An unknown version is refused rather than guessed: orders of the two protocols are signed for different contracts.
     pair = _pair(named, "positionIds" if record.version == "v2" else "clobTokenIds")
     if not all(t.isdigit() and len(t) <= 78 for t in pair):
-        _wrong("its token ids are not numbers")
+        _reject("its token ids are not numbers")
     return pair
 
 
-def _pair(said: str | list[str], what: str) -> tuple[str, str]:
-    values: Any = msgspec.json.decode(said) if isinstance(said, str) and said else said
+def _pair(value: str | list[str], what: str) -> tuple[str, str]:
+    values: Any = msgspec.json.decode(value) if isinstance(value, str) and value else value
     if not isinstance(values, list) or len(values) != 2 or not all(isinstance(v, str) for v in values):
-        _wrong(f"its {what} are not two strings")
+        _reject(f"its {what} are not two strings")
     return values[0], values[1]
 
 
 def _instant(text: str, what: str) -> datetime:
     at = datetime.fromisoformat(text)
     if at.tzinfo is None or at < EPOCH:
-        _wrong(f"its {what} {text!r} is no instant")
+        _reject(f"its {what} {text!r} is no instant")
     return at
 
 
 def _tick(tick: Decimal) -> Decimal:
     if not 0 < tick < 1:
-        _wrong(f"its tick is {tick}")
+        _reject(f"its tick is {tick}")
     return tick
 
 
 def _rate(record: _Record) -> Decimal | None:
-    """Dollars of the fee formula. None where the record is silent on it, so that the dated table decides."""
+    """Rate of the fee formula. None if the record does not give it, so that the dated table decides."""
     if not record.fees_enabled:
         return Decimal(0)
     fees = record.fee_schedule
     if fees is None:
         return None
+    # A new kind of schedule is refused: `market.fees` would compute a wrong fee from it, and expected edges with it.
     if fees.exponent != 1 or not fees.taker_only or not 0 <= fees.rate < 1:
-        _wrong(f"its fees (rate {fees.rate}, exponent {fees.exponent}, taker only {fees.taker_only}) are of a new kind")
+        _reject(
+            f"its fees (rate {fees.rate}, exponent {fees.exponent}, taker only {fees.taker_only}) are of a new kind"
+        )
     return fees.rate
 
 
-def _wrong(what: str) -> NoReturn:
+def _reject(what: str) -> NoReturn:
     raise ValueError(what)

@@ -1,4 +1,4 @@
-"""Where the venue is: its addresses by what is asked there, in production or all on one loopback port."""
+"""Addresses of the venue's services, in production or all on one loopback port."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from market.errors import Misconfigured
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """Addresses without a path at the end, or with the path of a socket. Production's are those of the official client
-    0.14.0 (October 2026)."""
+    """Base addresses without a trailing path, or with the path of a WebSocket. Production's are those of the official
+    client 0.14.0 (October 2026)."""
 
     clob: str = "https://clob.polymarket.com"
     gamma: str = "https://gamma-api.polymarket.com"
@@ -47,16 +47,16 @@ class Hosts:
 
     @classmethod
     def named(cls, loopback: str) -> Hosts:
-        """The loopback venue of that address, or the real one where there is none. Raises Misconfigured."""
+        """The loopback venue at that address, or production if it is empty. Raises Misconfigured."""
         return cls.loopback(loopback) if loopback else cls()
 
     @property
     def pretend(self) -> bool:
-        """Whether orders go to a server on this machine, where no money is real."""
+        """True if orders go to a server on this machine, where no money is real."""
         return is_loopback(urlsplit(self.clob).hostname or "")
 
     def names(self) -> frozenset[str]:
-        """Host names that may be spoken to."""
+        """Host names for the allow-list of outgoing connections."""
         return frozenset(urlsplit(getattr(self, f.name)).hostname or "" for f in fields(self)) - {""}
 
 

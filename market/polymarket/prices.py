@@ -1,7 +1,7 @@
-"""Prices of what a window is about, as they stream: the venue's own feed, its older one, and a public exchange as a
-labelled proxy. Each source says how it is asked and reads its own frames; `PriceStream` keeps what came.
+"""Reference price streams: the venue's own feed, its older one, and a public exchange as a labelled proxy. Each source
+defines its subscription and decodes its own frames; `PriceStream` keeps the received ticks.
 
-The venue settles on averages over a minute (`averages`); the diffusion is about the price itself (`ticks`).
+The venue settles on averages over a minute (`averages`); the diffusion model is about the price itself (`ticks`).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from market.feed import ReferenceTick
 from market.polymarket.wire import Habits, Wire
 
 KEPT = 4096
-"""Ticks kept of a symbol: more than an hour of a price a second."""
-_FARTHEST = Decimal(10) ** 12
+"""Ticks kept per symbol: more than an hour at one price a second."""
+_MOST_DOLLARS = Decimal(10) ** 12
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A price heard: of the asset ("btc"), at the source's instant. `average` marks the mean of the last minute."""
+class PriceUpdate:
+    """A received price: of the asset ("btc"), at the source's instant. `average` marks the mean of the last minute."""
 
     asset: str
     at: datetime
@@ -38,15 +38,15 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where prices come from. `hello` gives the frames that ask for assets; `read` raises DataInvalid for a frame that
-    is not understood, and gives nothing for one that holds no price; `note` says what the prices are."""
+    """A price source. `hello` gives the subscription frames for assets; `read` raises DataInvalid for a frame that
+    cannot be decoded, and returns nothing for one without a price; `note` describes the prices."""
 
     name: str
     url: str
     note: str
     habits: Habits
     hello: Callable[[Sequence[str]], Sequence[str]]
-    read: Callable[[bytes], Sequence[Said]]
+    read: Callable[[bytes], Sequence[PriceUpdate]]
 
 
 # -- PolyBolt: the venue's own, for holders of API credentials
@@ -95,30 +95,30 @@ def polybolt(url: str, credentials: Mapping[str, str]) -> Source:
     return Source("polybolt", url, note, Habits(json.dumps({"op": "ping"}), 30.0, 90.0), hello, _read_polybolt)
 
 
-def _read_polybolt(raw: bytes) -> Sequence[Said]:
+def _read_polybolt(raw: bytes) -> Sequence[PriceUpdate]:
     try:
-        said = _ENVELOPE.decode(raw)
+        update = _ENVELOPE.decode(raw)
     except msgspec.MsgspecError as error:
         raise DataInvalid(f"a frame of the price stream cannot be read: {error}.") from None
-    if said.op == "error":
-        raise DataInvalid(f"the price stream refuses {said.channel or 'a request'} ({said.code}).")
-    if said.channel not in _CHANNELS or said.payload is None:
+    if update.op == "error":
+        raise DataInvalid(f"the price stream refuses {update.channel or 'a request'} ({update.code}).")
+    if update.channel not in _CHANNELS or update.payload is None:
         return ()
-    payload, average = said.payload, _CHANNELS[said.channel]
+    payload, average = update.payload, _CHANNELS[update.channel]
     points = payload.data
     if points is None:
         points = [_Point(payload.timestamp or 0, payload.value, payload.full_accuracy_value)]
     asset = payload.symbol.lower().removesuffix("usd")
-    return [Said(asset, from_ms(p.timestamp), _exact(p), average) for p in points]
+    return [PriceUpdate(asset, from_ms(p.timestamp), _exact(p), average) for p in points]
 
 
 def _exact(point: _Point) -> Decimal:
     price = point.full_accuracy_value if point.full_accuracy_value is not None else point.value
-    return _sound(price)
+    return _checked(price)
 
 
-def _sound(price: Decimal | None) -> Decimal:
-    if price is None or not price.is_finite() or not 0 < price < _FARTHEST:
+def _checked(price: Decimal | None) -> Decimal:
+    if price is None or not price.is_finite() or not 0 < price < _MOST_DOLLARS:
         raise DataInvalid(f"the price stream says {price}.")
     return price
 
@@ -126,17 +126,18 @@ def _sound(price: Decimal | None) -> Decimal:
 # -- RTDS: the venue's older stream, while it lasts
 
 
-class _Old(msgspec.Struct):
+class _RtdsMessage(msgspec.Struct):
     topic: str = ""
     type: str = ""
     payload: _Payload | None = None
 
 
-_OLD = msgspec.json.Decoder(_Old)
+_RTDS = msgspec.json.Decoder(_RtdsMessage)
 
 
 def rtds(url: str = "wss://ws-live-data.polymarket.com") -> Source:
-    """Chainlink prices of the venue's deprecated stream, without credentials."""
+    """Chainlink prices of the venue's deprecated stream, without credentials. Its removal was announced for about
+    October 2026."""
 
     def hello(assets: Sequence[str]) -> Sequence[str]:
         topic = {"topic": "crypto_prices_chainlink", "type": "*"}
@@ -147,19 +148,19 @@ def rtds(url: str = "wss://ws-live-data.polymarket.com") -> Source:
     return Source("rtds", url, note, Habits("PING", 5.0, 60.0), hello, _read_rtds)
 
 
-def _read_rtds(raw: bytes) -> Sequence[Said]:
+def _read_rtds(raw: bytes) -> Sequence[PriceUpdate]:
     try:
-        said = _OLD.decode(raw)
+        update = _RTDS.decode(raw)
     except msgspec.MsgspecError as error:
         raise DataInvalid(f"a frame of the price stream cannot be read: {error}.") from None
-    if said.topic != "crypto_prices_chainlink" or said.payload is None:
+    if update.topic != "crypto_prices_chainlink" or update.payload is None:
         return ()
-    payload = said.payload
+    payload = update.payload
     points = payload.data
     if points is None:
         points = [_Point(payload.timestamp or 0, payload.value, payload.full_accuracy_value)]
     asset = payload.symbol.lower().split("/")[0]
-    return [Said(asset, from_ms(p.timestamp), _exact(p)) for p in points]
+    return [PriceUpdate(asset, from_ms(p.timestamp), _exact(p)) for p in points]
 
 
 # -- a public exchange, as a proxy
@@ -179,7 +180,7 @@ _TICKER = msgspec.json.Decoder(_Wrapped)
 
 
 def spot(url: str = "wss://data-stream.binance.vision") -> Source:
-    """Last trades of a public exchange in dollars' stablecoin, a second apart; no key is needed."""
+    """Last trades of a public exchange in a dollar stablecoin, one a second; no key is needed."""
 
     def hello(assets: Sequence[str]) -> Sequence[str]:
         wanted = [f"{a}usdt@miniTicker" for a in assets]
@@ -189,18 +190,18 @@ def spot(url: str = "wss://data-stream.binance.vision") -> Source:
     return Source("spot", f"{url}/stream", note, Habits("", 20.0, 60.0), hello, _read_spot)
 
 
-def _read_spot(raw: bytes) -> Sequence[Said]:
+def _read_spot(raw: bytes) -> Sequence[PriceUpdate]:
     try:
-        said = _TICKER.decode(raw).data
+        update = _TICKER.decode(raw).data
     except msgspec.MsgspecError as error:
         raise DataInvalid(f"a frame of the price stream cannot be read: {error}.") from None
-    if said is None or not said.s.endswith("USDT"):
+    if update is None or not update.s.endswith("USDT"):
         return ()
-    return [Said(said.s.removesuffix("USDT").lower(), from_ms(said.E), _sound(said.c))]
+    return [PriceUpdate(update.s.removesuffix("USDT").lower(), from_ms(update.E), _checked(update.c))]
 
 
 def source_of(name: str, url: str, credentials: Mapping[str, str] | None) -> Source:
-    """By its name in the configuration. Raises Misconfigured."""
+    """Source by its name in the configuration. Raises Misconfigured."""
     if name == "polybolt":
         if credentials is None:
             raise Misconfigured(
@@ -212,12 +213,14 @@ def source_of(name: str, url: str, credentials: Mapping[str, str] | None) -> Sou
 
 
 @dataclass(slots=True)
-class _Kept:
-    """What came of one asset, in order of receipt, each instant of the source once."""
+class _TickBuffer:
+    """Ticks of one asset, in order of receipt, each instant of the source once."""
 
     ticks: deque[ReferenceTick] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def add(self, tick: ReferenceTick) -> bool:
+        # A subscription begins with a snapshot of the last two minutes, so a reconnect repeats ticks that are held
+        # already.
         if self.ticks and tick.at <= self.ticks[-1].at:
             return False
         self.ticks.append(tick)
@@ -228,7 +231,7 @@ class _Kept:
 
 
 class PriceTap(Protocol):
-    """Somebody who keeps all that a price stream says."""
+    """Recorder of everything that a price stream sends."""
 
     def frame(self, channel: str, raw: bytes, at: datetime) -> None: ...
 
@@ -238,45 +241,47 @@ class PriceTap(Protocol):
 
 
 class PriceStream:
-    """Prices of `assets` from one source, kept as they come. `refused` counts frames that were not understood."""
+    """Prices of `assets` from one source, kept as received. `refused` counts frames that could not be decoded."""
 
     def __init__(self, source: Source, assets: Iterable[str], clock: Clock, tap: PriceTap | None = None) -> None:
         self.source, self._assets, self._clock, self._tap = source, tuple(assets), clock, tap
-        self.wire = Wire(source.url, source.habits, lambda: source.hello(self._assets), self._hear, self._lost)
-        self._prices: dict[str, _Kept] = {a: _Kept() for a in self._assets}
-        self._means: dict[str, _Kept] = {a: _Kept() for a in self._assets}
+        self.wire = Wire(source.url, source.habits, lambda: source.hello(self._assets), self._on_message, self._on_loss)
+        self._prices: dict[str, _TickBuffer] = {a: _TickBuffer() for a in self._assets}
+        self._averages: dict[str, _TickBuffer] = {a: _TickBuffer() for a in self._assets}
         self.refused = 0
         self.why_refused = ""
 
     def ticks(self, asset: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
-        """The price itself, received in (after, until], in order of receipt."""
+        """Ticks of the price itself, received in (after, until], in order of receipt."""
         kept = self._prices.get(asset)
         return kept.between(after, until) if kept is not None else ()
 
     def average(self, asset: str, at: datetime) -> Decimal | None:
-        """The settlement average of exactly that instant; None where none was heard."""
-        kept = self._means.get(asset)
+        """Settlement average of exactly that instant; None if none was received."""
+        kept = self._averages.get(asset)
         return next((t.price for t in reversed(kept.ticks) if t.at == at), None) if kept is not None else None
 
-    def _lost(self, why: str) -> None:
+    def _on_loss(self, why: str) -> None:
         if self._tap is not None:
             self._tap.gap(self.source.name, why, self._clock.now())
 
-    def _hear(self, raw: bytes) -> None:
+    def _on_message(self, raw: bytes) -> None:
         if raw in (b"PONG", b"pong"):
             return
         if self._tap is not None:
             self._tap.frame(self.source.name, raw, self._clock.now())
         try:
-            said = self.source.read(raw)
+            update = self.source.read(raw)
         except (DataInvalid, OverflowError, ValueError) as error:
             self.refused, self.why_refused = self.refused + 1, str(error)
             return
         now = self._clock.now()
-        for one in said:
-            kept: Any = (self._means if one.average else self._prices).get(one.asset)
+        for one in update:
+            kept: Any = (self._averages if one.average else self._prices).get(one.asset)
             if kept is None:
                 continue
+            # A source's clock may be ahead of ours. Received before it happened would let a point-in-time read see the
+            # future.
             tick = ReferenceTick(one.at, max(now, one.at), one.price)
             if kept.add(tick) and self._tap is not None and not one.average:
                 self._tap.price(one.asset, tick)

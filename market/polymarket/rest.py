@@ -1,7 +1,7 @@
-"""The venue's public answers over HTTP: discovery, books, outcomes, history, the time. Reads only.
+"""Public REST API of the venue: discovery, books, resolutions, history, time. Reads only.
 
-Every question is idempotent and is asked again on its own when the network or the venue fails; what still fails is
-`VenueUnavailable`. What cannot be understood is `DataInvalid`, and is never guessed at.
+Every request is idempotent and is retried when the network or the venue fails; a lasting failure is `VenueUnavailable`.
+An answer that cannot be decoded is `DataInvalid`, and is never guessed at.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from market.polymarket.hosts import Hosts
 from market.types import PayoutSource, Resolution
 
 TIMEOUT = 10.0
-"""Seconds of the machine's time for one answer."""
+"""Seconds of system time for one answer."""
 ATTEMPTS = 3
 _MOST_BYTES = 64 * 1024 * 1024
 _AGENT = {"User-Agent": "edgeclaw/0.1"}
-"""Some of the venue's hosts refuse requests that name no agent."""
+"""Some of the venue's hosts answer 403 to requests without a user agent."""
 
 
-class _Later(Exception):
-    """An answer that may be better when asked for again."""
+class _Retryable(Exception):
+    """A failure that a retry may cure."""
 
 
-class _Ruling(msgspec.Struct):
+class _ResolutionRow(msgspec.Struct):
     condition_id: str
     status: str = ""
     payouts: list[Decimal] | None = None
 
 
-class _Rulings(msgspec.Struct):
-    data: list[_Ruling]
+class _ResolutionPage(msgspec.Struct):
+    data: list[_ResolutionRow]
 
 
 class _Point(msgspec.Struct):
@@ -69,7 +69,7 @@ class _Block(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Geoblock:
-    """Where the venue thinks we are, and whether it lets orders in from there."""
+    """The venue's view of our location, and if it accepts orders from there."""
 
     blocked: bool
     country: str
@@ -78,14 +78,14 @@ class Geoblock:
 
 @dataclass(frozen=True, slots=True)
 class PricePoint:
-    """A token's price at an instant, as the venue remembers it; dollars a share."""
+    """A token's price at an instant from the venue's history; dollars a share."""
 
     at: datetime
     price: Decimal
 
 
 class VenueReader:
-    """Asks the venue. `clock` is the venue's time, for stamps of receipt."""
+    """REST client. `clock` is the venue's time, for stamps of receipt."""
 
     def __init__(self, hosts: Hosts, session: aiohttp.ClientSession, clock: Clock) -> None:
         self.hosts, self._session, self._clock = hosts, session, clock
@@ -96,17 +96,17 @@ class VenueReader:
         return EPOCH + timedelta(seconds=_decoded(raw, int, "time"))
 
     async def version(self) -> int:
-        """Which version of orders the venue takes."""
+        """Version of orders that the venue accepts."""
         raw = await self._must(f"{self.hosts.clob}/version")
         return int(_decoded(raw, dict[str, int], "version").get("version", 0))
 
     async def place(self) -> Geoblock:
-        """Whether orders may be sent from this address of the network."""
+        """Geoblock status of this network address."""
         said = _decoded(await self._must(self.hosts.geoblock), _Block, "geoblock")
         return Geoblock(said.blocked, said.country, said.region)
 
     async def market(self, slug: str) -> GammaMarket | None:
-        """A market by its slug; None where there is none yet."""
+        """A market by its slug; None if it is not listed yet."""
         raw = await self._get(f"{self.hosts.gamma}/markets/slug/{slug}")
         return None if raw is None else read_market(raw)
 
@@ -116,19 +116,21 @@ class VenueReader:
         return read_page(await self._must(f"{self.hosts.gamma}/markets/keyset", asked))
 
     async def book(self, token: str) -> Snapshot | None:
-        """A token's book; None where the venue keeps none."""
+        """A token's book; None if the venue has none."""
         raw = await self._get(f"{self.hosts.clob}/book", {"token_id": token})
         return None if raw is None else snapshot_of(raw)
 
     async def tick(self, token: str) -> Decimal | None:
-        """The step of a token's prices; None for an unknown token."""
+        """Tick size of a token; None for an unknown token."""
         raw = await self._get(f"{self.hosts.clob}/tick-size", {"token_id": token})
         return None if raw is None else _decoded(raw, dict[str, Decimal], "tick-size").get("minimum_tick_size")
 
     async def resolution(self, condition_id: str) -> Resolution | None:
-        """How a market ended by the venue's own word; None while it has not."""
+        """A market's official resolution; None until there is one."""
         raw = await self._must(f"{self.hosts.data}/v2/resolutions", {"condition_id": condition_id})
-        for one in _decoded(raw, _Rulings, "resolutions").data:
+        for one in _decoded(raw, _ResolutionPage, "resolutions").data:
+            # The venue ignores query parameters that it does not know, so a row counts only if it is of the market
+            # asked for. Payouts of a proposed or disputed outcome are not final.
             if one.condition_id == condition_id and one.payouts and one.status.lower() in ("", "resolved"):
                 return _resolution(one, self._clock.now())
         return None
@@ -137,7 +139,7 @@ class VenueReader:
         self, token: str, since: datetime, until: datetime, bucket: int = 60
     ) -> AsyncIterator[Sequence[PricePoint]]:
         """A token's prices in [since, until], page by page, oldest page first as the venue has them; `bucket` in
-        seconds, at least 60. A span of more than 15 days is the caller's to cut."""
+        seconds, at least 60. The venue answers at most 15 days a request: the caller splits longer spans."""
         cursor: str | None = ""
         while cursor is not None:
             asked = {
@@ -157,9 +159,9 @@ class VenueReader:
         return raw
 
     async def _get(self, url: str, asked: Mapping[str, str] | None = None) -> bytes | None:
-        """An answer's bytes; None for 404. Raises VenueUnavailable."""
+        """Body of an answer; None for 404. Raises VenueUnavailable."""
         attempts = AsyncRetrying(
-            retry=retry_if_exception_type(_Later),
+            retry=retry_if_exception_type(_Retryable),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
             reraise=True,
@@ -168,36 +170,39 @@ class VenueReader:
             async for attempt in attempts:
                 with attempt:
                     return await self._once(url, asked)
-        except _Later as error:
+        except _Retryable as error:
             raise VenueUnavailable(f"{url} does not answer: {error}.") from None
         raise VenueUnavailable(f"{url} does not answer.")
 
     async def _once(self, url: str, asked: Mapping[str, str] | None) -> bytes | None:
         try:
+            # No redirects: one could lead to a host that is not on the allow-list.
             async with self._session.get(url, params=asked, headers=_AGENT, allow_redirects=False) as answer:
                 if answer.status == 404:
                     return None
+                # 425 is the venue's answer while its matching engine restarts, 429 its rate limit; both pass by
+                # themselves.
                 if answer.status in (425, 429) or answer.status >= 500:
-                    raise _Later(f"it said {answer.status}")
+                    raise _Retryable(f"it said {answer.status}")
                 if answer.status != 200:
                     raise VenueUnavailable(f"{url} refused the question with {answer.status}.")
                 return await _body(answer, url)
         except EdgeclawError:
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _Later(str(error) or type(error).__name__) from None
+            raise _Retryable(str(error) or type(error).__name__) from None
 
 
 @asynccontextmanager
 async def reader(hosts: Hosts, clock: Clock) -> AsyncIterator[VenueReader]:
-    """A reader with connections of its own."""
+    """A REST client with connections of its own."""
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
         yield VenueReader(hosts, session, clock)
 
 
 async def _body(answer: aiohttp.ClientResponse, url: str) -> bytes:
-    """The whole body, unless it is larger than any answer of the venue."""
+    """Read the whole body. Raises DataInvalid if it exceeds the largest possible answer of the venue."""
     parts, size = [], 0
     async for part in answer.content.iter_chunked(1 << 16):
         size += len(part)
@@ -214,8 +219,9 @@ def _decoded(raw: bytes, kind: Any, what: str) -> Any:
         raise DataInvalid(f"the venue's answer on {what} cannot be read: {error}.") from None
 
 
-def _resolution(one: _Ruling, now: datetime) -> Resolution:
+def _resolution(one: _ResolutionRow, now: datetime) -> Resolution:
     yes, no = (one.payouts or [])[:2]
+    # Payouts are numerators: a void market pays both sides one half.
     total = yes + no
     if total <= 0:
         raise DataInvalid(f"the venue's payouts of {one.condition_id} are {yes} and {no}.")

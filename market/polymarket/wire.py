@@ -1,5 +1,5 @@
-"""One WebSocket that keeps itself open: says what it wants on every new connection, answers for silence, and comes back
-after a loss. Knows no message."""
+"""A reconnecting WebSocket: sends its subscriptions on every new connection, detects silence, and reconnects after a
+loss. Agnostic of messages."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from market.clock import monotonic
 from market.tasks import end
 
 _MOST_BYTES = 16 * 1024 * 1024
-_AT_ONCE = 256 * 1024
-"""Bytes read in one go: what has piled up meanwhile is taken in as one burst."""
+_READ_BUFFER = 256 * 1024
+"""Bytes read in one go: a backlog is taken in as one burst."""
 _CONNECT = 10.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How a channel is kept alive, in seconds of the machine's time: `ping` is what is said every `every` seconds, or
-    empty where the server asks, and a connection that has said nothing for `stale` is given up."""
+    """Keep-alive of a channel, in seconds of system time: the text `ping` is sent every `every` seconds, or nothing if
+    empty because the server pings; a connection without a frame for `stale` is given up."""
 
     ping: str
     every: float = 10.0
@@ -32,7 +32,7 @@ class Habits:
 
 
 class _Connection(WSListener):
-    """One connection, to its end: `over` is why it ended, or what `hear` raised."""
+    """One connection, to its end: `over` resolves to the reason of its end, or raises the exception of `hear`."""
 
     def __init__(self, hear: Callable[[bytes], None], hello: Callable[[], Sequence[str]]) -> None:
         self._hear, self._hello = hear, hello
@@ -60,7 +60,7 @@ class _Connection(WSListener):
             transport.disconnect()
 
     def _part(self, transport: WSTransport, frame: WSFrame) -> None:
-        """A message in several frames."""
+        """Collect a message that is split into several frames."""
         self._parts.append(frame.get_payload_as_bytes())
         if sum(map(len, self._parts)) > _MOST_BYTES:
             transport.disconnect()
@@ -84,8 +84,8 @@ class _Connection(WSListener):
 
 @dataclass(slots=True)
 class Wire:
-    """`hello` gives the first frames of a connection; `hear` gets each message; `lost` is told why a connection ended,
-    before the next one is tried. `opened` and `losses` count."""
+    """`hello` gives the first frames of a connection; `hear` gets each message; `lost` gets the reason of an ended
+    connection, before the next attempt. `opened` and `losses` count."""
 
     url: str
     habits: Habits
@@ -94,21 +94,21 @@ class Wire:
     lost: Callable[[str], None] = lambda _: None
     opened: int = 0
     losses: int = 0
-    _now: _Connection | None = None
+    _connection: _Connection | None = None
     _chance: random.Random = field(default_factory=random.Random)
 
     @property
     def open(self) -> bool:
-        return self._now is not None and not self._now.over.done()
+        return self._connection is not None and not self._connection.over.done()
 
     def say(self, text: str) -> None:
-        """Send a frame if there is a connection; a new one begins with `hello`, so nothing needs to be kept."""
-        if self.open and self._now is not None and self._now.transport is not None:
+        """Send a frame if connected; otherwise drop it, since a new connection begins with `hello`."""
+        if self.open and self._connection is not None and self._connection.transport is not None:
             with suppress(ConnectionError, WSError):
-                self._now.transport.send(WSMsgType.TEXT, text.encode())
+                self._connection.transport.send(WSMsgType.TEXT, text.encode())
 
     async def run(self) -> None:
-        """Until cancelled. Raises what `hear` raises."""
+        """Connect and reconnect until cancelled. Raises the exception of `hear`."""
         tries = 0
         while True:
             try:
@@ -116,15 +116,16 @@ class Wire:
                 tries = 0
             except (WSError, TimeoutError, OSError) as error:
                 why = str(error) or type(error).__name__
-            self._now = None
+            self._connection = None
             self.losses += 1
             self.lost(why)
+            # Exponential with jitter: after an outage all clients of the venue come back at once.
             delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(tries, 16))
             tries += 1
             await asyncio.sleep(delay * (0.5 + self._chance.random()))
 
     async def _once(self) -> str:
-        """One connection, to its end; says why it ended."""
+        """Run one connection to its end; return the reason of the end."""
         made = _Connection(self.hear, self.hello)
         # The listener that comes back is none where the connection is gone again already: ours knows why.
         transport, _ = await ws_connect(
@@ -133,9 +134,9 @@ class Wire:
             websocket_handshake_timeout=_CONNECT,
             max_frame_size=_MOST_BYTES,
             max_redirects=0,
-            read_buffer_init_size=_AT_ONCE,
+            read_buffer_init_size=_READ_BUFFER,
         )
-        self._now = made
+        self._connection = made
         self.opened += 1
         keeper = asyncio.create_task(self._keep(transport, made))
         try:
