@@ -1,7 +1,7 @@
-"""Does the log hold? Walks every chain and checks what hangs on it. Repairs nothing.
+"""Integrity check of the decision log: walks every hash chain and checks the rows that depend on it. Repairs nothing.
 
-Outside the chain, and so beyond proof: durations and price history; what a decision read of history is in its digest,
-and a replay compares it.
+Outside the chain, and so beyond proof: durations and price history; the history that a decision read is covered by its
+digest, and a replay compares it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _Key = tuple[Any, ...]
 
 
 class Audit:
-    """Proof that what is read is what was written."""
+    """Verification that the stored log is the log as written."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     async def verify(self, run_id: str | None = None) -> list[Problem]:
-        """What does not hold in one run, or anywhere; empty when every hash, link and row is right."""
+        """Problems of one run, or of all; empty if every hash, link and row is right."""
         return await self._db.read(lambda c: list(_verify(c, run_id)))
 
 
 @dataclass(slots=True)
 class _Walk:
-    """A run's chain, followed from the beginning; `rows` are what the listing tables must hold."""
+    """Walk along a run's chain from the beginning; `rows` are the expected rows of the listing tables."""
 
     run_id: str
     seq: int = 0
@@ -52,9 +52,11 @@ class _Walk:
             yield _of_record(row, fault)
         self._project(row)
         self.count += 1
+        # Continue from the stored values, so that one fault is reported once and not for every record behind it.
         self.seq, self.head, self.ended = row.seq + 1, row.hash, row.kind == RecordKind.END
 
     def _faults(self, row: Row[Any]) -> Iterator[str]:
+        # After a gap the link cannot match anyway, so only the gap is reported.
         if row.seq != self.seq:
             missing = f"record {self.seq} is" if row.seq == self.seq + 1 else f"records {self.seq}-{row.seq - 1} are"
             yield f"comes after a gap: {missing} missing"
@@ -66,7 +68,7 @@ class _Walk:
             yield "does not match its hash"
 
     def _project(self, row: Row[Any]) -> None:
-        """A damaged record may say nothing readable; its damage has been told already."""
+        """Derive the listing row. A damaged record may be unreadable; its damage has been reported already."""
         try:
             made = project(record_of(row))
         except (ValueError, KeyError, TypeError, ArithmeticError):
@@ -95,6 +97,7 @@ def _of_record(row: Row[Any], fault: str) -> Problem:
 
 def _verify(connection: Connection, run_id: str | None) -> Iterator[Problem]:
     runs = {row.id: row for row in connection.execute(select(schema.runs))}
+    # Runs are looked for in every table: rows may remain of a run that was deleted from the list.
     owners = (schema.records.c.run_id, schema.record_objects.c.run_id, *(t.c.run_id for t in PROJECTED))
     named = {owner for column in owners for owner in connection.scalars(select(column).distinct())}
     for each in sorted({*runs, *named}) if run_id is None else [run_id]:
@@ -160,7 +163,7 @@ def _of_row(table: str, row: dict[str, Any], identity: _Key, fault: str) -> Prob
 
 
 def _check_references(connection: Connection, run_id: str) -> Iterator[Problem]:
-    """References to objects that are gone, and references that belong to no record."""
+    """References to missing objects, and references without a record."""
     used, o, r = schema.record_objects, schema.objects, schema.records
     query = (
         select(used, o.c.hash.label("found"), r.c.kind, r.c.key)
@@ -178,26 +181,26 @@ def _check_references(connection: Connection, run_id: str) -> Iterator[Problem]:
 
 
 def _check_manifests(connection: Connection, run_id: str) -> Iterator[Problem]:
-    """Records that lost or gained an object, and decisions whose token ledger is not what they say."""
+    """Records that lost or gained an object, and decisions whose token ledger differs from the record."""
     r, used, t = schema.records, schema.record_objects, schema.token_ledger
-    hanging: dict[int, list[str]] = {}
+    attached: dict[int, list[str]] = {}
     for row in connection.execute(select(used).where(used.c.run_id == run_id)):
-        hanging.setdefault(row.seq, []).append(row.hash)
+        attached.setdefault(row.seq, []).append(row.hash)
     ledger: dict[str, dict[str, list[int]]] = {}
     for row in connection.execute(select(t).where(t.c.run_id == run_id)):
         counts = [row.prompt, row.cached, row.generated, row.calls]
         ledger.setdefault(row.decision_id, {})[row.phase] = counts
     kinds = (RecordKind.DECISION.value, RecordKind.INTENT.value)
     for row in connection.execute(select(r).where(r.c.run_id == run_id, r.c.kind.in_(kinds)).order_by(r.c.seq)):
-        said = _said(row.body)
-        if said.get("objects") != manifest(hanging.get(row.seq, [])):
+        summary = _summary_of(row.body)
+        if summary.get("objects") != manifest(attached.get(row.seq, [])):
             yield _of_record(row, "does not have the objects it was written with")
-        if row.kind == RecordKind.DECISION and said.get("tokens") != ledger.get(row.key, {}):
+        if row.kind == RecordKind.DECISION and summary.get("tokens") != ledger.get(row.key, {}):
             yield _of_record(row, "has a token ledger that is not the recorded one")
 
 
-def _said(text: str) -> dict[str, Any]:
-    """What a record says of its objects and tokens; nothing where it is too damaged to say."""
+def _summary_of(text: str) -> dict[str, Any]:
+    """Objects and tokens according to a record; empty if it is too damaged."""
     try:
         body = json.loads(text)
         return dict(body.get(SUMMARY, body))
@@ -206,7 +209,7 @@ def _said(text: str) -> dict[str, Any]:
 
 
 def _check_objects(connection: Connection, run_id: str | None) -> Iterator[Problem]:
-    """Objects that were changed, and, over all runs, those that no record uses any more."""
+    """Altered objects, and, over all runs, objects without a record."""
     o, used = schema.objects, schema.record_objects
     query = select(o).order_by(o.c.hash)
     if run_id is not None:

@@ -1,6 +1,6 @@
-"""A copy of the whole database in one file, taken while it is in use, and put back. SQLite alone.
+"""Online backup and restore of the whole database as one file. SQLite alone.
 
-A copy counts only once it has been read through: until then it has another name.
+A copy gets its final name only after it has been verified.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SIDE = ("-wal", "-shm")
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """A copy and what is in it."""
+    """A copy with its size in bytes and its content."""
 
     file: Path
     size: int
@@ -30,7 +30,7 @@ class Copied:
 
 
 def file_of(url: str) -> Path:
-    """The file behind an SQLite URL. Raises Misconfigured for any other."""
+    """File of an SQLite URL. Raises Misconfigured for any other."""
     target = make_url(url)
     if target.get_backend_name() != "sqlite" or not target.database or target.database == ":memory:":
         raise Misconfigured("Only an SQLite file is copied here.", next_step="Use the tools of the server, as pg_dump.")
@@ -38,10 +38,10 @@ def file_of(url: str) -> Path:
 
 
 def back_up(url: str, to: Path) -> Copied:
-    """Copy the database as it is at this instant to `to`, without holding up whoever writes.
+    """Copy the database as of this instant to `to`, without blocking its writers.
 
-    Errors: NotReady where there is no database, Misconfigured where `to` is there already or its folder is not,
-    StoreUnavailable where the database or the disk fails; then nothing is left at `to`.
+    Errors: NotReady if there is no database, Misconfigured if `to` exists already or its folder does not,
+    StoreUnavailable if the database or the disk fails; then nothing is left at `to`.
     """
     source = file_of(url)
     if not source.exists():
@@ -53,12 +53,15 @@ def back_up(url: str, to: Path) -> Copied:
     part = to.with_name(f"{to.name}.part")
     try:
         part.unlink(missing_ok=True)
-        with closing(_opened(source)) as connection:
+        with closing(_connect(source)) as connection:
+            # VACUUM INTO reads one snapshot; copying the file would miss the write-ahead log.
             connection.execute("VACUUM INTO ?", (str(part),))
         found = looked_through(part)
-        _on_disk(part)
+        _fsync(part)
+        # The content is on disk before the name, and the name before success is reported: a power cut leaves no half
+        # copy under the final name.
         part.replace(to)
-        _on_disk(to.parent)
+        _fsync(to.parent)
     except (sqlite3.Error, OSError) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -67,10 +70,10 @@ def back_up(url: str, to: Path) -> Copied:
 
 
 def restore(file: Path, url: str) -> tuple[Copied, Path | None]:
-    """Put a copy in the database's place. What was there keeps its content under another name, which is given back.
+    """Put a copy in the database's place; return it with the new name of the former database.
 
-    Errors: NotReady where a program has the database open or there is no copy, DataInvalid where the copy is damaged or
-    is none, StoreUnavailable where the disk fails; then the database is as it was.
+    Errors: NotReady if a process has the database open or there is no copy, DataInvalid if the copy is damaged or is
+    none, StoreUnavailable if the disk fails; then the database is unchanged.
     """
     target = file_of(url)
     if not file.exists():
@@ -82,10 +85,10 @@ def restore(file: Path, url: str) -> tuple[Copied, Path | None]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, part)
-        _on_disk(part)
-        aside = _kept_aside(target)
+        _fsync(part)
+        aside = _set_aside(target)
         part.replace(target)
-        _on_disk(target.parent)
+        _fsync(target.parent)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -94,32 +97,34 @@ def restore(file: Path, url: str) -> tuple[Copied, Path | None]:
 
 
 def looked_through(file: Path) -> Copied:
-    """What is in a copy, once all of it has been read. Raises DataInvalid where it is damaged or none of ours."""
+    """Verify a copy by reading all of it. Raises DataInvalid if it is damaged or not an edgeclaw database."""
     try:
-        with closing(_opened(file)) as connection:
-            (said,) = connection.execute("PRAGMA integrity_check").fetchone()
-            if said != "ok":
-                raise DataInvalid(f"{file} is damaged: {said}.", next_step="Take an older copy.")
+        with closing(_connect(file)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
+            if verdict != "ok":
+                raise DataInvalid(f"{file} is damaged: {verdict}.", next_step="Take an older copy.")
             runs, records = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM runs").fetchone()
     except sqlite3.DatabaseError as error:
         raise DataInvalid(f"{file} is no copy of our database: {error}.", next_step="Name another file.") from error
     return Copied(file, file.stat().st_size, runs, records)
 
 
-def _opened(file: Path) -> sqlite3.Connection:
+def _connect(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{file}?mode=rw", uri=True, isolation_level=None, timeout=30)
 
 
-def _kept_aside(target: Path) -> Path | None:
-    """Give a database a second name; its side files, which belong to it, have only that one then. One that is whole is
-    one file first. The first name is never without a database: a run would begin from nothing there."""
+def _set_aside(target: Path) -> Path | None:
+    """Give a database a second name; its side files, which belong to it, are moved to that name. A healthy one is
+    checkpointed into a single file first. The first name is never without a database: a run would start an empty one
+    there."""
     if not target.exists():
         return None
-    with suppress(sqlite3.Error), closing(_opened(target)) as connection:
+    with suppress(sqlite3.Error), closing(_connect(target)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     number = 1
     while (aside := target.with_name(f"{target.name}.before-{number}")).exists():
         number += 1
+    # Before the database itself: a write-ahead log left beside the restored file would be replayed into it.
     for side in _SIDE:
         with suppress(FileNotFoundError):
             target.with_name(target.name + side).replace(aside.with_name(aside.name + side))
@@ -127,11 +132,12 @@ def _kept_aside(target: Path) -> Path | None:
         os.link(target, aside)
     except OSError:  # not every file system knows a second name
         shutil.copyfile(target, aside)
-        _on_disk(aside)
+        _fsync(aside)
     return aside
 
 
-def _on_disk(path: Path) -> None:
+def _fsync(path: Path) -> None:
+    """Flush a file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -140,7 +146,7 @@ def _on_disk(path: Path) -> None:
 
 
 def _user_of(target: Path) -> int:
-    """A process that has the file open, of those that can be looked into; 0 where none does."""
+    """Id of a process that has the file open, among those that this user may inspect; 0 if none has."""
     for place in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):
             if target.samefile(place) and int(place.parts[2]) != os.getpid():

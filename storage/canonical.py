@@ -1,4 +1,4 @@
-"""One text for one value, so that equal values have equal hashes on every machine."""
+"""Canonical text of values, so that equal values have equal hashes on every machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
 def plain(value: object) -> Json:
-    """A value as JSON types: decimals and instants as text, dataclasses as objects. Refuses what has no fixed text."""
+    """Convert a value to JSON types: decimals and instants as text, dataclasses as objects. Raises TypeError or
+    ValueError for values without a canonical text."""
     kind = type(value)
     form = _FORMS.get(kind)
     if form is None:
@@ -29,7 +30,8 @@ _FORMS: dict[type[Any], Callable[[Any], Json]] = {}
 
 
 def _form(kind: type[Any]) -> Callable[[Any], Json]:
-    """How values of a type become JSON, found once for each type: an order alone has a dozen values."""
+    """Converter of a type, looked up once per type: an order alone has a dozen values."""
+    # First of all: members of StrEnum and IntEnum are strings and integers, too.
     if issubclass(kind, Enum):
         return lambda value: plain(value.value)
     if issubclass(kind, bool | int | str | NoneType):
@@ -59,6 +61,8 @@ def _finite(value: float) -> Json:
 
 
 def _decimal(value: Decimal) -> Json:
+    # Normalized: 0.50 and 0.5 are equal, and so must their texts be.
+    """Decimal as plain digits without an exponent."""
     return f"{value.normalize():f}"
 
 
@@ -66,12 +70,12 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 
 
 def encoded(value: Json) -> str:
-    """The canonical text of what is made of JSON types already: it is not gone through before."""
+    """Canonical text of a value that consists of JSON types already; skips the conversion."""
     return _ENCODER.encode(value)
 
 
 def canonical(value: object) -> str:
-    """JSON with sorted keys and no spaces."""
+    """Canonical text: JSON with sorted keys and no spaces."""
     return encoded(plain(value))
 
 

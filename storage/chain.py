@@ -1,4 +1,4 @@
-"""The hash chain: what a link covers, and how two versions of a record differ. Touches no database."""
+"""The hash chain: content of a link, and the difference between two versions of a record. Touches no database."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from storage.canonical import Json, canonical
 from storage.records import Record
 
 GENESIS = "0" * 64
-"""What the first record of a run points back to."""
+"""Predecessor hash of a run's first record."""
 
 
 def link(run_id: str, seq: int, kind: str, key: str, at: datetime, text: str, prev: str) -> str:
-    """SHA-256 of the canonical text of all of it; `text` is the body's own canonical text, taken as it is."""
+    """SHA-256 of the canonical text of all arguments; `text` is the body's own canonical text, used as it is."""
+    # "at" and "body" sort before the other keys, so the text equals that of one object with all of them, and the body,
+    # by far the longest part, is not encoded a second time.
     rest = canonical({"key": key, "kind": kind, "prev": prev, "run": run_id, "seq": seq})
     whole = f'{{"at":{canonical(at)},"body":{text},{rest[1:]}'
     return hashlib.sha256(whole.encode()).hexdigest()
@@ -26,7 +28,7 @@ def text_hash(text: str) -> str:
 
 
 def difference(recorded: Record, computed: Record) -> str | None:
-    """The first thing in which a recomputed record differs, in plain words; None where all is equal."""
+    """First difference of a recomputed record, as a sentence; None if all is equal."""
     for name in ("kind", "key", "at"):
         was, now = getattr(recorded, name), getattr(computed, name)
         if was != now:
@@ -58,5 +60,5 @@ def _short(value: Json) -> str:
 
 
 def manifest(hashes: Iterable[str]) -> str:
-    """One hash for the set of objects that hang on a record, so that none can be taken away unseen."""
+    """One hash over the set of objects attached to a record, so that a removal is detected."""
     return text_hash(",".join(sorted(set(hashes))))

@@ -1,8 +1,8 @@
-"""Bars as columns, and as packed bytes: 288 steps of one market to a chunk. Pure; knows no database.
+"""Columns of bars and their packed form: 288 steps of one market per chunk. Pure; knows no database.
 
 A chunk is four bytes (layout, zero, first slot) and its bars as fixed rows, 14 bytes each where every value fits:
 instants are the grid, prices are steps of 100 micro-dollars, depths are hundredths of a share. A column with a value
-that does not fit is kept whole, as 64-bit integers, so that what is read is always what was written.
+that does not fit is stored as 64-bit integers, so that reading returns exactly the written values.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from storage.schema import to_us
 SLOTS = 288
 """Steps in a chunk: a day of five-minute bars."""
 EMPTY = -100
-"""The price of an empty side in a column; no price is below zero."""
+"""Price of an empty side in a column; no price is below zero."""
 PRICE, SHARES = 100, 10_000
 """Micro-units in a packed step of price and of depth."""
 
@@ -57,12 +57,12 @@ class BarColumns:
 
     @classmethod
     def of(cls, bars: Iterable[Bar]) -> BarColumns:
-        """Bars of one market in any order; of two accounts of an instant, the first stays."""
+        """Build from bars of one market in any order; of two bars of an instant, the first stays."""
         rows = [(to_us(b.at), _price(b.bid), _price(b.ask), b.bid_depth, b.ask_depth, b.updates) for b in bars]
         return cls(*np.array(rows, np.int64).reshape(-1, 6).T)._in_order()
 
     def merged(self, later: BarColumns) -> BarColumns:
-        """Both accounts; where they tell of one instant, this one stays."""
+        """Union of both; where both have a bar of an instant, this one's stays."""
         if not len(self) or not len(later):
             return self if len(self) else later
         both = joined((self, later))
@@ -83,12 +83,13 @@ class BarColumns:
     def _in_order(self) -> BarColumns:
         if (np.diff(self.at) > 0).all():
             return self
+        # `return_index` gives the first of equal instants, which is the one that has to stay.
         rows = np.unique(self.at, return_index=True)[1]
         return BarColumns(*(column[rows] for column in self.columns))
 
 
 def joined(parts: Sequence[BarColumns]) -> BarColumns:
-    """Parts one after the other."""
+    """Concatenate parts."""
     return BarColumns(*(np.concatenate(columns) for columns in zip(*(p.columns for p in parts), strict=True)))
 
 
@@ -104,12 +105,12 @@ def _price(price: Micro | None) -> int:
 
 
 def width(step: int) -> int:
-    """Microseconds in a chunk of bars of `step` seconds."""
+    """Microseconds covered by a chunk of bars of `step` seconds."""
     return SLOTS * step * _SECOND
 
 
 def by_chunk(bars: BarColumns, step: int) -> Iterator[tuple[int, BarColumns]]:
-    """The bars of each chunk with its number, ascending."""
+    """Split bars by chunk: (chunk number, bars), ascending."""
     numbers = bars.at // width(step)
     starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(bars)]
     for low, high in pairwise(starts):
@@ -131,9 +132,11 @@ def _row(layout: int) -> np.dtype[Any]:
 
 
 def pack(number: int, bars: BarColumns, step: int) -> bytes:
-    """The bars of chunk `number`; at least one, in order."""
+    """Encode the bars of chunk `number`; at least one, in order."""
     slots, off_grid = np.divmod(bars.at - number * width(step), step * _SECOND)
     prices, depths = np.stack((bars.bid, bars.ask), 1), np.stack((bars.bid_depth, bars.ask_depth), 1)
+    # The smallest layout that loses nothing: off the grid needs instants, gaps need slot numbers, a run without gaps
+    # needs the first slot alone.
     layout = _OFF_GRID if off_grid.any() else _SPARSE if slots[-1] - slots[0] >= len(slots) else 0
     layout |= 0 if _fits(prices, PRICE, EMPTY, 2**15) else _WIDE_PRICES
     layout |= 0 if _fits(depths, SHARES, 0, 2**32) else _WIDE_DEPTHS
@@ -155,8 +158,8 @@ def _fits(values: Ints, unit: int, low: int, steps: int) -> bool:
 
 
 class Piece(NamedTuple):
-    """Part of a chunk before its numbers are made: the bytes of `length` rows, and their instants where they are not
-    simply one every `unit` microseconds from `first` on."""
+    """Part of a chunk before decoding: the bytes of `length` rows, and their instants unless they are simply one every
+    `unit` microseconds from `first` on."""
 
     layout: int
     first: int
@@ -203,10 +206,11 @@ def _instants(rows: NDArray[np.void], number: int, step: int) -> Ints:
 
 
 def unpack(pieces: Sequence[Piece]) -> BarColumns:
-    """The bars of pieces that follow each other in time."""
+    """Decode pieces that follow each other in time."""
     if not pieces:
         return NOTHING
     layout = pieces[0].layout
+    # Equal layouts, the usual case, are decoded in one go over the joined bytes.
     if len({p.layout for p in pieces}) > 1:
         return joined([unpack((p,)) for p in pieces])
     rows = np.frombuffer(b"".join([p.rows for p in pieces]), _row(layout))

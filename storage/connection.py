@@ -1,6 +1,7 @@
-"""One database, one worker thread: the event loop never waits for a disk.
+"""Database access on one worker thread: the event loop never waits for a disk.
 
-Writes take the write lock before they look, so that what they check still holds when they write. Knows no table.
+Writing transactions take the write lock before their first read, so that a check still holds at the write. Knows no
+table.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from storage.wal import must_be_whole
 T = TypeVar("T")
 
 BUSY_SECONDS = 5.0
-"""How long a statement waits for another program's lock; a `timeout` in the URL overrides it."""
+"""Longest wait of a statement for another program's lock; a `timeout` in the URL overrides it."""
 _ATTEMPTS = 50
 _MEMORY = (None, "", ":memory:")
 
@@ -43,17 +44,17 @@ class Database:
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for the worker thread."""
+        """Jobs queued for the worker thread."""
         return self._worker._work_queue.qsize()
 
     @property
     def url(self) -> URL:
-        """Where it is, password and all: to open another connection, not to be shown."""
+        """URL with its password: to open another connection, not for display."""
         return self._engine.url
 
     @property
     def folder(self) -> Path | None:
-        """Where its file is; None where it is no file of this machine."""
+        """Folder of the database file; None if it is no file of this machine."""
         database = self._engine.url.database
         if self._engine.url.get_backend_name() != "sqlite" or database in _MEMORY:
             return None
@@ -64,11 +65,11 @@ class Database:
         return self._engine.dialect
 
     def reading(self) -> AbstractContextManager[Connection]:
-        """A transaction that sees one state of the database."""
+        """A read transaction on one snapshot of the database."""
         return self._transaction(self._engine)
 
     def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that is durable when the block ends without an error, and leaves nothing otherwise."""
+        """A write transaction: durable when the block ends without an error, rolled back otherwise."""
         return self._transaction(self._writer)
 
     @contextmanager
@@ -77,15 +78,15 @@ class Database:
             yield connection
 
     async def call(self, job: Callable[[], T]) -> T:
-        """Run `job` in the worker thread, after those that came before it.
+        """Run `job` in the worker thread, after those queued before it.
 
-        A cancelled caller does not stop a job: what it writes is whole, and what it counts is counted.
+        A cancelled caller does not stop a job: its writes complete, and its side effects stay consistent.
         """
         done = asyncio.get_running_loop().run_in_executor(self._worker, job)
         try:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            done.add_done_callback(_unheard)
+            done.add_done_callback(_consume)
             raise
 
     async def read(self, job: Callable[[Connection], T]) -> T:
@@ -103,8 +104,9 @@ class Database:
         return await self.call(work)
 
 
-def _unheard(done: asyncio.Future[T]) -> None:
-    """Whoever asked has gone: how it ended is nobody's concern any more."""
+def _consume(done: asyncio.Future[T]) -> None:
+    """Consume the result of a job whose caller was cancelled, so that asyncio does not log its exception as never
+    retrieved."""
     if not done.cancelled():
         done.exception()
 
@@ -113,8 +115,8 @@ def _unheard(done: asyncio.Future[T]) -> None:
 async def open_database(url: str, *, read_only: bool = False) -> AsyncIterator[Database]:
     """Connect to `url`; an SQLite file and its folder are created unless `read_only`.
 
-    Errors: Misconfigured for a URL nobody understands, NotReady for a missing driver or, read-only, a missing file,
-    StoreUnavailable where the database cannot be opened.
+    Errors: Misconfigured for an invalid URL, NotReady for a missing driver or, read-only, a missing file,
+    StoreUnavailable if the database cannot be opened.
     """
     target = _parsed(url)
     place = str(target.database) if _sqlite(target) else target.render_as_string(hide_password=True)
@@ -185,16 +187,19 @@ def _for_reading(connection: sqlite3.Connection, _: object) -> None:
 
 
 def _for_writing(connection: sqlite3.Connection, _: object) -> None:
-    """Transactions are begun by `_begin` alone (the driver would leave DDL outside them), and a commit is on disk
-    when it returns."""
+    """Connection set-up for writers: transactions are begun by `_begin` alone (the driver would leave DDL outside
+    them), and a commit is on disk when it returns."""
     connection.isolation_level = None
     _write_ahead(connection)
+    # In WAL mode the weaker NORMAL may lose the last commits at a power cut: an order could be at the venue without its
+    # intent in the log.
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait for the lock that changes the journal, so two programs that make the same file must."""
+    """Switch to WAL with retries: SQLite does not wait for the lock that changes the journal mode, so two programs that
+    create the same file have to."""
     for attempt in range(_ATTEMPTS):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -208,4 +213,5 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 def _begin(connection: Connection) -> None:
     immediate = connection.get_execution_options().get("writes", False)
+    # A deferred transaction that reads first and then writes fails with SQLITE_BUSY if another writer came in between.
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

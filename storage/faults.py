@@ -1,6 +1,6 @@
-"""What a database's complaint means for the person who runs the agent: one sentence and the next step.
+"""Translation of database errors for the operator: one sentence and the next step.
 
-The only place where third-party database errors are read. Retries nothing.
+The only place where third-party database errors are interpreted. Retries nothing.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ _BY_ERRNO = {
 
 @contextmanager
 def translated(place: str) -> Iterator[None]:
-    """Turn what the database at `place` raises into StoreUnavailable.
+    """Convert errors of the database at `place` to StoreUnavailable.
 
-    A broken constraint passes through: what it means depends on what was being written.
+    A violated constraint passes through: its meaning depends on the statement.
     """
     try:
         yield
@@ -64,6 +64,7 @@ def translated(place: str) -> Iterator[None]:
 def _unavailable(place: str, error: BaseException) -> StoreUnavailable:
     meaning = _OTHER
     if isinstance(error, sqlite3.Error):
+        # The low byte is the primary result code; the rest tells variants apart.
         meaning = _BY_CODE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, _OTHER)
     elif isinstance(error, OSError):
         meaning = _BY_ERRNO.get(error.errno or 0, _OTHER)

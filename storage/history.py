@@ -1,7 +1,6 @@
-"""What the markets were and how they ended. Rows of one source are never seen by another, and no read sees what could
-not have been known at the instant it names.
+"""Markets and their resolutions by source. Rows of one source are invisible to others, and reads are point-in-time.
 
-The first account of a row stays: adding it again, or differently, changes nothing.
+The first version of a row stays: adding it again, or differently, changes nothing.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ _TRUST = (PayoutSource.OFFICIAL.value, PayoutSource.INFERRED.value, PayoutSource
 
 
 class MarketHistory:
-    """Markets and outcomes by source (a feed's fingerprint). Instants are aware UTC."""
+    """Markets and resolutions by source (a feed's fingerprint). Instants are aware UTC."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     async def add_resolution(self, source: str, resolution: Resolution) -> None:
-        """Keep how a market ended; an inferred and an official outcome are kept side by side."""
+        """Store a market's resolution; an inferred and an official one are stored side by side."""
         row = {
             "source": source,
             "market_id": resolution.market_id,
@@ -42,7 +41,7 @@ class MarketHistory:
         await self._add(schema.resolutions, [row])
 
     async def resolution(self, source: str, market_id: str, as_of: datetime) -> Resolution | None:
-        """How the market ended as far as could be known at `as_of`; the official word where there is one."""
+        """The market's resolution as known at `as_of`; the official one if there is one."""
         r = schema.resolutions
         query = select(r).where(r.c.source == source, r.c.market_id == market_id, r.c.known_at <= to_us(as_of))
 

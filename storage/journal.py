@@ -1,4 +1,4 @@
-"""The decision log as it is read: runs, records, decisions, orders, fills, outcomes, tokens. Writes nothing but new
+"""Read access to the decision log: runs, records, decisions, orders, fills, outcomes, tokens. Writes nothing but new
 runs."""
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _PHASES = {phase.value: i for i, phase in enumerate(Phase)}
 
 
 def seal(identity: str, manifest: str, started_at: int) -> str:
-    """What makes a change to a run's own row visible; the arguments are the columns."""
+    """Digest that reveals a change to a run's own row; the arguments are the columns."""
     return digest({"identity": identity, "manifest": manifest, "started_at": started_at})
 
 
 class Journal:
-    """What was decided and done, by run. Instants are aware UTC; lists are in the order of the chain."""
+    """The decision log, by run. Instants are aware UTC; lists are in the order of the chain."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
 
     async def begin_run(self, identity: RunIdentity, manifest: Mapping[str, Json], at: datetime) -> Run:
-        """The run with this identity: created, or as it is stored, finished or not."""
+        """The run with this identity: created, or as stored, finished or not."""
         columns = canonical(identity), canonical(manifest), to_us(at)
         row = {
             "id": identity.id,
@@ -65,6 +65,8 @@ class Journal:
         def begin(connection: Connection) -> None:
             add_new(connection, schema.runs, [row])
 
+        # Read first: an existing run, the usual case of a resumed one, takes no write lock. Of two programs that create
+        # the same run one insert does nothing, and both read the same row.
         known = await self.run(identity.id)
         if known is not None:
             return known
@@ -72,7 +74,7 @@ class Journal:
         return await self.run(identity.id) or _missing_run(identity.id)
 
     async def runs(self) -> list[Run]:
-        """Every run, by when it was begun."""
+        """All runs, by start."""
         query = select(schema.runs).order_by(schema.runs.c.started_at, schema.runs.c.id)
         return await self._db.read(lambda c: [_run(row) for row in c.execute(query)])
 
@@ -81,11 +83,11 @@ class Journal:
         return await self._db.read(lambda c: _run(row) if (row := c.execute(query).one_or_none()) else None)
 
     def leased(self, account: str, at: datetime) -> AbstractAsyncContextManager[Lease]:
-        """The right to trade an account, while the block lasts. Raises NotReady where another program has it."""
+        """Exclusive lease of an account for the duration of the block. Raises NotReady if another program holds it."""
         return leased(self._db, account, at)
 
     def log(self, run_id: str, lease: Lease | None = None) -> RunLog:
-        """The run's log, standing before its first record; with a `lease`, writable only while that is held."""
+        """The run's log, positioned before its first record; with a `lease`, writable only while that is held."""
         return RunLog(self._db, run_id, lease)
 
     async def records(self, run_id: str, kind: RecordKind | None = None, *, since: int = 0) -> list[Record]:
@@ -100,15 +102,15 @@ class Journal:
         return await self._db.read(lambda c: [record_of(row) for row in c.execute(query)])
 
     async def record(self, run_id: str, kind: RecordKind, key: str) -> Record | None:
-        """One record by what it is of."""
+        """One record by kind and key."""
         r = schema.records
         query = select(r).where(r.c.run_id == run_id, r.c.kind == kind.value, r.c.key == key)
         return await self._db.read(lambda c: record_of(row) if (row := c.execute(query).one_or_none()) else None)
 
     async def decision(self, run_id: str | None, prefix: str) -> Record:
-        """A decision's record by its id or the beginning of it, in one run or in all.
+        """A decision's record by its id or a prefix of it, in one run or in all.
 
-        Raises Misconfigured where none or several match.
+        Raises Misconfigured if none or several match.
         """
         return await self._db.read(lambda c: _decision(c, run_id, prefix))
 
@@ -116,20 +118,20 @@ class Journal:
         return (await self.objects([object_hash])).get(object_hash)
 
     async def objects(self, hashes: Sequence[str]) -> dict[str, StoredObject]:
-        """The objects that are there, by hash; each hash may be asked for more than once."""
+        """Stored objects by hash, without missing ones; a hash may be given more than once."""
         return await self._db.read(lambda c: _objects(c, hashes))
 
     async def intents(
         self, run_id: str, status: str | None = None, *, decision_id: str | None = None
     ) -> list[StoredIntent]:
-        """Orders that were going to be sent: all, or those of one status or decision."""
+        """Order intents: all, or those of one status or decision."""
         return await self._db.read(lambda c: _intents(c, run_id, status, decision_id))
 
     async def fills(self, run_id: str) -> list[Fill]:
         return [fill_of(r.body) for r in await self.records(run_id, RecordKind.FILL)]
 
     async def fills_of(self, order_ids: Sequence[str]) -> list[Fill]:
-        """The fills of some orders, of whatever run wrote them down."""
+        """Fills of some orders, recorded by any run."""
         f, r = schema.fills, schema.records
         query = select(r.c.body).join(f, (f.c.run_id == r.c.run_id) & (f.c.seq == r.c.seq))
         query = query.where(f.c.order_id.in_(order_ids)).order_by(f.c.at, f.c.seq)
@@ -139,11 +141,11 @@ class Journal:
         return [settlement_of(r.body) for r in await self.records(run_id, RecordKind.SETTLEMENT)]
 
     async def outcomes(self, run_id: str) -> list[Resolution]:
-        """How markets ended; where a market has two, the official one comes last."""
+        """Resolutions of a run's markets; of two for one market, the official one comes last."""
         return [resolution_of(r.body) for r in await self.records(run_id, RecordKind.OUTCOME)]
 
     async def outcome_of(self, run_id: str, market_id: str) -> Resolution | None:
-        """How a market ended, as this run heard of it; the official outcome where there is one."""
+        """Resolution of a market as recorded by this run; the official one if there is one."""
         for source in (PayoutSource.OFFICIAL, PayoutSource.INFERRED):
             record = await self.record(run_id, RecordKind.OUTCOME, f"{market_id}/{source}")
             if record is not None:
@@ -153,21 +155,21 @@ class Journal:
     async def ledger(
         self, run_id: str, *, since: int = 0, decision_id: str | None = None
     ) -> dict[str, tuple[LedgerRow, ...]]:
-        """What each decision from record `since` on used, or one, phase by phase, in the order of the decisions."""
+        """Usage per decision, from record `since` on, or of one, phase by phase, in the order of the decisions."""
         return await self._db.read(lambda c: _ledger(c, run_id, decision_id, since))
 
     async def spent(self, run_id: str) -> dict[Phase, LedgerRow]:
-        """What the run used in each phase."""
+        """Total usage of the run per phase."""
         return await self._db.read(lambda c: _spent(c, run_id))
 
     async def micro_usd_since(self, at: datetime) -> float:
-        """Micro-dollars of inference of every decision, of whatever run, made at `at` or later."""
+        """Micro-dollars of inference of all decisions, of any run, made at `at` or later."""
         return await self._db.read(lambda c: _micro_usd_since(c, to_us(at)))
 
     async def timings(
         self, run_id: str, *, since: int = 0, decision_id: str | None = None
     ) -> dict[str, dict[str, float]]:
-        """Milliseconds by name for each decision from record `since` on, or one, in the order of the decisions."""
+        """Milliseconds by name per decision, from record `since` on, or of one, in the order of the decisions."""
         return await self._db.read(lambda c: _timings(c, run_id, decision_id, since))
 
 

@@ -1,8 +1,8 @@
-"""Who may trade an account: one program at a time, wherever it runs.
+"""Lease of a trading account: one program at a time, on any machine.
 
-A lock that the system gives back when its holder dies says who is alive; a number that grows with each holder says
-whose writing still counts. A holder that was cut off and comes back finds that its number is an old one, and its
-records are refused in the transaction that would have written them.
+A lock that the system releases when its holder dies detects live holders; a fencing token that grows with each holder
+invalidates writes of earlier ones. A holder that was cut off and comes back has an old token, and its records are
+refused in the transaction that would have written them.
 """
 
 from __future__ import annotations
@@ -29,24 +29,26 @@ from storage.faults import translated
 from storage.schema import to_us
 
 _KEEPALIVE = {"tcp_keepalives_idle": 10, "tcp_keepalives_interval": 5, "tcp_keepalives_count": 3}
-"""Seconds, and a count: so the server soon notices that a holder's machine is gone."""
+"""Seconds, and a count, after which the server drops the session of a machine that is gone."""
 _WATCH = "Run: edgeclaw status"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right to trade `account`. `token` grows with each holder; `taken_from` is a holder that did not give it back
-    and may not be dead, or nothing."""
+    """Lease of `account`. `token` grows with each holder; `taken_from` is a previous holder that did not release it and
+    may still be alive, or empty."""
 
     account: str
     token: int
     taken_from: str = ""
 
     def must_hold(self, connection: Connection) -> None:
-        """Raises NotReady where somebody else has taken the account; until the transaction ends nobody can."""
+        """Raise NotReady if another holder has taken the account; until the transaction ends none can."""
         lease = schema.leases
         query = select(lease.c.token, lease.c.holder).where(lease.c.account == self.account)
         if connection.dialect.name == "postgresql":
+            # A shared row lock: a new holder's update waits for this transaction. SQLite needs none, since a writing
+            # transaction holds the lock of the whole database.
             query = query.with_for_update(read=True)
         row = connection.execute(query).one_or_none()
         if row is None or row.token != self.token:
@@ -56,26 +58,28 @@ class Lease:
 
 @asynccontextmanager
 async def leased(database: Database, account: str, at: datetime) -> AsyncIterator[Lease]:
-    """Hold an account while the block lasts. Raises NotReady where another program holds it."""
+    """Hold an account for the duration of the block. Raises NotReady if another program holds it."""
+    # The lock first, then the token: a program that is refused must not raise the token of the holder.
     release = await database.call(lambda: _lock(database, account))
     try:
         lease = await database.write(lambda connection: _take(connection, account, at))
         writable = True
         try:
             yield lease
+        # A store that has failed is not written to again: the row keeps naming this holder.
         except StoreUnavailable:
             writable = False
             raise
         finally:
             with suppress(StoreUnavailable):
                 if writable:
-                    await database.write(lambda connection: _give_back(connection, lease))
+                    await database.write(lambda connection: _release(connection, lease))
     finally:
         await asyncio.shield(database.call(release))
 
 
 def _machine() -> str:
-    """This machine since it was started: names of machines are not always their own."""
+    """This machine since its boot: host names need not be unique."""
     try:
         started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
     except OSError:
@@ -98,13 +102,13 @@ def _take(connection: Connection, account: str, at: datetime) -> Lease:
     return Lease(account, row.token + 1, elsewhere)
 
 
-def _give_back(connection: Connection, lease: Lease) -> None:
+def _release(connection: Connection, lease: Lease) -> None:
     mine = (schema.leases.c.account == lease.account) & (schema.leases.c.token == lease.token)
     connection.execute(update(schema.leases).where(mine).values(holder=""))
 
 
 def _lock(database: Database, account: str) -> Callable[[], None]:
-    """Take the lock of an account; what gives it back. A database in memory is nobody else's."""
+    """Take the lock of an account; return its release function. A database in memory belongs to this process alone."""
     if database.dialect.name == "postgresql":
         return _server_lock(database, account)
     if database.folder is None:
@@ -112,7 +116,7 @@ def _lock(database: Database, account: str) -> Callable[[], None]:
     return _file_lock((database.folder / Path(database.place).name).resolve(), account)
 
 
-def _held(database: Database, account: str) -> NotReady:
+def _already_held(database: Database, account: str) -> NotReady:
     with suppress(StoreUnavailable), database.reading() as connection:
         lease = schema.leases
         holder = connection.scalar(select(lease.c.holder).where(lease.c.account == account))
@@ -121,7 +125,8 @@ def _held(database: Database, account: str) -> NotReady:
 
 
 def _server_lock(database: Database, account: str) -> Callable[[], None]:
-    """A lock of the session on the server: it is gone when this connection is."""
+    """Session-level advisory lock on the server: released with this connection."""
+    # A connection of its own, outside the pool: the pool may replace its connection, and with it would go the lock.
     engine = create_engine(database.url, poolclass=NullPool)
     with translated(database.place):
         connection = engine.connect()
@@ -132,7 +137,7 @@ def _server_lock(database: Database, account: str) -> Callable[[], None]:
         connection.commit()
     if not got:
         connection.close()
-        raise _held(database, account)
+        raise _already_held(database, account)
 
     def release() -> None:
         with suppress(Exception):  # a connection that is gone holds nothing
@@ -143,7 +148,7 @@ def _server_lock(database: Database, account: str) -> Callable[[], None]:
 
 
 def _file_lock(place: Path, account: str) -> Callable[[], None]:
-    """A lock of the kernel on a file beside the database: it is gone when this process is."""
+    """Kernel lock on a file beside the database: released with this process."""
     path = place.with_name(f"{place.name}.{digest(account)[:12]}.lock")
     with translated(str(path)):
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
-"""Lists of decisions: which ones, in which order, and what each one's orders brought in. Reads only.
+"""Lists of decisions: filter, order, and profit of each decision's orders. Reads only.
 
-Everything is answered from the listing tables, so that a list of a hundred thousand decisions takes no longer than its
-page does to read.
+Every query is answered from the listing tables, so that the time for a page does not grow with the bodies of a hundred
+thousand decisions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from storage.schema import from_us, to_us
 
 
 class Listing:
-    """Decisions by what is asked of them. Instants are aware UTC."""
+    """Queries over decisions. Instants are aware UTC."""
 
     def __init__(self, database: Database) -> None:
         self._db = database
@@ -35,16 +35,16 @@ class Listing:
     async def listed(
         self, wanted: DecisionFilter, *, sorting: Sorting = Sorting.NEWEST, limit: int = 100, after: int = 0
     ) -> list[DecisionSummary]:
-        """At most `limit` decisions in this order, without the first `after`."""
+        """At most `limit` decisions in this order, after skipping `after`."""
         return await self._db.read(lambda c: _listed(c, wanted, sorting, limit, after))
 
     async def count(self, wanted: DecisionFilter) -> int:
-        """How many decisions match."""
+        """Number of matching decisions."""
         query = select(func.count()).select_from(schema.decisions).where(*_conditions(wanted))
         return int(await self._db.read(lambda c: c.execute(query).scalar_one()))
 
     async def profits(self, run_id: str) -> dict[str, Micro]:
-        """What a run's decisions brought in, by market, of all orders whose market has settled."""
+        """Micro-dollars of profit of a run's decisions by market, over orders whose market has settled."""
         d, profit = schema.decisions.c, _profit()
         of_it = and_(profit.c.run_id == d.run_id, profit.c.decision_id == d.id)
         query = select(d.market_id, func.sum(profit.c.profit).label("profit")).join(profit, of_it)
@@ -52,13 +52,13 @@ class Listing:
         return await self._db.read(lambda c: {str(r.market_id): round(r.profit) for r in c.execute(query)})
 
     async def reasons_of(self, run_id: str) -> list[str]:
-        """Every reason that a run's decisions ended for."""
+        """All distinct reasons of a run's decisions."""
         d = schema.decisions.c
         query = select(d.reason).distinct().where(d.run_id == run_id).order_by(d.reason)
         return await self._db.read(lambda c: [str(reason) for reason in c.scalars(query)])
 
     async def reasons(self, run_id: str | None = None) -> list[tuple[str, str, int]]:
-        """How often each action came of each reason, the most frequent first."""
+        """(action, reason, count), the most frequent first."""
         d = schema.decisions.c
         count = func.count()
         query = select(d.action, d.reason, count).group_by(d.action, d.reason).order_by(count.desc(), d.reason)
@@ -113,14 +113,18 @@ def _conditions(wanted: DecisionFilter) -> Iterable[ColumnElement[bool]]:
 
 
 def _profit() -> Subquery:
-    """What each decision's fills brought in, in micro-dollars; null where something of it has not settled."""
+    """Profit of each decision's fills in micro-dollars; null if any of them has not settled."""
     i, f, s = schema.intents.c, schema.fills.c, schema.settlements
     shares = case((f.side == Side.BUY.value, f.size), else_=-f.size)
+    # Times 1.0 first: a product of two numbers in millionths can exceed 64 bits, and integers would be divided without
+    # a remainder.
     cash = -shares * 1.0 * f.price_micro / UNIT - f.fee
+    # By market over all runs: the payout of a market is one fact, whichever run recorded its settlement.
     paid = select(s.c.market_id, s.c.outcome, func.max(s.c.payout_micro).label("payout"))
     payouts = paid.group_by(s.c.market_id, s.c.outcome).subquery()
     settled = and_(payouts.c.market_id == f.market_id, payouts.c.outcome == f.outcome)
     worth = func.sum(cash + shares * 1.0 * payouts.c.payout / UNIT)
+    # A count of a column skips nulls, so the counts differ if a fill has no payout yet.
     profit = case((func.count() == func.count(payouts.c.payout), worth), else_=None)
     return (
         select(i.run_id, i.decision_id, profit.label("profit"))

@@ -1,7 +1,7 @@
-"""Append or compare: the one way into a run's chain. Decides nothing about what is worth recording.
+"""Append-or-compare: the only writer of a run's chain. Does not decide what is recorded.
 
-A run that stopped is resumed by computing it again from its first record: what is already there is compared and must
-be identical, what is missing is appended. A finished run is only ever compared.
+A run that stopped is resumed by computing it again from its first record: existing records are compared and must be
+identical, missing ones are appended. A finished run is only ever compared.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ _RECOMPUTE = "The code, the model or the data has changed: give the run another 
 
 
 @dataclass(frozen=True, slots=True)
-class _Hanging:
-    """What is written beside a record, in the same transaction."""
+class _Attachments:
+    """Rows written beside a record, in the same transaction."""
 
     objects: Sequence[StoredObject]
     decision: DecisionRecord | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
-    """A record on its way to the disk."""
+class _Queued:
+    """A record that is not on disk yet."""
 
     record: Record
     text: str
-    hanging: _Hanging
+    attached: _Attachments
 
 
 class RunLog:
-    """One run's log, written in order. Only one program at a time may hold a run.
+    """One run's log, written in order. Only one program at a time may write to a run.
 
-    Every method returns the record once it is on disk (or once it was found there, identical), but for decisions made
-    `together`. Errors: Drift where a record differs from the recorded one, comes after the end, or was written by
-    another program; NotReady where another program has taken the account; StoreUnavailable where it could not be
-    written, and then nothing of it was and it may be tried again.
+    Every method returns the record once it is on disk (or once an identical one was found there), except for decisions
+    made `together`. Errors: Drift if a record differs from the recorded one, comes after the end, or was written by
+    another program; NotReady if another program has taken the account; StoreUnavailable if it could not be written:
+    then nothing of it was, and it may be retried.
     """
 
     def __init__(self, database: Database, run_id: str, lease: Lease | None = None) -> None:
@@ -78,19 +78,19 @@ class RunLog:
         self._stored: int | None = None
         self._seq = 0
         self._head = GENESIS
-        self._gathering = False
-        self._waiting: list[_Waiting] = []
+        self._batching = False
+        self._queue: list[_Queued] = []
         self._turn = Lock()
 
     @asynccontextmanager
     async def together(self) -> AsyncIterator[None]:
         """Write the decisions of this block in one transaction: when it ends, or with the next record of another kind,
-        so that no order is known to the disk, or to a venue, without its decision and all that came before."""
-        self._gathering = True
+        so that no order is on disk, or at a venue, without its decision and all that came before."""
+        self._batching = True
         try:
             yield
         finally:
-            self._gathering = False
+            self._batching = False
             await self._db.call(self._write)
 
     @property
@@ -99,7 +99,7 @@ class RunLog:
         return self._seq
 
     async def go_on(self) -> None:
-        """Stand behind the last record: a run on live data is not computed again, it goes on from where it stopped."""
+        """Continue behind the last record: a run on live data is not computed again."""
         await self._db.call(self._stand_at_end)
 
     def _stand_at_end(self) -> None:
@@ -113,7 +113,7 @@ class RunLog:
     async def decision(self, d: DecisionRecord) -> Record:
         """Append a decision with its objects, token ledger and timings, all or nothing.
 
-        The record's body is `d.body` with one more key, "summary": what lists show.
+        The record's body is `d.body` with one more key, "summary": the columns of lists.
         """
         if SUMMARY in d.body:
             raise DataInvalid(f"the body of decision {d.id} has a key {SUMMARY!r}, which the log uses itself.")
@@ -128,7 +128,8 @@ class RunLog:
         return await self._put(RecordKind.DECISION, d.id, d.at, {**d.body, SUMMARY: shown}, d.objects, d)
 
     async def intent(self, decision_id: str, signed: SignedOrder, at: datetime, *, view: object, why: str) -> Record:
-        """Append an order that is about to be sent, with what was seen when it was decided, which is kept."""
+        """Append an order that is about to be sent, with the view that its decision was based on, which is stored as an
+        object."""
         seen = StoredObject.of("view", view)
         body: dict[str, Json] = {
             "decision_id": decision_id,
@@ -150,16 +151,16 @@ class RunLog:
         return await self._put(RecordKind.SETTLEMENT, f"{s.market_id}/{s.outcome}", s.at, _fields(s))
 
     async def outcome(self, market_id: str, resolution: Resolution, at: datetime) -> Record:
-        """Append how a market ended; an inferred and an official outcome may follow each other."""
+        """Append a market's resolution; an inferred and an official one may follow each other."""
         return await self._put(RecordKind.OUTCOME, f"{market_id}/{resolution.source}", at, _fields(resolution))
 
     async def gap(self, since: datetime, until: datetime, slots: int, reason: str, at: datetime) -> Record:
-        """Append that nothing was decided at the slots from `since` to `until`, and why."""
+        """Append the slots from `since` to `until` without decisions, with the reason."""
         body: dict[str, Json] = {"since": plain(since), "until": plain(until), "slots": slots, "reason": reason}
         return await self._put(RecordKind.GAP, f"gap/{self._seq}", at, body)
 
     async def stop(self, reason: str, at: datetime) -> Record:
-        """Append that the program ended in an orderly way; the run may go on later."""
+        """Append an orderly end of the program; the run may continue later."""
         return await self._put(RecordKind.STOP, f"stop/{self._seq}", at, {"reason": reason})
 
     async def end(self, at: datetime, body: Mapping[str, Json]) -> Record:
@@ -175,28 +176,29 @@ class RunLog:
         objects: Sequence[StoredObject] = (),
         decision: DecisionRecord | None = None,
     ) -> Record:
-        hanging = _Hanging(objects, decision)
-        if self._gathers(kind):
-            return self._placed(kind, key, at, encoded(body), hanging)
-        return await self._db.call(lambda: self._placed(kind, key, at, encoded(body), hanging))
+        attached = _Attachments(objects, decision)
+        if self._may_queue(kind):
+            return self._take_position(kind, key, at, encoded(body), attached)
+        return await self._db.call(lambda: self._take_position(kind, key, at, encoded(body), attached))
 
-    def _gathers(self, kind: RecordKind) -> bool:
-        """Whether a record needs nothing of the disk now: it only takes its place."""
+    def _may_queue(self, kind: RecordKind) -> bool:
+        """True if a record can be queued without the disk: it only takes its position."""
         new = self._stored is not None and self._seq >= self._stored
-        return self._gathering and kind is RecordKind.DECISION and new
+        return self._batching and kind is RecordKind.DECISION and new
 
-    def _placed(self, kind: RecordKind, key: str, at: datetime, text: str, hanging: _Hanging) -> Record:
-        """Take the next place, whole and alone, in the worker thread or without it: so a cancelled caller leaves the
+    def _take_position(self, kind: RecordKind, key: str, at: datetime, text: str, attached: _Attachments) -> Record:
+        """Take the next position, atomically, in the worker thread or without it: a cancelled caller leaves the
         position right."""
         with self._turn:
-            return self._step(kind, key, at, text, hanging)
+            return self._step(kind, key, at, text, attached)
 
     def _write(self) -> None:
-        """Write what waits."""
+        """Write the queued records."""
         with self._turn:
             self._flush()
 
-    def _step(self, kind: RecordKind, key: str, at: datetime, text: str, hanging: _Hanging) -> Record:
+    def _step(self, kind: RecordKind, key: str, at: datetime, text: str, attached: _Attachments) -> Record:
+        # In UTC, as it is read back: the hash covers the text of the instant, zone and all.
         at = from_us(to_us(at))
         made = link(self.run_id, self._seq, kind, key, at, text, self._head)
         record = Record(self.run_id, self._seq, kind, key, at, json.loads(text), self._head, made)
@@ -204,8 +206,10 @@ class RunLog:
             self._compare(record)
             self.compared += 1
         else:
-            self._waiting.append(_Waiting(record, text, hanging))
-            if not self._gathering or kind is not RecordKind.DECISION:
+            # Position and head below advance only once the flush has succeeded: after an error the same record may be
+            # tried again.
+            self._queue.append(_Queued(record, text, attached))
+            if not self._batching or kind is not RecordKind.DECISION:
                 self._flush(record)
             self.appended += 1
         self._seq += 1
@@ -213,7 +217,7 @@ class RunLog:
         return record
 
     def _known(self) -> int:
-        """How many records the run held when this log was first used."""
+        """Number of records of the run when this log was first used."""
         if self._stored is None:
             with self._db.reading() as connection:
                 count = connection.scalar(select(schema.runs.c.length).where(schema.runs.c.id == self.run_id))
@@ -234,26 +238,27 @@ class RunLog:
         raise Drift(f"{_name(record)} is not what was recorded: {differs}.", next_step=_RECOMPUTE)
 
     def _flush(self, last: Record | None = None) -> None:
-        """Write what waits, all or nothing. Where that fails `last` is as if it had not been given."""
-        if not self._waiting:
+        """Write the queued records, all or nothing. On failure `last` is taken back out of the queue."""
+        if not self._queue:
             return
         try:
             with self._db.writing() as connection:
-                self._append(connection, self._waiting)
+                self._append(connection, self._queue)
         except BaseException:
             if last is not None:
-                self._waiting.pop()
+                self._queue.pop()
             raise
-        self._waiting.clear()
+        self._queue.clear()
 
-    def _append(self, connection: Connection, waiting: Sequence[_Waiting]) -> None:
-        """Write records that follow each other, table by table."""
-        records = [w.record for w in waiting]
+    def _append(self, connection: Connection, queued: Sequence[_Queued]) -> None:
+        """Write consecutive records, table by table."""
+        records = [w.record for w in queued]
+        # In the same transaction as the writes: a new holder cannot come in between.
         if self._lease is not None:
             self._lease.must_hold(connection)
         try:
             self._move_head(connection, records[0], records[-1])
-            connection.execute(_RECORD, [_columns(w.record, w.text) for w in waiting])
+            connection.execute(_RECORD, [_columns(w.record, w.text) for w in queued])
             _write_projections(connection, [made for r in records if (made := project(r)) is not None])
         except IntegrityError as error:
             which = _name(records[-1]) if len(records) == 1 else f"one of {len(records)} from {_name(records[0])} on"
@@ -261,11 +266,11 @@ class RunLog:
                 f"{which} cannot be added: the run already holds this {records[-1].kind}.",
                 next_step="Stop any other program that writes to this run.",
             ) from error
-        _write_objects(connection, waiting)
-        _write_decisions(connection, self.run_id, [d for w in waiting if (d := w.hanging.decision) is not None])
+        _write_objects(connection, queued)
+        _write_decisions(connection, self.run_id, [d for w in queued if (d := w.attached.decision) is not None])
 
     def _move_head(self, connection: Connection, record: Record, last: Record) -> None:
-        """Take the places from `record` to `last` in the run, which also finds out whether they are still free."""
+        """Claim the positions from `record` to `last` in the run, which also detects that they are taken."""
         values = {"length": last.seq + 1, "head": last.hash, "finished": last.kind is RecordKind.END}
         if connection.execute(_MOVE, {"of_run": self.run_id, "before": record.seq, **values}).rowcount == 1:
             return
@@ -302,7 +307,7 @@ def _columns(record: Record, text: str) -> dict[str, object]:
 
 
 def _write_projections(connection: Connection, made: Sequence[Projection]) -> None:
-    """In their order, neighbours of one table in one statement."""
+    """Insert listing rows in order, neighbours of one table in one statement."""
     for (table, amends), group in groupby(made, key=lambda p: (p.table, p.amends)):
         rows = [dict(p.row) for p in group]
         if not amends:
@@ -314,11 +319,11 @@ def _write_projections(connection: Connection, made: Sequence[Projection]) -> No
             connection.execute(update(table).where(*same).values(rest))
 
 
-def _write_objects(connection: Connection, waiting: Sequence[_Waiting]) -> None:
+def _write_objects(connection: Connection, queued: Sequence[_Queued]) -> None:
     objects: dict[str, StoredObject] = {}
     places: dict[tuple[int, str], dict[str, object]] = {}
-    for record, hanging in ((w.record, w.hanging) for w in waiting):
-        for o in hanging.objects:
+    for record, attached in ((w.record, w.attached) for w in queued):
+        for o in attached.objects:
             if o.hash not in objects and text_hash(o.text) != o.hash:
                 raise DataInvalid(f"{o.kind} {o.hash} of {record.kind} {record.key} is not what its hash says.")
             objects.setdefault(o.hash, o)
@@ -328,7 +333,7 @@ def _write_objects(connection: Connection, waiting: Sequence[_Waiting]) -> None:
 
 
 def _write_decisions(connection: Connection, run_id: str, decisions: Sequence[DecisionRecord]) -> None:
-    """The ledgers and the timings of decisions."""
+    """Insert the ledgers and timings of decisions."""
     ledger = (
         {
             "run_id": run_id,

@@ -1,4 +1,4 @@
-"""A log in memory: for trials, of which only the money is of interest."""
+"""In-memory run log: for backtest trials, of which only the profits matter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.log import RunLog
 
 
 class InMemoryRunLog(RunLog):
-    """Keeps fills, settlements and outcomes as they come, and writes nothing down."""
+    """Collects fills, settlements and outcomes, and writes nothing to disk."""
 
     def __init__(self) -> None:
         self.fills: list[Fill] = []
@@ -20,7 +20,7 @@ class InMemoryRunLog(RunLog):
         self.resolved: set[str] = set()
 
     def profits(self) -> dict[str, Micro]:
-        """Profit after fees of each traded market whose outcome is known."""
+        """Profit after fees of each traded market with a known outcome."""
         found: dict[str, Micro] = {}
         changes = [(f.market_id, f.cash) for f in self.fills] + [(s.market_id, s.cash) for s in self.settlements]
         for market_id, cash in changes:

@@ -1,4 +1,4 @@
-"""Brings a database to the shape this program knows, all or nothing. Never goes back, never guesses."""
+"""Schema migrations to this program's version, all or nothing. Never downgrades, never guesses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from market.errors import DataInvalid, NotReady
 from storage.connection import Database
 
 _LOCK = 7_301_984
-"""Names the migration among PostgreSQL's advisory locks."""
+"""Key of the migration among PostgreSQL's advisory locks."""
 
 
 def _config() -> Config:
@@ -24,10 +24,10 @@ def _config() -> Config:
 
 
 def prepare(database: Database, *, read_only: bool = False) -> None:
-    """Run the migrations that are missing. Belongs to the database's worker thread.
+    """Run the missing migrations. Belongs to the database's worker thread.
 
-    Errors: NotReady where the database is from a newer version, or older and `read_only`; DataInvalid where it is
-    not ours.
+    Errors: NotReady if the database is from a newer version, or older and `read_only`; DataInvalid if it belongs to
+    another program.
     """
     scripts = ScriptDirectory.from_config(_config())
     with database.reading() as connection:
@@ -41,6 +41,7 @@ def prepare(database: Database, *, read_only: bool = False) -> None:
     with database.writing() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        # Checked again under the lock: another program may have migrated in the meantime.
         if _current(connection, scripts, database.place) != scripts.get_current_head():
             upgrade(connection)
 
@@ -53,7 +54,7 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 
 def _current(connection: Connection, scripts: ScriptDirectory, place: str) -> str | None:
-    """The revision of the database, which this program must know; None while it is empty."""
+    """Revision of the database, which this program must know; None while it is empty."""
     revision = MigrationContext.configure(connection).get_current_revision()
     if revision is None:
         if inspect(connection).get_table_names():

@@ -1,7 +1,7 @@
-"""The exact nearest of many points, by one pass over all of them. Pure arithmetic on arrays.
+"""Exact nearest neighbours by one pass over all points. Pure arithmetic on arrays.
 
-Points are columns of 32-bit floats with their squared length below them, so that one matrix-vector product tells
-distances up to a known error. It only chooses which groups of points to look at; distances, order and ties come from
+Points are columns of 32-bit floats with their squared length below them, so that one matrix-vector product gives
+distances up to a known error. It only selects the groups of points to look at; distances, order and ties come from
 64-bit arithmetic in a fixed order, and are the same on every machine.
 """
 
@@ -17,19 +17,20 @@ Points = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 LARGEST = 1e9
-"""No coordinate is further from zero: its square must fit a 32-bit float many times over."""
+"""Largest absolute coordinate: its square must fit a 32-bit float many times over."""
 _GROUP = 64
 _SLICE = 16_384
-"""Columns of one product: its result stays in the cache, and the library needs no second thread for it."""
+"""Columns of one product: its result stays in the cache, and the library starts no second thread for it."""
 _PER_SLICE = _SLICE // _GROUP
 _UNIT = 2.0**-24
 
 
 def points(states: NDArray[np.float32]) -> Points:
-    """Columns for `nearest`, one for each row of `states` (n x d).
+    """(d + 1, n) columns for `nearest`, one for each row of `states` (n x d).
 
     Errors: ValueError for a coordinate that is not a number, or beyond `LARGEST`.
     """
+    # Negated, so that NaN, which compares false, is refused as well.
     if not (np.abs(states) <= LARGEST).all():
         raise ValueError(f"a state has a value that is not a number within {LARGEST:g} of zero")
     lengths = np.square(states, dtype=np.float64).sum(axis=1)
@@ -37,7 +38,7 @@ def points(states: NDArray[np.float32]) -> Points:
 
 
 def state_of(values: Sequence[float] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Coordinates as they are kept. Errors: as `points`."""
+    """(d,) coordinates as 32-bit floats. Errors: as `points`."""
     state = np.asarray(values, np.float64)
     if state.ndim != 1 or not (np.abs(state) <= LARGEST).all():
         raise ValueError(f"a state has a value that is not a number within {LARGEST:g} of zero")
@@ -50,7 +51,7 @@ def nearest(
     """The `k` columns nearest to `query` (d) with their squared Euclidean distances, nearest first.
 
     Of equally near ones the earlier column comes first; of a `family` (one number a column) only the nearest counts.
-    Fewer than `k` where there are not as many. `columns` is (d + 1) x n, made by `points`.
+    Fewer than `k` if there are not as many. `columns` is (d + 1) x n, made by `points`.
     """
     size = columns.shape[1]
     if k <= 0 or size == 0:
@@ -61,17 +62,20 @@ def nearest(
         limit = np.partition(lows, count)[count]
         rows, squares = _best(columns, query, k, family, _members(lows <= limit, size))
         if len(rows) == k:
+            # Exact only if no group outside can hold a nearer point: its lowest approximate distance exceeds what the
+            # k-th best could show at most. Otherwise look at all groups up to that bound.
             last = reach(float(squares[-1]), query)
             if last <= limit:
                 return rows, squares
             return _best(columns, query, k, family, _members(lows <= last, size))
+        # Fewer than k families in the groups seen: look at four times as many.
         count *= 4
     return _best(columns, query, k, family, np.arange(size))
 
 
 def _group_lows(columns: Points, query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The lowest approximate distance in each group of columns, less the query's squared length; the columns after
-    the last whole group are in none."""
+    """(groups,): lowest approximate squared distance in each group of columns, less the query's squared length; the
+    columns after the last whole group are in none."""
     weights = np.append(query * np.float32(-2), np.float32(1))
     size = columns.shape[1]
     lows = np.empty(size // _GROUP, np.float32)
@@ -86,7 +90,7 @@ def _group_lows(columns: Points, query: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _members(chosen: NDArray[np.bool_], size: int) -> Rows:
-    """The columns of the chosen groups, and those that are in none."""
+    """Columns of the chosen groups, and those in no group."""
     at, offset = np.divmod(np.flatnonzero(chosen), _PER_SLICE)
     stride = np.where(at < size // _SLICE, _PER_SLICE, size % _SLICE // _GROUP)
     inside = (at * _SLICE + offset)[:, None] + stride[:, None] * np.arange(_GROUP)
@@ -94,7 +98,7 @@ def _members(chosen: NDArray[np.bool_], size: int) -> Rows:
 
 
 def reach(square: float, query: NDArray[np.float32]) -> np.float32:
-    """What the approximate distance of a column may be at most if its true squared distance is `square` or less.
+    """Largest approximate distance of a column whose true squared distance is `square` or less.
 
     A product of n + 1 terms errs by at most n + 1 units of the last place of the sum of their sizes, and a column that
     near is no longer than the query and its distance; twice that is allowed for.
@@ -116,7 +120,7 @@ def _best(
 
 
 def distances(columns: Points, query: NDArray[np.float32], rows: Rows) -> Floats:
-    """Squared distances of some columns: 64-bit, summed from the first coordinate to the last."""
+    """(len(rows),): squared distances of some columns, 64-bit, summed from the first coordinate to the last."""
     total = np.zeros(len(rows))
     for column, value in zip(columns, query.astype(np.float64), strict=False):
         away = column[rows].astype(np.float64) - value

@@ -1,7 +1,7 @@
-"""Price bars in chunks of 288: kept, merged and read back as of an instant.
+"""Price bars in chunks of 288: stored, merged and read point-in-time.
 
-The first account of a bar stays: adding it again, or differently, changes nothing. A read takes a prefix of bars that
-stand in order of time, so that it cannot hold one that closed after the instant it names.
+The first version of a bar stays: adding it again, or differently, changes nothing. A read takes a prefix of bars in
+order of time, so that it cannot hold one that closed after the instant it names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from storage.schema import to_us
 
 _ALL = sys.maxsize
 _MOST_SERIES = 10_000
-"""Numbers of series that are kept in mind."""
+"""Largest number of cached series ids."""
 _END = 2**63 - 1
 _Key = tuple[str, str, int]
 _Fetch = Callable[[int, int, int], Sequence[tuple[int, bytes]]]
@@ -33,20 +33,20 @@ _UPDATE = update(schema.bar_chunks).where(_THESE).values(body=bindparam("body"))
 
 
 class BarReader:
-    """Reads bars on one connection, which belongs to the worker thread; good for as long as its transaction."""
+    """Bar queries on one connection, which belongs to the worker thread; valid for its transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._fetch = _fetch(connection)
 
     def series(self, source: str, market_id: str, step: int) -> int | None:
-        """The number under which bars are kept; None where there are none. It never changes."""
+        """Id of a series of bars; None if there is none. It never changes."""
         s = schema.bar_series.c
         query = select(s.id).where(s.source == source, s.market_id == market_id, s.step == step)
         return self._connection.scalar(query)
 
     def last(self, series: int, step: int, as_of: int, limit: int) -> BarColumns:
-        """The last `limit` bars closed at or before `as_of` (microseconds), by the number of the series."""
+        """The last `limit` bars of a series closed at or before `as_of` (microseconds)."""
         pieces: list[Piece] = []
         number = as_of // width(step)
         while limit > 0:
@@ -64,7 +64,7 @@ class BarReader:
 
 
 def _fetch(connection: Connection) -> _Fetch:
-    """So many chunks up to a number, newest first."""
+    """Query for the newest chunks up to a number, newest first."""
     if connection.dialect.name == "sqlite":
         cursor = connection.connection.cursor()  # SQLAlchemy's rows cost more than reading and unpacking them
 
@@ -90,18 +90,18 @@ class PriceBars:
         self._series: dict[_Key, int] = {}
 
     async def add_bars(self, source: str, step: int, bars: Iterable[Bar]) -> None:
-        """Keep bars of `step` seconds. Errors: ValueError for a price below zero."""
+        """Store bars of `step` seconds. Errors: ValueError for a price below zero."""
         markets: dict[str, list[Bar]] = {}
         for bar in bars:
             markets.setdefault(bar.market_id, []).append(bar)
         await self.add_bar_columns(source, step, {m: BarColumns.of(found) for m, found in markets.items()})
 
     async def add_bar_columns(self, source: str, step: int, bars: Mapping[str, BarColumns]) -> None:
-        """Keep bars of `step` seconds, by market, in one transaction."""
+        """Store bars of `step` seconds, by market, in one transaction."""
         await self._put_bars({(source, market_id, step): found for market_id, found in bars.items()})
 
     async def add_histories(self, source: str, bars: Mapping[tuple[str, int], Sequence[Bar]]) -> None:
-        """Keep bars by market and step in seconds, in one transaction."""
+        """Store bars by market and step in seconds, in one transaction."""
         await self._put_bars({(source, *which): BarColumns.of(found) for which, found in bars.items()})
 
     async def _put_bars(self, bars: Mapping[_Key, BarColumns]) -> None:
@@ -119,7 +119,7 @@ class PriceBars:
             self._series |= await self._db.write(add)
 
     async def drop_bars(self, before: datetime) -> int:
-        """Forget chunks all of whose bars closed before an instant; how many there were."""
+        """Delete chunks all of whose bars closed before an instant; return their number."""
         s, c, cut = schema.bar_series.c, schema.bar_chunks.c, to_us(before)
 
         def drop(connection: Connection) -> int:
@@ -140,7 +140,7 @@ class PriceBars:
     async def bars_of(
         self, source: str, market_ids: Sequence[str], step: int, *, as_of: datetime, limit: int
     ) -> dict[str, list[Bar]]:
-        """The same of many markets, from one state of the database."""
+        """The last `limit` bars of each of many markets, from one snapshot of the database."""
         now = to_us(as_of)
 
         def read(connection: Connection) -> list[BarColumns]:
@@ -165,7 +165,7 @@ class PriceBars:
 
 
 def _numbers(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, int]:
-    """The numbers of series, which are made where there are none."""
+    """Ids of series, which are created if missing."""
     rows = [{"source": source, "market_id": market_id, "step": step} for source, market_id, step in keys]
     add_new(connection, schema.bar_series, rows)
     reader = BarReader(connection)
@@ -173,7 +173,7 @@ def _numbers(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, int]:
 
 
 def _keep(connection: Connection, histories: Sequence[tuple[int, int, BarColumns]]) -> None:
-    """Merge bars into the chunks they belong to, by series and step, inside the caller's transaction."""
+    """Merge bars into their chunks, by series and step, inside the caller's transaction."""
     fetch = _fetch(connection)
     fresh, changed = [], []
     for series, step, bars in histories:
@@ -191,7 +191,7 @@ def _keep(connection: Connection, histories: Sequence[tuple[int, int, BarColumns
 
 
 def _merged(number: int, body: bytes, part: BarColumns, step: int) -> bytes | None:
-    """A chunk with the bars it lacks; None where it lacks none."""
+    """Chunk with the bars it lacks; None if it lacks none."""
     old = unpack((piece(number, body, step, _END, _ALL),))
     new = old.merged(part)
     return pack(number, new, step) if len(new) > len(old) else None

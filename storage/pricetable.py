@@ -1,6 +1,6 @@
-"""A small table of prices in a database in memory, for questions that are answered by executing a query.
+"""A small price table in an in-memory database, for questions that are answered by executing a query.
 
-It holds nothing of a run and touches no file. Queries are made of closed choices; what is left open filters nothing.
+It holds nothing of a run and touches no file. Queries are made of closed choices; an open choice filters nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Query:
 
 
 class PriceTable:
-    """Rows are mappings by column name, integers but for coin and day. The database goes with the object."""
+    """Rows are mappings by column name, integers but for coin and day. The database lives as long as the object."""
 
     def __init__(self, rows: Sequence[Mapping[str, int | str]]) -> None:
         engine = create_engine("sqlite://", poolclass=StaticPool)
@@ -48,13 +48,13 @@ class PriceTable:
         weakref.finalize(self, engine.dispose)
 
     def value(self, query: Query) -> Fraction | None:
-        """The exact result; None where no row matches."""
+        """The exact result; None if no row matches."""
         return next(iter(self.values(query.aggregate, query.column, query.coin, query.day)), None)
 
     def values(
         self, aggregate: str, column: str, coin: str | None = None, day: str | None = None
     ) -> frozenset[Fraction]:
-        """Every result a query can still have: one for each coin and day that is left open and has rows."""
+        """All results that a query can still have: one for each coin and day that is left open and has rows."""
         key = (aggregate, column, coin, day)
         if key not in self._known:
             self._known[key] = self._executed(*key)

@@ -1,5 +1,5 @@
-"""What a record says, as rows of the listing tables and as the value it was made of. Pure: the log writes by it and
-the audit checks by it."""
+"""Projections of records: rows of the listing tables, and the values that records were made of. Pure: the log writes by
+it and the audit checks by it."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from storage.records import Record, RecordKind
 from storage.schema import to_us
 
 INTENDED = "intended"
-"""The status of an order the venue has not answered to."""
+"""Status of an order before the venue's first answer."""
 SUMMARY = "summary"
-"""Where a decision's record keeps what lists show, beside the caller's own body."""
+"""Key of the list columns in a decision's record, beside the caller's own body."""
 PROJECTED = (schema.decisions, schema.intents, schema.fills, schema.settlements)
 
 
@@ -50,7 +50,7 @@ class Projection:
 
 
 def project(record: Record) -> Projection | None:
-    """The row a record stands for; None for kinds that are read from the chain alone."""
+    """Listing row of a record; None for kinds that are read from the chain alone."""
     made = {
         RecordKind.DECISION: _decision,
         RecordKind.INTENT: _intent,
@@ -65,11 +65,11 @@ def _decision(record: Record) -> Projection:
     summary: Any = record.body[SUMMARY]
     row = {"run_id": record.run_id, "id": record.key, "seq": record.seq, "at": to_us(record.at)}
     row |= {name: summary[name] for name in ("market_id", "slug", "action", "reason")}
-    return Projection(schema.decisions, row | _asked_for(record.body, summary["tokens"]))
+    return Projection(schema.decisions, row | _filter_columns(record.body, summary["tokens"]))
 
 
-def _asked_for(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> dict[str, Any]:
-    """What lists are filtered by; nothing of a thought that has none of it."""
+def _filter_columns(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """Filter columns of lists; null where the decision has no such value."""
     decision = body.get("thought") or {}
     search = decision.get("search") or {}
     belief = search.get("belief") or {}
@@ -138,12 +138,12 @@ def _settlement(record: Record) -> Projection:
 
 
 def nearest(price: Decimal) -> Micro:
-    """A price in whole millionths; the record keeps it exactly."""
+    """Round a price to whole millionths; the record holds it exactly."""
     return int((price * UNIT).to_integral_value(ROUND_HALF_UP))
 
 
 def signed_order(body: Mapping[str, Any]) -> SignedOrder:
-    """The order of an intent's record."""
+    """Order in an intent's record."""
     signed = body["signed"]
     o = signed["order"]
     order = Order(
@@ -156,6 +156,7 @@ def signed_order(body: Mapping[str, Any]) -> SignedOrder:
         placed_at=datetime.fromisoformat(o["placed_at"]),
         key=o["key"],
         post_only=o["post_only"],
+        # Records before expiring orders have no such key.
         good_until=None if (ends := o.get("good_until")) is None else datetime.fromisoformat(ends),
     )
     return SignedOrder(signed["id"], order, signed["body"])

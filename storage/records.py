@@ -1,7 +1,6 @@
-"""What is kept, as frozen values. Bodies are JSON; every hash is over their canonical text.
+"""Stored values, frozen. Bodies are JSON; every hash is over their canonical text.
 
-No record holds a duration: how long something took goes to the ledger, outside the chain, so that a recomputed run
-has the same hashes.
+No record holds a duration: durations go to the ledger, outside the chain, so that a recomputed run has the same hashes.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class RecordKind(StrEnum):
 
 
 class Phase(StrEnum):
-    """Where tokens go. Their sums equal what the engine says it used."""
+    """Phases that consume tokens. Their sums equal the engine's own totals."""
 
     GATE = "gate"
     SEARCH = "search"
@@ -39,7 +38,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunIdentity:
-    """What makes a run the run it is; equal identities must give equal records."""
+    """Inputs that determine a run; equal identities must give equal records."""
 
     data: str
     config: str
@@ -54,7 +53,7 @@ class RunIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as stored. `manifest` says in words and hashes what it was made of."""
+    """A stored run. `manifest` describes its inputs in words and hashes."""
 
     id: str
     identity: RunIdentity
@@ -81,7 +80,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """A value kept once under the hash of its text: search nodes, books, prompts, engine answers."""
+    """A value stored once under the hash of its text: search nodes, books, prompts, engine answers."""
 
     kind: str
     text: str
@@ -93,14 +92,14 @@ class StoredObject:
 
     @classmethod
     def holding(cls, kind: str, value: Json) -> StoredObject:
-        """The same of a value that is made of JSON types already."""
+        """Build from a value that consists of JSON types already."""
         text = encoded(value)
         return cls(kind, text, digest_of(text))
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """What one phase of one decision used."""
+    """Token usage of one phase of one decision."""
 
     phase: Phase
     prompt: int
@@ -113,9 +112,9 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class DecisionRecord:
-    """One decision with all that went into it.
+    """One decision with all its inputs.
 
-    `summary` columns are kept beside the body so that lists need not read bodies. `timings` are milliseconds by name
+    `summary` columns are stored beside the body so that lists need not read bodies. `timings` are milliseconds by name
     (and joules, under names that begin with "joules:"), outside the hash.
     """
 
@@ -133,12 +132,12 @@ class DecisionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What a past window looked like `seconds_left` before its close, and how it ended.
+    """State of a past window `seconds_left` before its close, and its outcome.
 
-    `mid` is the YES mid in micro-dollars. `buckets` maps a feature to its bucket. `known_at` is when the outcome could
-    first be read: a query as of an earlier instant does not see the row. `state` are the numbers that distance is
-    measured over, each in units of a scale that is fixed beforehand, so that no later row can change what was near;
-    they are kept as 32-bit floats, and every row of a source has equally many.
+    `mid` is the YES mid in micro-dollars. `buckets` maps a feature to its bucket. `known_at` is the first instant at
+    which the outcome could be read: a query as of an earlier instant does not see the row. `state` are the coordinates
+    that distance is measured over, each in units of a scale that is fixed beforehand, so that no later row can change
+    what was near; they are stored as 32-bit floats, and every row of a source has equally many.
     """
 
     market_id: str
@@ -156,8 +155,8 @@ class Observation:
 @dataclass(frozen=True, slots=True)
 class DecisionSummary:
     """One line of a list of decisions. `tokens` are evaluated + generated, over all phases; `verified_share` is of the
-    claims of a searched path; `profit` is what the decision's orders brought in, in micro-dollars after fees, where
-    their market has settled and there were any."""
+    claims of a searched path; `profit` is that of the decision's orders in micro-dollars after fees, None without
+    orders or before their market has settled."""
 
     run_id: str
     seq: int
@@ -177,9 +176,8 @@ class DecisionSummary:
 
 @dataclass(frozen=True, slots=True)
 class DecisionFilter:
-    """Which decisions a list is to hold: those for which everything holds that is not None. `since` and `until` are the
-    first instant and the one after the last; `below` is a verified share; `searched`, `corrected` and `traded` say what
-    happened."""
+    """Filter of a list: conjunction of the fields that are not None. `since` is inclusive, `until` exclusive; `below`
+    is a verified share; `searched`, `corrected` and `traded` select by what happened."""
 
     run_id: str | None = None
     action: str | None = None
@@ -194,7 +192,7 @@ class DecisionFilter:
 
 
 class Sorting(StrEnum):
-    """Which decisions come first where a list has an end."""
+    """Order of a list, which decides what a limit cuts off."""
 
     NEWEST = "newest"
     LOST_MOST = "lost_most"
@@ -205,8 +203,8 @@ class Sorting(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoredIntent:
-    """An order that was going to be sent. `status` is the venue's last answer, "intended" before the first; `body` is
-    the text that was signed."""
+    """A recorded order intent. `status` is the venue's last answer, "intended" before the first; `body` is the signed
+    text."""
 
     run_id: str
     order_id: str
@@ -219,7 +217,7 @@ class StoredIntent:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the log that does not hold; `seq` is None where no single record is meant."""
+    """An inconsistency of the log; `seq` is None if it concerns no single record."""
 
     run_id: str
     seq: int | None

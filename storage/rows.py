@@ -1,4 +1,4 @@
-"""Small pieces of SQL that differ by dialect, and rows turned into records. Knows no table's meaning."""
+"""Dialect-specific SQL, and conversion of rows to records. Knows no table's meaning."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from storage.records import Record, RecordKind
 from storage.schema import from_us
 
+# Databases limit the bound parameters of a statement (SQLite before 3.32: 999).
 CHUNK = 500
 """Values in one IN list."""
 
 
 @cache
 def insert_new(table: Table, dialect: str) -> Insert:
-    """An insert that leaves rows alone whose primary key is already there."""
+    """An insert that leaves existing rows with the same key alone."""
     if dialect == "sqlite":
         return sqlite.insert(table).on_conflict_do_nothing()
     if dialect == "postgresql":
@@ -28,7 +29,7 @@ def insert_new(table: Table, dialect: str) -> Insert:
 
 
 def add_new(connection: Connection, table: Table, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Insert the rows that are not there yet."""
+    """Insert the rows that do not exist yet."""
     found = [dict(r) for r in rows]
     if found:
         connection.execute(insert_new(table, connection.dialect.name), found)

@@ -1,4 +1,4 @@
-"""The tables, as data, and how instants are written in them. Knows no query and no dialect.
+"""Table definitions, and the encoding of instants. Knows no query and no dialect.
 
 Money is in millionths, instants are microseconds since 1970; bodies are canonical JSON text, because hashes are over
 text. Durations and cost estimates are the only floating-point columns. Price history, which no hash covers, is packed:
@@ -40,14 +40,14 @@ metadata = MetaData(
 
 
 def to_us(at: datetime) -> int:
-    """Microseconds since 1970; refuses a naive instant."""
+    """Convert an instant to microseconds since 1970. Raises ValueError for a naive one."""
     if at.tzinfo is None:
         raise ValueError(f"{at.isoformat()} names no time zone")
     return (at - EPOCH) // _MICROSECOND
 
 
 def from_us(microseconds: int) -> datetime:
-    """The instant that many microseconds after 1970, in UTC."""
+    """Convert microseconds since 1970 to an instant in UTC."""
     return EPOCH + timedelta(microseconds=microseconds)
 
 

@@ -1,5 +1,5 @@
-"""The agent's memory as one object: decision log, prices, finished windows, outcomes, audit. Nothing here decides
-what to remember."""
+"""The store: decision log, prices, finished windows, outcomes and audit over one database. Does not decide what is
+stored."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredIntent", "ope
 
 
 class Store(Journal, Listing, PriceBars, Windows, MarketHistory, Audit):
-    """All that is kept, over one database. Calls run one after the other in a thread of their own."""
+    """All stored data, over one database. Calls run one after the other in the database's own thread."""
 
     def __init__(self, database: Database) -> None:
         Journal.__init__(self, database)
         PriceBars.__init__(self, database)
         Windows.__init__(self, database)
         self.waiting = lambda: database.waiting
-        """How many reads and writes wait for their turn."""
+        """Number of queued reads and writes."""
         self.folder = database.folder
-        """Where the database's file is; None where it is no file of this machine."""
+        """Folder of the database file; None if it is no file of this machine."""
 
 
 @asynccontextmanager
 async def open_store(url: str, *, read_only: bool = False) -> AsyncIterator[Store]:
     """Open the database at `url` (sqlite:///FILE), migrated to this version; closed when the block ends.
 
-    `read_only` neither creates nor migrates anything. Errors: Misconfigured for a URL nobody understands, NotReady
-    for a newer database, a missing driver or file, DataInvalid for some other program's database, StoreUnavailable
-    where it cannot be read or written.
+    `read_only` neither creates nor migrates anything. Errors: Misconfigured for an invalid URL, NotReady for a newer
+    database, a missing driver or file, DataInvalid for another program's database, StoreUnavailable if it cannot be
+    read or written.
     """
     async with open_database(url, read_only=read_only) as database:
         await database.call(lambda: prepare(database, read_only=read_only))

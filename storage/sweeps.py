@@ -1,6 +1,6 @@
-"""Where sweeps are remembered: Optuna's own tables, in a database of their own.
+"""Storage of parameter sweeps: Optuna's own tables, in a separate database.
 
-Not in ours: both number their migrations in a table of one name.
+Not in the decision log's: both number their migrations in a table of the same name.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from market.errors import Misconfigured, NotReady
 
 
 def default_url(home: Path) -> str:
-    """A file in the home folder, which is made."""
+    """URL of a file in the home folder, which is created."""
     home.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{home / 'sweeps.db'}"
 
 
 def open_sweeps(url: str) -> Any:
-    """Optuna's storage. Raises NotReady where Optuna is not installed, Misconfigured where the URL does not do; it may
-    hold a password, so it is not repeated."""
+    """Optuna's storage. Raises NotReady if Optuna is not installed, Misconfigured if the URL does not work; it may hold
+    a password, so it is not repeated."""
     try:
         import optuna
     except ImportError:

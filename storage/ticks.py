@@ -1,4 +1,4 @@
-"""The tick archive: what a live market said, raw and parsed, in Parquet partitions by day.
+"""Tick archive: raw and parsed live market data in Parquet partitions by day.
 
     day=2026-11-27/frame-000001.parquet   channel, received_us, payload       every frame as it came
     day=2026-11-27/book-000001.parquet    market_id, at_ms, received_us, bid_price, bid_size, ask_price, ask_size
@@ -6,7 +6,7 @@
     day=2026-11-27/gap-000001.parquet     channel, received_us, why           from here on something may be missing
     markets.jsonl                         one line for each market and each outcome, the newest last
 
-Prices are micro-dollars and sizes micro-shares in lists, best first; `*_us` are microseconds since 1970 by this box's
+Prices are micro-dollars and sizes micro-shares in lists, best first; `*_us` are microseconds since 1970 by the local
 clock, `at_ms` milliseconds by the venue's. A file is whole or not there. Knows no venue.
 """
 
@@ -55,8 +55,8 @@ _DAY = 86_400_000_000
 
 @dataclass(slots=True)
 class TickArchive:
-    """Writes an archive. What is told is kept in memory until `flush`, which may run in another thread while more is
-    told. Raises StoreUnavailable where the disk fails; what was not written is then still kept."""
+    """Writer of an archive. Rows are buffered until `flush`, which may run in another thread while more are added.
+    Raises StoreUnavailable if the disk fails; unwritten rows then stay buffered."""
 
     folder: Path
     rows: dict[str, list[tuple[Any, ...]]] = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
@@ -88,11 +88,13 @@ class TickArchive:
         return sum(map(len, self.rows.values())) + len(self.lines)
 
     def flush(self) -> None:
-        """Write down what has been told so far."""
+        """Write the rows buffered so far."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write_lines()
             for kind, schema in SCHEMAS.items():
+                # A copy, and below only its length is cut off: rows that are added during the write stay for the next
+                # one.
                 taken = self.rows[kind][:]
                 for day, rows in _by_day(kind, taken):
                     self._write(kind, schema, day, rows)
@@ -120,6 +122,7 @@ class TickArchive:
         columns = [pa.array(column, schema.field(n).type) for n, column in enumerate(zip(*rows, strict=True))]
         draft = place / f".{kind}-{number:06}.draft"
         pq.write_table(pa.table(columns, schema=schema), draft, compression="zstd")
+        # Renamed only when complete, so a reader never sees half a file.
         draft.replace(place / f"{kind}-{number:06}.parquet")
 
 
@@ -141,12 +144,12 @@ def _line(kind: str, value: Market | Resolution) -> str:
 
 
 def parts(folder: Path, kind: str) -> list[Path]:
-    """An archive's files of one kind, oldest first."""
+    """Files of an archive of one kind, oldest first."""
     return sorted(folder.glob(f"day=*/{kind}-*.parquet"))
 
 
 def read_lines(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """The lines of `markets.jsonl`; a torn last line is left out. Raises DataInvalid."""
+    """Lines of `markets.jsonl`; a torn last line is left out. Raises DataInvalid."""
     file = folder / MARKETS_FILE
     try:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,8 +1,8 @@
-"""Rows of finished windows in memory, one array a column, in the order in which they became known.
+"""In-memory rows of finished windows, one array per column, in the order in which they became known.
 
-Rows that were handed out are never written again: later rows go behind them, and a row that comes late moves everything
-to new arrays. What is read is the newest rows before an instant, so that a box that runs for years needs no more memory
-than one that runs for weeks. Knows no database.
+Published rows are never overwritten: later rows go behind them, and a row that comes late moves everything to new
+arrays. A read returns the newest rows before an instant, so that memory stays bounded over years of running. Knows no
+database.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _INTS: dict[str, type[np.generic]] = {
     "official": np.bool_,
 }
 NEWEST = 1_000_000
-"""Rows that a past has at most: those of about a hundred thousand windows."""
+"""Largest number of rows in a history: those of about a hundred thousand windows."""
 _GROWTH = 1.5
 
 Array = NDArray[Any]
 
 
 class Timeline:
-    """The rows of one source and window length. `seen` is the instant from which a row may be read. One that `forgets`
-    keeps half as many rows again as a past may have; what is older it must read anew."""
+    """Rows of one source and window length. `seen` is the instant from which a row may be read. One that `forgets`
+    holds half as many rows again as a history may have; older ones have to be read again from the database."""
 
     def __init__(self, window: int, vocabulary: BucketVocabulary, *, forgets: bool = True) -> None:
         self._window = window
@@ -52,11 +52,11 @@ class Timeline:
         return self._length
 
     def reaches(self, cut: int) -> bool:
-        """Whether all is here that `before` has to answer with."""
+        """True if all rows that `before` needs are in memory."""
         return self._forgot is None or self._count(cut) >= NEWEST
 
     def before(self, cut: int) -> WindowHistory:
-        """The newest rows, `NEWEST` at most, that were made, and had an outcome that was known, strictly before `cut`
+        """The newest rows, `NEWEST` at most, that were made, and had a known outcome, strictly before `cut`
         (microseconds)."""
         count = self._count(cut)
         these = slice(max(0, count - NEWEST), count)
@@ -77,10 +77,11 @@ class Timeline:
         )
 
     def extend(self, markets: list[str], columns: dict[str, Array], codes: dict[str, Array], states: Array) -> None:
-        """Add rows, one entry each, in the order in which they were kept; `states` is n x d.
+        """Add rows, one entry each, in the order in which they were stored; `states` is n x d.
 
         Rows that became known in the same instant stay in that order.
         """
+        # A row is known once both its state and its outcome are.
         seen = np.maximum(columns["at"], columns["known_at"])
         if self._forgot is not None and seen.min() <= self._forgot:
             new = np.flatnonzero(seen > self._forgot)
@@ -93,6 +94,7 @@ class Timeline:
         known = self._columns["seen"][: self._length]
         start = int(known.searchsorted(added["seen"].min(), "right"))
         late = slice(start, self._length)
+        # Stable, so that equal instants keep the order of storage, on which digests and ties depend.
         order = np.argsort(np.concatenate((known[late], added["seen"])), kind="stable")
         columns_of = {n: np.concatenate((self._columns[n][late], added[n]))[order] for n in _INTS}
         none = np.zeros(len(markets), np.uint16)
@@ -112,7 +114,7 @@ class Timeline:
         return int(self._columns["seen"][: self._length].searchsorted(cut, "left"))
 
     def _forget(self, start: int) -> None:
-        """Keep rows from `start` on, and those that became known in the same instant as that one."""
+        """Drop rows before `start`, but for those that became known in the same instant as that one."""
         seen = self._columns["seen"][: self._length]
         start = int(seen.searchsorted(seen[start], "left"))
         if not start:
@@ -133,7 +135,7 @@ class Timeline:
         return number
 
     def _widen(self, codes: dict[str, Array], dimensions: int) -> None:
-        """Columns for features that are new. Errors: ValueError for states of another length."""
+        """Add columns for new features. Errors: ValueError for states of another length."""
         if not self._length and len(self._points) != dimensions + 1:
             self._points = np.empty((dimensions + 1, 0), np.float32)
         if len(self._points) != dimensions + 1:
@@ -143,8 +145,9 @@ class Timeline:
                 self._codes[feature] = np.zeros(len(self._columns["seen"]), np.uint16)
 
     def _make_room(self, start: int, end: int) -> None:
-        """Arrays that hold `end` rows and of which nobody was shown any row from `start` on."""
+        """Ensure arrays that hold `end` rows and of which no row from `start` on was published."""
         room = len(self._columns["seen"])
+        # In place only behind the last row: histories that were handed out are views of these arrays.
         if start == self._length and end <= room:
             return
         room = room if end <= room else max(end, int(room * _GROWTH))
@@ -155,7 +158,7 @@ class Timeline:
 
 
 def _numbered(market: Array) -> tuple[list[int], Array]:
-    """Which numbers there are, ascending, and each row's place among them."""
+    """Distinct numbers, ascending, and each row's index among them."""
     numbers, places = np.unique(market, return_inverse=True)
     return numbers.tolist(), places.astype(np.int32)
 
@@ -166,7 +169,7 @@ def _sealed(view: Array) -> Array:
 
 
 def _moved(array: Array, keep: int, room: int) -> Array:
-    """The first `keep` entries along the last axis, in an array with room for more."""
+    """Copy of the first `keep` entries along the last axis, in an array with room for more."""
     moved = np.zeros((*array.shape[:-1], room), array.dtype)
     moved[..., :keep] = array[..., :keep]
     return moved

@@ -1,8 +1,8 @@
-"""Whether SQLite's write-ahead log is whole. A damaged one is cut off at the damage when it is opened, without a word:
-what was acknowledged after it would be gone. So it is looked at before.
+"""Integrity check of SQLite's write-ahead log. SQLite truncates a damaged log at the damage when it opens the database,
+without an error: acknowledged commits behind it would be lost. So it is checked before.
 
-A crash may leave the last transaction torn, which nobody was told of. A second commit behind a bad frame is none that a
-crash can leave: it was written after the first had been synced. Format: sqlite.org/fileformat2.html, section 4.
+A crash may leave the last transaction torn, which was never acknowledged. A second commit behind a bad frame cannot be
+left by a crash: it was written after the first had been synced. Format: sqlite.org/fileformat2.html, section 4.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _HEADER, _FRAME = 32, 24
 _MAGIC = 0x377F0682
 _WORD = np.uint64(0xFFFFFFFF)
 _LOOKS = 3
-"""How often damage must be seen: a log that another program begins anew meanwhile looks damaged once."""
+"""Reads that must all show the damage: a log that another program restarts meanwhile looks damaged once."""
 Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """The first bad frame, counted from 1 (0 is the header), and how many commits lie behind it."""
+    """The first bad frame, counted from 1 (0 is the header), and the number of commits behind it."""
 
     frame: int
     commits: int
 
 
 def damage(wal: Path) -> Damage | None:
-    """What is wrong in the middle of a log; None where nothing is, or there is none."""
+    """Damage in the middle of a log; None if there is none, or no log."""
     found = None
     for _ in range(_LOOKS):
         try:
@@ -48,7 +48,7 @@ def damage(wal: Path) -> Damage | None:
 
 
 def must_be_whole(database: Path) -> None:
-    """Raises StoreUnavailable where opening the database would silently lose what was acknowledged."""
+    """Raise StoreUnavailable if opening the database would silently lose acknowledged commits."""
     wal = database.with_name(database.name + "-wal")
     with translated(str(wal)):
         found = damage(wal)
@@ -64,6 +64,7 @@ def _examined(body: bytes) -> Damage | None:
     if len(body) <= _HEADER + _FRAME:
         return None
     head = np.frombuffer(body, ">u4", 8).astype(np.uint64)
+    # The lowest bit of the magic number gives the byte order of the checksums alone; all other fields are big-endian.
     order = ">u4" if int(head[0]) & 1 else "<u4"
     size = int(head[2])
     if int(head[0]) | 1 != _MAGIC | 1 or size < 512 or size & (size - 1):
@@ -75,7 +76,7 @@ def _examined(body: bytes) -> Damage | None:
 
 
 def _frames(body: bytes, size: int, order: str, salts: Words, start: Words) -> Damage | None:
-    """Follow the chain of sums through the frames."""
+    """Verify the chain of checksums through the frames."""
     count = (len(body) - _HEADER) // (_FRAME + size)
     raw = np.frombuffer(body, np.uint8, count * (_FRAME + size), _HEADER).reshape(count, _FRAME + size)
     fields = np.ascontiguousarray(raw[:, :_FRAME]).view(">u4").astype(np.uint64)
@@ -92,7 +93,7 @@ def _frames(body: bytes, size: int, order: str, salts: Words, start: Words) -> D
 
 
 def _sums(words: Words) -> Words:
-    """What rows of words add to a sum that began with zero: n x 2."""
+    """n x 2: checksum of each row of words, starting from zero."""
     first, second = _weights(words.shape[1] // 2)
     x, y = words[:, 0::2], words[:, 1::2]
     a = x @ first[0] + y @ first[1]
@@ -101,7 +102,7 @@ def _sums(words: Words) -> Words:
 
 
 def _after(state: Words, added: Words, pairs: int) -> Words:
-    """The sum after so many pairs of words, which by themselves add `added`."""
+    """Checksum after `pairs` pairs of words that alone add `added`: the checksum is linear in its start."""
     p, q, r = _powers(pairs)[pairs]
     a, b = int(state[0]), int(state[1])
     moved = (p * a + q * b, q * a + r * b)
@@ -111,7 +112,7 @@ def _after(state: Words, added: Words, pairs: int) -> Words:
 @cache
 def _powers(count: int) -> list[tuple[int, int, int]]:
     """Entries (p, q, r) of the powers ((p, q), (q, r)) of ((1, 1), (1, 2)) up to the `count`-th, modulo 2**32: each
-    pair of words moves the two sums by the matrix."""
+    pair of words multiplies the two sums by the matrix."""
     table = [(1, 0, 1)]
     for _ in range(count):
         p, q, r = table[-1]
@@ -121,6 +122,6 @@ def _powers(count: int) -> list[tuple[int, int, int]]:
 
 @cache
 def _weights(pairs: int) -> tuple[tuple[Words, Words], tuple[Words, Words]]:
-    """How much each pair (x, y) counts in the end, in the first sum for x and for y, and in the second."""
+    """Weights of each pair (x, y) in the final sums: in the first for x and for y, and in the second."""
     p, q, r = np.array(_powers(pairs)[pairs - 1 :: -1], np.uint64).T
     return ((p + q) & _WORD, q), ((q + r) & _WORD, r)

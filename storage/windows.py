@@ -1,8 +1,8 @@
-"""Finished windows: kept as rows, read as a `WindowHistory`. Each source and window length has a timeline in memory,
-which is read from the database once and then extended by what was added since, by this program or another. It forgets
-what is older than the newest rows; a question about an instant so long ago reads all of them again.
+"""Finished windows: stored as rows, read as a `WindowHistory`. Each source and window length has a timeline in memory,
+which is read from the database once and then extended by rows added since, by this program or another. It drops rows
+older than the newest ones; a query as of so long ago reads all of them again.
 
-The first account of a row stays: adding it again, or differently, changes nothing.
+The first version of a row stays: adding it again, or differently, changes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from storage.schema import to_us
 from storage.timeline import Array, Timeline
 
 TIMELINES = 8
-"""How many are kept in memory; the one that was asked longest ago goes first."""
+"""Timelines in memory; the least recently used is dropped first."""
 _AT_ONCE = 50_000
 _DAMAGED = "Restore a backup of the database."
 _LATER = (
@@ -52,8 +52,8 @@ class Windows:
         self._last: tuple[tuple[str, int, int], WindowHistory] | None = None
 
     async def add_observations(self, source: str, observations: Iterable[Observation]) -> None:
-        """Keep finished windows. Errors: ValueError for a state of another length than the source has, or with a
-        value that is not a number."""
+        """Store finished windows. Errors: ValueError for a state of another length than the source has, or with a value
+        that is not a number."""
         rows = list(observations)
         states = [state_of(o.state).astype("<f4").tobytes() for o in rows]
         if rows:
@@ -62,9 +62,9 @@ class Windows:
     async def past(
         self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)
     ) -> WindowHistory:
-        """The newest windows of `window` seconds (`storage.timeline.NEWEST` rows at most), as far as they were made and
-        had a known outcome strictly before `as_of` - `embargo`. Asked again about the same instant, the answer is the
-        same one, unless rows were added here in between."""
+        """The newest windows of `window` seconds (`storage.timeline.NEWEST` rows at most) that were made and had a
+        known outcome strictly before `as_of` - `embargo`. Repeated for the same instant, the answer is the same object,
+        unless rows were added here in between."""
         key = source, window, to_us(as_of - embargo)
 
         def read(connection: Connection) -> WindowHistory:
@@ -80,7 +80,7 @@ class Windows:
         return last[1] if last is not None and last[0] == key else await self._db.read(read)
 
     async def mids(self, source: str, market_ids: Sequence[str]) -> dict[str, dict[int, float]]:
-        """The mids kept of finished windows, in dollars, by market and seconds to the close."""
+        """Stored mids of finished windows, in dollars, by market and seconds to the close."""
         o = schema.observations.c
 
         def read(connection: Connection) -> dict[str, dict[int, float]]:
@@ -100,7 +100,7 @@ class Windows:
         _keep(connection, source, rows, states)
 
     def _timeline(self, connection: Connection, source: str, window: int, *, forgets: bool = True) -> Timeline:
-        """The rows of the database as they are now. Belongs to the worker thread."""
+        """Timeline with the rows of the database as of now. Belongs to the worker thread."""
         key = (source, window)
         timeline, last = self._timelines.pop(key, (None, 0))
         if timeline is None:
@@ -121,7 +121,7 @@ class Windows:
         timeline.extend([r.market_id for r in rows], columns, self._codes(connection, rows), states)
 
     def _codes(self, connection: Connection, rows: Sequence[Row[Any]]) -> dict[str, Array]:
-        """By feature the number of each row's bucket."""
+        """Bucket number of each row, by feature."""
         numbers = np.frombuffer(b"".join(r.buckets for r in rows), "<u2")
         row = np.repeat(np.arange(len(rows)), [len(r.buckets) // 2 for r in rows])
         used = np.unique(numbers).tolist()
@@ -140,6 +140,8 @@ class Windows:
 
 def _keep(connection: Connection, source: str, rows: Sequence[Observation], states: Sequence[bytes]) -> None:
     if connection.dialect.name == "postgresql":  # so that rows appear in the order of their ids
+        # Timelines read rows above the last id seen. Ids are given before the commit, so without the lock a smaller id
+        # could become visible after a larger one and would be missed. SQLite has one writer anyway.
         connection.execute(text("LOCK TABLE observations IN SHARE ROW EXCLUSIVE MODE"))
     o = schema.observations.c
     length = connection.scalar(select(func.length(o.state)).where(o.source == source).limit(1))
@@ -171,7 +173,7 @@ def _packed(buckets: Iterable[tuple[str, str]], number: dict[tuple[str, str], in
 
 
 def _numbers(connection: Connection, pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """Numbers of (feature, bucket) pairs, those that are new among them."""
+    """Numbers of (feature, bucket) pairs; new pairs get one."""
     v = schema.vocabulary
     wanted = set(pairs)
     found = {(row.feature, row.bucket): row.id for row in connection.execute(select(v))}

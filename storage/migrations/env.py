@@ -1,4 +1,5 @@
-"""Run by Alembic for each upgrade, on the connection and in the transaction of `storage.migrate`. Reads no file."""
+"""Alembic environment, run for each upgrade on the connection and in the transaction of `storage.migrate`. Reads no
+file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs and their chains, what hangs on decisions, and price history."""
+"""Runs and their chains, rows attached to decisions, and price history."""
 
 from __future__ import annotations
 

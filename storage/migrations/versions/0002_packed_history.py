@@ -1,4 +1,4 @@
-"""Bars in chunks, buckets as numbers, states for distances; what was kept is carried over.
+"""Bars in chunks, buckets as numbers, states for distances; existing rows are carried over.
 
 `storage.chunks` names the layout in each chunk's first byte and keeps reading every layout it ever wrote.
 """

@@ -1,4 +1,4 @@
-"""Who trades an account: one row each, with a number that grows each time it changes hands."""
+"""Leases: one row per account, with a fencing token that grows with each holder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lists of decisions are asked for, as columns; those of decisions that are there are read from their records."""
+"""Filter columns of decision lists; those of existing decisions are filled from their records."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _fill() -> None:
 
 
 def _listed(body: dict[str, Any]) -> dict[str, Any]:
-    """As it was when this was written: what lists show later is the affair of later migrations."""
+    """Columns as of this migration: later changes belong to later migrations."""
     decision = body.get("thought") or {}
     search = decision.get("search") or {}
     belief = search.get("belief") or {}
