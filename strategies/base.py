@@ -1,4 +1,5 @@
-"""What a strategy sees and what it may wish for. Pure values: no clock, no store, no venue."""
+"""Strategy interface: the view a strategy decides on, and the order intent it may return. Pure values: no clock, no
+store, no venue."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that a decision may depend on. `book` is the YES book; cash is what is free to spend; `at_risk` is what this
-    market's holdings, of either outcome, and its working orders have cost or may cost; `reference` is P(YES) by the
-    reference price alone, for strategies that are `Referenced`, None where there is no such price."""
+    """All inputs of a decision. `book` is the YES book; cash is free to spend; `at_risk` is the cost of this market's
+    holdings, of either outcome, and the possible cost of its working orders; `reference` is P(YES) by the reference
+    price alone, for strategies that are `Referenced`, None if there is no such price."""
 
     market: Market
     book: Book
@@ -40,7 +41,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class OrderIntent:
-    """An order a strategy would like, before limits and identity. `why` is kept in the log."""
+    """An order that a strategy wants, before limits and identity. `why` is stored in the log."""
 
     outcome: Outcome
     side: Side
@@ -53,7 +54,7 @@ class OrderIntent:
 
 
 class Strategy(Protocol):
-    """Looks at one market at one instant. `once` says that a market is over for it with its first order there."""
+    """Decides on one market at one instant. `once`: after its first order in a market it is done there."""
 
     @property
     def name(self) -> str: ...
@@ -66,7 +67,7 @@ class Strategy(Protocol):
 
 @runtime_checkable
 class Referenced(Protocol):
-    """A strategy that looks at the reference price behind the question, once in `every` seconds of a market at most."""
+    """A strategy that reads the reference price of the underlying, at most once in `every` seconds per market."""
 
     @property
     def every(self) -> float: ...
@@ -74,8 +75,8 @@ class Referenced(Protocol):
 
 @runtime_checkable
 class Scanning(Protocol):
-    """A strategy that can tell from arrays which books it need not be shown: what makes a replay fast."""
+    """A strategy that can filter books as arrays before `decide` is called: the fast path of a replay."""
 
     def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
-        """(n,): false where `decide` would wish for nothing whatever the cash, with these shares held."""
+        """(n,): false where `decide` would return no order whatever the cash, with these shares held."""
         ...

@@ -1,4 +1,4 @@
-"""What the agent has to beat: the market's own price, a diffusion, and one simple rule that trades. Pure."""
+"""Baselines for the agent: the market's own price, a diffusion, and simple rules that trade. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from strategies.sizing import shares_for
 _NORMAL = NormalDist()
 
 VOLATILITY_SPAN = timedelta(minutes=15)
-"""How far back of the instant to ask for ticks: enough of them for the estimate, and all of an averaging window."""
+"""Span of ticks before the instant: enough of them for the estimate, and all of an averaging window."""
 
 _SPACING = 10.0
 """Seconds between the ticks that returns are taken over. Settlement streams are smoothed: over one second they move
@@ -34,7 +34,7 @@ NO_DIFFUSION = "no reference price series in this data: a diffusion has nothing 
 
 
 def market_mid(book: Book) -> float | None:
-    """The null of every claim: P(YES) is the mid."""
+    """The null hypothesis of every claim: P(YES) is the mid."""
     return None if book.mid is None else float(book.mid)
 
 
@@ -76,12 +76,12 @@ def average_diffusion(
 def realised_volatility(
     ticks: Sequence[ReferenceTick], *, spacing: float = _SPACING, half_life: float | None = None
 ) -> float | None:
-    """Standard deviation of the log-price per square-root second, or None where too few ticks say.
+    """Standard deviation of the log-price per square-root second, or None for too few ticks.
 
     The square root of sum(r^2) / sum(dt), over returns between ticks at least `spacing` seconds apart by the source's
     time: for a driftless price it needs no regular grid, and two ticks a moment apart cannot blow it up. Of ticks with
-    one source time the last received counts. With a `half_life` in seconds both sums fade with age. A price that
-    never moved has no volatility that could be known.
+    one source time the last received counts. With a `half_life` in seconds both sums fade with age. A price that never
+    moved has no defined volatility.
     """
     prices = {t.at: t.price for t in sorted(ticks, key=lambda t: t.received_at)}
     kept: list[datetime] = []
@@ -97,10 +97,10 @@ def realised_volatility(
 
 
 def p_up(market: Market, ticks: Sequence[ReferenceTick], at: datetime) -> float | None:
-    """P(YES) of an Up/Down window by its dated rule, as of `at`; None where there is no price to beat, no tick or no
-    volatility, and before the window opens, when nobody knows the price to beat.
+    """P(YES) of an Up/Down window by its dated rule, as of `at`; None without a price to beat, a tick or a volatility,
+    and before the window opens, when the price to beat is not known.
 
-    What has happened since the newest tick is as unknown as what is still to come, so time runs from that tick.
+    The path since the newest tick is as unknown as the future, so time runs from that tick.
     """
     known = (t for t in ticks if t.received_at <= at and t.at <= market.closes_at)
     seen = sorted(known, key=lambda t: (t.at, t.received_at))
@@ -108,6 +108,7 @@ def p_up(market: Market, ticks: Sequence[ReferenceTick], at: datetime) -> float 
     if at < market.opens_at or market.price_to_beat is None or sigma is None:
         return None
     last, strike = float(seen[-1].price), float(market.price_to_beat)
+    # Under an averaging rule a part of the result is already fixed inside the last window: it enters as `so_far`.
     left = (market.closes_at - seen[-1].at).total_seconds()
     window = resolution_rule(market.opens_at, market.seconds).average_seconds
     if not window:
@@ -117,9 +118,9 @@ def p_up(market: Market, ticks: Sequence[ReferenceTick], at: datetime) -> float 
 
 
 def average_price(ticks: Sequence[ReferenceTick], since: datetime) -> float:
-    """The time-weighted price from `since` to the last tick, each price standing until the next.
+    """Time-weighted price from `since` to the last tick, each price standing until the next.
 
-    `ticks` are in order of the source's time and end after `since`; before the first of them its price is taken.
+    `ticks` are in order of the source's time and end after `since`; before the first of them its price is used.
     """
     inside = [t for t in ticks if t.at > since]
     earlier = ticks[: len(ticks) - len(inside)]
@@ -131,7 +132,7 @@ def average_price(ticks: Sequence[ReferenceTick], since: datetime) -> float:
 
 @dataclass(frozen=True, slots=True)
 class MarketMid:
-    """Believes the mid, so it never finds an edge: the strategy that has no costs and no gains."""
+    """Forecasts the mid, so it never finds an edge: the strategy without costs and gains."""
 
     name: str = "market_mid"
     once: bool = True
@@ -145,7 +146,7 @@ class MarketMid:
 
 @dataclass(frozen=True, slots=True)
 class LateFavourite:
-    """Buys the favourite once in the last `seconds` of a window, where its ask lies in [low, high], and holds it."""
+    """Buys the favourite once in the last `seconds` of a window if its ask lies in [low, high], and holds it."""
 
     name: str = "late_favourite"
     once: bool = True
@@ -175,6 +176,7 @@ class LateFavourite:
             return np.zeros(len(books), np.bool_)
         left = books.before(market.closes_at)
         low, high = micro(self.low), micro(self.high)
+        # An empty side gives NOBODY (-1), which is outside [low, high] for YES and above 1 for NO: neither passes.
         yes, no = books.asks.best, UNIT - books.bids.best
         favoured = ((yes >= low) & (yes <= high)) | ((no >= low) & (no <= high))
         late: Mask = (left > 0) & (left <= self.seconds * 1000)
@@ -183,8 +185,8 @@ class LateFavourite:
 
 @dataclass(frozen=True, slots=True)
 class Diffusion:
-    """Believes the reference price alone: buys, once a market, what a driftless log-price is worth more than it costs
-    by `margin` dollars a share, and holds it."""
+    """Forecasts by the reference price alone: buys, once a market, shares that a driftless log-price values above their
+    cost by `margin` dollars, and holds them."""
 
     name: str = "diffusion"
     once: bool = True
@@ -209,8 +211,8 @@ class Diffusion:
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Buys `size` YES shares at or below `low` and sells them at or above `high`, again and again: no forecast at all,
-    and the rule by which replays are compared."""
+    """Buys `size` YES shares at or below `low` and sells them at or above `high`, repeatedly: no forecast, and the
+    reference rule for comparing replays."""
 
     name: str = "threshold"
     once: bool = False

@@ -1,6 +1,6 @@
-"""What a search leaves behind: a small value that says how far to lean away from the market, re-read on every tick.
+"""Belief: the result of a search as a shift against the market price, re-evaluated on every tick.
 
-A belief is a shift in log-odds with a standard deviation, never a probability that a model wrote. It is re-evaluated
+A belief is a shift in log-odds with a standard deviation, never a probability written by a model. It is re-evaluated
 against a new mid in microseconds and without the model.
 """
 
@@ -19,8 +19,8 @@ from strategies.verification import HARD_FAILS, Checked
 class Belief:
     """`shift` and `sd` are log-odds added to the market's own, already shrunk; `support` is the thinnest evidence used.
 
-    `verified_share` is the share of claims that history supports, of those that say something: claims of an effect,
-    and whatever history has failed. `calibration` maps what comes out.
+    `verified_share` is the share of claims that history supports, among informative ones: claims of an effect, and all
+    that history has failed. `calibration` maps the forecast.
     """
 
     market_id: str
@@ -33,7 +33,7 @@ class Belief:
     calibration: Calibration = IDENTITY
 
     def raw(self, mid: float) -> float:
-        """P(YES) before calibration, where the market's mid is `mid`."""
+        """P(YES) before calibration at the market's mid `mid`."""
         return sigmoid(logit(mid) + self.shift) if self.shift else mid
 
     def calibrated(self, mid: float) -> float:
@@ -41,8 +41,8 @@ class Belief:
         return self.calibration.applied(self.raw(mid))
 
     def probability(self, mid: float) -> float:
-        """P(YES) to trade on: the nearer to the market of the forecasts before and after calibration, and the mid
-        itself where they lie on different sides of it. Calibration may take an edge away and never makes one."""
+        """P(YES) for trading: of the forecasts before and after calibration the nearer to the market, and the mid
+        itself if they lie on different sides of it. Calibration may remove an edge and never creates one."""
         raw, calibrated = self.raw(mid), self.calibrated(mid)
         if (raw - mid) * (calibrated - mid) <= 0:
             return mid
@@ -58,11 +58,11 @@ class Belief:
 
 
 def lean(path: Sequence[Checked]) -> tuple[float, float, int]:
-    """The supported claims of a path combined: precision-weighted mean of their shifts in log-odds, its standard
-    deviation, and the thinnest support; zeros where none is supported.
+    """Combine the supported claims of a path: precision-weighted mean of their shifts in log-odds, its standard
+    deviation, and the thinnest support; zeros if none is supported.
 
     The claims look at the same past windows, so they are averaged and not added up, and their errors are taken to be
-    the same error: what they share in doubt does not average out.
+    the same error: a shared error does not average out.
     """
     good = [c.evidence for c in _supported(path)]
     if not good:
@@ -74,12 +74,12 @@ def lean(path: Sequence[Checked]) -> tuple[float, float, int]:
 
 
 def _supported(path: Sequence[Checked]) -> list[Checked]:
-    """The claims that may move a belief: of an effect, and borne out."""
+    """Claims that may move a belief: of an effect, and supported."""
     return [c for c in path if c.verified and c.claim.effect.sign]
 
 
 def parts(path: Sequence[Checked]) -> list[tuple[Checked, float]]:
-    """What each supported claim of a path brings to its `lean`, in log-odds; together they are the lean's mean."""
+    """Contribution of each supported claim of a path to its `lean`, in log-odds; they sum to the lean's mean."""
     good = _supported(path)
     weights = [1 / c.evidence.shift_sd**2 for c in good]
     return [(c, w * c.evidence.shift / sum(weights)) for c, w in zip(good, weights, strict=True)]
@@ -95,7 +95,9 @@ def believe(
     max_shift: float,
     calibration: Calibration = IDENTITY,
 ) -> Belief:
-    """The lean of a path, times `shrink`, at most `max_shift` log-odds away from the market."""
+    """Belief of a path: its lean times `shrink`, at most `max_shift` log-odds away from the market."""
+    # A claim of no effect counts only once it has failed: otherwise a search could raise its verified share with claims
+    # that risk nothing.
     claims = [c for c in path if not c.claim.decides and (c.claim.effect.sign or c.verdict in HARD_FAILS)]
     share = sum(c.verified for c in claims) / len(claims) if claims else 0.0
     mean, sd, support = lean(path)

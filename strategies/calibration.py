@@ -1,8 +1,8 @@
-"""Do our probabilities mean what they say? Maps fitted on past decisions and their outcomes, all of them: those that
-abstained too, since their outcomes cost nothing. Pure; the caller sees to it that only outcomes known by then go in.
+"""Calibration of forecasts: maps fitted on past decisions and their outcomes, including decisions that abstained, since
+their outcomes cost nothing. Pure; the caller passes only outcomes known at the time.
 
-Few outcomes get a map with few numbers, and every map is drawn towards the identity by `PATIENCE` outcomes' worth:
-Platt's two numbers first, beta calibration's three from `BETA_FROM` outcomes (it contains the identity), isotonic
+Few outcomes get a map with few parameters, and every map is drawn towards the identity by `PATIENCE` outcomes' worth:
+Platt's two parameters first, beta calibration's three from `BETA_FROM` outcomes (it contains the identity), isotonic
 regression from `ISOTONIC_FROM`, where it does better than beta on the last fifth.
 """
 
@@ -37,11 +37,11 @@ class CalibrationKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted map of probabilities, as a value that is kept with every decision it touched.
+    """A fitted map of probabilities, stored with every decision that used it.
 
-    Platt: log-odds = a x + b with x the log-odds given, `numbers` (a, b). Beta: a ln p - b ln(1 - p) + c, `numbers`
-    (a, b, c). Isotonic: log-odds interpolated between knots, `numbers` the knots' places, then their heights. `n` is
-    how many independent outcomes it was fitted on.
+    Platt: log-odds = a x + b with x the input log-odds, `numbers` (a, b). Beta: a ln p - b ln(1 - p) + c, `numbers` (a,
+    b, c). Isotonic: log-odds interpolated between knots, `numbers` the knots' places, then their heights. `n` is the
+    number of independent outcomes in the fit.
     """
 
     kind: CalibrationKind = CalibrationKind.IDENTITY
@@ -59,6 +59,7 @@ class Calibration:
             a, b = self.numbers
             return sigmoid(a * logit(p) + b)
         a, b, c = self.numbers
+        # `logit` keeps away from 0 and 1, so that the logarithms are finite.
         q = sigmoid(logit(p))
         return sigmoid(a * math.log(q) - b * math.log(1 - q) + c)
 
@@ -67,8 +68,8 @@ IDENTITY = Calibration()
 
 
 def fitted(p: Sequence[float], y: Sequence[float], *, outcomes: int | None = None) -> Calibration:
-    """The map that so many outcomes allow. `p` are forecasts of P(YES), `y` what YES paid, in order of time; `outcomes`
-    is how many of them are independent (forecasts about one window share its outcome), all where it is not given."""
+    """Fit the map that the number of outcomes allows. `p` are forecasts of P(YES), `y` what YES paid, in order of time;
+    `outcomes` is the number of independent ones (forecasts about one window share its outcome), by default all."""
     n = len(p) if outcomes is None else outcomes
     if n < PLATT_FROM or len(set(y)) < 2:
         return IDENTITY
@@ -80,14 +81,14 @@ def fitted(p: Sequence[float], y: Sequence[float], *, outcomes: int | None = Non
 
 
 def prepare(outcomes: int) -> None:
-    """Load what the map of so many outcomes, or twice as many, needs: the first time that takes a second, in which a
-    loop would wait."""
+    """Import the dependencies of the map for that many outcomes, or twice as many: the first import takes a second,
+    which would block an event loop."""
     if 2 * outcomes >= ISOTONIC_FROM:
         import sklearn.isotonic  # noqa: F401
 
 
 def _better(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
-    """Beta, or isotonic where it does better on the last fifth of the outcomes than beta fitted without them."""
+    """Beta, or isotonic if it does better on the last fifth of the outcomes than beta fitted without them."""
     cut = len(p) * 4 // 5
     if len(set(y[:cut])) < 2:
         return _beta(p, y, n)
@@ -107,14 +108,16 @@ def _beta(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
     inside = [sigmoid(logit(q)) for q in p]
     x = np.array([[math.log(q), -math.log(1 - q), 1.0] for q in inside])
     numbers = _coefficients(x, y, (1.0, 1.0, 0.0), n)
+    # A calibration must not reverse the order of forecasts.
     if min(numbers[:2]) < 0:  # not rising everywhere: two numbers have to do
         return _platt(p, y, n)
     return Calibration(CalibrationKind.BETA, numbers, n)
 
 
 def _coefficients(x: Floats, y: Sequence[float], identity: Sequence[float], n: int) -> tuple[float, ...]:
-    """Towards the identity by what `PATIENCE` independent outcomes at even odds would say. Where several rows share an
-    outcome they say less than they count, so the prior counts as much more."""
+    """Regression coefficients, drawn to the identity with the weight of `PATIENCE` independent outcomes at even odds.
+    Rows that share an outcome carry less information than their number, so the prior is scaled by the same factor."""
+    # An outcome at even odds adds p (1 - p) = 1/4 to the curvature.
     precision = PATIENCE / 4 * len(y) / n
     return tuple(map(float, regressed(x, np.asarray(y, np.float64), prior=identity, precision=precision)))
 
@@ -132,7 +135,7 @@ def _isotonic(p: Sequence[float], y: Sequence[float], n: int) -> Calibration:
 
 
 def _between(x: float, places: Sequence[float], heights: Sequence[float]) -> float:
-    """Linear between knots, and parallel to the identity outside them."""
+    """Interpolate linearly between knots, and parallel to the identity outside them."""
     if x <= places[0]:
         return heights[0] + x - places[0]
     if x >= places[-1]:
@@ -151,9 +154,9 @@ def learned_weight(
     start: float,
     most: float = 0.3,
 ) -> float:
-    """How much of the verified lean to believe: the weight in [0, `most`] that would have scored best on past
-    decisions, drawn towards `start` by `PATIENCE` windows that leaned. `leans` are log-odds before shrinking; the
-    decisions of one of the `windows` share its outcome and count as one."""
+    """Learned weight of the verified lean: the weight in [0, `most`] that would have scored best on past decisions,
+    drawn towards `start` by `PATIENCE` windows that leaned. `leans` are log-odds before shrinking; the decisions of one
+    of the `windows` share its outcome and count as one."""
     leaned = [(w, logit(m), s, o) for w, m, s, o in zip(windows, mids, leans, y, strict=True) if s]
     if not leaned:
         return start

@@ -1,7 +1,7 @@
-"""The claims a search may make: a ladder of closed choices. Knows no model and no database.
+"""Claims that a search may make: a ladder of closed choices. Knows no model and no database.
 
-A claim says: given that `feature` is in `bucket` now, YES is worth more (`up`), less (`down`) or neither more nor less
-(`none`) than the market's mid says. The last rung is the decision itself.
+A claim states: given that `feature` is in `bucket` now, YES is worth more (`up`), less (`down`) or neither more nor
+less (`none`) than the market's mid. The last rung is the decision itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One level of the ladder and the features that may be named there."""
+    """One level of the ladder and its features."""
 
     name: str
     features: tuple[str, ...]
@@ -56,7 +56,7 @@ class Claim:
         return self.rung == LADDER[-1].name
 
     def sentence(self) -> str:
-        """The claim in words, for people."""
+        """The claim as a sentence, for display."""
         if self.decides:
             return f"therefore {self.bucket}"
         says = {Effect.UP: "is worth more than its price", Effect.DOWN: "is worth less than its price"}
@@ -69,7 +69,7 @@ def decision(choice: str) -> Claim:
 
 
 def legal(claim: Claim) -> bool:
-    """Whether the ladder allows this claim."""
+    """True if the ladder allows this claim."""
     if claim.decides:
         return claim.feature == "decision" and claim.bucket in DECISIONS
     rungs = {r.name: r.features for r in LADDER}
@@ -77,5 +77,5 @@ def legal(claim: Claim) -> bool:
 
 
 def true_now(claim: Claim, buckets: Mapping[str, str]) -> bool:
-    """Whether the feature really is in the bucket that the claim names."""
+    """True if the feature is in the claimed bucket."""
     return claim.decides or buckets.get(claim.feature) == claim.bucket

@@ -1,8 +1,8 @@
-"""How wide a band has to be to hold the next value as often as it says; assumes no distribution. Pure.
+"""Distribution-free prediction bands with guaranteed coverage. Pure.
 
 Split conformal: residuals of a forecast on values it was not fitted on, one more of which is as likely to have any rank
-among them as any other. Weights let old residuals count less (Barber, Candes, Ramdas, Tibshirani 2023). Where the
-world drifts, `Adaptive` moves the level by what was missed (Gibbs, Candes 2021), and needs no assumption at all.
+among them as any other. Weights let old residuals count less (Barber, Candes, Ramdas, Tibshirani 2023). Under drift,
+`Adaptive` moves the level after each miss (Gibbs, Candes 2021), and needs no assumption at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """All values from `low` to `high`, both included; of no value where `low` is above `high`."""
+    """All values from `low` to `high`, both included; empty if `low` is above `high`."""
 
     low: float
     high: float
@@ -26,12 +26,12 @@ class Band:
 
 
 def quantile(scores: Sequence[float], alpha: float, weights: Sequence[float] | None = None) -> float:
-    """The smallest score that a new one exceeds with a chance of at most `alpha`.
+    """Smallest score that a new one exceeds with a probability of at most `alpha`.
 
     With n equal weights this is the ceil((n + 1)(1 - alpha))-th smallest. The new score itself has the weight 1 and may
-    be anything, so the answer is infinite where the others weigh too little. `alpha` of 1 or more gives minus infinity,
-    of 0 or less infinity. Errors: ValueError for a score that is not a number, a weight outside [0, 1], or another
-    number of weights than of scores.
+    be anything, so the answer is infinite if the others weigh too little. `alpha` of 1 or more gives minus infinity, of
+    0 or less infinity. Errors: ValueError for a score that is not a number, a weight outside [0, 1], or another number
+    of weights than of scores.
     """
     known = [1.0] * len(scores) if weights is None else list(weights)
     if any(not 0 <= w <= 1 for w in known):
@@ -45,6 +45,7 @@ def quantile(scores: Sequence[float], alpha: float, weights: Sequence[float] | N
     reached = 0.0
     for score, weight in rows:
         reached += weight
+        # The tolerance keeps a sum of weights that should reach the target exactly from missing it by rounding.
         if weight and reached >= wanted * (1 - _ROUNDING):
             return score
     return math.inf
@@ -56,7 +57,7 @@ def decayed(count: int, half_life: float) -> list[float]:
 
 
 def band(forecast: float, residuals: Sequence[float], alpha: float, weights: Sequence[float] | None = None) -> Band:
-    """Where the value lies with a chance of at least 1 - `alpha`, as far to one side of the forecast as to the other.
+    """Symmetric band around a forecast that holds the value with a probability of at least 1 - `alpha`.
 
     `residuals` are value minus forecast, of cases the forecast was not fitted on.
     """
@@ -66,10 +67,10 @@ def band(forecast: float, residuals: Sequence[float], alpha: float, weights: Seq
 
 @dataclass(frozen=True, slots=True)
 class Adaptive:
-    """The level to ask `band` for, so that in the long run a share `target` of values is missed, whatever they do.
+    """Level for `band` that keeps the long-run share of missed values at `target`, for any sequence of values.
 
-    `alpha` may leave [0, 1], where the band is all values or none: so it finds back. After T steps the missed share is
-    within (max(alpha, 1 - alpha) + rate) / (rate T) of the target, with the first `alpha`.
+    `alpha` may leave [0, 1], where the band is all values or none: this is how it recovers. After T steps the missed
+    share is within (max(alpha, 1 - alpha) + rate) / (rate T) of the target, with the first `alpha`.
     """
 
     target: float
@@ -81,5 +82,5 @@ class Adaptive:
         return cls(target, rate, target)
 
     def after(self, missed: bool) -> Adaptive:
-        """The level for the next value: wider after a miss, a little narrower after a hit."""
+        """Level for the next value: wider after a miss, a little narrower after a hit."""
         return replace(self, alpha=self.alpha + self.rate * (self.target - missed))

@@ -1,4 +1,4 @@
-"""Take, post or abstain: what a belief is worth against the book after fees. Pure, and the whole of the hot path.
+"""Take, post or abstain: the value of a belief against the book after fees. Pure, and the whole of the hot path.
 
 Every book change inside a window comes through `decide`. Nothing here calls a model, a clock or a store.
 """
@@ -23,10 +23,9 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class EdgeRule:
-    """When an edge is good enough. `threshold` applies to P(net edge > 0) and to the verified share of claims, never
-    to the probability of the outcome. `buffer` is dollars a share kept for what the model of costs leaves out. `post`
-    is what an order that rests has to earn a share besides, for being filled when the price goes against it; None never
-    lets one rest."""
+    """Minimum requirements of an edge. `threshold` applies to P(net edge > 0) and to the verified share of claims,
+    never to the probability of the outcome. `buffer` is dollars a share reserved for costs outside the model. `post` is
+    the extra that a resting order has to earn a share, for adverse selection; None disables resting orders."""
 
     threshold: float = 0.8
     buffer: Decimal = Decimal("0.01")
@@ -47,10 +46,10 @@ class Edge:
 
 
 def plausible_edge(mid: float, max_shift: float) -> float:
-    """The largest edge, in dollars a share, that a shift of `max_shift` log-odds could make at this mid.
+    """Largest edge, in dollars a share, that a shift of `max_shift` log-odds can make at this mid.
 
-    By the mean-value bound of the logistic curve: its slope is nowhere more than 1/4 and near `mid` at most
-    p (1 - p) e^max_shift.
+    By the mean-value bound of the logistic curve: its slope is nowhere more than 1/4 and near `mid` at most p (1 - p)
+    e^max_shift.
     """
     return min(max_shift / 4, max_shift * mid * (1 - mid) * math.exp(max_shift))
 
@@ -64,8 +63,8 @@ def taking_cost(view: View, rule: EdgeRule) -> float:
 
 
 def least_cost(view: View, rule: EdgeRule) -> float:
-    """Dollars a share between the mid and the break-even of the cheaper way in: taking, or waiting at the bid where
-    `rule` lets orders rest."""
+    """Dollars a share between the mid and the break-even of the cheaper entry: taking, or waiting at the bid if `rule`
+    allows resting orders."""
     spread, taking = view.book.spread, taking_cost(view, rule)
     if rule.post is None or spread is None:
         return taking
@@ -73,7 +72,7 @@ def least_cost(view: View, rule: EdgeRule) -> float:
 
 
 def best_edge(view: View, belief: Belief, rule: EdgeRule) -> Edge | None:
-    """The side worth more than it costs, or the one that comes nearest; None on a book without both sides."""
+    """The side worth more than its cost, or the nearest to it; None on a book without both sides."""
     return max(_edges(view, belief, rule), key=lambda e: e.net, default=None)
 
 
@@ -89,8 +88,8 @@ def _edges(view: View, belief: Belief, rule: EdgeRule) -> Iterator[Edge]:
 
 
 def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent | None, str]:
-    """An order that takes what is offered, or one that waits at the best bid where taking costs too much and `rule`
-    lets orders rest; or None with the reason for abstaining."""
+    """An order that takes the offer, or one that waits at the best bid if taking costs too much and `rule` allows
+    resting orders; or None with the reason for abstaining."""
     intent, reason = _taken(view, belief, rule, sizing)
     if intent is None and rule.post is not None and reason in _TOO_DEAR:
         return _posted(view, belief, rule, sizing) or (None, reason)
@@ -99,11 +98,11 @@ def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[
 
 _TOO_DEAR = frozenset({"edge_below_costs", "edge_uncertain"})
 _LAST = timedelta(seconds=30)
-"""Before the close nobody waits any more: whoever sells then knows better."""
+"""No resting orders this close to the end: whoever sells then is better informed."""
 
 
 def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent, str] | None:
-    """The better bid to join, without a fee; None where none is worth it."""
+    """The better bid to join, without a fee; None if none is worth it."""
     mid, ends = view.book.mid, min(view.market.closes_at - _LAST, belief.expires_at)
     if mid is None or rule.post is None or ends <= view.at:
         return None
@@ -122,6 +121,7 @@ def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple
     if (_NORMAL.cdf(net / sd) if sd > 0 else 1.0) < rule.threshold:
         return None
     stake = kelly_stake(p, bid, view.cash, view.at_risk, sizing)
+    # A resting order is not bound by what is on offer: the bound given here never binds.
     size = shares_for(stake, bid, available=stake * UNIT)
     if not size_allowed(size, view.market.min_size):
         return None
@@ -132,6 +132,7 @@ def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple
 def _taken(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent | None, str]:
     if not belief.alive(view.at):
         return None, "belief_expired"
+    # The order decides the reason: what the belief lacks is named before what the book lacks.
     if belief.shift == 0 or belief.support < rule.min_support:
         return None, "no_verified_claim"
     if belief.verified_share < rule.threshold:
@@ -152,6 +153,7 @@ def _sized(view: View, edge: Edge, sizing: Sizing) -> tuple[OrderIntent | None, 
     cost = edge.price + view.fees.per_share(edge.price)
     stake = kelly_stake(edge.probability, cost, view.cash, view.at_risk, sizing)
     size = shares_for(stake, cost, available=offered(view.book.of(edge.outcome), edge.price))
+    # Besides the market's minimum of shares the venue takes no marketable purchase below one dollar.
     if not size_allowed(size, view.market.min_size) or notional(edge.price, size) < UNIT:
         return None, "size_below_minimum"
     why = f"edge {edge.net:.4f} with confidence {edge.confidence:.3f}"
@@ -159,5 +161,5 @@ def _sized(view: View, edge: Edge, sizing: Sizing) -> tuple[OrderIntent | None, 
 
 
 def offered(book: Book, limit: Decimal) -> Micro:
-    """Shares on offer at `limit` or better."""
+    """Micro-shares on offer at `limit` or better."""
     return sum(level.size for level in book.asks if level.price <= limit)

@@ -1,10 +1,10 @@
-"""What a book's recent past looks like, in closed buckets. Pure functions of bars; reads nothing and remembers nothing.
+"""Features of a book's recent past, in closed buckets. Pure functions of bars, without state.
 
-Every feature is computed from bars of `STEP` seconds that closed at or before the instant, and where there is a
-reference price, from what had been received of it by then; so that the row kept for a past window and the view of the
-present one are the same function of the same kind of data. Thresholds are in dollars of probability, set by the
-venue's tick of 0.01 (a move of less than two ticks is no move), and in standard deviations of the reference price. A
-feature that cannot be computed is absent: book-only recordings have no reference features.
+Every feature is computed from bars of `STEP` seconds that closed at or before the instant, and if there is a reference
+price, from ticks received by then; so that the row stored for a past window and the view of the present one are the
+same function of the same kind of data. Thresholds are in dollars of probability, set by the venue's tick of 0.01 (a
+move of less than two ticks is no move), and in standard deviations of the reference price. A feature that cannot be
+computed is absent: book-only recordings have no reference features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from strategies.logit import logit
 STEP = 5
 """Seconds per bar."""
 LOOKBACK = 60
-"""Bars looked at: five minutes."""
+"""Bars per computation: five minutes."""
 
 BUCKETS: Mapping[str, tuple[str, ...]] = {
     "trend": ("trending", "reverting", "noisy"),
@@ -56,7 +56,7 @@ SPLITS: Mapping[str, tuple[float, float]] = {
     "lead": (-1.0, 1.0),
     "gap": (-0.1, 0.1),
 }
-"""Where a number passes from one bucket to the next; features that are not here have rules of their own."""
+"""Boundaries between the buckets of a number; features that are not here have rules of their own."""
 
 SCALES: Mapping[str, float] = {
     "level": 500_000,
@@ -75,14 +75,14 @@ SCALES: Mapping[str, float] = {
     "lead": 1.0,
     "gap": 0.5,
 }
-"""The numbers behind the buckets, in the order in which history keeps them, and how much of each is one step of
-distance between two states. Fixed, so that no later row has a say in what was near."""
+"""Units of distance of the numbers behind the buckets, in the order in which history stores them. Fixed, so that no
+later row affects what was near."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceView:
-    """The reference price as of an instant, in standard deviations: `probability` is the diffusion's P(YES),
-    `distance` how far the price is above the price to beat for the time that is left, `lead` its last minute's move."""
+    """Reference price as of an instant, in standard deviations: `probability` is the diffusion's P(YES), `distance` the
+    price's lead over the price to beat for the time that is left, `lead` its last minute's move."""
 
     probability: float
     distance: float
@@ -91,8 +91,8 @@ class ReferenceView:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """`buckets` holds each feature that could be computed, `state` the numbers behind them in the order of `SCALES`
-    (0 where there is none); `mid` is the YES mid in micro-dollars, `diffusion` the reference price's P(YES)."""
+    """`buckets` holds each feature that could be computed, `state` the numbers behind them in the order of `SCALES` (0
+    for a missing one); `mid` is the YES mid in micro-dollars, `diffusion` the reference price's P(YES)."""
 
     mid: Micro
     seconds_left: int
@@ -104,7 +104,7 @@ class Features:
 def features(
     bars: Sequence[Bar], seconds_left: int, window: int, reference: ReferenceView | None = None
 ) -> Features | None:
-    """Features at the close of the last bar, or None where the last bar has no two-sided book.
+    """Features at the close of the last bar, or None if the last bar has no two-sided book.
 
     `bars` are consecutive, oldest first; `window` is the market's length in seconds.
     """
@@ -113,6 +113,7 @@ def features(
         return None
     mids = [m for b in recent if (m := _mid(b)) is not None]
     numbers = {"level": float(mid), "time": 1 - seconds_left / window, **_book_numbers(recent)}
+    # A minute of quotes: shorter paths give ratios of a few ticks.
     if len(mids) >= 12:
         numbers |= _path_numbers(mids)
     if reference is not None:
@@ -141,6 +142,7 @@ def _mid(bar: Bar) -> Micro | None:
 
 def _book_numbers(bars: Sequence[Bar]) -> dict[str, float]:
     last = bars[-1]
+    # 13 bars back is one minute: 12 steps of five seconds.
     now, before = _imbalance(last), _imbalance(bars[max(0, len(bars) - 13)])
     lately, all_along = sum(b.updates for b in bars[-12:]), sum(b.updates for b in bars) / len(bars) * 12
     return {
@@ -182,6 +184,6 @@ def _trend(mids: Sequence[Micro]) -> str:
 
 
 def _reference_numbers(reference: ReferenceView, mid: Micro) -> dict[str, float]:
-    """`gap` is by how much the market's log-odds lie above the diffusion's: positive where YES is dear."""
+    """`gap` is the market's log-odds less the diffusion's: positive if YES is dear."""
     gap = logit(mid / UNIT) - logit(reference.probability)
     return {"distance": reference.distance, "lead": reference.lead, "gap": gap}

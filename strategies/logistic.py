@@ -1,6 +1,5 @@
-"""Logistic regression drawn towards what is believed beforehand, by Newton's method; and the baseline it makes between
-the diffusion and the model. Pure.
-"""
+"""Logistic regression with a normal prior, by Newton's method; and the baseline that combines diffusion and market
+price. Pure."""
 
 from __future__ import annotations
 
@@ -21,8 +20,9 @@ _ROUNDING = 1e-12
 
 
 def regressed(x: Floats, y: Floats, *, prior: Sequence[float], precision: float) -> Floats:
-    """Coefficients (d,) of the outcomes `y` (n,) in [0, 1] on the columns of `x` (n, d), the likeliest given a normal
-    prior around `prior` with `precision` for each; an outcome adds p (1 - p) times its squared column to that."""
+    """Maximum a posteriori coefficients (d,) of the outcomes `y` (n,) in [0, 1] on the columns of `x` (n, d), given a
+    normal prior around `prior` with `precision` for each; an outcome adds p (1 - p) times its squared column to
+    that."""
     centre = np.asarray(prior, np.float64)
     w = centre.copy()
     reached = _likelihood(x, y, w, centre, precision)
@@ -48,19 +48,19 @@ def regressed(x: Floats, y: Floats, *, prior: Sequence[float], precision: float)
 
 
 def _likelihood(x: Floats, y: Floats, w: Floats, centre: Floats, precision: float) -> float:
-    """The log of what is maximised, but for a constant: concave, so that whatever rises gets to the only top."""
+    """Log posterior up to a constant: concave, so that every ascent ends at the only maximum."""
     odds = x @ w
     return float((y * odds - np.logaddexp(0.0, odds)).sum() - precision / 2 * ((w - centre) ** 2).sum())
 
 
 def learned(mids: Floats, gaps: Floats, payouts: Floats) -> Floats:
-    """Coefficients (3,) for `logistic` from past windows. `mids` are the market's log-odds, `gaps` by how much they lie
-    above the diffusion's (0 without a reference), `payouts` what YES paid; arrays are (n,). The prior is that the mid
-    is right, worth about a hundred windows."""
+    """Coefficients (3,) for `logistic` from past windows. `mids` are the market's log-odds, `gaps` their excess over
+    the diffusion's (0 without a reference), `payouts` what YES paid; arrays are (n,). The prior is that the mid is
+    right, worth about a hundred windows."""
     x = np.column_stack([mids, gaps, np.ones(len(mids))])
     return regressed(x, payouts, prior=(1.0, 0.0, 0.0), precision=25.0)
 
 
 def logistic(coefficients: Floats, *, mid: float, gap: float) -> float:
-    """P(YES) of a window whose market is at `mid` in log-odds, and `gap` above the diffusion."""
+    """P(YES) of a window with the market at `mid` in log-odds, and `gap` above the diffusion."""
     return sigmoid(float(coefficients @ np.array([mid, gap, 1.0])))

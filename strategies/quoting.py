@@ -1,4 +1,4 @@
-"""A rule that makes a market instead of taking from it: no fee, and the spread or the wrong side. Pure."""
+"""A market-making rule: no taker fee, at the price of adverse selection. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from strategies.sizing import shares_for
 
 @dataclass(frozen=True, slots=True)
 class JoinBest:
-    """Bids with the best of the outcome it holds less of, until `stop` seconds before the close; never takes.
+    """Joins the best bid of the outcome it holds less of, until `stop` seconds before the close; never takes.
 
-    Holding as much of both outcomes pays a dollar a pair, so what it seeks is to pay less than a dollar for two.
-    `stake` is micro-dollars of one bid, `most` the shares by which one outcome may be ahead of the other.
+    A pair of both outcomes pays a dollar, so the aim is to pay less than a dollar for two. `stake` is micro-dollars of
+    one bid, `most` the largest difference of shares between the outcomes.
     """
 
     name: str = "join_best"

@@ -1,4 +1,4 @@
-"""How good forecasts were, with intervals. Pure functions of arrays; the draws come from a seed.
+"""Forecast scores with intervals. Pure functions of arrays; resampling is seeded.
 
 Losses: Brier is the squared error, log score is the negative log-likelihood in nats; lower is better for both.
 Forecasts of neighbouring decisions are correlated, so intervals come from a moving-block bootstrap.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _FLOOR = 1e-4
 FEWEST = 20
-"""Values from which anything is said about luck."""
+"""Smallest sample for a statement about significance."""
 _NORMAL = NormalDist()
 _EULER = 0.5772156649015329
 
@@ -30,7 +30,7 @@ def brier(p: Sequence[float], y: Sequence[float]) -> Floats:
 
 
 def log_score(p: Sequence[float], y: Sequence[float]) -> Floats:
-    """Negative log-likelihood in nats; forecasts are kept 1e-4 away from 0 and 1."""
+    """Negative log-likelihood in nats; forecasts are clipped to [1e-4, 1 - 1e-4]."""
     q = np.clip(np.asarray(p, np.float64), _FLOOR, 1 - _FLOOR)
     t = np.asarray(y, np.float64)
     result: Floats = -(t * np.log(q) + (1 - t) * np.log(1 - q))
@@ -74,9 +74,9 @@ def block_interval(
 def ratio_interval(
     over: Floats, under: Floats, clusters: Sequence[str], *, draws: int = 2000, level: float = 0.95, seed: int = 0
 ) -> Interval | None:
-    """Ratio of two sums with a bootstrap interval over clusters; None where the lower sum is nothing.
+    """Ratio of two sums with a bootstrap interval over clusters; None if the lower sum is zero.
 
-    `over` and `under` are equally long; a draw whose lower sum is nothing is left out.
+    `over` and `under` are equally long; a draw whose lower sum is zero is left out.
     """
     above, below = (_by_cluster(values, clusters)[0] for values in (over, under))
     if not below.sum():
@@ -104,32 +104,33 @@ def _by_cluster(losses: Floats, clusters: Sequence[str] | None) -> tuple[Floats,
 
 
 def days_for_verdict(gains: Floats, *, per_day: float) -> float | None:
-    """Days until a one-sided 5 % test with 80 % power would see the mean gain observed so far.
+    """Days until a one-sided 5 % test with 80 % power would detect the mean gain observed so far.
 
-    None where there is no gain to be seen, or nothing varies. (z_0.95 + z_0.80)^2 sd^2 / mean^2 decisions.
+    None without a gain or without variance. (z_0.95 + z_0.80)^2 sd^2 / mean^2 decisions.
     """
     if len(gains) < 2:
         return None
     mean, sd = float(gains.mean()), float(gains.std(ddof=1))
     if mean <= 0 or sd == 0 or per_day <= 0:
         return None
+    # 6.1826 = (1.6449 + 0.8416)^2.
     return 6.1826 * (sd / mean) ** 2 / per_day
 
 
 def paired_interval(
     a: Sequence[float], b: Sequence[float], *, draws: int = 10_000, level: float = 0.95, seed: int = 0
 ) -> Interval | None:
-    """Mean of a - b over questions that both answered, with a bootstrap interval over questions; None without any."""
+    """Mean of a - b over questions answered by both, with a bootstrap interval over questions; None without any."""
     difference: Floats = np.asarray(a, np.float64) - np.asarray(b, np.float64)
     return block_interval(difference, draws=draws, level=level, seed=seed)
 
 
 def clark_west(p: Sequence[float], base: Sequence[float], y: Sequence[float], clusters: Sequence[str]) -> float | None:
-    """One-sided p-value that `p` improves on `base`, of which it is an extension (Clark and West, 2007); None for
-    fewer than FEWEST clusters or where nothing varies.
+    """One-sided p-value that `p` improves on `base`, of which it is an extension (Clark and West, 2007); None for fewer
+    than FEWEST clusters or without variance.
 
-    Squared errors, with the noise that an extension adds by itself taken out: (y-b)^2 - (y-p)^2 + (b-p)^2. Clusters,
-    in order of time, count once; their variance is Newey and West's over n^(1/3) lags.
+    Squared errors, less the noise that an extension adds by itself: (y-b)^2 - (y-p)^2 + (b-p)^2. Clusters, in order of
+    time, count once; their variance is Newey and West's over n^(1/3) lags.
     """
     f, b, t = (np.asarray(values, np.float64) for values in (p, base, y))
     means = cluster_means((t - b) ** 2 - (t - f) ** 2 + (b - f) ** 2, clusters)
@@ -145,7 +146,8 @@ def clark_west(p: Sequence[float], base: Sequence[float], y: Sequence[float], cl
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Forecasts of like size: how many, their mean, and how often it came true with a 95 % interval (Wilson)."""
+    """One bin of a reliability diagram: number of forecasts, their mean, and the observed frequency with a 95 %
+    interval (Wilson)."""
 
     n: int
     forecast: float
@@ -155,7 +157,7 @@ class Bin:
 
 
 def reliability(p: Sequence[float], y: Sequence[float], bins: int = 10) -> list[Bin]:
-    """Forecasts in equal steps of probability against what came true; steps without a forecast are left out."""
+    """Bins of a reliability diagram in equal steps of probability; empty bins are left out."""
     forecasts, truth = np.asarray(p, np.float64), np.asarray(y, np.float64)
     step = np.minimum((forecasts * bins).astype(np.int64), bins - 1)
     found = []
@@ -170,7 +172,7 @@ def reliability(p: Sequence[float], y: Sequence[float], bins: int = 10) -> list[
 
 
 def risk_by_coverage(losses: Floats, confidence: Sequence[float]) -> list[tuple[float, float]]:
-    """(coverage, mean loss) of the surest share of forecasts, from few to all; equally sure ones come in together."""
+    """(coverage, mean loss) of the most confident forecasts, from few to all; equally confident ones enter together."""
     sure = np.asarray(confidence, np.float64)
     order = np.argsort(-sure, kind="stable")
     running = np.cumsum(losses[order]) / np.arange(1, len(order) + 1)
@@ -179,7 +181,7 @@ def risk_by_coverage(losses: Floats, confidence: Sequence[float]) -> list[tuple[
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
-    """Exact two-sided p-value that two rates of success on the same questions differ; 1 where no question tells."""
+    """Exact two-sided p-value that two success rates on the same questions differ; 1 if no question discriminates."""
     wins = sum(x and not y for x, y in zip(a, b, strict=True))
     losses = sum(y and not x for x, y in zip(a, b, strict=True))
     n = wins + losses
@@ -188,7 +190,7 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
 
 
 def sharpe(values: Floats) -> float | None:
-    """Mean over standard deviation; None for fewer than two values or where nothing varies."""
+    """Mean over standard deviation; None for fewer than two values or without variance."""
     if len(values) < 2:
         return None
     sd = float(values.std(ddof=1))
@@ -196,12 +198,12 @@ def sharpe(values: Floats) -> float | None:
 
 
 def deflated_sharpe(values: Floats, trials: Sequence[float]) -> float | None:
-    """Probability that the true Sharpe ratio of `values` beats the best of so many worthless trials; None where
-    nothing varies, and for fewer than FEWEST values, of which skewness and kurtosis say nothing.
+    """Probability that the true Sharpe ratio of `values` beats the best of that many worthless trials; None without
+    variance, and for fewer than FEWEST values, too few for skewness and kurtosis.
 
-    `trials` are the Sharpe ratios of everything that was tried on these data, this one included. Their spread gives
-    what the best would show by luck; skewness and kurtosis of `values` widen the error of the one observed (Bailey and
-    Lopez de Prado, 2014). With a single trial it is the probability that the true ratio is positive.
+    `trials` are the Sharpe ratios of everything that was tried on these data, this one included. Their spread gives the
+    best expected by luck; skewness and kurtosis of `values` widen the error of the one observed (Bailey and Lopez de
+    Prado, 2014). With a single trial it is the probability that the true ratio is positive.
     """
     observed, n = sharpe(values), len(values)
     if observed is None or n < FEWEST:
@@ -215,7 +217,7 @@ def deflated_sharpe(values: Floats, trials: Sequence[float]) -> float | None:
 
 
 def _luck(trials: Sequence[float]) -> float:
-    """The best Sharpe ratio to be expected of so many worthless trials."""
+    """Expected best Sharpe ratio among that many worthless trials."""
     count = len(trials)
     if count < 2:
         return 0.0
@@ -225,8 +227,9 @@ def _luck(trials: Sequence[float]) -> float:
 
 
 def overfitting(profits: Floats, *, blocks: int = 10) -> float | None:
-    """Probability of backtest overfitting: how often the best trial of one half of the time is below the median of all
-    trials in the other half (combinatorially symmetric cross-validation: Bailey, Borwein, Lopez de Prado, Zhu, 2015).
+    """Probability of backtest overfitting: share of splits in which the best trial of one half of the time is below the
+    median of all trials in the other half (combinatorially symmetric cross-validation: Bailey, Borwein, Lopez de Prado,
+    Zhu, 2015).
 
     `profits` is (trials, markets), markets in order of time. Time is cut into `blocks`, and every choice of half of
     them is tried. None for fewer than two trials or too few markets.
@@ -241,6 +244,7 @@ def overfitting(profits: Floats, *, blocks: int = 10) -> float | None:
         inside = sums[:, list(chosen)].sum(axis=1)
         outside = whole - inside
         best = int(inside.argmax())
+        # Ties count half, so that trials with equal results rank at the median.
         rank = float((outside < outside[best]).sum() + 0.5 * ((outside == outside[best]).sum() - 1)) / (trials - 1)
         below += rank < 0.5
         count += 1

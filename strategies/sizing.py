@@ -1,4 +1,4 @@
-"""How much to stake: a quarter of Kelly, under caps. Money in, money out; no opinion on direction."""
+"""Position sizing: a quarter of Kelly, under caps. Money in, money out; no opinion on direction."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ class Sizing:
 
 
 def kelly_stake(p: float, cost: Decimal, cash: Micro, at_risk: Micro, sizing: Sizing) -> Micro:
-    """Micro-dollars to put on shares that cost `cost` dollars each, fee included, and pay 1 with probability `p`.
+    """Micro-dollars to stake on shares that cost `cost` dollars each, fee included, and pay 1 with probability `p`.
 
-    `at_risk` is what this market already holds of our money.
+    `at_risk` is this market's exposure in micro-dollars.
     """
     price = float(cost)
     if not 0 < price < 1 or p <= price:
         return 0
+    # Kelly's fraction for a binary share: win 1 - price with probability p, lose price otherwise.
     full = (p - price) / (1 - price)
+    # By way of the decimal text, so that the stake does not depend on binary rounding of the product.
     wanted = int(Decimal(str(full * sizing.fraction)) * cash)
     return max(0, min(wanted, sizing.max_order, sizing.max_market - at_risk, cash))
 
 
 def shares_for(stake: Micro, cost: Decimal, *, available: Micro) -> Micro:
-    """Whole hundredths of a share that `stake` buys at `cost` dollars each, at most what is on offer."""
+    """Whole hundredths of a share that `stake` buys at `cost` dollars each, at most `available`."""
     if cost <= 0 or stake <= 0:
         return 0
     shares = int((Decimal(stake) / cost).to_integral_value(ROUND_FLOOR))

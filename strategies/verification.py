@@ -1,10 +1,9 @@
-"""Does history bear a claim out? Arithmetic over past windows; reads no database and no clock.
+"""Verification of claims against history. Arithmetic over past windows; reads no database and no clock.
 
-The null is the market mid: if the price was right, the windows in which the claim's feature was in its bucket paid, on
-average, what their mids said. Where those windows had a reference price, the diffusion is a second null, and a claim
-must beat both. One window counts once, whatever the number of rows kept of it. The posterior starts at the mid with
-the weight of `PRIOR` windows, so that a short history moves it little, and its interval is widened for the number of
-claims that a search may try.
+The null is the market mid: if the price was right, the windows with the claim's feature in its bucket paid, on average,
+their mids. For windows with a reference price, the diffusion is a second null, and a claim must beat both. One window
+counts once, whatever the number of its rows. The posterior starts at the mid with the weight of `PRIOR` windows, so
+that a short history moves it little, and its interval is widened for the number of claims that a search may try.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ Floats = NDArray[np.float64]
 PRIOR = 100.0
 MIN_SUPPORT = 50
 NEGLIGIBLE = 0.03
-"""A claim of no effect is borne out only where the whole interval lies this close to the mid: less than what a taker
-pays at a price of one half."""
+"""Half-width around the mid that must contain the whole interval for a claim of no effect to be supported: less than a
+taker pays at a price of one half."""
 INCONSISTENT = 0.5
-"""How far P(claim) + P(its opposite) may be from 1 in the model's own words."""
+"""Largest deviation of P(claim) + P(its opposite) from 1 in the model's own answers."""
 _NORMAL = NormalDist()
 
 
 class Verdict(StrEnum):
-    """`SUPPORTED` alone may move a belief."""
+    """Result of a check. `SUPPORTED` alone may move a belief."""
 
     SUPPORTED = "supported"
     THIN = "thin"
@@ -50,7 +49,7 @@ HARD_FAILS = frozenset({Verdict.FALSE, Verdict.REFUTED, Verdict.STALE, Verdict.L
 
 
 class Finding(StrEnum):
-    """A concrete fault; a correction may answer to those that other labels could mend."""
+    """A concrete fault; a correction may address those that other labels could mend."""
 
     FALSE_NOW = "E1"
     THIN_SUPPORT = "E2"
@@ -61,14 +60,14 @@ class Finding(StrEnum):
 
 
 MENDABLE = frozenset({Finding.FALSE_NOW, Finding.WRONG_SIGN, Finding.INCONSISTENT})
-"""Faults of the words chosen. Thin, stale or leaked history is no fault of theirs: another label mends none of it."""
+"""Faults of the chosen labels. Thin, stale or leaked history is not among them: no other label mends it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnalogArrays:
-    """Past windows in which the claim's feature was in its bucket, each once: their mids then, what YES paid and what
-    the diffusion said (the mid where there was no reference), each (n,) in [0, 1]. `age` is how many seconds before
-    now the newest of them could first be known."""
+    """Past windows with the claim's feature in its bucket, each once: mids then, YES payouts and the diffusion's
+    probabilities (the mid without a reference), each (n,) in [0, 1]. `age` is seconds since the newest of them became
+    known."""
 
     mids: Floats
     payouts: Floats
@@ -77,17 +76,17 @@ class AnalogArrays:
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[float, float]], age: float = math.inf) -> AnalogArrays:
-        """From (mid, payout) of each window, without a reference."""
+        """Build from (mid, payout) of each window, without a reference."""
         both = np.array(pairs, np.float64).reshape(-1, 2)
         return cls(both[:, 0], both[:, 1], both[:, 0], age)
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`support` windows, of which a share `rate` paid YES where the mids said `base_rate` and the diffusion said
-    `rival_rate` (the nulls). `posterior` is the shrunk rate with the interval [low, high] at `confidence`, widened for
-    the number of claims tried. `log_bayes_factor` compares "off by what the data say" with the likelier null, in nats.
-    `age` is the newest window's, in whole seconds; None without windows."""
+    """`support` windows, of which a share `rate` paid YES against `base_rate` by the mids and `rival_rate` by the
+    diffusion (the nulls). `posterior` is the shrunk rate with the interval [low, high] at `confidence`, widened for the
+    number of claims tried. `log_bayes_factor` compares the observed deviation with the likelier null, in nats. `age` is
+    the newest window's, in whole seconds; None without windows."""
 
     support: int
     rate: float
@@ -102,7 +101,7 @@ class Evidence:
 
     @property
     def shift(self) -> float:
-        """What the evidence adds to the market's log-odds."""
+        """Shift of the market's log-odds by the evidence."""
         return logit(self.posterior) - logit(self.base_rate) if self.support else 0.0
 
     @property
@@ -113,7 +112,7 @@ class Evidence:
 
     @property
     def sign(self) -> int:
-        """+1 where the whole interval lies above both nulls, -1 where it lies below both, else 0."""
+        """+1 if the whole interval lies above both nulls, -1 if below both, else 0."""
         above = self.low > max(self.base_rate, self.rival_rate)
         below = self.high < min(self.base_rate, self.rival_rate)
         return above - below if self.support else 0
@@ -121,7 +120,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A claim with what history says of it."""
+    """A claim with its evidence and verdict."""
 
     claim: Claim
     evidence: Evidence
@@ -169,7 +168,7 @@ def _inside(p: float) -> float:
 
 
 def _log_bayes_factor(wins: float, k: int, null: float, centre: float) -> float:
-    """Beta-binomial with the prior around the mid against a rate that is known."""
+    """Beta-binomial with the prior around the mid against a known rate."""
     a, b = PRIOR * centre, PRIOR * (1 - centre)
     alternative = _log_beta(a + wins, b + k - wins) - _log_beta(a, b)
     return alternative - (wins * math.log(null) + (k - wins) * math.log(1 - null))
@@ -182,8 +181,8 @@ def _log_beta(a: float, b: float) -> float:
 def check(
     claim: Claim, evidence: Evidence, *, true: bool, min_support: int = MIN_SUPPORT, fresh_for: float = math.inf
 ) -> Checked:
-    """The verdict on a claim, with the first fault found. `fresh_for` is how many seconds old the newest window may
-    be: a market that has not been seen for longer may have changed its ways."""
+    """Verdict on a claim, with the first fault found. `fresh_for` is the largest age of the newest window in seconds: a
+    market without newer ones may have changed its regime."""
     if claim.decides:
         return Checked(claim, NOTHING, Verdict.NOT_A_CLAIM, None)
     return Checked(claim, evidence, *_judged(claim.effect, evidence, true, min_support, fresh_for))
@@ -193,6 +192,7 @@ def _judged(
     effect: Effect, evidence: Evidence, true: bool, min_support: int, fresh_for: float
 ) -> tuple[Verdict, Finding | None]:
     age = evidence.age
+    # Look-ahead first: evidence from the future invalidates everything else.
     if age is not None and age < 0:
         return Verdict.LEAKED, Finding.LOOK_AHEAD
     if not true:
@@ -218,15 +218,15 @@ def _sign(effect: Effect, evidence: Evidence) -> tuple[Verdict, Finding | None]:
 
 
 def self_support(claimed: float, opposed: float) -> tuple[float, float]:
-    """What the model's own two verdicts are worth: P("yes") to the claim and to its opposite.
+    """Self-consistency of the model's two verdicts: P("yes") to the claim and to its opposite.
 
-    Half the difference of their log-odds, within [-3, 3], so that saying yes to everything counts for nothing; and
-    how far the two are from adding up to 1.
+    Half the difference of their log-odds, within [-3, 3], so that yes to everything counts for nothing; and the
+    deviation of the two from a sum of 1.
     """
     lean = (logit(claimed) - logit(opposed)) / 2
     return min(max(lean, -3.0), 3.0), abs(claimed + opposed - 1)
 
 
 def multiplicity(trials: int) -> float:
-    """The standard deviations that the best of `trials` claims of pure noise reaches half the time or more."""
+    """Standard deviations that the best of `trials` claims of pure noise reaches half the time or more."""
     return _NORMAL.inv_cdf(1 - 1 / trials) if trials > 2 else 0.0
