@@ -33,7 +33,7 @@ from agent.trading.result import RunResult, since
 from agent.trading.strategy_trader import StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.fault_model import FaultModel
-from backtest.interrupted import FeedOutages
+from backtest.feed_outages import FeedOutages
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
 from backtest.replay import ReplayFeed

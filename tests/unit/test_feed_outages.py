@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from backtest.interrupted import GAP_MS, FeedOutages
+from backtest.feed_outages import GAP_MS, FeedOutages
 from market.clock import to_ms
 from market.types import Book
 from tests.fakes import after, book, levels, market, recorded, replay
