@@ -1,7 +1,7 @@
-"""The kill switch: one file. While it is there no order is sent, in this run or the next; a person takes it away.
+"""Kill switch: one file. While it exists no order is sent, in this run or the next; the operator removes it.
 
-Anybody who can write the file can stop trading: a person's `touch`, a verb, a signal, the program itself once a limit
-is reached. What it says is for people; that it exists is what counts. Knows no orders.
+Anyone with write access to the file can stop trading: an operator's `touch`, a command, a signal, the program itself
+once a limit is reached. Its content is for display; its existence is what counts. Knows no orders.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """Why nothing is traded, who said so and when. A file that says nothing of its own has neither."""
+    """Reason of a halt, its author and time. A file without content of its own has neither."""
 
     reason: str
     by: str = ""
@@ -34,7 +34,7 @@ class Halted:
 
 
 class KillSwitch:
-    """The switch of one home folder."""
+    """Kill switch of one home folder."""
 
     def __init__(self, home: Path) -> None:
         self.file = home / _SWITCH
@@ -42,7 +42,7 @@ class KillSwitch:
         self._spare = home / _SPARE
 
     def read(self) -> Halted | None:
-        """None while trading is allowed. A switch that cannot be read counts as thrown."""
+        """The halt in force; None while trading is allowed. An unreadable switch counts as thrown."""
         try:
             text = self.file.read_bytes()[:_LONGEST].decode("utf-8", "replace")
         except (FileNotFoundError, NotADirectoryError):
@@ -50,33 +50,34 @@ class KillSwitch:
         except OSError as error:
             return Halted(f"{self.file} cannot be read ({error.strerror})")
         try:
-            said = json.loads(text)
-            return Halted(str(said["reason"]), str(said["by"]), str(said["at"]))
+            entry = json.loads(text)
+            return Halted(str(entry["reason"]), str(entry["by"]), str(entry["at"]))
         except (ValueError, KeyError, TypeError):
             return Halted(" ".join(text.split()) or f"somebody made {self.file}")
 
     def prepare(self) -> None:
-        """Make a switch that only has to be renamed, for the day on which the disk is full. Raises StoreUnavailable."""
-        said = Halted("something had to be written and could not be, as on a full disk", "edgeclaw")
+        """Create a spare switch that only has to be renamed when the disk is full. Raises StoreUnavailable."""
+        entry = Halted("something had to be written and could not be, as on a full disk", "edgeclaw")
         try:
             self._spare.parent.mkdir(parents=True, exist_ok=True)
-            _durably(self._spare, json.dumps(asdict(said)) + "\n", "w")
+            _durably(self._spare, json.dumps(asdict(entry)) + "\n", "w")
         except OSError as error:
             raise StoreUnavailable(f"{self._spare} cannot be written ({error.strerror}).") from None
 
     def throw(self, reason: str, by: str, at: datetime) -> Halted:
-        """Halt; a halt that stands keeps its reason. Raises StoreUnavailable where it cannot be written: the caller
+        """Halt trading; an existing halt keeps its reason. Raises StoreUnavailable if it cannot be written: the caller
         must then stop by itself."""
         standing = self.read()
         if standing is not None:
             return standing
         made = Halted(reason, by, at.isoformat(timespec="seconds"))
+        # Written aside and renamed: a reader sees the whole halt or none.
         draft = self.file.with_name(f".{_SWITCH}.{os.getpid()}")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             _durably(draft, json.dumps(asdict(made)) + "\n", "w")
             draft.replace(self.file)
-            self._remember("halt", reason, by, at)
+            self._record("halt", reason, by, at)
         except OSError as error:
             if self._thrown_without_room():
                 return self.read() or made
@@ -86,19 +87,20 @@ class KillSwitch:
         return made
 
     def _thrown_without_room(self) -> bool:
-        """A file that is there is renamed where none can be made."""
+        """Rename the spare file: a rename works where a full disk lets none be created."""
         with suppress(OSError):
             if not self.file.exists():
                 self._spare.replace(self.file)
         return self.file.exists()
 
     def release(self, reason: str, by: str, at: datetime) -> Halted | None:
-        """Allow trading again; what stood in its way, or None where nothing did. Raises StoreUnavailable."""
+        """Allow trading again; return the halt that was in force, or None. Raises StoreUnavailable."""
         standing = self.read()
         if standing is None:
             return None
         try:
-            self._remember("resume", reason, by, at)
+            # Before the file goes: a resume that is not on record would leave the old losses counting.
+            self._record("resume", reason, by, at)
             self.file.unlink(missing_ok=True)
         except OSError as error:
             raise StoreUnavailable(
@@ -107,13 +109,12 @@ class KillSwitch:
         return standing
 
     def resumed_at(self) -> datetime:
-        """When a person last allowed trading again; the beginning of time where nobody had to. Losses before it have
-        been looked at, and count no more."""
+        """Time of the last resume, or the epoch without one. Losses before it have been reviewed and count no more."""
         times = [datetime.fromisoformat(str(e["at"])) for e in self.history() if e.get("what") == "resume"]
         return max(times, default=EPOCH)
 
     def history(self) -> list[dict[str, str]]:
-        """Every halt and resume by this program, oldest first; damaged lines are left out."""
+        """All halts and resumes by this program, oldest first; damaged lines are left out."""
         try:
             lines = self._history.read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -128,7 +129,7 @@ class KillSwitch:
             found.append(entry)
         return found
 
-    def _remember(self, what: str, reason: str, by: str, at: datetime) -> None:
+    def _record(self, what: str, reason: str, by: str, at: datetime) -> None:
         entry = {"what": what, "reason": reason, "by": by, "at": at.isoformat(timespec="seconds")}
         _durably(self._history, json.dumps(entry) + "\n", "a")
 

@@ -1,8 +1,8 @@
-"""Where the private key is kept: in an encrypted file (Ethereum's keystore, version 3) or with systemd, and in memory
-in a value that shows nothing of it.
+"""Private key storage: an encrypted file (Ethereum's keystore, version 3) or a systemd credential, and in memory a
+value that never displays it.
 
-Wiping is best effort: the interpreter and the libraries that sign make copies nobody can reach. Knows no wallets, no
-chain, and reads no environment of its own.
+Wiping is best effort: the interpreter and the signing libraries make copies out of reach. Knows no wallets, no chain,
+and reads no environment of its own.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from market.errors import DataInvalid, Misconfigured, NotReady
 from tools.polymarket.signing import Signer
 
 WORK = 1 << 18
-"""Rounds of scrypt a passphrase costs: 256 MiB and about a second on a small machine."""
+"""scrypt work factor: 256 MiB and about a second on a small machine."""
 _MOST_WORK = 1 << 20
 _BYTES = 32
 _LONGEST = 1 << 16
-"""Bytes of a file; a keystore has about 500."""
+"""Largest file in bytes; a keystore has about 500."""
 _DIRECTORY = "CREDENTIALS_DIRECTORY"
 _OTHERS, _EVERYBODY = 0o077, 0o007
 
 
 class SecretKey:
-    """A private key of 32 bytes. `address` is its account's. In a with block it is wiped at the end."""
+    """A private key of 32 bytes with the `address` of its account. Used in a with block, it is wiped at the end."""
 
     __slots__ = ("__raw", "address")
 
     def __init__(self, raw: bytes | bytearray) -> None:
-        """Raises Misconfigured where no account has such a key."""
+        """Raises Misconfigured if no account can have such a key."""
         if len(raw) != _BYTES:  # the library would fill a shorter one up with zeros
             raise Misconfigured(f"The private key is not {_BYTES} bytes.", next_step="Check the key file.")
         self.address = Signer(bytes(raw)).address
@@ -42,18 +42,18 @@ class SecretKey:
 
     @classmethod
     def of_hex(cls, text: str) -> SecretKey:
-        """From 64 hexadecimal digits, with or without 0x. Raises Misconfigured, which does not repeat them."""
+        """Parse 64 hexadecimal digits, with or without 0x. Raises Misconfigured, which does not repeat them."""
         signer = Signer.of_hex(text)
         key = cls.__new__(cls)
         key.address, key.__raw = signer.address, bytearray.fromhex(text.strip().removeprefix("0x"))
         return key
 
     def signer(self) -> Signer:
-        """What signs with it. Raises Misconfigured once it is wiped."""
+        """Signer with this key. Raises Misconfigured once it is wiped."""
         return Signer(self.reveal())
 
     def reveal(self) -> bytes:
-        """The bytes themselves, for a library that takes nothing else. Raises Misconfigured once they are wiped."""
+        """The raw bytes, for a library that takes nothing else. Raises Misconfigured once they are wiped."""
         if not any(self.__raw):
             raise Misconfigured(f"The key of {self.address} was wiped.", next_step="Open the key file again.")
         return bytes(self.__raw)
@@ -78,9 +78,9 @@ class SecretKey:
 
 
 def create(path: Path, key: SecretKey, passphrase: str, *, work: int = WORK) -> None:
-    """Write an encrypted file that only its owner can read; one that is there is never overwritten.
+    """Write an encrypted file that only its owner can read; an existing one is never overwritten.
 
-    `work` is a power of two. Raises Misconfigured, and DataInvalid where the disk fails.
+    `work` is a power of two. Raises Misconfigured, and DataInvalid if the disk fails.
     """
     from eth_account import Account
 
@@ -88,11 +88,12 @@ def create(path: Path, key: SecretKey, passphrase: str, *, work: int = WORK) -> 
         raise Misconfigured("A key file needs a passphrase.", next_step="Give one that is not empty.")
     made = Account.encrypt(key.reveal(), passphrase, kdf="scrypt", iterations=work)
     try:
+        # O_EXCL, so that the check for an existing key and the creation are one step.
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise Misconfigured(f"{path} exists already.", next_step="Choose another name, or move it away.") from None
     except OSError as error:
-        raise _unwritten(path, error) from None
+        raise _write_failed(path, error) from None
     try:
         with os.fdopen(file, "w") as out:
             os.fchmod(out.fileno(), 0o600)
@@ -102,15 +103,15 @@ def create(path: Path, key: SecretKey, passphrase: str, *, work: int = WORK) -> 
     except OSError as error:
         with suppress(OSError):
             path.unlink()
-        raise _unwritten(path, error) from None
+        raise _write_failed(path, error) from None
 
 
-def _unwritten(path: Path, error: OSError) -> DataInvalid:
+def _write_failed(path: Path, error: OSError) -> DataInvalid:
     return DataInvalid(f"{path} cannot be written ({error.strerror}).", next_step="Check the folder and its disk.")
 
 
 def read_key(path: Path, passphrase: Callable[[], str]) -> SecretKey:
-    """The key in a file: an encrypted one, whose `passphrase` is asked for, or 64 hexadecimal digits by themselves.
+    """Read a key from a file: an encrypted one, with its `passphrase` from the callback, or 64 hexadecimal digits.
     Raises as `open_key` does."""
     text = _private(path, _OTHERS, f"Run: chmod 600 {path}")
     if text.lstrip().startswith(b"{"):
@@ -119,24 +120,24 @@ def read_key(path: Path, passphrase: Callable[[], str]) -> SecretKey:
 
 
 def secret_text(path: Path) -> str:
-    """One line of a file that nobody else may read: an address with a password in it, an API key. Raises NotReady,
+    """Read one line of a file that others cannot read: an address with a password in it, an API key. Raises NotReady,
     Misconfigured."""
     return _private(path, _OTHERS, f"Run: chmod 600 {path}").decode("utf-8", "replace").strip()
 
 
 def open_key(path: Path, passphrase: str) -> SecretKey:
-    """The key in an encrypted file. Raises NotReady where there is none, Misconfigured where others can read it or the
-    passphrase is not its own, and DataInvalid where it is no keystore."""
+    """Decrypt a key file. Raises NotReady if it does not exist, Misconfigured if others can read it or the passphrase
+    is wrong, and DataInvalid if it is no keystore."""
     from eth_account import Account
 
-    said = _keystore(path, _private(path, _OTHERS, f"Run: chmod 600 {path}"))
+    keystore = _keystore(path, _private(path, _OTHERS, f"Run: chmod 600 {path}"))
     raw = None
     with suppress(ValueError):  # the library's word for another passphrase; anything else is a damaged file
-        raw = _decrypted(Account, path, said, passphrase)
+        raw = _decrypted(Account, path, keystore, passphrase)
     if raw is None:
         raise Misconfigured(f"The passphrase does not open {path}.", next_step="Give the one it was made with.")
     key = SecretKey(raw)
-    named = str(said.get("address") or key.address)
+    named = str(keystore.get("address") or key.address)
     if named.lower().removeprefix("0x") != key.address.lower().removeprefix("0x"):
         raise DataInvalid(
             f"{path} is damaged: its key is not of the address it names."
@@ -144,30 +145,32 @@ def open_key(path: Path, passphrase: str) -> SecretKey:
     return key
 
 
-def _decrypted(account: Any, path: Path, said: Mapping[str, Any], passphrase: str) -> bytes:
+def _decrypted(account: Any, path: Path, keystore: Mapping[str, Any], passphrase: str) -> bytes:
     try:
-        return bytes(account.decrypt(said, passphrase))
+        return bytes(account.decrypt(keystore, passphrase))
     except (KeyError, TypeError, AttributeError, NotImplementedError, OverflowError):
         raise _no_keystore(path) from None
 
 
 def _keystore(path: Path, text: bytes) -> dict[str, Any]:
-    """The file's JSON, if opening it cannot take more memory or time than a real one does."""
+    """Parse the file's JSON; refuse one whose decryption would take more memory or time than a real one."""
     try:
-        said = json.loads(text)
-        crypto = said["crypto"]
+        keystore = json.loads(text)
+        crypto = keystore["crypto"]
         work = crypto["kdfparams"]
         rounds = int(work["n"]) * int(work["r"]) * int(work["p"]) if crypto["kdf"] == "scrypt" else int(work["c"])
         most = _MOST_WORK * 8
         sound = (
-            said["version"] == 3 and 0 < rounds <= most and all(type(crypto[n]) is str for n in ("ciphertext", "mac"))
+            keystore["version"] == 3
+            and 0 < rounds <= most
+            and all(type(crypto[n]) is str for n in ("ciphertext", "mac"))
         )
         bytes.fromhex(crypto["ciphertext"] + crypto["mac"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise _no_keystore(path) from None
     if not sound:
         raise _no_keystore(path)
-    return dict(said)
+    return dict(keystore)
 
 
 def _no_keystore(path: Path) -> DataInvalid:
@@ -178,8 +181,8 @@ def _no_keystore(path: Path) -> DataInvalid:
 
 
 def from_credentials(name: str, environment: Mapping[str, str]) -> SecretKey:
-    """The raw key in a credential of the service (LoadCredential=), as 64 hexadecimal digits. Raises NotReady where
-    systemd gave none and Misconfigured where it is no key."""
+    """Raw key in a credential of the service (LoadCredential=), as 64 hexadecimal digits. Raises NotReady if systemd
+    gave none and Misconfigured if it is no key."""
     return SecretKey.of_hex(passphrase_from(name, environment))
 
 
@@ -202,7 +205,7 @@ def passphrase_from(name: str, environment: Mapping[str, str]) -> str:
 
 
 def _private(path: Path, forbidden: int, next_step: str) -> bytes:
-    """The bytes of a file that nobody else may read; asked of the open file, so that it is the one that is read."""
+    """Read a file that others cannot read; the mode is checked on the open file, so that it is the one that is read."""
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)

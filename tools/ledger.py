@@ -1,4 +1,4 @@
-"""Pretend dollars and shares, in integers.
+"""Cash and share balances, in integers.
 
 Knows fills and settlements; not orders, books or time.
 """
@@ -15,10 +15,10 @@ _LOOK = "Compare the run's fills with its decision log before trading on."
 
 
 class Ledger:
-    """Cash and holdings. Raises LedgerMismatch rather than owe dollars or shares.
+    """Cash and holdings. Raises LedgerMismatch instead of going negative in dollars or shares.
 
-    `fills` and `settlements` are the past, in any order: what they come to counts, as winnings have paid for later
-    purchases, and venues tell the time of a trade to the second only.
+    `fills` and `settlements` are the history, in any order: only its total is checked, because winnings have paid for
+    later purchases, and venues give the time of a trade to the second only.
     """
 
     def __init__(self, cash: Micro, fills: Iterable[Fill] = (), settlements: Iterable[Settlement] = ()) -> None:
@@ -72,5 +72,5 @@ def _shares(fill: Fill) -> Micro:
 
 
 def balance(cash: Micro, fills: Sequence[Fill], settlements: Sequence[Settlement]) -> Micro:
-    """What must be in the account: the money it began with and every change since."""
+    """Expected cash of an account: its initial cash and every change since."""
     return cash + sum(f.cash for f in fills) + sum(s.cash for s in settlements)

@@ -1,6 +1,6 @@
-"""Hard limits around an order tool: no order reaches a venue without passing here. Knows no strategy.
+"""Hard risk limits around an order tool: every order to a venue passes them. Knows no strategy.
 
-An order that is too large for its own caps is refused by itself; a loss that is too large stops trading altogether.
+An order above its own caps is refused by itself; a loss above the limit stops trading altogether.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from tools.orders import Around, OrderTool
 
 @dataclass(frozen=True, slots=True)
 class RiskLimits:
-    """Micro-dollars of cost for one order, for the orders of one market, and of all markets together, which move
-    together; and of settled results: lost in all, lost on one UTC day, and fallen from the best there was."""
+    """Micro-dollars of cost for one order, for the orders of one market, and of all markets together, which are
+    correlated; and of settled results: total loss, loss on one UTC day, and drawdown from the best result."""
 
     order: Micro = 50_000_000
     market: Micro = 100_000_000
@@ -33,7 +33,7 @@ class RiskLimits:
 
 @dataclass(slots=True)
 class Results:
-    """Micro-dollars that settled markets have earned since a person last looked: in all, at best, on one UTC day."""
+    """Micro-dollars earned by settled markets since the operator's last review: in all, at best, on one UTC day."""
 
     total: Micro = 0
     best: Micro = 0
@@ -41,7 +41,7 @@ class Results:
     today: Micro = 0
 
     def add(self, at: datetime, earned: Micro) -> None:
-        """One market's result, in the order of their settlement."""
+        """Add one market's result, in the order of settlement."""
         if at.date() != self.day:
             self.day, self.today = at.date(), 0
         self.today += earned
@@ -49,7 +49,7 @@ class Results:
         self.best = max(self.best, self.total)
 
     def breach(self, limits: RiskLimits) -> str:
-        """Which limit of losses is reached, in words, or empty."""
+        """Description of the first loss limit that is reached, or empty."""
         for what, lost, most in (
             ("settled losses", -self.total, limits.loss),
             (f"settled losses of {self.day}", -self.today, limits.day),
@@ -62,8 +62,8 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What earlier runs of an account left to be counted: orders whose end is not known, what each market's holdings
-    have cost, and what settled markets earned, as (when, micro-dollars) in that order."""
+    """Exposure left by earlier runs of an account: orders of unknown outcome, cost of each market's holdings, and
+    results of settled markets, as (when, micro-dollars) in that order."""
 
     promised: Mapping[str, Order] = field(default_factory=dict)
     paid: Mapping[str, Micro] = field(default_factory=dict)
@@ -71,11 +71,11 @@ class Exposure:
 
 
 class RiskLimited(Around):
-    """Any `OrderTool`, with a ceiling on what it may risk. `before` is what it begins with after a restart.
+    """Decorator of an `OrderTool` with a ceiling on exposure. `before` is the exposure at a restart.
 
-    What a market may still cost us is what was paid for its holdings, what is promised to its open orders, and every
-    order of unknown outcome, until the venue has shown what became of it. Errors: `LimitExceeded` once settled losses
-    reach the limit; from then on every order raises it.
+    Exposure of a market is the price paid for its holdings, the cost of its open orders, and the cost of every order of
+    unknown outcome, until the venue has shown its fate. Errors: `LimitExceeded` once settled losses reach the limit;
+    from then on every order raises it.
     """
 
     def __init__(self, inner: OrderTool, limits: RiskLimits, before: Exposure | None = None) -> None:
@@ -94,6 +94,7 @@ class RiskLimited(Around):
         self._stop_at_loss()
         if signed.id not in self._promised and (reason := await self._refusal(signed.order)):
             return Ack(signed.id, OrderStatus.REJECTED, reason)
+        # Counted before it is sent: if the answer is lost, the order may be at the venue and stays counted.
         self._promised[signed.id] = signed.order
         self._unknown.add(signed.id)
         ack = await self._inner.send(signed)
@@ -121,14 +122,14 @@ class RiskLimited(Around):
         return settled
 
     async def _pull(self) -> None:
-        """Read new fills without taking them from whoever asks for them next."""
+        """Read new fills while leaving them for the next caller of `fills`."""
         for fill in await self._inner.fills():
             self._paid[fill.market_id] = self._paid.get(fill.market_id, 0) - fill.cash
             self._unknown.discard(fill.order_id)
             self._fresh.append(fill)
 
     def forget_results(self) -> None:
-        """A person has looked at the losses so far: they count no more."""
+        """Reset the results after the operator's review of the losses."""
         self._results = Results()
 
     def _stop_at_loss(self) -> None:
@@ -155,10 +156,11 @@ class RiskLimited(Around):
 
 
 class RateLimited(Around):
-    """Any `OrderTool`, at most so many orders and cancels a second of the clock's time, after a burst of as many.
+    """Decorator of an `OrderTool`: token bucket of orders and cancels per second of the clock's time, with a burst of
+    as many.
 
-    What would be too much is refused, not kept waiting: by the time it could be sent the market has moved on. Taking
-    all orders back is never refused.
+    An excess order is refused, not delayed: by the time it could be sent the market has moved on. Cancelling all orders
+    is never refused.
     """
 
     def __init__(self, inner: OrderTool, clock: Clock, per_second: float) -> None:
@@ -185,8 +187,8 @@ class RateLimited(Around):
 
 
 class CostLimited(Around):
-    """Any `OrderTool`, refusing orders once inference has cost too much on a UTC day. `spent` gives today's
-    micro-dollars so far."""
+    """Decorator of an `OrderTool` that refuses orders once inference has cost too much on a UTC day. `spent` gives
+    today's micro-dollars so far."""
 
     def __init__(self, inner: OrderTool, most: Micro, spent: Callable[[], Micro]) -> None:
         super().__init__(inner)
@@ -199,9 +201,9 @@ class CostLimited(Around):
 
 
 class Switched(Around):
-    """Any `OrderTool` behind the kill switch: the outermost of all. It raises `Halt` for every order while the switch
-    is thrown, and a limit that stops trading throws it, so that the stop outlives this process. Taking orders back is
-    always possible."""
+    """Decorator of an `OrderTool` with the kill switch: the outermost of all. It raises `Halt` for every order while
+    the switch is thrown, and a limit that stops trading throws it, so that the halt outlives this process. Cancelling
+    is always possible."""
 
     def __init__(self, inner: OrderTool, switch: KillSwitch, clock: Clock) -> None:
         super().__init__(inner)
@@ -213,14 +215,14 @@ class Switched(Around):
         try:
             return await self._inner.send(signed)
         except Halt as stop:
-            with suppress(StoreUnavailable):  # then this process stops by itself, as the desk hears of it too
+            with suppress(StoreUnavailable):  # execution sees the Halt and stops this process in any case
                 self._switch.throw(str(stop), "a limit", self._clock.now())
             raise
 
 
 class InferenceToday:
-    """Micro-dollars of inference on the clock's UTC day: what was spent `before` this process began, and the `tokens`
-    used since, at `price` dollars each."""
+    """Micro-dollars of inference on the clock's UTC day: spent `before` this process began, plus the `tokens` used
+    since, at `price` dollars each."""
 
     def __init__(self, clock: Clock, price: float, tokens: Callable[[], int], before: Micro = 0) -> None:
         self._clock, self._price, self._tokens, self._before = clock, price, tokens, before

@@ -1,4 +1,4 @@
-"""Port: how orders reach a venue. Live, paper and backtest each bring one; the cycle cannot tell them apart."""
+"""Order port, implemented for live, paper and backtest; the trading cycle cannot tell them apart."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Protocol
 from market.types import Ack, Fill, Micro, Order, Outcome, Resolution, Settlement, SignedOrder
 
 Holdings = Mapping[tuple[str, Outcome], Micro]
-"""Shares held, by (market id, outcome); no zero entries."""
+"""Micro-shares held, by (market id, outcome); no zero entries."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The venue's word on what we have. `reserved` are dollars promised to orders still open."""
+    """Account as reported by the venue. `reserved` are micro-dollars committed to open orders."""
 
     cash: Micro
     reserved: Micro = 0
@@ -30,31 +30,31 @@ class Account:
 
 
 class OrderTool(Protocol):
-    """The hands. Errors: `VenueUnavailable` when the outcome is unknown, `Halt` when a limit forbids the order."""
+    """Port for orders. Errors: `VenueUnavailable` when the outcome is unknown, `Halt` when a limit forbids the
+    order."""
 
     async def sign(self, order: Order) -> SignedOrder:
-        """Give the order its identity. The same order always gets the same id. Nothing is sent."""
+        """Sign the order, which fixes its id. The same order always gets the same id. Nothing is sent."""
         ...
 
     async def send(self, signed: SignedOrder) -> Ack:
-        """Hand the order to the venue. Sending the same signed order twice never makes a second order."""
+        """Send the order to the venue. Sending the same signed order twice never makes a second order."""
         ...
 
     async def status(self, order_id: str) -> Ack | None:
-        """The venue's last word on an order; None for an order it has never seen."""
+        """The venue's latest answer on an order; None for an order it has never seen."""
         ...
 
     async def cancel(self, order_id: str) -> bool:
-        """Take an open order back; False when there was nothing left to cancel."""
+        """Cancel an open order; False when there was nothing left to cancel."""
         ...
 
     async def cancel_all(self) -> int:
-        """Take every open order back; how many there were."""
+        """Cancel every open order; return their number."""
         ...
 
     async def fills(self) -> Sequence[Fill]:
-        """What has filled since the last call, in order; a fill of negative size takes back one whose settlement
-        failed."""
+        """Fills since the last call, in order; a fill of negative size reverses one whose settlement failed."""
         ...
 
     async def account(self) -> Account:
@@ -62,17 +62,17 @@ class OrderTool(Protocol):
         ...
 
     async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
-        """Turn what is held of a resolved market into dollars; nothing while it is unresolved, None while orders or
-        trades of it may still change what is held: ask again."""
+        """Convert the holdings of a resolved market into dollars; nothing while it is unresolved, None while its orders
+        or trades may still change the holdings: ask again."""
         ...
 
     async def sync(self) -> None:
-        """Ask the venue for what may have been missed. Raises `VenueUnavailable`; then it may still be missing."""
+        """Read what may have been missed from the venue. Raises `VenueUnavailable`; then it may still be missing."""
         ...
 
 
 class Around:
-    """An `OrderTool` around another: passes everything on. Limits and faults are made by overriding."""
+    """Base of decorators: an `OrderTool` that delegates to another. Limits and faults override its methods."""
 
     def __init__(self, inner: OrderTool) -> None:
         self._inner = inner

@@ -1,7 +1,6 @@
-"""The wallet port: what an account owns and has allowed by the word of the chain itself, which the venue's is compared
-with.
+"""Wallet port: balances and approvals of an account as the chain has them, for comparison with the venue's.
 
-The values and what they mean for a person. Knows no node, no keys and no venue.
+Values and their meaning for the operator. Knows no node, no keys and no venue.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Protocol
 from market.types import Micro, units
 
 KINDS = ("plain account", "proxy wallet", "safe", "deposit wallet")
-"""Wallets by signature type, 0 to 3."""
+"""Wallet kinds by signature type, 0 to 3."""
 _WEI = 10**18
 _LITTLE_GAS = _WEI // 10
 """Below a tenth of a POL a few approvals may not be affordable on a busy day."""
@@ -22,12 +21,12 @@ _LITTLE_GAS = _WEI // 10
 
 @dataclass(frozen=True, slots=True)
 class WalletStatus:
-    """What the chain says of an account.
+    """State of an account on the chain.
 
-    `address` is of the key, which pays for gas; `funder` is the wallet that the money is in, of a `kind` and signature
-    type. `balance` is pUSD in micro-dollars, `gas` POL in wei. `allowances` are micro-dollars by the name of who may
-    take them, `approvals` say by name who may take shares. `missing` names what trading cannot do without. `block` is
-    the node's latest, made at `block_at`.
+    `address` belongs to the key, which pays for gas; `funder` is the wallet with the money, of a `kind` and signature
+    type. `balance` is pUSD in micro-dollars, `gas` POL in wei. `allowances` are micro-dollars by the name of the
+    spender, `approvals` tell by name if an operator may take shares. `missing` names the approvals that trading
+    requires. `block` is the node's latest, made at `block_at`.
     """
 
     address: str
@@ -46,7 +45,7 @@ class WalletStatus:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That a transaction is in a block: whether it did what it was for (`ok`) or was reverted, and the gas it used."""
+    """Receipt of a transaction in a block: success (`ok`) or revert, and the gas it used."""
 
     transaction: str
     ok: bool
@@ -59,7 +58,8 @@ class Receipt:
 
 
 class Wallet(Protocol):
-    """Reads of the chain. Every method raises VenueUnavailable where the node does not answer, or not sensibly."""
+    """Reads of the chain. Every method raises VenueUnavailable if the node does not answer, or its answer cannot be
+    used."""
 
     async def status(self) -> WalletStatus: ...
 
@@ -68,12 +68,12 @@ class Wallet(Protocol):
         ...
 
     async def receipt(self, transaction_hash: str) -> Receipt | None:
-        """None where the chain has no such transaction in a block, which it may have later."""
+        """None if the chain has no such transaction in a block yet."""
         ...
 
 
 def advice(status: WalletStatus) -> tuple[str, ...]:
-    """What is missing for trading and the next step, in sentences; empty where nothing is."""
+    """Sentences on missing requirements of trading with the next step; empty if there are none."""
     told = []
     if not status.balance:
         told.append(f"The {status.kind} {status.funder} holds no pUSD: deposit some at the venue before trading.")

@@ -1,2 +1,1 @@
-"""Tables of the owner's files: read, described, and asked with a fixed catalogue of operations. Needs the extra
-`analysis`."""
+"""Tables from the user's files: loading, profiling, and a fixed catalogue of operations. Needs the extra `analysis`."""

@@ -1,4 +1,4 @@
-"""Whether what a text says is in the tables it is about: every number, each to the digits that it is written with."""
+"""Verification of a text against its tables: every number, to the digits that it is written with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ _NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![
 
 
 def unsupported(text: str, tables: Sequence[Table]) -> list[str]:
-    """Numbers of a text that no cell and no name of these tables has, as they are written. A number stands for a cell
-    that rounds to it."""
+    """Numbers of a text without a matching cell or name in these tables, as written. A number matches a cell that
+    rounds to it."""
     left = text
+    # Longest first, so that a name that contains another is removed as a whole.
     for name in sorted(_texts(tables), key=len, reverse=True):
         left = left.replace(name, " ")
     known = list(_numbers(tables))
@@ -21,7 +22,7 @@ def unsupported(text: str, tables: Sequence[Table]) -> list[str]:
 
 
 def _texts(tables: Sequence[Table]) -> set[str]:
-    """What stands in the tables in words, times among them, that has a digit in it."""
+    """Texts of the tables that contain a digit, times among them."""
     found = {name for t in tables for name in (t.title, *t.columns)}
     found |= {cell for t in tables for row in t.rows for cell in row if isinstance(cell, str)}
     return {text for text in found if any(c.isdigit() for c in text)}
@@ -33,7 +34,7 @@ def _numbers(tables: Sequence[Table]) -> Iterator[float]:
 
 
 def _rounds(cell: float, said: str) -> bool:
-    """Whether a cell, rounded to the digits of what was said, is what was said."""
+    """True if a cell, rounded to the digits of the number as written, equals it."""
     plain = said.replace(",", "").replace("\u2212", "-").rstrip(".")
     value = float(plain)
     mantissa, _, exponent = plain.lower().partition("e")

@@ -1,6 +1,6 @@
-"""The catalogue: what can be asked of a table. Each operation computes a table and says only what stands in it.
+"""Catalogue of table operations. Each computes a table, and sentences that state only values of it.
 
-An operation is pure: the same rows give the same table. None runs code that a model or a file brought along.
+An operation is pure: the same rows give the same table. None runs code from a model or a file.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tools.analysis.checking import unsupported
 from tools.analysis.table import Cell, Chart, Column, ColumnKind, Profile, Table, TableFinding, number
 
 TOP = 10
-"""Rows of a table at most, where it is a ranking."""
+"""Largest number of rows of a ranking."""
 _MAD = 1.4826
-"""What makes the median deviation of a normal variable its standard deviation."""
+"""Factor from the median absolute deviation to the standard deviation of a normal variable."""
 _FAR = 6.0
-"""Such deviations from the median: an outlier."""
+"""Scaled deviations from the median that make an outlier."""
 _HOLE = 5.0
-"""Such usual steps without a row: a gap."""
+"""Multiple of the median step without a row that makes a gap."""
 _PERIODS = (
     ("1m", timedelta(minutes=1)), ("1h", timedelta(hours=1)), ("1d", timedelta(days=1)), ("1w", timedelta(weeks=1)),
     ("1mo", timedelta(days=30)), ("1y", timedelta(days=365)),
@@ -36,8 +36,7 @@ Made = TableFinding | None
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One entry of the catalogue. `takes` are the kinds of its columns, in order; `example` is what somebody might ask
-    who wants it."""
+    """One entry of the catalogue. `takes` are the kinds of its columns, in order; `example` is a typical question."""
 
     name: str
     does: str
@@ -46,7 +45,7 @@ class Operation:
     example: str
 
     def places(self, profile: Profile) -> Iterator[tuple[str, ...]]:
-        """Every choice of columns that it could be asked about."""
+        """All choices of columns that fit the operation."""
         pools = [profile.of(*kinds) for kinds in self.takes]
         if len(pools) == 2 and self.takes[0] == self.takes[1]:
             yield from ((a.name, b.name) for a, b in combinations(pools[0], 2))
@@ -126,19 +125,19 @@ def by_category(frame: pl.DataFrame, about: Sequence[str]) -> Made:
 
 
 def _within(sentence: str, table: Table) -> bool:
-    """Whether a sentence is about rows that the table still has."""
+    """True if a sentence refers only to rows that the table still has."""
     return not unsupported(sentence, [table])
 
 
 def _uneven(sums: pl.Series) -> float:
-    """How much more the first of some groups has than an equal share, twice; 0 where some are below zero."""
+    """Twice the first group's excess over an equal share; 0 if some groups are below zero."""
     values = sums.drop_nulls().to_list()
     whole = sum(values)
     return 2 * max(0.0, values[0] / whole - 1 / len(values)) if whole > 0 and min(values) >= 0 else 0.0
 
 
 def _between(frame: pl.DataFrame, name: str, by: str) -> float:
-    """The share of a number's variance that a category explains."""
+    """Share of a number's variance that a category explains."""
     value = pl.col(name).cast(pl.Float64)
     found = frame.select(
         ((value.mean().over(by) - value.mean()) ** 2).mean().alias("between"), (value.var(ddof=0)).alias("all")
@@ -147,7 +146,7 @@ def _between(frame: pl.DataFrame, name: str, by: str) -> float:
 
 
 def rate(frame: pl.DataFrame, about: Sequence[str]) -> Made:
-    """How often a flag is true, for each value of a category."""
+    """Share of true values of a flag, for each value of a category."""
     flag, by = about
     made = (
         frame.group_by(pl.col(by).cast(pl.String))
@@ -203,7 +202,7 @@ def _first(at: int | None) -> int:
 
 
 def _by_period(frame: pl.DataFrame, name: str, at: str) -> tuple[pl.DataFrame, str]:
-    """A number by the shortest period that has few enough of them."""
+    """Aggregate a number by the shortest period that gives few enough rows."""
     times = frame[at].drop_nulls().cast(pl.Datetime("us")).cast(pl.Int64)
     span = timedelta(microseconds=int(times.to_numpy().max() - times.to_numpy().min()))
     every = next((code for code, length in _PERIODS if span / length <= _MOST_PERIODS), _PERIODS[-1][0])
@@ -219,7 +218,7 @@ def _by_period(frame: pl.DataFrame, name: str, at: str) -> tuple[pl.DataFrame, s
 
 
 def shift(frame: pl.DataFrame, about: Sequence[str]) -> Made:
-    """Where in time a number's mean changed most, and by how much."""
+    """Largest change of a number's mean over time."""
     name, at = about
     made, period = _by_period(frame, name, at)
     means = made["mean"].fill_null(strategy="forward").fill_null(strategy="backward")
@@ -234,7 +233,7 @@ def shift(frame: pl.DataFrame, about: Sequence[str]) -> Made:
 
 
 def _cut(means: Sequence[float | None]) -> tuple[int | None, float]:
-    """The place that splits a series best, and the share of its variance that the split explains."""
+    """Best split of a series, and the share of its variance that the split explains."""
     values = [v for v in means if v is not None]
     n = len(values)
     if n < 8 or n != len(means):
@@ -247,6 +246,7 @@ def _cut(means: Sequence[float | None]) -> tuple[int | None, float]:
     best, at, left = 0.0, None, 0.0
     for cut in range(1, n):
         left += values[cut - 1]
+        # A side of one or two periods would be an outlier and no new level.
         if min(cut, n - cut) < 3:
             continue
         gained = cut * (left / cut - mean) ** 2 + (n - cut) * ((whole - left) / (n - cut) - mean) ** 2
@@ -256,7 +256,7 @@ def _cut(means: Sequence[float | None]) -> tuple[int | None, float]:
 
 
 def correlate(frame: pl.DataFrame, about: Sequence[str]) -> Made:
-    """How two numbers go together."""
+    """Correlation of two numbers."""
     a, b = about
     x, y = (pl.col(c).cast(pl.Float64) for c in about)
     both = frame.drop_nulls([a, b])
@@ -275,7 +275,7 @@ def correlate(frame: pl.DataFrame, about: Sequence[str]) -> Made:
 
 
 def outliers(frame: pl.DataFrame, about: Sequence[str]) -> Made:
-    """Values of a number that lie far from all others, by the median deviation."""
+    """Values of a number far from all others, by the median deviation."""
     (name,) = about
     series = frame[name].cast(pl.Float64)
     middle = series.median()
@@ -297,7 +297,7 @@ def outliers(frame: pl.DataFrame, about: Sequence[str]) -> Made:
 
 
 def missing(frame: pl.DataFrame, about: Sequence[str]) -> Made:
-    """How many values each column lacks."""
+    """Count of missing values in each column."""
     del about
     lacking = [(c, frame[c].null_count()) for c in frame.columns if frame[c].null_count()]
     if not lacking:
@@ -310,7 +310,7 @@ def missing(frame: pl.DataFrame, about: Sequence[str]) -> Made:
 
 
 def duplicates(frame: pl.DataFrame, about: Sequence[str]) -> Made:
-    """Rows that are there more than once."""
+    """Rows that occur more than once."""
     del about
     twice = frame.group_by(frame.columns).len("times").filter(pl.col("times") > 1)
     if not twice.height:
@@ -374,10 +374,10 @@ CATALOGUE: tuple[Operation, ...] = (
     Operation("missing", "count missing values", (), missing, "how complete is the file"),
     Operation("duplicates", "count repeated rows", (), duplicates, "are rows there twice"),
 )
-"""Everything that can be asked, the most telling first."""
+"""All operations, the most informative first."""
 BY_NAME = {operation.name: operation for operation in CATALOGUE}
 
 
 def ask(frame: pl.DataFrame, name: str, about: Sequence[str]) -> Made:
-    """One operation on some columns. Raises KeyError for one that is not in the catalogue."""
+    """Run one operation on some columns. Raises KeyError for one that is not in the catalogue."""
     return BY_NAME[name].run(frame, about)

@@ -1,4 +1,5 @@
-"""A file of the owner's as a data frame: CSV, Excel or Parquet, times and numbers recognised, nothing sent anywhere."""
+"""Loading of the user's files as data frames: CSV, Excel or Parquet, times and numbers recognised, nothing sent
+anywhere."""
 
 from __future__ import annotations
 
@@ -12,15 +13,15 @@ from market.errors import Misconfigured
 from tools.analysis.table import Column, ColumnKind, Profile
 
 _FEW, _SHARE = 50, 0.2
-"""A text is a category where it has so few values, or so small a share of the rows."""
+"""A text column is a category if it has at most so many values, or so small a share of the rows."""
 _LOOKED_AT = 10_000
-"""Rows from which the kind of a column of a CSV file is told."""
+"""Rows of a CSV file from which the column types are inferred."""
 _TRIED, _MOST_OF_FEW, _NEARLY_ALL = 1000, 0.9, 0.99
-"""How many texts are tried as times first, how many of those must be times, and of all."""
+"""Number of texts tried as times first, share of those that must be times, and share of all."""
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """The whole file. Raises Misconfigured in one sentence where it is not what its name says."""
+    """Load the whole file. Raises Misconfigured in one sentence if its content does not match its name."""
     readers: Mapping[str, Callable[[Path], pl.DataFrame]] = {
         ".csv": _csv, ".tsv": _csv, ".xlsx": _excel, ".xls": _excel, ".parquet": pl.read_parquet
     }  # fmt: skip
@@ -46,7 +47,7 @@ def _csv(path: Path) -> pl.DataFrame:
 
 
 def _separator(path: Path) -> str:
-    """The one of the usual separators that the first line has most of."""
+    """The usual separator that occurs most in the first line."""
     with path.open(encoding="utf-8", errors="replace") as file:
         first = file.readline()
     return max(",;\t|", key=first.count)
@@ -62,7 +63,7 @@ def _excel(path: Path) -> pl.DataFrame:
 
 
 def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """Texts that are times become times, and rows of a file with one column of times go by it."""
+    """Parse text columns that are times, and sort the rows of a file with a column of times by it."""
     texts = [c for c in frame.columns if frame[c].dtype == pl.String]
     frame = frame.with_columns(_parsed(frame[c]) for c in texts)
     times = [c for c in frame.columns if frame[c].dtype.is_temporal()]
@@ -70,8 +71,8 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _parsed(series: pl.Series) -> pl.Series:
-    """A column of texts as times where nearly all of it are times, else as it is. A thousand of them are tried before
-    all are: to try a text that is no time takes longer than to read its row."""
+    """A text column as times if nearly all values are times, else unchanged. A thousand values are tried before all
+    are: a failed parse takes longer than reading the row."""
     known = series.drop_nulls()
     few = known.gather_every(max(1, known.len() // _TRIED))
     made = None if _times(few, _MOST_OF_FEW) is None else _times(series, _NEARLY_ALL)
@@ -79,7 +80,7 @@ def _parsed(series: pl.Series) -> pl.Series:
 
 
 def _times(texts: pl.Series, share: float) -> pl.Series | None:
-    """These texts as times, where at least such a share of those that are there are times."""
+    """Parse texts as times; None if fewer than that share of the present ones are."""
     try:
         made = texts.str.to_datetime(strict=False)
     except PolarsError:
@@ -89,7 +90,7 @@ def _times(texts: pl.Series, share: float) -> pl.Series | None:
 
 
 def profile(frame: pl.DataFrame) -> Profile:
-    """What each column holds."""
+    """Profile of each column."""
     return Profile(frame.height, tuple(_column(frame[name]) for name in frame.columns))
 
 

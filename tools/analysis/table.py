@@ -1,4 +1,4 @@
-"""What an analysis is made of: a file's columns, computed tables, and sentences that only repeat what a table says."""
+"""Values of an analysis: a file's columns, computed tables, and sentences that only repeat values of a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Cell = str | int | float | None
 
 
 class ColumnKind(StrEnum):
-    """What a column holds. A category has few values that come back; a text has many."""
+    """Kind of a column's values. A category has few values that recur; a text has many."""
 
     NUMBER = "number"
     TIME = "time"
@@ -22,7 +22,7 @@ class ColumnKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a file. `distinct` leaves missing values out; `constant` is true where there is one value alone."""
+    """A column of a file. `distinct` excludes missing values; `constant` is true for a single value."""
 
     name: str
     kind: ColumnKind
@@ -36,19 +36,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A file as a whole: how many rows there are, and its columns in their order."""
+    """A file as a whole: its number of rows, and its columns in order."""
 
     rows: int
     columns: tuple[Column, ...]
 
     def of(self, *kinds: ColumnKind) -> tuple[Column, ...]:
-        """The columns of these kinds that hold more than one value."""
+        """Columns of these kinds with more than one value."""
         return tuple(c for c in self.columns if c.kind in kinds and not c.constant)
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """How a table is drawn: `x` and `y` name two of its columns."""
+    """Form of a plot: `x` and `y` name two of the table's columns."""
 
     shape: str
     x: str
@@ -57,7 +57,7 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A computed result. Every number that is said about it is one of its cells."""
+    """A computed result. Every number stated about it is one of its cells."""
 
     title: str
     columns: tuple[str, ...]
@@ -71,8 +71,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class TableFinding:
-    """What an operation found: a table, what it comes to in plain sentences, and how much it stands out, from 0
-    (nothing that chance would not do) upward."""
+    """Result of an operation: a table, sentences about it, and its weight from 0 (nothing beyond chance) upward."""
 
     operation: str
     about: tuple[str, ...]
@@ -82,7 +81,7 @@ class TableFinding:
 
 
 def number(value: Cell) -> str:
-    """A cell as it is written everywhere: counts whole, others with four significant digits at least."""
+    """Format a cell: counts whole, others with four significant digits at least."""
     if value is None:
         return "-"
     if isinstance(value, str):
@@ -94,5 +93,5 @@ def number(value: Cell) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names as they are said: a, b and c."""
+    """Join names as a sentence does: a, b and c."""
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else list(names))

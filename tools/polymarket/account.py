@@ -1,7 +1,7 @@
-"""What the venue says of an account's own orders and trades, by its user channel or by REST, as one kind of value.
+"""Reports on an account's own orders and trades, from the user channel or REST, as one kind of value.
 
-Frames are read strictly, but nothing about an order rests on them alone: the channel loses and garbles some, so what it
-says is a hint that arrives early, and REST is asked for the rest.
+Frames are decoded strictly, but no order depends on them alone: the channel loses and garbles some, so its reports are
+early hints, and REST is read for the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST = 1 << 20
 
 
 class TradeStatus(StrEnum):
-    """How far a trade's settlement is; MATCHED is provisional, CONFIRMED and FAILED are final."""
+    """Settlement state of a trade; MATCHED is provisional, CONFIRMED and FAILED are final."""
 
     MATCHED = "MATCHED"
     MINED = "MINED"
@@ -37,7 +37,7 @@ class TradeStatus(StrEnum):
 
     @property
     def mined(self) -> bool:
-        """Whether the chain shows it."""
+        """True if the trade is on the chain."""
         return self in (TradeStatus.MINED, TradeStatus.CONFIRMED)
 
 
@@ -46,7 +46,7 @@ _STATUSES = {s.value: s for s in TradeStatus} | {"MATCHED_NOT_BROADCASTED": Trad
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One maker's order in a trade. `price` is of the token the maker named."""
+    """One maker's order in a trade. `price` is of the maker's token."""
 
     order_id: str
     token: str
@@ -57,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class TradeSaid:
-    """A trade as the venue tells it: one taker's order against one or more makers'."""
+    """A trade as reported by the venue: one taker's order against one or more makers'."""
 
     id: str
     taker_order_id: str
@@ -74,7 +74,8 @@ class TradeSaid:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one of our orders got of a trade; `number` tells shares of one trade apart, `price` is of its own token."""
+    """Part of a trade that one of our orders got; `number` tells shares of one trade apart, `price` is of the order's
+    own token."""
 
     number: int
     order_id: str
@@ -85,7 +86,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class OrderSaid:
-    """An order as the venue tells it. `matched` is None where it did not say."""
+    """An order as reported by the venue. `matched` is None if the report omits it."""
 
     id: str
     status: OrderStatus
@@ -94,10 +95,10 @@ class OrderSaid:
 
 
 def shares(trade: TradeSaid, order_id: str) -> Sequence[Share]:
-    """What an order got of a trade, at each price it got it for.
+    """Shares of a trade that an order got, one for each price.
 
-    A taker gets what each maker gave: at that maker's price, or at its complement where the maker traded the other
-    token. A trade that names no makers is at its own price.
+    A taker trades at each maker's price, or at its complement if the maker traded the other token. A trade without
+    makers is at its own price.
     """
     if trade.taker_order_id == order_id:
         if not trade.parts:
@@ -110,7 +111,7 @@ def shares(trade: TradeSaid, order_id: str) -> Sequence[Share]:
 
 
 def order_status(text: str, matched: Micro, size: Micro) -> tuple[OrderStatus, str]:
-    """The venue's word for an order's state, and its reason where it says one."""
+    """Status and reason from the venue's status text."""
     name = text.upper().removeprefix("ORDER_STATUS_")
     if name in ("LIVE", "DELAYED", "MATCHED"):
         return OrderStatus(name.lower()), ""
@@ -118,6 +119,7 @@ def order_status(text: str, matched: Micro, size: Micro) -> tuple[OrderStatus, s
         return OrderStatus.CANCELED, text[len("CANCELED") :].lstrip("_")
     if name in ("UNMATCHED", "INVALID"):
         return OrderStatus.CANCELED, name.lower()
+    # A text that is not known, or none, must not end an order that may still trade: it counts as live until it is full.
     return (OrderStatus.MATCHED, "") if matched >= size else (OrderStatus.LIVE, text)
 
 
@@ -149,6 +151,7 @@ class _Trade(msgspec.Struct, tag="trade", tag_field="event_type"):
 class _Order(msgspec.Struct, tag="order", tag_field="event_type"):
     id: str
     original_size: Decimal
+    # A string and not a number: the venue has sent "" for killed FOK orders (seen 2026-05-03).
     size_matched: str = ""
     status: str = ""
     type: str = ""
@@ -159,7 +162,7 @@ _ONE = _Trade | _Order
 
 
 def read_user_frame(raw: bytes) -> Sequence[TradeSaid | OrderSaid]:
-    """A frame of the user channel. Raises DataInvalid with the reason; an event of another kind is such a reason."""
+    """Decode a frame of the user channel. Raises DataInvalid with the reason; an event of another kind is one."""
     if len(raw) > _LONGEST:
         raise DataInvalid(f"a frame of the user channel has {len(raw)} bytes.")
     try:
@@ -187,7 +190,8 @@ def _trade(said: _Trade) -> TradeSaid:
 
 
 def _part(said: _Part, trade: _Trade) -> Part:
-    """Older payloads leave out a maker's token or side: then it stood on the other side of the taker's token."""
+    """Convert a maker's part. Older payloads omit its token or side: then it was on the other side of the taker's
+    token."""
     other = Side.SELL if trade.side == "BUY" else Side.BUY
     side = Side(said.side.lower()) if said.side else other
     return Part(said.order_id, said.asset_id or trade.asset_id, side, _priced(said.price), micro(said.matched_amount))
@@ -200,12 +204,13 @@ def _priced(price: Decimal) -> Decimal:
 
 
 def trade_status(text: str) -> TradeStatus:
-    """Raises KeyError for a state that is not known."""
+    """Trade status from the venue's text. Raises KeyError for an unknown one."""
     return _STATUSES[text.upper().removeprefix("TRADE_STATUS_")]
 
 
 def _order(said: _Order) -> OrderSaid:
     matched = micro(Decimal(said.size_matched)) if said.size_matched else None
+    # A cancellation may carry another status; its type decides.
     text = "CANCELED" if said.type == "CANCELLATION" and not said.status.startswith("CANCELED") else said.status
     status, reason = order_status(text, matched or 0, micro(said.original_size))
     return OrderSaid(said.id, status, reason, matched)
@@ -215,7 +220,7 @@ def _order(said: _Order) -> OrderSaid:
 
 
 def of_trade(said: Any) -> TradeSaid:
-    """From the client's `ClobTrade`."""
+    """Convert the client's `ClobTrade`."""
     parts = tuple(
         Part(m.order_id, str(m.asset_id), Side(m.side.lower()), m.price, micro(m.matched_amount))
         for m in said.maker_orders
@@ -236,7 +241,7 @@ def of_trade(said: Any) -> TradeSaid:
 
 
 def of_order(said: Any) -> OrderSaid:
-    """From the client's `OpenOrder`."""
+    """Convert the client's `OpenOrder`."""
     matched = micro(said.size_matched)
     status, reason = order_status(said.status, matched, micro(said.original_size))
     return OrderSaid(said.id, status, reason, matched)

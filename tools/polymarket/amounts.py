@@ -1,4 +1,4 @@
-"""Orders in the venue's own terms: what is given and what is wanted, in millionths, exactly. Pure.
+"""Orders in the venue's terms: maker and taker amounts in millionths, exactly. Pure.
 
 An order that rests asks for shares at its price. A purchase that does not rest asks for as many shares as its dollars
 buy, in cents and ten-thousandths of a share, as the venue demands (docs.polymarket.com, autumn 2026).
@@ -19,11 +19,11 @@ from tools.polymarket.typed import VenueOrder
 _CENT, _FINEST = 10_000, 100
 _SALT_BITS = 53
 _EARLY, _LEAST_LIFE = timedelta(seconds=60), timedelta(seconds=120)
-"""The venue ends an order a minute before the instant it names, and takes none that names one too near."""
+"""The venue expires an order a minute before its expiration, and refuses one that is too near."""
 
 
 def amounts(order: Order) -> tuple[Micro, Micro]:
-    """What the maker gives and takes. Raises DataInvalid where either would be nothing or finer than a millionth."""
+    """Maker and taker amounts. Raises DataInvalid if either would be zero or finer than a millionth."""
     exact = order.price * order.size
     if order.side is Side.SELL:
         given, taken = order.size, notional(order.price, order.size)
@@ -40,21 +40,22 @@ def amounts(order: Order) -> tuple[Micro, Micro]:
 
 
 def expiration(order: Order) -> int:
-    """The second an order names for its end at the venue; 0 where it has none, or one so near that the venue would
-    refuse it: then it is taken back by hand, or by the venue once our heartbeats stop."""
+    """Expiration of an order in seconds since 1970; 0 if it has none, or one so near that the venue would refuse it:
+    then it is cancelled by us, or by the venue once our heartbeats stop."""
     if order.good_until is None or order.good_until - order.placed_at < _LEAST_LIFE:
         return 0
     return to_ms(order.good_until + _EARLY) // 1000
 
 
 def salt_of(order: Order) -> int:
-    """53 bits that follow from the order alone, so that the same order is always the same order at the venue."""
+    """53 bits that follow from the order alone, so that the same order always has the same id at the venue."""
     seen = hashlib.sha256(canonical(order).encode()).digest()
+    # The salt travels as a JSON number: 53 bits are exact in every reader.
     return int.from_bytes(seen[:8], "big") >> (64 - _SALT_BITS)
 
 
 def venue_order(order: Order, market: Market, maker: str, signer: str, signature_type: int) -> VenueOrder:
-    """The order as it is signed, stamped with the instant it was wanted."""
+    """The order in its signed form, stamped with the time of the decision."""
     given, taken = amounts(order)
     return VenueOrder(
         salt=salt_of(order),

@@ -1,8 +1,7 @@
-"""The account's own books: what became of each order, and what its trades did to cash and shares. No I/O.
+"""Books of the account: state of each order, and the effect of its trades on cash and shares. No I/O.
 
-Everything that is said of an order or a trade may come late, twice or in the wrong order, and more than once by
-different ways; nothing here ever goes backwards. A trade counts when it is matched and is taken back by an opposite
-entry when its settlement fails.
+Reports on orders and trades may come late, twice or out of order, and by several channels; no state here ever goes
+backwards. A trade counts when it is matched and is reversed by an opposite entry when its settlement fails.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from tools.orders import Account
 from tools.polymarket.account import OrderSaid, TradeSaid, TradeStatus, shares
 
 FAILED = "/failed"
-"""The end of the id of a fill that takes another one back."""
+"""Suffix of the id of a fill that reverses another."""
 _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.MINED))} | {
     TradeStatus.CONFIRMED: 3,
     TradeStatus.FAILED: 3,
@@ -42,9 +41,9 @@ _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, 
 
 @dataclass(frozen=True, slots=True)
 class AccountSnapshot:
-    """What earlier runs of this account left: its cash at the very start, fills, settlements, and orders whose end was
-    not known. `ended` are orders that are over, whose trades may still become known or fail. `since` is when the first
-    of them began; trades before it are the owner's own."""
+    """State left by earlier runs of this account: its initial cash, fills, settlements, and orders of unknown outcome.
+    `ended` are terminal orders whose trades may still become known or fail. `since` is the start of the first run;
+    trades before it are the owner's own."""
 
     cash: Micro
     since: datetime
@@ -56,8 +55,8 @@ class AccountSnapshot:
 
 @dataclass(slots=True)
 class TrackedOrder:
-    """An order of ours. `status` is None while it is not known whether the venue has it; `matched` are the shares that
-    it says were traded, `booked` those whose trades we know."""
+    """A tracked order. `status`: None until the venue confirms or denies it. `matched`: filled size reported by the
+    venue. `booked`: filled size for which the trades have arrived."""
 
     signed: SignedOrder
     market: Market
@@ -68,7 +67,8 @@ class TrackedOrder:
 
     @property
     def over(self) -> bool:
-        """Only once all its trades are known, so that what it cost is never in neither account."""
+        """Terminal, and all its trades are known: otherwise its cost would for a while be neither reserved nor
+        spent."""
         return self.status in OVER and self.booked >= self.matched
 
     @property
@@ -76,7 +76,7 @@ class TrackedOrder:
         return max(self.signed.order.size - max(self.booked, self.matched), 0)
 
     def word(self) -> Ack:
-        """What may be said of it. Raises VenueUnavailable while nothing is known."""
+        """Answer for the order port. Raises VenueUnavailable while nothing is known."""
         if self.status is None:
             raise VenueUnavailable("It is not known whether the venue took the order.")
         if self.status in OVER and not self.over:
@@ -86,7 +86,7 @@ class TrackedOrder:
 
 @dataclass(slots=True)
 class _Trade:
-    """The newest of what was said of a trade, and the fills it made here."""
+    """Newest report of a trade, and the fills it made here."""
 
     said: TradeSaid
     fills: list[Fill] = field(default_factory=list)
@@ -94,7 +94,7 @@ class _Trade:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the chain must show of one thing: dollars where `token` is empty."""
+    """Expected on-chain balance: dollars if `token` is empty."""
 
     what: str
     token: str
@@ -102,7 +102,7 @@ class Expected:
 
 
 def _by_trade(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
-    """Remembered fills by the trade they are of; the venue has not said in this run whether it stands."""
+    """Fills of earlier runs by trade; this run has had no report yet on their settlement."""
     found: dict[str, list[Fill]] = {}
     for fill in fills:
         if not fill.id.endswith(FAILED):
@@ -111,7 +111,8 @@ def _by_trade(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
 
 
 class AccountBooks:
-    """`markets` finds a market by its id. `foreign` are trades of this account that none of our orders made."""
+    """Orders, trades and balances of one account. `markets` finds a market by its id. `foreign` are trades of this
+    account that none of our orders made."""
 
     def __init__(
         self,
@@ -122,9 +123,9 @@ class AccountBooks:
         self._markets, self._fees = markets, fees
         self._ledger = Ledger(remembered.cash, remembered.fills, remembered.settlements)
         self._fills = {f.id: f for f in remembered.fills}
-        self._kept: dict[str, TrackedOrder] = {}
+        self._orders: dict[str, TrackedOrder] = {}
         self._trades: dict[str, _Trade] = {}
-        self._unheard = _by_trade(remembered.fills)
+        self._unreported = _by_trade(remembered.fills)
         # Winnings of a market that is not known any more were paid long ago: nobody can be asked about them.
         self._unpaid = {
             (s.market_id, s.outcome): s for s in remembered.settlements if s.cash and markets(s.market_id) is not None
@@ -142,24 +143,25 @@ class AccountBooks:
     # -- orders
 
     def adopt(self, signed: SignedOrder) -> TrackedOrder | None:
-        """Take on an order whose end is not known, of this run or an earlier one; None for an unknown market."""
+        """Track an order of unknown outcome, of this run or an earlier one; None for an unknown market."""
         market = self._markets(signed.order.market_id)
-        if market is not None and signed.id not in self._kept:
+        if market is not None and signed.id not in self._orders:
             booked = sum(f.size for f in self._fills.values() if f.order_id == signed.id and f.size > 0)
-            self._kept[signed.id] = TrackedOrder(signed, market, booked=booked)
-        return self._kept.get(signed.id)
+            self._orders[signed.id] = TrackedOrder(signed, market, booked=booked)
+        return self._orders.get(signed.id)
 
     def kept(self, order_id: str) -> TrackedOrder | None:
-        return self._kept.get(order_id)
+        return self._orders.get(order_id)
 
     def working(self) -> list[TrackedOrder]:
-        return [k for k in self._kept.values() if not k.over]
+        return [k for k in self._orders.values() if not k.over]
 
     def note(self, said: OrderSaid) -> None:
-        """Something was said of an order."""
-        kept = self._kept.get(said.id)
+        """Apply a report on an order."""
+        kept = self._orders.get(said.id)
         if kept is None:
             return
+        # Fills only grow, and a terminal status stays: a late report must not reopen an order.
         kept.matched = max(kept.matched, said.matched or 0)
         if kept.status not in OVER:
             kept.status, kept.reason = said.status, said.reason
@@ -167,13 +169,14 @@ class AccountBooks:
     # -- trades
 
     def learn(self, said: TradeSaid) -> None:
-        """Something was said of a trade; what is not newer than what is known says nothing."""
+        """Apply a report on a trade, unless it is not newer than the known one."""
         known = self._trades.get(said.id)
         if known is not None and _RANK[said.status] <= _RANK[known.said.status]:
             return
         if known is None:
-            mine = [i for i in (said.taker_order_id, *(p.order_id for p in said.parts)) if i in self._kept]
-            before = self._unheard.pop(said.id, [])
+            # One trade can hold several of our orders: as taker, and as one or more of its makers.
+            mine = [i for i in (said.taker_order_id, *(p.order_id for p in said.parts)) if i in self._orders]
+            before = self._unreported.pop(said.id, [])
             if not mine and not before:
                 if said.matched_at >= self.since:
                     self.foreign.add(said.id)
@@ -181,7 +184,7 @@ class AccountBooks:
             # Also of an order that ended in an earlier run: its trades may still fail.
             known = self._trades[said.id] = _Trade(said, before)
             for order_id in dict.fromkeys(mine):
-                self._book(known, self._kept[order_id])
+                self._book(known, self._orders[order_id])
         known.said = said
         if said.status is TradeStatus.FAILED:
             self._take_back(known)
@@ -190,6 +193,7 @@ class AccountBooks:
         order = kept.signed.order
         for share in shares(trade.said, kept.signed.id):
             fill_id = f"{trade.said.id}/{share.number}"
+            # The venue gives seconds: a fill must not come before its order.
             at = max(trade.said.matched_at, order.placed_at)
             fill = Fill(
                 id=fill_id,
@@ -210,7 +214,7 @@ class AccountBooks:
                 self._enter(fill)
 
     def _take_back(self, trade: _Trade) -> None:
-        """Undo what a trade did that was never settled."""
+        """Reverse the fills of a trade whose settlement failed."""
         for fill in trade.fills:
             if fill.id in self._fills and self._stands(fill):
                 self._enter(replace(fill, id=fill.id + FAILED, size=-fill.size, fee=-fill.fee))
@@ -224,30 +228,31 @@ class AccountBooks:
         return fill.id + FAILED not in self._fills
 
     def drain_fills(self) -> list[Fill]:
-        """What was booked since the last time."""
+        """Fills booked since the last call."""
         fresh, self._fresh = self._fresh, []
         return fresh
 
     def unsettled_since(self) -> datetime | None:
-        """When the oldest trade was made that has not settled."""
+        """Match time of the oldest trade that is not final."""
         return min((t.said.matched_at for t in self._trades.values() if not t.said.status.final), default=None)
 
     # -- what is owned
 
     def account(self) -> Account:
         working = self.working()
-        reserved = sum(self._promised(k) for k in working)
+        reserved = sum(self._reserved(k) for k in working)
         return Account(self._ledger.cash, reserved, self._ledger.holdings, tuple(k.signed for k in working))
 
-    def _promised(self, kept: TrackedOrder) -> Micro:
+    def _reserved(self, kept: TrackedOrder) -> Micro:
         order = kept.signed.order
         if order.side is Side.SELL:
             return 0
+        # The worst case: an order that may take reserves the taker fee on all that is left of it.
         fee = 0 if order.post_only else self._fees(kept.market, order.placed_at).taker(order.price, kept.left)
         return replace(order, size=kept.left).cost + fee
 
     def settle(self, resolution: Resolution, now: datetime) -> Sequence[Settlement] | None:
-        """Count a resolved market's shares as dollars; None while an order or a trade of it may still change them."""
+        """Convert a resolved market's shares to dollars; None while an order or a trade of it may still change them."""
         market_id = resolution.market_id
         if resolution.payout is None or resolution.known_at > now or market_id in self._settled:
             return []
@@ -265,7 +270,7 @@ class AccountBooks:
     def _pending(self, market_id: str) -> bool:
         orders = any(k.signed.order.market_id == market_id for k in self.working())
         trades = (t for t in self._trades.values() if not t.said.status.final)
-        fills = chain((f for t in trades for f in t.fills), *self._unheard.values())
+        fills = chain((f for t in trades for f in t.fills), *self._unreported.values())
         return orders or any(f.market_id == market_id for f in fills)
 
     def _settlement(self, resolution: Resolution, outcome: Outcome, now: datetime) -> Settlement | None:
@@ -276,15 +281,15 @@ class AccountBooks:
 
     @property
     def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:
-        """Winnings that are ours by the venue's word and have not been seen on our account."""
+        """Winnings due by the resolution that have not been seen on our account."""
         return self._unpaid
 
     def paid(self, key: tuple[str, Outcome]) -> None:
-        """Winnings were seen on our account; who sees them second sees nothing new."""
+        """Mark winnings as seen on our account; a second call has no effect."""
         self._unpaid.pop(key, None)
 
     def expected(self) -> Iterable[Expected]:
-        """What the chain must show: trades that are not mined are not in it yet, nor winnings that are not paid."""
+        """Expected balances on the chain: without trades that are not mined yet, and without unpaid winnings."""
         coming = [f for t in self._trades.values() if not t.said.status.mined for f in t.fills if self._stands(f)]
         cash = self._ledger.cash - sum(f.cash for f in coming) - sum(s.cash for s in self._unpaid.values())
         yield Expected("dollars", "", cash)

@@ -1,8 +1,8 @@
-"""The chain itself, asked over a node of Polygon: balances, allowances, gas and receipts, whatever the venue says of
-them; and the few calls that a plain account makes there by itself.
+"""On-chain state over a Polygon node: balances, allowances, gas and receipts, independent of the venue; and the few
+calls that a plain account sends by itself.
 
-What is asked and answered is packed by the contracts' ABI; calls are signed by our own key and never sent twice. The
-other kinds of wallet do not pay for gas: their calls go through the venue's relayer, and are refused here.
+Requests and answers are encoded by the contracts' ABI; calls are signed by our own key and never sent twice. The other
+kinds of wallet do not pay for gas: their calls go through the venue's relayer, and are refused here.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     import aiohttp
 
 AUTO_REDEEM = "0xa1200000d0002264C9a1698e001292D00E1b00af"
-"""Pays winnings by itself where it may take shares; as the official client 0.14.0 has it."""
+"""Operator that pays winnings automatically if it may take shares; as the official client 0.14.0 has it."""
 SPENDERS = {
     "exchange": contracts.EXCHANGE,
     "neg-risk exchange": contracts.NEG_RISK_EXCHANGE,
     "third exchange": contracts.EXCHANGE_V3,
     "collateral adapter": contracts.COLLATERAL_ADAPTER,
 }
-"""Who may be allowed to take dollars, by name."""
+"""Contracts that may be allowed to take dollars, by name."""
 OPERATORS = {
     "exchange": contracts.EXCHANGE,
     "neg-risk exchange": contracts.NEG_RISK_EXCHANGE,
@@ -45,21 +45,21 @@ OPERATORS = {
     "neg-risk collateral adapter": contracts.NEG_RISK_COLLATERAL_ADAPTER,
     "auto-redeem": AUTO_REDEEM,
 }
-"""Who may be allowed to take shares, by name."""
+"""Contracts that may be allowed to take shares, by name."""
 UNLIMITED: Micro = 2**256 - 1
-"""An allowance that is never used up."""
+"""Allowance that is never used up."""
 _ALLOWANCE_MISSING, _APPROVAL_MISSING = "the exchange's allowance to take dollars", "its approval to take shares"
 _WORD = 1 << 256
 _BATCH = 100
-"""Tokens asked for at once."""
+"""Tokens per request."""
 _BLOCK = timedelta(seconds=2)
 _PRIORITY = 25 * 10**9
-"""Wei per gas for whoever makes the block; Polygon takes no transaction for less."""
+"""Priority fee in wei per gas; Polygon accepts no transaction for less."""
 _DYNAMIC = b"\x02"
 """The type of a transaction with a base fee (EIP-1559)."""
 _JSON = {"Content-Type": "application/json"}
 _MOST_BYTES = 8 * 1024 * 1024
-"""Of an answer: what is cut off there cannot be read, and is refused."""
+"""Largest answer in bytes: a truncated one cannot be decoded, and is refused."""
 
 
 # -- calls
@@ -67,7 +67,7 @@ _MOST_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Something to be done by a contract, and in a sentence what that is."""
+    """A contract call, with a sentence on its effect."""
 
     target: str
     data: bytes
@@ -75,12 +75,12 @@ class Call:
 
 
 def selector(signature: str) -> bytes:
-    """The four bytes that name a contract's function."""
+    """First four bytes of the hash of a function's signature."""
     return keccak(signature.encode())[:4]
 
 
 def packed(signature: str, *values: Any) -> bytes:
-    """A call of a function whose arguments are all of fixed size or arrays: `name(type,...)` and the values."""
+    """Encode a function call whose arguments are all of fixed size or arrays: `name(type,...)` and the values."""
     from eth_abi.abi import encode
 
     types = signature.partition("(")[2].removesuffix(")")
@@ -88,8 +88,8 @@ def packed(signature: str, *values: Any) -> bytes:
 
 
 def approve(spender: str, amount: Micro) -> Call:
-    """Let a contract take up to that many micro-dollars in all; 0 takes the right back. Nothing is unlimited unless
-    UNLIMITED is given. Raises Misconfigured for an amount that is none."""
+    """Allow a contract to take up to that many micro-dollars in all; 0 revokes. Nothing is unlimited unless UNLIMITED
+    is given. Raises Misconfigured for an invalid amount."""
     if not 0 <= amount < _WORD:
         raise Misconfigured(f"{amount} is not an amount of dollars.", next_step="Give it in millionths, from 0.")
     if amount == UNLIMITED:
@@ -101,7 +101,7 @@ def approve(spender: str, amount: Micro) -> Call:
 
 
 def approve_shares(operator: str, approved: bool) -> Call:
-    """Let a contract take shares of every market, or no longer."""
+    """Allow a contract to take shares of every market, or revoke it."""
     much = "shares of any market" if approved else "no shares any more"
     says = f"Let the {_named(operator)} take {much} from this account."
     data = packed("setApprovalForAll(address,bool)", _checked(operator), approved)
@@ -109,8 +109,10 @@ def approve_shares(operator: str, approved: bool) -> Call:
 
 
 def redeem(market_id: str, *, neg_risk: bool = False) -> Call:
-    """Turn the shares of both outcomes of a resolved market (its condition id, 0x and 64 digits) into dollars."""
+    """Convert the shares of both outcomes of a resolved market (its condition id, 0x and 64 digits) into dollars."""
     condition = _bytes32(market_id)
+    # Through the adapter: redeemed at the token contract itself, with pUSD named, the transaction succeeds and pays
+    # nothing (reported in 2026 against several clients).
     adapter = contracts.NEG_RISK_COLLATERAL_ADAPTER if neg_risk else contracts.COLLATERAL_ADAPTER
     data = packed(
         "redeemPositions(address,bytes32,bytes32,uint256[])", contracts.COLLATERAL, bytes(32), condition, [1, 2]
@@ -138,7 +140,7 @@ def _named(address: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """What a transaction may need at most: units of gas, and wei in all."""
+    """Limits of a transaction: units of gas, and wei in all."""
 
     gas: int = 500_000
     wei: int = 10**18
@@ -149,7 +151,7 @@ _CEILING = Ceiling()
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A call as it is signed; fees are wei per unit of gas."""
+    """A call in its signed form; fees are wei per unit of gas."""
 
     nonce: int
     priority_fee: int
@@ -159,7 +161,7 @@ class Transaction:
     chain_id: int = CHAIN_ID
 
     def signed(self, signer: Signer) -> bytes:
-        """As it is sent. Its hash is the Keccak of that."""
+        """Raw signed transaction. Its hash is the Keccak of these bytes."""
         target = bytes.fromhex(self.call.target.removeprefix("0x"))
         fields: list[Any] = [
             self.chain_id, self.nonce, self.priority_fee, self.most_fee, self.gas, target, 0, self.call.data, [],
@@ -170,7 +172,7 @@ class Transaction:
 
 
 def rlp(item: Any) -> bytes:
-    """Bytes, whole numbers and lists of them in Ethereum's prefix encoding."""
+    """Encode bytes, whole numbers and lists of them in Ethereum's recursive length prefix format."""
     if isinstance(item, list):
         inner = b"".join(rlp(one) for one in item)
         return _prefixed(0xC0, inner)
@@ -189,7 +191,7 @@ def _prefixed(kind: int, inner: bytes) -> bytes:
 
 
 class ChainWallet:
-    """`Wallet` of one key and one of its wallets, over an open node. Made by `opened`."""
+    """`Wallet` of one key and one of its wallets, over an open node. Made by `open_chain`."""
 
     def __init__(self, web3: Any, host: str, owner: str, wallet: str, clock: Clock, chain_id: int) -> None:
         owner, wallet = _checked(owner), _checked(wallet)
@@ -203,17 +205,17 @@ class ChainWallet:
         self._owner, self._wallet, self._kind = owner, wallet, kind
 
     async def status(self) -> WalletStatus:
-        with _plainly(self._host):
+        with _translated(self._host):
             block, gas, balance, allowances, approvals = await asyncio.gather(
                 self._web3.eth.get_block("latest"),
                 self._web3.eth.get_balance(self._owner),
                 self._number(contracts.COLLATERAL, "balanceOf(address)", self._wallet),
-                self._all(SPENDERS, contracts.COLLATERAL, "allowance(address,address)"),
-                self._all(OPERATORS, contracts.CONDITIONAL_TOKENS, "isApprovedForAll(address,address)"),
+                self._by_name(SPENDERS, contracts.COLLATERAL, "allowance(address,address)"),
+                self._by_name(OPERATORS, contracts.CONDITIONAL_TOKENS, "isApprovedForAll(address,address)"),
             )
             made = EPOCH + timedelta(seconds=int(block["timestamp"]))
             number, owned = int(block["number"]), int(gas)
-        approved = {name: bool(said) for name, said in approvals.items()}
+        approved = {name: bool(answer) for name, answer in approvals.items()}
         needed = ((_ALLOWANCE_MISSING, allowances["exchange"]), (_APPROVAL_MISSING, approved["exchange"]))
         return WalletStatus(
             address=self._owner,
@@ -231,40 +233,43 @@ class ChainWallet:
         )
 
     async def positions(self, tokens: Sequence[str]) -> Mapping[str, Micro]:
-        """Of tokens of the first protocol. Raises Misconfigured for positions of the second, which another contract
-        keeps."""
+        """Holdings of tokens of the first protocol. Raises Misconfigured for positions of the second, which are in
+        another contract."""
         numbers = [int(token) for token in tokens]
         if other := next((t for t in numbers if contracts.is_position_id(t)), None):
             raise Misconfigured(f"{other} is a position of the second protocol.", next_step="Ask the venue for it.")
         parts = [numbers[n : n + _BATCH] for n in range(0, len(numbers), _BATCH)]
-        with _plainly(self._host):
-            held = await asyncio.gather(*(self._held(part) for part in parts))
+        with _translated(self._host):
+            held = await asyncio.gather(*(self._balances(part) for part in parts))
         return dict(zip(tokens, (amount for part in held for amount in part), strict=True))
 
     async def receipt(self, transaction_hash: str) -> Receipt | None:
         from web3.exceptions import TransactionNotFound
 
         raw = _bytes32(transaction_hash)
-        with _plainly(self._host):
+        with _translated(self._host):
             try:
-                said = await self._web3.eth.get_transaction_receipt(raw)
+                answer = await self._web3.eth.get_transaction_receipt(raw)
             except TransactionNotFound:
                 return None
-            return Receipt("0x" + raw.hex(), int(said["status"]) == 1, int(said["blockNumber"]), int(said["gasUsed"]))
+            return Receipt(
+                "0x" + raw.hex(), int(answer["status"]) == 1, int(answer["blockNumber"]), int(answer["gasUsed"])
+            )
 
     async def send(self, call: Call, signer: Signer, ceiling: Ceiling = _CEILING) -> str:
-        """Sign a call and send it once; gives the transaction's hash, whose receipt says what came of it.
+        """Sign a call and send it once; return the transaction's hash, for its receipt.
 
-        Raises Misconfigured where the key is not the account's, the account is not a plain one or the ceiling is too
-        low; NotReady where the contract would refuse or the gas cannot be paid; and VenueUnavailable, which names the
-        hash where it is not known whether the chain took it.
+        Raises Misconfigured if the key is not the account's, the account is not a plain one or the ceiling is too low;
+        NotReady if the contract would refuse or the gas cannot be paid; and VenueUnavailable, which names the hash if
+        the outcome is unknown.
         """
         self._check(signer)
         transaction = await self._priced(call, ceiling)
         raw = transaction.signed(signer)
+        # Known before it is sent, so that an unknown outcome can be asked for instead of sent again.
         known_as = "0x" + keccak(raw).hex()
         try:
-            with _plainly(self._host):
+            with _translated(self._host):
                 await self._web3.eth.send_raw_transaction(raw)
         except VenueUnavailable as error:
             raise VenueUnavailable(
@@ -274,7 +279,7 @@ class ChainWallet:
         return known_as
 
     async def settled(self, transaction_hash: str, deadline: datetime) -> Receipt:
-        """Wait for a transaction's receipt. Raises VenueUnavailable where there is none by the deadline."""
+        """Wait for a transaction's receipt. Raises VenueUnavailable if there is none by the deadline."""
         while (found := await self.receipt(transaction_hash)) is None:
             now = self._clock.now()
             if now >= deadline:
@@ -297,9 +302,9 @@ class ChainWallet:
             )
 
     async def _priced(self, call: Call, ceiling: Ceiling) -> Transaction:
-        """A call with its fees: twice the present base fee at most, of which only what is needed is paid."""
+        """Price a call: at most twice the present base fee, of which only what is needed is paid."""
         asked = {"from": self._owner, "to": _checked(call.target), "data": "0x" + call.data.hex()}
-        with _plainly(self._host):
+        with _translated(self._host):
             gas, block, tip, nonce, owned = await asyncio.gather(
                 self._web3.eth.estimate_gas(asked),
                 self._web3.eth.get_block("latest"),
@@ -309,6 +314,7 @@ class ChainWallet:
             )
             priority = max(int(tip), _PRIORITY)
             most = 2 * int(block["baseFeePerGas"]) + priority
+        # A fifth above the estimate: the state may change before the block.
         gas = int(gas) * 6 // 5
         if gas > ceiling.gas or gas * most > ceiling.wei:
             raise Misconfigured(
@@ -323,26 +329,26 @@ class ChainWallet:
             )
         return Transaction(int(nonce), priority, most, gas, call, self._chain_id)
 
-    async def _all(self, named: Mapping[str, str], contract: str, signature: str) -> dict[str, int]:
-        said = await asyncio.gather(*(self._number(contract, signature, self._wallet, a) for a in named.values()))
-        return dict(zip(named, said, strict=True))
+    async def _by_name(self, named: Mapping[str, str], contract: str, signature: str) -> dict[str, int]:
+        answer = await asyncio.gather(*(self._number(contract, signature, self._wallet, a) for a in named.values()))
+        return dict(zip(named, answer, strict=True))
 
-    async def _held(self, tokens: Sequence[int]) -> Sequence[int]:
+    async def _balances(self, tokens: Sequence[int]) -> Sequence[int]:
         from eth_abi.abi import decode
 
         data = packed("balanceOfBatch(address[],uint256[])", [self._wallet] * len(tokens), tokens)
-        (amounts,) = decode(["uint256[]"], await self._asked(contracts.CONDITIONAL_TOKENS, data))
+        (amounts,) = decode(["uint256[]"], await self._call_contract(contracts.CONDITIONAL_TOKENS, data))
         if len(amounts) != len(tokens):
             raise ValueError("balances of other tokens")
         return [int(a) for a in amounts]
 
     async def _number(self, contract: str, signature: str, *values: Any) -> int:
-        said = await self._asked(contract, packed(signature, *values))
-        if len(said) != 32:
+        answer = await self._call_contract(contract, packed(signature, *values))
+        if len(answer) != 32:
             raise ValueError("not a number")
-        return int.from_bytes(said, "big")
+        return int.from_bytes(answer, "big")
 
-    async def _asked(self, contract: str, data: bytes) -> bytes:
+    async def _call_contract(self, contract: str, data: bytes) -> bytes:
         return bytes(await self._web3.eth.call({"to": _checked(contract), "data": "0x" + data.hex()}))
 
 
@@ -357,10 +363,10 @@ def _checked(address: str) -> str:
 async def open_chain(
     rpc_url: str, owner: str, clock: Clock, *, wallet: str = "", chain_id: int = CHAIN_ID, timeout: float = 10.0
 ) -> AsyncIterator[ChainWallet]:
-    """The wallet of the key at `owner` over a node; its deposit wallet where none is named. `timeout` is in seconds, of
+    """The wallet of the key at `owner` over a node; its deposit wallet if none is named. `timeout` is in seconds, of
     each request.
 
-    Raises Misconfigured where the URL is none or the node is of another chain, and VenueUnavailable where it does not
+    Raises Misconfigured if the URL is invalid or the node is of another chain, and VenueUnavailable if it does not
     answer.
     """
     import aiohttp
@@ -369,7 +375,7 @@ async def open_chain(
     limit = aiohttp.ClientTimeout(total=timeout)
     async with aiohttp.ClientSession(timeout=limit, trust_env=False, raise_for_status=True) as session:
         web3 = _web3(rpc_url, session)
-        with _plainly(host):
+        with _translated(host):
             found = int(await web3.eth.chain_id)
         if found != chain_id:
             raise Misconfigured(
@@ -393,18 +399,19 @@ def _web3(rpc_url: str, session: aiohttp.ClientSession) -> Any:
             body = self.encode_rpc_request(method, params)
             async with session.post(rpc_url, data=body, headers=_JSON) as answer:
                 raw = await answer.content.read(_MOST_BYTES)
-            said = self.decode_rpc_response(raw)
-            if not isinstance(said, dict) or ("result" not in said and "error" not in said):
+            reply = self.decode_rpc_response(raw)
+            if not isinstance(reply, dict) or ("result" not in reply and "error" not in reply):
                 raise ValueError("not an answer of JSON-RPC")
-            return said
+            return reply
 
     web3 = AsyncWeb3(Node())
+    # Polygon's blocks carry more extra data than the library's strict format allows.
     web3.middleware_onion.inject(ExtraDataToPOAMiddleware, layer=0)
     return web3
 
 
 def _host(rpc_url: str) -> str:
-    """What may be shown of a node's address: neither a user and a password nor a path, which may be a key."""
+    """Displayable part of a node's address: neither user and password nor the path, which may be a key."""
     try:
         parts = urlsplit(rpc_url)
         host = parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
@@ -416,8 +423,8 @@ def _host(rpc_url: str) -> str:
 
 
 @contextmanager
-def _plainly(host: str) -> Iterator[None]:
-    """Errors of the library and the network as ours, without the address they were met at."""
+def _translated(host: str) -> Iterator[None]:
+    """Translate errors of the library and the network to ours, without the node's full address."""
     import aiohttp
     from eth_abi.exceptions import DecodingError
     from web3.exceptions import ContractLogicError, Web3Exception

@@ -1,8 +1,8 @@
-"""The venue's official client, opened on addresses and a clock of ours. The one place that names its private parts;
-`tests/unit/test_order_signing.py` says in one sentence which of them a new version has moved.
+"""The venue's official client with configurable addresses and clock. The only module that uses its private names;
+`tests/unit/test_order_signing.py` reports in one sentence which of them a new version has moved.
 
 Version 0.14 takes its addresses from an environment that only a private function makes, and stamps requests with the
-machine's clock. Ours are stamped with the clock given, so that a loopback venue may run at any speed.
+system clock. Ours are stamped with the given clock, so that a loopback venue may run at any speed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tools.polymarket.wallets import Wallets, wallets_of
 
 PINNED = "0.14"
 _DISABLED = "trading is currently disabled"
-"""A refusal, though it comes with the status of a fault."""
+"""Text of a refusal that comes with the status of a server fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class SigningAccount:
-    """Who trades: the key that signs, the wallet the money is in, and how that wallet's orders are signed (0 to 3)."""
+    """Trading account: the signing key, the wallet with the money, and the signature type of its orders (0 to 3)."""
 
     signer: Signer
     wallet: str
@@ -37,9 +37,10 @@ class SigningAccount:
 
     @classmethod
     def of(cls, signer: Signer, wallet: str = "") -> SigningAccount:
-        """From a key and the wallet meant; the deposit wallet where none is named. Raises Misconfigured for a wallet
-        that is not the key's."""
+        """Build from a key and a wallet; the deposit wallet if none is named. Raises Misconfigured for a wallet of
+        another key."""
         own: Wallets = wallets_of(signer.address)
+        # Accounts opened since about May 2026 have to trade from their deposit wallet; a plain account is refused.
         chosen = wallet or own.deposit
         kind = own.signature_type(chosen)
         if kind is None:
@@ -51,12 +52,12 @@ class SigningAccount:
 
     @property
     def signs_as(self) -> str:
-        """The address that an order names as its signer."""
+        """Address in an order's signer field."""
         return self.wallet if self.signature_type == DEPOSIT else self.signer.address
 
 
 def environment(hosts: Hosts) -> Any:
-    """The client's environment for addresses of ours. Raises NotReady where the installed version has moved it."""
+    """The client's environment for the given addresses. Raises NotReady if the installed version has moved it."""
     try:
         from polymarket._internal.environment import PRODUCTION_CONFIG, create_environment
 
@@ -85,9 +86,9 @@ async def open_client(
     clock: Clock,
     relayer: tuple[str, str] | None = None,
 ) -> AsyncIterator[Any]:
-    """The client (`polymarket.AsyncSecureClient`) of one trader; `secret` is the key's 32 bytes, `relayer` a relayer
-    key and the address it is for. Nothing is sent until it is used. Raises NotReady where the installed version is not
-    the one this was written for."""
+    """The client (`polymarket.AsyncSecureClient`) of one account; `secret` is the key's 32 bytes, `relayer` a relayer
+    key and its address. Nothing is sent until it is used. Raises NotReady if the installed version is not the pinned
+    one."""
     from polymarket import AsyncSecureClient, RelayerApiKey
     from polymarket.models.clob import ApiKeyCreds
 
@@ -111,7 +112,7 @@ async def open_client(
 
 
 def _on_clock(client: Any, trader: SigningAccount, credentials: Credentials, clock: Clock) -> None:
-    """Have every request stamped with our clock."""
+    """Stamp every request with the given clock."""
 
     async def stamped(method: str, path: str, body: str | None) -> Mapping[str, str]:
         second = to_ms(clock.now()) // 1000
@@ -131,7 +132,7 @@ def _moved(error: Exception) -> NotReady:
 
 
 async def credentials_of(hosts: Hosts, signer: Signer, clock: Clock) -> Credentials:
-    """API credentials for a key: made, or the ones that were made before. Raises VenueUnavailable, Misconfigured."""
+    """API credentials of a key: created, or derived if they exist. Raises VenueUnavailable, Misconfigured."""
     import aiohttp
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10.0), trust_env=False) as session:
@@ -164,8 +165,8 @@ def _credentials(said: object) -> Credentials:
 
 
 def refusal_of(error: Exception) -> EdgeclawError | str:
-    """What an error of the client means for an order: a string is the venue's refusal in its own words, and nothing
-    was taken; an error says that the outcome is unknown."""
+    """Classify a client error on an order: a string is the venue's refusal in its own words, and nothing was accepted;
+    an error means that the outcome is unknown."""
     from polymarket import errors
 
     if isinstance(error, errors.RateLimitError):

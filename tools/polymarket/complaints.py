@@ -1,6 +1,6 @@
-"""What the venue's refusals mean for the owner of the account, and what to do about each.
+"""Advice on the venue's refusals: meaning for the account's owner and the next step.
 
-The words are the venue's; which of them people meet most is known from the issue lists of its client libraries.
+The phrases are the venue's; the most frequent ones are known from the issue lists of its client libraries.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ _KNOWN = (
 
 
 def advice_on(refusal: str) -> str:
-    """What to do about a refusal in the venue's words; empty where it is not known."""
+    """Advice on a refusal in the venue's words; empty for an unknown one."""
     said = refusal.lower()
     return next((told for words, told in _KNOWN if words in said), "")

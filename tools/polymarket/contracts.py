@@ -1,4 +1,4 @@
-"""The venue's contracts on Polygon and which of them an order is signed for.
+"""Contract addresses of the venue on Polygon, and the contract that an order is signed for.
 
 Addresses as the official client 0.14.0 has them (October 2026), in the mixed case that payloads carry.
 """
@@ -26,7 +26,7 @@ _RESERVED = ((1 << 64) - 1) << 40
 
 
 def is_position_id(token_id: int) -> bool:
-    """Whether a token is a position of the second protocol, which has an exchange of its own.
+    """True if a token is a position of the second protocol, which has an exchange of its own.
 
     Such an id has 64 zero bits above the lowest five bytes; the others are hashes.
     """
@@ -34,7 +34,7 @@ def is_position_id(token_id: int) -> bool:
 
 
 def exchange_for(token_id: int, neg_risk: bool) -> tuple[str, str]:
-    """The version of the signing domain and the contract an order for a token is signed for."""
+    """Version of the signing domain and contract for an order of a token."""
     if is_position_id(token_id):
         return "3", EXCHANGE_V3
     return "2", NEG_RISK_EXCHANGE if neg_risk else EXCHANGE

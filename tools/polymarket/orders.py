@@ -1,7 +1,7 @@
-"""Orders at the venue itself: the official client behind the order port, with the account's own books beside it.
+"""Order tool of the venue: the official client behind the order port, with the account's own books beside it.
 
-An order's id is known before it is sent, so nothing is ever signed twice: what is not known of an order is asked for by
-its id. The user channel says early what REST says surely; both are read into the same books.
+An order's id is known before it is sent, so nothing is ever signed twice: an unknown outcome is resolved by asking for
+the id. The user channel reports early and REST reliably; both are applied to the same books.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tools.polymarket.client import SigningAccount, refusal_of
 from tools.polymarket.contracts import EXCHANGE
 
 RESEND_WITHIN = timedelta(seconds=5)
-"""How old an order of unknown outcome may be to be sent again, unchanged: later its moment has passed."""
+"""Largest age at which an order of unknown outcome is sent again, unchanged: later it is obsolete."""
 ARRIVES_WITHIN = timedelta(seconds=30)
-"""How long after it was wanted an order of unknown outcome may still come to the venue."""
+"""Longest time from decision to a late arrival at the venue of an order of unknown outcome."""
 BEAT = timedelta(seconds=4)
-"""Between heartbeats; the venue wants one every five seconds and cancels after ten."""
+"""Heartbeat interval; the venue wants one every five seconds and cancels after ten."""
 _OVERLAP = timedelta(seconds=60)
 _DUPLICATE = "Duplicated"
 _NONE = "0x" + "00" * 32
@@ -39,8 +39,8 @@ _ON_REQUEST = "cancelled on request"
 class PolymarketOrders:
     """Implements `tools.orders.OrderTool`. `client` is the official one; `markets` finds a market by its id.
 
-    Single event loop. `account` and `status` are answered from what is known here, so that they cost nothing on the
-    path of an order; `sync` asks the venue for everything again. `stale` says that something may have been missed.
+    Single event loop. `account` and `status` are answered from local state, so that they cost nothing on the path of an
+    order; `sync` reads everything from the venue again. `stale`: something may have been missed.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class PolymarketOrders:
         return SignedOrder(made.id, order, json.dumps(body, sort_keys=True, separators=(",", ":")))
 
     async def send(self, signed: SignedOrder) -> Ack:
+        # Tracked before it is sent: the user channel may report a trade of it before the answer to the request.
         kept = self.books.adopt(signed)
         if kept is None:
             return Ack(signed.id, OrderStatus.REJECTED, "the market is unknown or not open")
@@ -115,7 +116,7 @@ class PolymarketOrders:
         return kept.word()
 
     def _must_be_late(self, kept: TrackedOrder) -> None:
-        """An order that was only just sent may still be on its way. Raises VenueUnavailable."""
+        """Raise VenueUnavailable for a recently sent order, which may still be on its way."""
         if self._clock.now() - kept.signed.order.placed_at < ARRIVES_WITHIN:
             raise VenueUnavailable("It is not known yet whether the venue took the order.")
 
@@ -137,7 +138,8 @@ class PolymarketOrders:
         return self.books.drain_fills()
 
     async def account(self) -> Account:
-        """Raises Halt where what keeps it up to date has failed: then nothing here can be trusted any more."""
+        """Account from the books. Raises Halt if a task that keeps it up to date has failed: then nothing here can be
+        trusted."""
         if self._failure is not None:
             raise Halt(
                 f"What keeps the account up to date has failed ({type(self._failure).__name__}: {self._failure}).",
@@ -146,16 +148,16 @@ class PolymarketOrders:
         return self.books.account()
 
     def failed(self, task: asyncio.Task[None]) -> None:
-        """A task that keeps the account up to date has ended; none of them does by itself."""
+        """Done-callback of the tasks that keep the account up to date; none of them ends by itself."""
         if not task.cancelled():
             self._failure = task.exception()
 
     async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
-        """None also while a trade of it may have been missed."""
+        """Settle from the books; None also while a trade of it may have been missed."""
         return None if self.stale else self.books.settle(resolution, self._clock.now())
 
     async def sync(self) -> None:
-        """Ask the venue for trades and open orders. Raises VenueUnavailable; then something may still be missing."""
+        """Read trades and open orders from the venue. Raises VenueUnavailable; then something may still be missing."""
         began = self._clock.now()
         after = str(int(self._since.timestamp()))
         async for trade in self._each(self._client.list_account_trades(after=after)):
@@ -167,11 +169,12 @@ class PolymarketOrders:
                 self.books.note(said)
         for order_id in open_now:
             await self._must_be_wanted(order_id)
+        # Back to the oldest trade that is not final, since its status may still change.
         self._since = min(began, self.books.unsettled_since() or began) - _OVERLAP
         self.stale = False
 
     async def _must_be_wanted(self, order_id: str) -> None:
-        """Take back an order of ours that came to the venue after it had been given up."""
+        """Cancel an order of ours that reached the venue after it had been given up."""
         kept = self.books.kept(order_id)
         if kept is not None and kept.over:
             await self._asked(lambda: self._client.cancel_order(order_id=order_id))
@@ -179,7 +182,7 @@ class PolymarketOrders:
     # -- sending, and finding out
 
     async def _post(self, kept: TrackedOrder) -> None:
-        """Hand the order over. Raises VenueUnavailable where it is not known whether it was taken."""
+        """Send the order. Raises VenueUnavailable if the outcome is unknown."""
         from polymarket.models.clob.orders import SignedOrder as Posted
 
         try:
@@ -200,7 +203,7 @@ class PolymarketOrders:
         self.books.note(OrderSaid(kept.signed.id, status, "", matched))
 
     async def _refused(self, kept: TrackedOrder, reason: str) -> None:
-        """A refusal of what is there already says that it is there."""
+        """Apply a refusal. A refusal as a duplicate means that the order is there already."""
         if _DUPLICATE in reason:
             said = await self._ask(kept.signed.id)
             if said is None:
@@ -210,8 +213,8 @@ class PolymarketOrders:
             self.books.note(OrderSaid(kept.signed.id, OrderStatus.REJECTED, reason, None))
 
     async def _find_out(self, kept: TrackedOrder) -> None:
-        """Ask for an order of unknown outcome; send the same one again while its moment lasts. Raises VenueUnavailable
-        where it stays unknown."""
+        """Look up an order of unknown outcome; send the same one again while it is not obsolete. Raises
+        VenueUnavailable if the outcome stays unknown."""
         said = await self._ask(kept.signed.id)
         if said is not None:
             self.books.note(said)
@@ -221,7 +224,7 @@ class PolymarketOrders:
             raise VenueUnavailable("It is not known whether the venue took the order.")
 
     async def _ask(self, order_id: str) -> OrderSaid | None:
-        """The venue's word on an order; None where it has none of that id."""
+        """The venue's report on an order; None if it has none of that id."""
         from polymarket.errors import RequestRejectedError
 
         try:
@@ -251,7 +254,7 @@ class PolymarketOrders:
     # -- the user channel
 
     def hear(self, raw: bytes) -> None:
-        """A frame; what cannot be read is counted, and makes REST be asked."""
+        """Apply a frame of the user channel; an unreadable one is counted, and triggers a read by REST."""
         if raw == b"PONG":
             return
         self.heard += 1
@@ -267,14 +270,14 @@ class PolymarketOrders:
                 self.books.note(event)
 
     def lost(self, why: str) -> None:
-        """The channel broke: what it would have said has to be asked for."""
+        """The channel broke: missed reports have to be read by REST."""
         self.stale = True
 
     # -- while orders rest
 
     async def beat(self) -> None:
-        """Tell the venue that we live while orders rest, so that it cancels them when we do not; until cancelled. It is
-        told as soon as an order goes out: until it has heard of us once, it does not miss us."""
+        """Send heartbeats while orders rest, so that the venue cancels them if we die; until cancelled. The first goes
+        out with the first order: before it, the venue's dead-man switch is not armed."""
         name = ""
         while True:
             due = self._clock.now() + BEAT
@@ -287,8 +290,8 @@ class PolymarketOrders:
             await self._clock.wait_until(due)
 
     async def _beat(self, name: str) -> str:
-        """The name that the next one has to have. One under a wrong name does not count, and is sent again at once
-        under the name that the venue wanted."""
+        """Send one heartbeat; return the id for the next. One with a wrong id does not count, and is sent again at once
+        with the id that the venue expected."""
         from polymarket.errors import OrderHeartbeatMismatchError
 
         for _ in range(2):
@@ -303,7 +306,7 @@ class PolymarketOrders:
     # -- before the first order
 
     async def must_trade(self) -> None:
-        """Raises NotReady where the account may not open positions, or the exchange may not move its dollars."""
+        """Raise NotReady if the account may not open positions, or the exchange may not move its dollars."""
         if await self._asked(self._client.get_closed_only_mode):
             raise NotReady("The venue lets this account only close positions.", next_step="Ask the venue why.")
         answer = await self._asked(lambda: self._client.get_balance_allowance(asset_type="COLLATERAL"))
@@ -316,7 +319,7 @@ class PolymarketOrders:
     # -- a second account of the same money
 
     async def audit(self) -> str:
-        """Compare our books with the venue's; the sentence says what differs, empty where nothing does."""
+        """Compare our books with the venue's; return the differences as a sentence, empty if there are none."""
         await self.sync()
         await self.see_payments()
         differences = []
@@ -329,14 +332,14 @@ class PolymarketOrders:
         return "; ".join(differences)
 
     async def see_payments(self) -> None:
-        """Winnings are paid when the shares that won are gone. Raises VenueUnavailable."""
+        """Mark winnings as paid once the winning shares are gone. Raises VenueUnavailable."""
         for key in list(self.books.unpaid):
             market = self._markets(key[0])
             if market is not None and await self._balance(market.token(key[1])) == 0:
                 self.books.paid(key)
 
     async def _balance(self, token: str) -> int:
-        """Millionths of a token on the chain, or of the collateral where none is named."""
+        """Millionths of a token on the chain, or of the collateral if none is named."""
         if token:
             answer = await self._asked(
                 lambda: self._client.get_balance_allowance(asset_type="CONDITIONAL", asset_id=token)

@@ -1,6 +1,6 @@
-"""The venue's relayer: it carries out the calls of wallets that do not pay for gas, for holders of a relayer key.
+"""The venue's relayer: executes calls of wallets that do not pay for gas, for holders of a relayer key.
 
-The official client signs the batch and polls what became of it; nothing is sent again by us.
+The official client signs the batch and polls its outcome; nothing is sent a second time by us.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class Key(Protocol):
-    """What signs."""
+    """A private key that can be revealed to the client."""
 
     def reveal(self) -> bytes: ...
 
 
 class RelayerAccount(Protocol):
-    """Whose wallet it is."""
+    """Owner of the wallet."""
 
     @property
     def trader(self) -> SigningAccount: ...
@@ -39,7 +39,7 @@ class RelayerAccount(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelayerKey:
-    """A key that the venue gives out in its settings, and the address it is for."""
+    """A key issued in the venue's settings, and its address."""
 
     address: str
     key: str = field(repr=False)
@@ -47,7 +47,7 @@ class RelayerKey:
 
 @dataclass(frozen=True, slots=True)
 class Relayer:
-    """Sends calls of one account."""
+    """Sender of one account's calls."""
 
     hosts: Hosts
     account: RelayerAccount
@@ -55,8 +55,8 @@ class Relayer:
     clock: Clock
 
     async def send(self, call: Call) -> str:
-        """Have a call carried out; the hash of the transaction it was in, which is in a block by then. Raises NotReady
-        where the relayer refuses or the call failed, and VenueUnavailable where it is not known what became of it."""
+        """Execute a call; return the hash of its transaction, which is in a block by then. Raises NotReady if the
+        relayer refuses or the call failed, and VenueUnavailable if the outcome is unknown."""
         from polymarket import errors
 
         made = self._open()
@@ -65,7 +65,7 @@ class Relayer:
                 handle = await client.execute_transaction(calls=[_call(call)], metadata=call.says[:500])
                 outcome = await handle.wait()
             except (errors.RequestRejectedError, errors.TransactionFailedError) as error:
-                raise NotReady(f"The relayer did not do this: {_said(error)}.", next_step=call.says) from None
+                raise NotReady(f"The relayer did not do this: {_message(error)}.", next_step=call.says) from None
             except Exception as error:
                 raise VenueUnavailable(
                     f"It is not known whether the relayer did this ({type(error).__name__}): {call.says}",
@@ -81,7 +81,7 @@ class Relayer:
         )  # fmt: skip
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return " ".join(str(error).split())[:200].rstrip(".")
 
 

@@ -1,5 +1,5 @@
-"""The private key, and everything that is signed with it. It is in here and nowhere else: not in a repr, a pickle, an
-error or a log."""
+"""The private key and all signatures made with it. The key appears nowhere else: not in a repr, a pickle, an error or a
+log."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SignedDigest:
 
 
 class Signer:
-    """Signs for one key. `address` is the key's own."""
+    """Signer of one key. `address` is the key's own."""
 
     __slots__ = ("__key", "address")
 
@@ -39,7 +39,7 @@ class Signer:
 
     @classmethod
     def of_hex(cls, text: str) -> Signer:
-        """From hexadecimal digits, with or without 0x. Raises Misconfigured, which does not repeat them."""
+        """Parse hexadecimal digits, with or without 0x. Raises Misconfigured, which does not repeat them."""
         try:
             raw = bytes.fromhex(text.strip().removeprefix("0x"))
         except ValueError:
@@ -55,7 +55,7 @@ class Signer:
         raise TypeError("a signer is never written down")
 
     def digest(self, digest: bytes) -> bytes:
-        """65 bytes: r, s and v."""
+        """Sign a digest: 65 bytes, r, s and v."""
         made = self.__key.sign_recoverable(digest, hasher=None)
         return made[:64] + bytes((made[64] + _V,))
 
@@ -69,12 +69,12 @@ class Signer:
         return SignedDigest("0x" + digest.hex(), typed.wrapped(own, domain, contents))
 
     def auth(self, timestamp: str, nonce: int) -> bytes:
-        """The signature that API credentials are given for."""
+        """Signature for a request for API credentials."""
         return self.digest(typed.auth_digest(self.address, timestamp, nonce))
 
 
 def recovered(digest: bytes, signature: bytes) -> str | None:
-    """The address whose key made a signature of 65 bytes; None where no key did."""
+    """Address of the key that made a signature of 65 bytes; None for an invalid one."""
     if len(signature) != 65 or signature[64] not in (_V, _V + 1):
         return None
     try:
@@ -85,8 +85,7 @@ def recovered(digest: bytes, signature: bytes) -> str | None:
 
 
 def signer_of(order: VenueOrder, signature: bytes, *, neg_risk: bool = False) -> str | None:
-    """The address of the key that signed an order, whatever wallet it speaks for; None where the signature is not of
-    this order."""
+    """Address of the key that signed an order, for any kind of wallet; None if the signature is not of this order."""
     domain, contents = typed.order_domain(order, neg_risk), typed.contents_hash(order)
     if order.signature_type != DEPOSIT:
         return recovered(typed.order_digest(domain, contents), signature)
@@ -95,7 +94,7 @@ def signer_of(order: VenueOrder, signature: bytes, *, neg_risk: bool = False) ->
 
 
 def order_id(order: VenueOrder, *, neg_risk: bool = False) -> str:
-    """What the venue will know an order by; computable before it is signed."""
+    """Id of an order at the venue; computable before it is signed."""
     digest = typed.order_digest(typed.order_domain(order, neg_risk), typed.contents_hash(order))
     return "0x" + digest.hex()
 

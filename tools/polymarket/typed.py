@@ -1,7 +1,7 @@
-"""Orders as EIP-712 typed data: the digest an order is known by, and what is signed for each kind of wallet.
+"""Orders as EIP-712 typed data: the digest that identifies an order, and the digest to sign for each kind of wallet.
 
-Packed by hand with everything constant hashed once: an order is signed on the path between a tick and the market.
-Knows no keys and no network.
+Encoded by hand with all constants hashed once: signing is on the path between a tick and the market. Knows no keys and
+no network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CALL_TYPE = b"Call(address target,uint256 value,bytes data)"
 _BATCH_TYPE = b"Batch(address wallet,uint256 nonce,uint256 deadline,Call[] calls)" + _CALL_TYPE
 _NONE = bytes(32)
 EOA, PROXY, SAFE, DEPOSIT = range(4)
-"""Signature types: whose word an order is."""
+"""Signature types: the kind of wallet that an order is signed for."""
 
 
 def keccak(data: bytes) -> bytes:
@@ -43,7 +43,7 @@ def _word(number: int) -> bytes:
 
 @lru_cache(maxsize=256)
 def address_word(address: str) -> bytes:
-    """An address as 32 bytes. Raises ValueError for anything else."""
+    """Encode an address as 32 bytes. Raises ValueError for anything else."""
     raw = bytes.fromhex(address.removeprefix("0x"))
     if len(raw) != 20:
         raise ValueError("an address has 20 bytes")
@@ -64,7 +64,7 @@ _TRAILER = ORDER_TYPE + len(ORDER_TYPE).to_bytes(2, "big")
 
 @dataclass(frozen=True, slots=True)
 class VenueOrder:
-    """An order as it is signed. Amounts are millionths of what `maker` gives and gets; `side` is 0 to buy and 1 to
+    """An order in its signed form. Amounts are millionths of what `maker` gives and gets; `side` is 0 to buy and 1 to
     sell; `timestamp` is milliseconds since 1970, which with `salt` makes the order unique."""
 
     salt: int
@@ -86,7 +86,7 @@ def domain_separator(version: str, contract: str) -> bytes:
 
 
 def order_domain(order: VenueOrder, neg_risk: bool) -> bytes:
-    """The separator of the exchange that an order's token is traded on."""
+    """Domain separator of the exchange that trades an order's token."""
     return domain_separator(*exchange_for(order.token_id, neg_risk))
 
 
@@ -109,29 +109,29 @@ def contents_hash(order: VenueOrder) -> bytes:
 
 
 def order_digest(domain: bytes, contents: bytes) -> bytes:
-    """The order's id at the venue, and what an owner's own key signs."""
+    """Order id at the venue, and the digest signed by a plain account's key."""
     return keccak(b"\x19\x01" + domain + contents)
 
 
 def wallet_digest(domain: bytes, contents: bytes, wallet: str) -> bytes:
-    """What the key behind a deposit wallet signs in its name (ERC-7739)."""
+    """Digest signed by the key behind a deposit wallet on its behalf (ERC-7739)."""
     wrapped = keccak(WRAP_TYPEHASH + contents + _WALLET_DOMAIN + address_word(wallet) + _NONE)
     return keccak(b"\x19\x01" + domain + wrapped)
 
 
 def wrapped(signature: bytes, domain: bytes, contents: bytes) -> bytes:
-    """A deposit wallet's signature: its key's, and all that the wallet needs to rebuild what was signed."""
+    """Signature of a deposit wallet: its key's, and the data that the wallet needs to rebuild the digest."""
     return signature + domain + contents + _TRAILER
 
 
 def unwrapped(signature: bytes, domain: bytes, contents: bytes) -> bytes | None:
-    """The key's part of a deposit wallet's signature; None where the rest is not about this order."""
+    """The key's part of a deposit wallet's signature; None if the rest does not belong to this order."""
     own, rest = signature[:65], signature[65:]
     return own if rest == domain + contents + _TRAILER else None
 
 
 def auth_digest(address: str, timestamp: str, nonce: int) -> bytes:
-    """What proves that a caller holds a key, when API credentials are asked for."""
+    """Digest that proves the possession of a key in a request for API credentials."""
     said = _AUTH_TYPEHASH + address_word(address) + keccak(timestamp.encode()) + _word(nonce) + _AUTH_SAID
     return keccak(b"\x19\x01" + _AUTH_DOMAIN + keccak(said))
 
@@ -146,7 +146,8 @@ class BatchCall:
 
 
 def batch_digest(wallet: str, nonce: int, deadline: int, calls: Sequence[BatchCall]) -> bytes:
-    """What the key behind a deposit wallet signs, so that the relayer may carry out these calls until the deadline."""
+    """Digest signed by the key behind a deposit wallet, which lets the relayer execute these calls until the
+    deadline."""
     hashes = b"".join(keccak(_CALL_TYPEHASH + address_word(c.target) + _word(c.value) + keccak(c.data)) for c in calls)
     batch = keccak(_BATCH_TYPEHASH + address_word(wallet) + _word(nonce) + _word(deadline) + keccak(hashes))
     domain = keccak(_DOMAIN_TYPEHASH + _WALLET_DOMAIN + address_word(wallet))

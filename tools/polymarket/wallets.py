@@ -1,4 +1,4 @@
-"""Addresses: checksums, and the wallets that belong to a key. They follow from the key's address alone (CREATE2)."""
+"""Addresses: checksums, and the wallets of a key. They follow from the key's address alone (CREATE2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PROXY_CODE = (
     "3d3d606380380380913d393d73{factory}5af4602a57600080fd5b602d8060366000396000f3363d3d373d3d3d363d73{implementation}"
     "5af43d82803e903d91602b57fd5bf352e831dd" + f"{0x20:064x}" + "0" * 64
 )
-"""The minimal proxy that the venue's first factory creates."""
+"""Minimal proxy created by the venue's first factory."""
 _UUPS_CODE = (
     "60095155f3363d3d373d3d363d7f360894a13ba1a3210667c828492db98dca3e2076"
     "cc3735a920a3ca505d382bbc545af43d6000803e6038573d6000fd5b3d6000f3"
@@ -27,7 +27,7 @@ _BEACON_PREFIX = 0x6100523D8160233D3973
 
 
 def checksummed(raw: bytes) -> str:
-    """20 bytes as an address with the mixed case of EIP-55."""
+    """Encode 20 bytes as an address with the mixed case of EIP-55."""
     text = raw.hex()
     nibbles = keccak(text.encode()).hex()
     return "0x" + "".join(c.upper() if int(n, 16) >= 8 else c for c, n in zip(text, nibbles, strict=False))
@@ -35,7 +35,7 @@ def checksummed(raw: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wallets:
-    """The addresses a key can trade from; `deposit` is of the present kind and `deposit_uups` of the one before."""
+    """Addresses that a key can trade from; `deposit` is of the present kind and `deposit_uups` of the previous one."""
 
     eoa: str
     proxy: str
@@ -44,7 +44,7 @@ class Wallets:
     deposit_uups: str
 
     def signature_type(self, address: str) -> int | None:
-        """How orders from an address are signed; None where it is none of the key's."""
+        """Signature type of orders from an address; None if it is not of this key."""
         found = {
             self.eoa.lower(): EOA,
             self.proxy.lower(): PROXY,
