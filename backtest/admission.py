@@ -1,6 +1,6 @@
-"""What the exchange refuses before an order reaches the book, in the venue's order and in its words.
+"""Order validation before the book: the exchange's refusals, in the venue's order and wording.
 
-Pure: every fact an answer depends on is in the `Applicant`.
+Pure: every input of a check is in the `Applicant`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from market.rules import on_grid, size_allowed, tick_at
 from market.types import UNIT, Market, Micro, Order, Side, TimeInForce, units
 
 LEAST_MARKETABLE: Micro = UNIT
-"""Dollars a marketable purchase must come to."""
+"""Smallest cost in micro-dollars of a marketable purchase."""
 _HUNDREDTH = 10_000
 _ROUNDING = 20
 """Fees are rounded per matched level. Levels better than the limit save more than that costs; the last one and the
@@ -24,9 +24,9 @@ rounding of the estimate itself may each cost a step of ten micro-dollars more."
 
 @dataclass(frozen=True, slots=True)
 class Applicant:
-    """An order on its way. `balance` is what there is of what it would pay with, dollars or shares; `active` of them
-    are promised to other orders, and `matched` are bound by trades that have not settled. `budget` is what it may
-    spend where that, and not a number of shares, is what it asks for."""
+    """An order under validation. `balance` is the account's amount of what it would pay with, dollars or shares;
+    `active` is the part reserved by other orders, and `matched` the part bound by trades that have not settled.
+    `budget` is its spending limit if it is given in dollars and not as a number of shares."""
 
     id: str
     order: Order
@@ -40,7 +40,7 @@ class Applicant:
 
 
 def worst_fee(order: Order, fees: FeeSchedule) -> Micro:
-    """The most a purchase can pay in fees beyond its limit; a post-only order pays none."""
+    """Upper bound of a purchase's fees beyond its limit; a post-only order pays none."""
     if order.side is Side.SELL or order.post_only:
         return 0
     fee = fees.taker(order.price, order.size)
@@ -60,6 +60,7 @@ def _tick(a: Applicant) -> str:
 
 def _size(a: Applicant) -> str:
     size, rests = a.order.size, a.order.tif is TimeInForce.GTC
+    # The minimum size is for resting orders; a marketable one has a minimum in dollars instead.
     least = a.market.min_size if rests else _HUNDREDTH
     if size_allowed(size, least) or a.budget is not None:
         return ""
@@ -96,7 +97,7 @@ CHECKS: tuple[Callable[[Applicant], str], ...] = (_closed, _tick, _size, _amount
 
 
 def too_little(order: Order, budget: Micro | None = None) -> str:
-    """Why a marketable purchase is too small, or nothing."""
+    """Refusal of a marketable purchase below the minimum, or empty."""
     cost = order.cost if budget is None else budget
     if order.side is Side.SELL or cost >= LEAST_MARKETABLE:
         return ""
@@ -105,10 +106,10 @@ def too_little(order: Order, budget: Micro | None = None) -> str:
 
 
 def off_tick(order_id: str, price: Decimal, tick: Decimal) -> str:
-    """The refusal of a price that is no multiple of the tick."""
+    """Refusal of a price that is no multiple of the tick."""
     return f"order {order_id} is invalid. Price ({price}) breaks minimum tick size rule: {tick}"
 
 
 def refusal(applicant: Applicant) -> str:
-    """Why the order is refused, in the venue's words; empty when it is let through."""
+    """First refusal of the order, in the venue's words; empty if it is accepted."""
     return next((reason for check in CHECKS if (reason := check(applicant))), "")

@@ -1,6 +1,6 @@
-"""Reads `btc5m_book_l5_<day>.parquet` with `btc5m_book_markets.csv`: five-level books of one token of each window.
+"""Reader of `btc5m_book_l5_<day>.parquet` with `btc5m_book_markets.csv`: five-level books of one token of each window.
 
-Which token is in the markets file. The other one's book is the same orders mirrored.
+The markets file names the token. The other one's book is the same orders mirrored.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ListedMarket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One market's rows of one file."""
+    """Rows of one market in one file."""
 
     received: Int64
     at: Int64
@@ -54,7 +54,7 @@ class _Part:
 
 
 def read_btc5m(folder: Path) -> tuple[list[Recording], list[str]]:
-    """The recordings in a folder, and notes on what they cannot show."""
+    """Recordings of a folder, and notes on their limits."""
     listed = _listed(folder / MARKETS)
     parts: dict[str, list[_Part]] = {}
     dropped = [_read_day(file, listed, parts) for file in sorted(folder.glob(BOOKS))]
@@ -82,6 +82,7 @@ def _listed(file: Path) -> dict[str, ListedMarket]:
 
 def _listing(row: Mapping[str, str]) -> ListedMarket:
     token = _OUTCOMES[row["book_side"]]
+    # The file names only the recorded token; the other id is a placeholder.
     own, other = row["book_asset_id"], f"{row['condition_id']}-other"
     market = Market(
         id=row["condition_id"],
@@ -100,7 +101,7 @@ def _listing(row: Mapping[str, str]) -> ListedMarket:
 
 
 def _read_day(file: Path, listed: Mapping[str, ListedMarket], parts: dict[str, list[_Part]]) -> str:
-    """Add a file's books to `parts` by slug; returns the note on dropped rows."""
+    """Add a file's books to `parts` by slug; return the note on dropped rows."""
     table = read_parquet(file, ("slug", "event_ms", "recv_ms", *_LEVEL_COLUMNS)).combine_chunks()
     findings = RowFaults.of(file.name, np.arange(1, table.num_rows + 1))
     try:
@@ -117,6 +118,7 @@ def _read_day(file: Path, listed: Mapping[str, ListedMarket], parts: dict[str, l
     findings.add(~np.isin(codes, [i for i, name in enumerate(names) if name in listed]), "an unknown market")
     dropped = findings.judge()
     bids, asks = ladder(sides["bid"], findings.bad), ladder(sides["ask"], findings.bad)
+    # The later of the two times: a collector's clock behind the exchange's must not show a book early.
     received = np.maximum(at, recv)
     for code, name in enumerate(names):
         rows = np.flatnonzero((codes == code) & ~findings.bad)

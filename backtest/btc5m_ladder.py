@@ -1,12 +1,12 @@
-"""Reads `btc5m_ladder_*.csv.gz`: both tokens' best prices and the spot price at seven offsets of each window.
+"""Reader of `btc5m_ladder_*.csv.gz`: both tokens' best prices and the spot price at seven offsets of each window.
 
-What the file does not say outright was established from its numbers, and is said again in the feed's notes:
+Properties that the file does not state were established from its numbers, and are repeated in the feed's notes:
 
 * *The clock.* Its times to close come from a clock that ran 20 s slow. The spot of the snapshots labelled 20 s is the
   next window's opening price (within a dollar in 115 of the 119 pairs at hand; 38 for the label 10 s, 60 for 30 s),
   and it is there that the sign of the move agrees best with the outcome. So receipt is taken to be 20 s later than
   recorded, which shows nothing early, and the snapshots labelled 20 and 10 s come after the close.
-* *The sizes.* The recorded depth is that of a whole side. What rests at the best price is bounded from below by the
+* *The sizes.* The recorded depth is that of a whole side. The size at the best price is bounded from below by the
   average prices of 5, 20 and 50 shares; the rest of the side is shown at the end of the scale, where nobody trades.
 """
 
@@ -45,7 +45,7 @@ from strategies.features import STEP
 
 FILES = "btc5m_ladder_*.csv.gz"
 SLOW_MS = 20_000
-"""How far behind the collector's clock was."""
+"""Delay of the collector's clock."""
 
 _AT_CLOSE_MS = 2_000
 _SECONDS = 300
@@ -53,7 +53,7 @@ _SHARES = (5, 20, 50)
 _END_OF_SCALE = 0.999
 _LARGEST = 1e12
 _TRACE = 0.01
-"""Shares shown where the averages prove none: there is an offer, of a size below any order's."""
+"""Shares shown if the averages prove none: there is an offer, of a size below any order's."""
 _AVERAGES = tuple(f"{token}_vwap{n}" for token in ("up", "down") for n in _SHARES)
 _QUOTES = ("up_bid", "up_ask", "up_bid_depth", "up_ask_depth", "down_bid", "down_ask")
 _TERMS = ("start_ts", "slug", "outcome_up", "binance_open")
@@ -65,7 +65,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class LadderFile:
-    """The recordings in a file, notes on what they cannot show, and the instants at which they can be asked."""
+    """Recordings of a file, notes on their limits, and the instants at which a replay can ask."""
 
     recordings: list[Recording]
     notes: list[str]
@@ -74,7 +74,7 @@ class LadderFile:
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """What the rows say, (n,) each; `received` is in milliseconds since 1970."""
+    """Parsed columns, (n,) each; `received` is in milliseconds since 1970."""
 
     starts: Int64
     received: Int64
@@ -83,7 +83,7 @@ class _Cells:
 
 
 def read_ladder(file: Path) -> LadderFile:
-    """Raises DataInvalid, in one sentence, for a file that cannot be used."""
+    """Read a file. Raises DataInvalid, in one sentence, if it cannot be used."""
     rows = read_csv(file, _COLUMNS)
     findings = RowFaults.of(file.name, np.arange(1, len(rows) + 1))
     cells = _cells(rows, findings)
@@ -143,7 +143,7 @@ def _notes(recordings: Sequence[Recording], series: ReferenceSeries, disagreemen
 
 
 def _agreement(recordings: Sequence[Recording], series: ReferenceSeries) -> tuple[int, int]:
-    """(spots at a close that are the next window's opening price, such pairs): what shows that the clock is right."""
+    """(spots at a close that are the next window's opening price, such pairs): evidence for the clock correction."""
     opens = {to_ms(r.market.opens_at): r.market.price_to_beat for r in recordings}
     near = [
         abs(tick.price - opening) <= 1
@@ -173,7 +173,7 @@ def _listing(row: Row) -> tuple[Market, Resolution]:
 
 
 def _received(rows: Sequence[Row], starts: Int64, findings: RowFaults) -> Int64:
-    """(n,) milliseconds."""
+    """(n,) corrected times of receipt in milliseconds."""
     left = _floats([r["sec_to_close_measured"] for r in rows], "sec_to_close_measured", findings)
     inside = (left > 0) & (left <= _SECONDS)
     findings.add(~inside, "a time to close outside its window")
@@ -189,15 +189,15 @@ def _asks(quotes: Mapping[str, Floats]) -> RawSide:
 
 
 def _bids(quotes: Mapping[str, Floats]) -> RawSide:
-    """Bids for Up are offers of Down: their size is proven where both books tell of the same price."""
+    """Bids for Up are offers of Down: their size is proven where both books show the same price."""
     price, offer = quotes["up_bid"], quotes["down_ask"]
     proven = _proven(offer, [quotes[f"down_vwap{n}"] for n in _SHARES])
     return _side(price, quotes["up_bid_depth"], np.where(_same(price, 1 - offer), proven, 0.0), 1 - _END_OF_SCALE)
 
 
 def _proven(ask: Floats, averages: Sequence[Floats]) -> Floats:
-    """The least shares at the best ask that explain the average prices of buying so many: what was not bought there
-    cost a tick more at least."""
+    """Smallest size at the best ask that explains the average prices of the purchases: every share bought elsewhere
+    cost at least a tick more."""
     tick = np.where((ask < 0.04) | (ask >= 0.96), 0.001, 0.01)
     found = np.zeros(len(ask))
     for shares, average in zip(_SHARES, averages, strict=True):
@@ -207,7 +207,7 @@ def _proven(ask: Floats, averages: Sequence[Floats]) -> Floats:
 
 
 def _side(price: Floats, depth: Floats, proven: Floats, end: float) -> RawSide:
-    """(n, 2): the best price with what is proven there, and the rest of the side at the end of the scale."""
+    """(n, 2): the best price with its proven size, and the rest of the side at the end of the scale."""
     total = np.where(depth > 0, depth, np.nan)
     whole = np.isnan(price) | (price >= end if end > 0.5 else price <= end)
     best = np.where(whole, total, np.minimum(np.maximum(proven, _TRACE), total))
@@ -249,17 +249,17 @@ def _repeated(starts: Int64, received: Int64) -> Flags:
 
 
 def _apart(spots: Sequence[Decimal], opens: Sequence[Decimal]) -> Flags:
-    """Five minutes neither halve nor double a price: another unit does."""
+    """Flags of prices in another unit: five minutes neither halve nor double a price."""
     return np.array([not spot < 2 * opening < 4 * spot for spot, opening in zip(spots, opens, strict=True)], np.bool_)
 
 
 def _integers(cells: Sequence[str]) -> Int64:
-    """0 for what is no whole number of up to twelve digits, which no time is."""
+    """Parse whole numbers of up to twelve digits; 0, which is no valid time, for anything else."""
     return np.array([int(c) if c.isdecimal() and len(c) <= 12 else 0 for c in cells], np.int64)
 
 
 def _floats(cells: Sequence[str], name: str, findings: RowFaults) -> Floats:
-    """NaN where a cell is empty; one that holds no number, or none that can be meant, is damage."""
+    """Parse numbers: NaN for an empty cell; a cell without a plausible number is damage."""
     values = np.full(len(cells), np.nan)
     for row, cell in enumerate(cells):
         with suppress(ValueError):
@@ -270,7 +270,7 @@ def _floats(cells: Sequence[str], name: str, findings: RowFaults) -> Floats:
 
 
 def _prices(cells: Sequence[str], name: str, findings: RowFaults) -> list[Decimal]:
-    """Exact; one dollar where the cell holds no price, which is damage."""
+    """Parse prices exactly; one dollar for a damaged cell."""
     found, wrong = [], []
     for cell in cells:
         try:
@@ -284,8 +284,7 @@ def _prices(cells: Sequence[str], name: str, findings: RowFaults) -> list[Decima
 
 
 def _instants(recordings: Sequence[Recording]) -> list[datetime]:
-    """For each snapshot of an open window the first close of a bar that contains it: features and book then say the
-    same."""
+    """For each snapshot of an open window the first close of a bar that contains it: features and book then agree."""
     width = STEP * 1000
     found = set()
     for one in recordings:

@@ -1,4 +1,4 @@
-"""Recorded markets as arrays: a Book value is made only where somebody looks.
+"""Recorded markets as arrays: a Book value is made only where one is read.
 
 Knows nothing of files, feeds or clocks.
 """
@@ -20,15 +20,15 @@ from market.types import Book, Level, Market, Resolution
 _CHUNK = 512
 _SIZE_BITS = 48
 _KNOWN = [Decimal(step) / 10_000 for step in range(10_001)]
-"""The one Decimal of every price there is, by steps of the finest tick."""
+"""The Decimal of every possible price, by steps of the finest tick."""
 _PRICES = np.array(_KNOWN, object)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """Everything recorded of one market, as YES books. `received` never decreases; both times are (n,) milliseconds
-    since 1970. `resolution` is how it ended, None where the recording does not say anything. `reference` is the price
-    series behind the question, one object for all markets of a recording; None where there is none."""
+    """Recorded data of one market, as YES books. `received` never decreases; both times are (n,) milliseconds since
+    1970. `resolution` is the outcome, None if it is not recorded. `reference` is the price series of the underlying,
+    one object for all markets of a recording; None without one."""
 
     market: Market
     received: Int64
@@ -42,7 +42,7 @@ class Recording:
         return len(self.received)
 
     def columns(self, first: int, last: int) -> Columns:
-        """Rows first..last-1, without a copy."""
+        """Rows first..last-1 as views."""
         rows = slice(first, last)
         return Columns(self.received[rows], self.bids.rows(rows), self.asks.rows(rows))
 
@@ -52,7 +52,7 @@ class Recording:
         return Book(self.market.id, at, received, _levels(self.bids, row), _levels(self.asks, row))
 
     def until(self, milliseconds: int) -> Recording:
-        """The same recording as it stood at that instant: nothing received or known later."""
+        """The recording as of an instant: nothing received or known later."""
         end = slice(0, int(np.searchsorted(self.received, milliseconds, "right")))
         known = self.resolution is not None and to_ms(self.resolution.known_at) <= milliseconds
         return replace(
@@ -73,7 +73,7 @@ class Recording:
         resolution: Resolution | None = None,
         reference: ReferenceSeries | None = None,
     ) -> Recording:
-        """From YES books in order of receipt."""
+        """Build from YES books in order of receipt. Raises ValueError for another order."""
         received = np.array([to_ms(b.received_at) for b in books], np.int64)
         if np.any(np.diff(received) < 0):
             raise ValueError("books must be in order of receipt")
@@ -103,6 +103,7 @@ class _Side:
             axis=1
         )
         self._same, self._count = same, ladder.count
+        # Price and size packed into one integer: `unique` over one column is far cheaper than over rows.
         keys = ((ladder.price.astype(np.int64) // FINEST_TICK) << _SIZE_BITS) | (ladder.size // HUNDREDTH)
         distinct, codes = np.unique(keys, return_inverse=True)
         self._codes = codes.reshape(keys.shape).astype(np.int32)
@@ -111,12 +112,13 @@ class _Side:
         self._levels = np.fromiter(map(Level, prices, sizes), object, len(sizes))
 
     def rows(self, first: int, last: int) -> list[tuple[Level, ...]]:
-        """A side that did not change is the same object again."""
+        """Levels of rows; an unchanged side is the same object again."""
         counts, same = self._count[first:last].tolist(), self._same[first:last].tolist()
         padded = self._levels[self._codes[first:last, : max(counts, default=0)]].tolist()
         found: list[tuple[Level, ...]] = []
         levels: tuple[Level, ...] = ()
         for row, (cells, count, unchanged) in enumerate(zip(padded, counts, same, strict=True)):
+            # Always for the first row: `unchanged` compares it with a row outside the slice.
             if row == 0 or not unchanged:
                 levels = tuple(cells[:count])
             found.append(levels)
@@ -124,7 +126,7 @@ class _Side:
 
 
 class Bookshelf:
-    """Hands out many rows of one recording as Book values."""
+    """Bulk conversion of a recording's rows to Book values."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording

@@ -1,4 +1,4 @@
-"""What is wrong with a recording, row by row: a few bad rows are dropped and counted, more refuse the file.
+"""Validation of recordings row by row: a few bad rows are dropped and counted, more refuse the file.
 
 Knows arrays and messages, not file layouts.
 """
@@ -19,14 +19,14 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 TOLERATED = 0.01
-"""The share of a file's rows that may be dropped before the file is refused."""
+"""Largest share of a file's rows that may be dropped before the file is refused."""
 REPAIRABLE_MS = 5_000
-"""How far a collector's clock may step back within one market before the order of the rows is in doubt."""
+"""Largest step back of a collector's clock within one market before the order of the rows is in doubt."""
 
 _EARLIEST_MS, _LATEST_MS = 1_577_836_800_000, 4_102_444_800_000
 """From 2020 until 2100: a time outside is in another unit, or damaged."""
 LONGEST = timedelta(days=400)
-"""Longer than any market's window."""
+"""Upper bound of any market's window."""
 
 _FINEST = 10_000
 _MOST_SHARES = 1e12
@@ -35,7 +35,7 @@ _FETCH_AGAIN = "Fetch the file again, or take it out of the folder."
 
 @dataclass(frozen=True, slots=True)
 class RawSide:
-    """One side as read: (n, k) prices and sizes in whole units, NaN where there is no level."""
+    """One side as read: (n, k) prices and sizes in whole units, NaN for no level."""
 
     price: Floats
     size: Floats
@@ -43,7 +43,7 @@ class RawSide:
 
 @dataclass(slots=True)
 class RowFaults:
-    """Rows of one file that cannot be used, each with the first thing found wrong with it.
+    """Unusable rows of one file, each with the first defect found.
 
     `numbers` are the rows' positions in the file, counted from 1.
     """
@@ -71,7 +71,7 @@ class RowFaults:
         self.reasons[reason] = self.reasons.get(reason, 0) + count
 
     def judge(self) -> str:
-        """The note on what was dropped, empty when nothing was; raises DataInvalid when it is too much."""
+        """Note on dropped rows, empty if there are none; raises DataInvalid if there are too many."""
         if self.first is None:
             return ""
         dropped = int(self.bad.sum())
@@ -88,7 +88,7 @@ def check_times(times: Int64, findings: RowFaults) -> None:
 
 
 def check_market(market: Market) -> None:
-    """Raises ValueError for a market without a name or with an impossible window."""
+    """Raise ValueError for a market without a name or with an impossible window."""
     if not (market.id and market.slug and market.question):
         raise ValueError("it has no id, slug or question")
     if not market.opens_at < market.closes_at <= market.opens_at + LONGEST:
@@ -105,6 +105,7 @@ def check_side(side: RawSide, name: str, findings: RowFaults) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         ticks, hundredths = np.rint(price * _FINEST), np.rint(size * 100)
         steps = np.diff(ticks, axis=1)
+    # Negated comparisons: whatever is not plainly inside, infinities included, counts as bad.
     findings.add(present & ~((ticks > 0) & (ticks < _FINEST)), f"a {name} price outside (0, 1)")
     findings.add(present & ~((hundredths > 0) & (size < _MOST_SHARES)), f"an impossible {name} size")
     disorder = steps >= 0 if name == "bid" else steps <= 0
@@ -112,8 +113,8 @@ def check_side(side: RawSide, name: str, findings: RowFaults) -> None:
 
 
 def ladder(side: RawSide, bad: Flags) -> Ladder:
-    """Checked levels as integers: prices to the venue's finest tick, sizes to hundredths of a share. Bad rows are left
-    empty."""
+    """Convert checked levels to integers: prices to the venue's finest tick, sizes to hundredths of a share. Bad rows
+    are left empty."""
     side = RawSide(*(np.where(bad[:, None], np.nan, cells) for cells in (side.price, side.size)))
     present = ~np.isnan(side.price)
     # The tick is rounded before scaling, so that single-precision prices come out exact.
@@ -123,10 +124,10 @@ def ladder(side: RawSide, bad: Flags) -> Ladder:
 
 
 def steady(times: Int64, file: str, numbers: Int64) -> Int64:
-    """Receipt times of one market in the order of its rows, never decreasing.
+    """Receipt times of one market in the order of its rows, made non-decreasing.
 
-    A small step back is the collector's clock being set: those rows count as received when the one before them was,
-    which is later than the truth and so shows nothing early. Raises DataInvalid for a step too large to be that.
+    A small step back is a correction of the collector's clock: those rows count as received with the one before them,
+    which is later than the truth and so shows nothing early. Raises DataInvalid for a larger step.
     """
     latest = np.maximum.accumulate(times)
     back = latest - times

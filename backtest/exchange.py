@@ -1,8 +1,8 @@
-"""A paper exchange: orders meet recorded or live books, and nothing fills without evidence in them.
+"""Paper exchange: orders meet recorded or live books, and nothing fills without evidence in them.
 
-Does not know where its books come from, nor whether time is real. A taker meets the book that stands when the order
-arrives, after the venue's and the network's delay; `backtest.matching_engine` says how it is matched. Not modelled:
-the delay of a cancel.
+Independent of the source of its books and of the kind of clock. A taker meets the book that stands when the order
+arrives, after the venue's and the network's delay; `backtest.matching_engine` defines the matching. Not modelled: the
+delay of a cancel.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _CLOSED, _EXPIRED = "the market closed", "its time was over"
 
 @lru_cache(maxsize=1024)
 def _body(order: Order) -> str:
-    """What is signed."""
+    """Signed text of an order."""
     return canonical(order)
 
 
 @dataclass(slots=True)
 class _Place:
-    """One market and its orders. Books were shown to the pit up to `seen`."""
+    """One market and its orders. The matching engine has seen the books up to `seen`."""
 
     market: Market
     seen: datetime
@@ -62,12 +62,12 @@ class _Place:
 
 
 def _ends(entry: Working) -> datetime:
-    """When an order ends by itself: not before it has arrived."""
+    """Expiry of an order: not before its arrival."""
     return max(entry.order.good_until or datetime.max.replace(tzinfo=UTC), entry.arrives)
 
 
 def _first_to_end(pit: Pit, until: datetime) -> Working | None:
-    """The next order whose time is over by then."""
+    """The next order to expire by `until`."""
     found = min((e for e in (*pit.coming, *pit.resting) if not e.done), key=lambda e: (_ends(e), e.turn), default=None)
     return found if found is not None and _ends(found) <= until else None
 
@@ -76,10 +76,10 @@ class PaperExchange:
     """Implements `tools.orders.OrderTool` over a feed.
 
     Time passes only by the clock: every call first brings the exchange up to `clock.now()`, arrivals and book changes
-    in order, so the outcome does not depend on how often anyone asks. `markets` looks a market up by id; without it
+    in order, so the outcome does not depend on how often it is called. `markets` looks a market up by id; without it
     the exchange learns them from the feed. A market takes orders until it closes, which cancels what is left.
-    `restored` and `settled` are the run's own earlier fills and settlements: the cash and holdings they left are
-    recovered, and an order that had filled is never taken again. Single event loop; calls may overlap.
+    `restored` and `settled` are the run's own earlier fills and settlements: the resulting cash and holdings are
+    recovered, and an order that had filled is never accepted again. Single event loop; calls may overlap.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class PaperExchange:
         if cash < 0 or venue_delay < timedelta(0) or network_delay < timedelta(0):
             raise Misconfigured("paper cash and delays cannot be negative.", next_step="Correct them in the config.")
         self._feed, self._clock, self._fees, self._run = feed, clock, fees, run
-        self._venue_delay, self._network_delay, self._weather = venue_delay, network_delay, faults
+        self._venue_delay, self._network_delay, self._faults = venue_delay, network_delay, faults
         self._lookup = markets
         self._learnt: dict[str, Market] = {}
         self._ledger = Ledger(cash, restored, settled)
         self._acks = {f.order_id: Ack(f.order_id, OrderStatus.MATCHED, "filled before the restart") for f in restored}
-        self._last_word = dict(self._acks)
+        self._latest_ack = dict(self._acks)
         self._places: dict[str, _Place] = {}
         self._open: dict[str, Working] = {}
         self._fresh: list[Fill] = []
@@ -120,10 +120,11 @@ class PaperExchange:
         async with self._lock:
             if signed.id != self._identity(_body(signed.order)):
                 return Ack(signed.id, OrderStatus.REJECTED, "invalid signature")
+            # Idempotent, as the venue is: the same signed order is answered again and not accepted twice.
             if signed.id not in self._acks:
                 await self._advance()
                 ack = await self._admit(signed)
-                self._acks[signed.id] = self._last_word[signed.id] = ack
+                self._acks[signed.id] = self._latest_ack[signed.id] = ack
             return self._acks[signed.id]
 
     async def cancel(self, order_id: str) -> bool:
@@ -139,7 +140,7 @@ class PaperExchange:
         return sum([await self.cancel(order_id) for order_id in list(self._open)])
 
     async def sync(self) -> None:
-        """Nothing is ever missed here."""
+        """No-op: nothing is ever missed here."""
 
     async def fills(self) -> Sequence[Fill]:
         async with self._lock:
@@ -154,10 +155,10 @@ class PaperExchange:
             return Account(self._ledger.cash, self._reserved(), self._ledger.holdings, tuple(e.signed for e in entries))
 
     async def status(self, order_id: str) -> Ack | None:
-        """The exchange's last word on an order, which may be later than its first; None for an unknown order."""
+        """The exchange's latest answer on an order, which may be newer than its first; None for an unknown order."""
         async with self._lock:
             await self._advance()
-            return self._last_word.get(order_id)
+            return self._latest_ack.get(order_id)
 
     async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
         async with self._lock:
@@ -168,8 +169,9 @@ class PaperExchange:
             place = self._places.get(resolution.market_id)
             if place is not None:
                 place.pit.close(_CLOSED)
+            # An account without shares has no payout to wait for.
             held = any(self._ledger.held(resolution.market_id, outcome) for outcome in Outcome)
-            if held and resolution.known_at + self._weather.lateness(resolution.market_id) > now:
+            if held and resolution.known_at + self._faults.lateness(resolution.market_id) > now:
                 return None
             return [s for outcome in Outcome for s in self._pay(resolution, outcome, now)]
 
@@ -182,13 +184,14 @@ class PaperExchange:
         return [settlement]
 
     def _identity(self, body: str) -> str:
+        # With the run's name, so that the same decision in two runs makes two orders.
         return "0x" + hashlib.sha256(f"{self._run}\n{body}".encode()).hexdigest()
 
     def _reserved(self) -> Micro:
         return sum(e.promised for e in self._open.values())
 
     def _selling(self, order: Order) -> Micro:
-        """Shares of the order's token that open sales have promised."""
+        """Micro-shares of the order's token that open sales have reserved."""
         token = order.market_id, order.outcome
         selling = (e for e in self._open.values() if e.order.side is Side.SELL)
         return sum(e.left for e in selling if (e.order.market_id, e.order.outcome) == token)
@@ -205,12 +208,12 @@ class PaperExchange:
         market = await self._market(order.market_id)
         if market is None:
             return Ack(signed.id, OrderStatus.REJECTED, "the market is unknown or not open")
-        if self._weather.refused(order):
+        if self._faults.refused(order):
             return Ack(signed.id, OrderStatus.REJECTED, REFUSED)
-        if self._weather.off_tick(order):
+        if self._faults.off_tick(order):
             return Ack(signed.id, OrderStatus.REJECTED, off_tick(signed.id, order.price, COARSE_TICK))
         # Never before it was sent: an order that was long in the making cannot meet the book of back then.
-        delay = self._venue_delay + self._weather.delay(order, self._network_delay)
+        delay = self._venue_delay + self._faults.delay(order, self._network_delay)
         arrives = max(order.placed_at, now) + delay
         buys, schedule = order.side is Side.BUY, self._fees(market, arrives)
         balance = self._ledger.cash if buys else self._ledger.held(order.market_id, order.outcome)
@@ -225,7 +228,7 @@ class PaperExchange:
         return Ack(signed.id, OrderStatus.DELAYED, "")
 
     async def _advance(self) -> None:
-        """Let happen what has happened by now, market by market; reservations keep markets independent."""
+        """Process all events up to now, market by market; reservations keep markets independent."""
         if not self._open:
             return
         now = self._clock.now()
@@ -233,6 +236,7 @@ class PaperExchange:
             await self._advance_in(self._places[market_id], now)
 
     async def _advance_in(self, place: _Place, now: datetime) -> None:
+        # A book received at the close itself comes too late: the market takes orders until just before it.
         pit, last = place.pit, min(now, place.market.closes_at - _INSTANT)
         while (entry := _first_to_end(pit, last)) is not None:
             await self._meet(place, _ends(entry))
@@ -243,7 +247,7 @@ class PaperExchange:
             pit.close(_CLOSED)
 
     async def _meet(self, place: _Place, last: datetime) -> None:
-        """Let orders arrive, and books pass, up to an instant."""
+        """Process arrivals and books up to an instant."""
         pit = place.pit
         while pit.coming and pit.coming[0].arrives <= last:
             entry = pit.coming[0]
@@ -252,7 +256,7 @@ class PaperExchange:
         await self._walk(place, last)
 
     async def _walk(self, place: _Place, until: datetime) -> None:
-        """Show the pit the books received in (seen, until], if anything in it depends on them."""
+        """Show the matching engine the books received in (seen, until], if anything in it depends on them."""
         if until <= place.seen:
             return
         if not place.pit.idle:
@@ -262,16 +266,17 @@ class PaperExchange:
         place.seen = until
 
     def traded(self, execution: MatchedTrade) -> None:
-        """Book it, unless it fails: one of the two orders is ours. What an order takes from the displayed book is a
-        fact; what the market takes from a resting one is taken from it at its own price, without a fee."""
+        """Book a trade, unless the fault model fails it: one of the two orders is ours. A taker's fill is at displayed
+        prices; a resting order's fill is at its own price, without a fee."""
         entry, maker = (execution.taker, False) if execution.taker is not None else (execution.maker, True)
         if entry is None:
             raise ValueError("an execution needs an order")
         order, order_id = entry.order, entry.signed.id
-        if self._weather.failed(order):
+        if self._faults.failed(order):
             return
         number = self._count[order_id] = self._count.get(order_id, 0) + 1
         market = self._places[order.market_id].market
+        # By the schedule on the day of the trade: the venue has changed its fees several times.
         fee = 0 if maker else self._fees(market, execution.at).taker(execution.price, execution.size)
         fill = Fill(
             id=f"{order_id}-{number}",
@@ -290,10 +295,10 @@ class PaperExchange:
         self._fresh.append(fill)
 
     def rested(self, entry: Working) -> None:
-        self._last_word[entry.signed.id] = Ack(entry.signed.id, OrderStatus.LIVE)
+        self._latest_ack[entry.signed.id] = Ack(entry.signed.id, OrderStatus.LIVE)
 
     def ended(self, entry: Working, status: OrderStatus, reason: str) -> None:
         self._open.pop(entry.signed.id, None)
-        if status is OrderStatus.MATCHED and self._weather.failed(entry.order):
+        if status is OrderStatus.MATCHED and self._faults.failed(entry.order):
             reason = FAILED
-        self._last_word[entry.signed.id] = Ack(entry.signed.id, status, reason)
+        self._latest_ack[entry.signed.id] = Ack(entry.signed.id, status, reason)

@@ -1,7 +1,7 @@
-"""What goes wrong at a venue and on the way to it, by rate: late orders, refused ones, ticks that change, trades that
-fail, late payouts.
+"""Fault model of a venue and the network, by rate: delayed orders, rejections, tick changes, failed settlements, late
+payouts.
 
-Pure: the same order, the same luck.
+Pure and deterministic: the same order has the same fault.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _NORMAL = NormalDist()
 FAILED = "its trade failed on the chain (a failure by rate)"
 _LATEST = timedelta(minutes=30)
 COARSE_TICK = Decimal("0.01")
-"""What the tick is again once the price has come back from the ends of its scale."""
+"""Tick size after the price has come back from the ends of its scale."""
 _LONGEST = 100.0
-"""No delay is more than so many times the usual one."""
+"""Upper bound of a delay, as a multiple of the usual one."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultModel:
-    """`spread` is the standard deviation of the logarithm of the network's delay, 0 for a constant one; `refuses` the
-    share of orders that the venue does not take, `changes` the share that come upon a tick which has just become
-    coarser, `fails` the share of those taken whose trades the chain does not settle. Payouts come `late` seconds after
-    the outcome is known, on the average.
+    """Rates of faults. `spread` is the standard deviation of the logarithm of the network's delay, 0 for a constant
+    one; `refuses` the share of rejected orders, `changes` the share that arrive just after the tick became coarser,
+    `fails` the share of accepted ones whose trades fail to settle. Payouts come on average `late` seconds after the
+    outcome is known.
 
-    Luck comes from what is ordered and when, not from a run's name: a replay, and the same strategy with other
-    settings, meet the same weather.
+    Randomness derives from the order's content and time, not from a run's name: a replay, and the same strategy with
+    other settings, meet the same faults.
     """
 
     spread: float = 0.0
@@ -43,7 +43,7 @@ class FaultModel:
     changes: float = 0.0
 
     def delay(self, order: Order, usual: timedelta) -> timedelta:
-        """How long the network takes with an order, where it usually takes `usual`: the median."""
+        """Network delay of an order; `usual` is the median."""
         if not self.spread or not usual:
             return usual
         times = math.exp(self.spread * _NORMAL.inv_cdf(_chance(order, "delay")))
@@ -53,16 +53,16 @@ class FaultModel:
         return bool(self.refuses) and _chance(order, "refused") < self.refuses
 
     def off_tick(self, order: Order) -> bool:
-        """Whether the tick changed while the order was on its way, and its price is too fine now."""
+        """True if the tick changed while the order was on its way, and its price is too fine now."""
         fine = bool(self.changes) and order.price % COARSE_TICK != 0
         return fine and _chance(order, "tick") < self.changes
 
     def failed(self, order: Order) -> bool:
-        """Whether what the order trades comes to nothing: no shares, no money."""
+        """True if the order's trades fail to settle: no shares, no money."""
         return bool(self.fails) and _chance(order, "failed") < self.fails
 
     def lateness(self, market_id: str) -> timedelta:
-        """How long after its outcome a market pays: exponential, and never above `_LATEST`."""
+        """Delay of a market's payout after its outcome: exponential, and never above `_LATEST`."""
         if not self.late:
             return timedelta(0)
         return min(timedelta(seconds=-self.late * math.log(_drawn(market_id, "late"))), _LATEST)
@@ -72,11 +72,12 @@ CALM = FaultModel()
 
 
 def _chance(order: Order, purpose: str) -> float:
-    """The order's own luck, in (0, 1)."""
+    """Uniform number in (0, 1), derived from the order."""
     placed = order.placed_at.isoformat()
     return _drawn(order.market_id, order.outcome, order.side, order.price, order.size, placed, purpose)
 
 
 def _drawn(*what: object) -> float:
     drawn = hashlib.sha256("|".join(map(str, what)).encode()).digest()
+    # Half a step keeps the result off 0, where its quantile and logarithm are infinite.
     return (int.from_bytes(drawn[:7], "big") + 0.5) / 2**56

@@ -1,6 +1,6 @@
-"""A feed that goes silent now and then, market by market: what a trader sees while its connection is down.
+"""Simulated feed outages, market by market: the data of a trader whose connection is down at times.
 
-Knows how long, and how often; not who looks. The exchange goes on seeing everything.
+Outages affect the trader's feed alone; the exchange sees everything.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from market.feed import Bar, FeedInfo, PricedFeed, ReferenceTick, Worth
 from market.types import Book, Market, Resolution
 
 GAP_MS = 30_000
-"""How long a silence lasts, unless another one follows."""
+"""Length of an outage, unless another one follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedOutages:
-    """`share` of the time of each market nothing new of its books is heard; the same silences in every run. What came
-    in the meantime is never heard. Reference prices and outcomes come another way."""
+    """Feed that loses new books for a `share` of the time of each market; the same outages in every run. Books of an
+    outage are never delivered. Reference prices and outcomes are not affected."""
 
     inner: PricedFeed
     share: float
@@ -34,17 +34,17 @@ class FeedOutages:
         return await self.inner.markets(at)
 
     async def book(self, market_id: str, at: datetime) -> Book | None:
-        return await self.inner.book(market_id, self._heard(market_id, at))
+        return await self.inner.book(market_id, self._last_delivered(market_id, at))
 
     async def changes(
         self, market_ids: Sequence[str], after: datetime, until: datetime, worth: Worth | None = None
     ) -> AsyncIterator[Book]:
         async for book in self.inner.changes(market_ids, after, until, worth):
-            if not self._silent(book.market_id, to_ms(book.received_at) // GAP_MS):
+            if not self._in_outage(book.market_id, to_ms(book.received_at) // GAP_MS):
                 yield book
 
     async def bars(self, market_id: str, after: datetime, until: datetime, step: int) -> Sequence[Bar]:
-        return await self.inner.bars(market_id, after, self._heard(market_id, until), step)
+        return await self.inner.bars(market_id, after, self._last_delivered(market_id, until), step)
 
     async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
         return await self.inner.resolution(market_id, at)
@@ -52,15 +52,15 @@ class FeedOutages:
     async def reference(self, market_id: str, after: datetime, until: datetime) -> Sequence[ReferenceTick]:
         return await self.inner.reference(market_id, after, until)
 
-    def _heard(self, market_id: str, at: datetime) -> datetime:
-        """The last instant of which anything was heard by then: one millisecond before the silence that lasts now."""
+    def _last_delivered(self, market_id: str, at: datetime) -> datetime:
+        """Last instant of delivered data as of `at`: one millisecond before the present outage."""
         gap = to_ms(at) // GAP_MS
-        if not self._silent(market_id, gap):
+        if not self._in_outage(market_id, gap):
             return at
-        while self._silent(market_id, gap - 1):
+        while self._in_outage(market_id, gap - 1):
             gap -= 1
         return from_ms(gap * GAP_MS - 1)
 
-    def _silent(self, market_id: str, gap: int) -> bool:
+    def _in_outage(self, market_id: str, gap: int) -> bool:
         drawn = hashlib.sha256(f"{market_id}|{gap}|silence".encode()).digest()
         return int.from_bytes(drawn[:7], "big") / 2**56 < self.share

@@ -1,6 +1,6 @@
-"""Recordings from anybody's tables: a map says which column is what, and in which unit.
+"""Recordings from foreign tables: a map gives the meaning and unit of each column.
 
-Knows Parquet and CSV; not where the result goes.
+Knows Parquet and CSV; not the destination of the result.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ TimeUnit = Literal["s", "ms", "us", "ns"]
 
 @dataclass(frozen=True, slots=True)
 class BookColumns:
-    """Names of columns: prices and sizes best level first; `received` where the collector kept it, else `at`."""
+    """Column names: prices and sizes best level first; `received` if the collector recorded it, else `at`."""
 
     market: str
     at: str
@@ -56,7 +56,7 @@ class BookColumns:
 
 @dataclass(frozen=True, slots=True)
 class MarketColumns:
-    """Names of columns; `market` holds what the books call it. Without `outcome` nothing is resolved."""
+    """Column names; `market` holds the books' name of the market. Without `outcome` nothing is resolved."""
 
     market: str
     opens: str
@@ -75,8 +75,8 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class ImportMap:
-    """What a folder of foreign tables means. `side` is the outcome whose book it is; `outcomes` who says how a market
-    ended."""
+    """Meaning of a folder of foreign tables. `side` is the outcome of the recorded book; `outcomes` the source of the
+    markets' outcomes."""
 
     books: BookColumns
     markets: MarketColumns
@@ -90,7 +90,7 @@ class ImportMap:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one file has of one market."""
+    """Rows of one market in one file."""
 
     file: str
     received: Int64
@@ -100,7 +100,7 @@ class _Part:
 
 
 def read_import(books: Sequence[Path], markets: Path, mapping: ImportMap) -> tuple[list[Recording], list[str]]:
-    """The recordings, and notes on what was dropped. Raises DataInvalid in one sentence."""
+    """Recordings, and notes on dropped rows. Raises DataInvalid in one sentence."""
     known = _markets(markets, mapping)
     parts: dict[str, list[_Part]] = {}
     notes = [_read(file, mapping, known, parts) for file in books]
@@ -174,7 +174,7 @@ def _instant(text: str, unit: TimeUnit) -> datetime:
 def _read(
     file: Path, mapping: ImportMap, known: Mapping[str, tuple[Market, Resolution | None]], parts: dict[str, list[_Part]]
 ) -> str:
-    """Add a file's books to `parts`; the note on what was dropped."""
+    """Add a file's books to `parts`; return the note on dropped rows."""
     names = mapping.books
     columns = [names.market, names.at, names.received, *names.bid, *names.bid_size, *names.ask, *names.ask_size]
     table = _table(file, list(dict.fromkeys(c for c in columns if c)))
@@ -227,6 +227,7 @@ def _prices(table: pa.Table, columns: Sequence[str], mapping: ImportMap, file: P
     highest = float(np.nanmax(cells)) if np.isfinite(cells).any() else 0.0
     if mapping.units.price == "cents":
         return cells / 100
+    # Caught here: taken for dollars, nearly every row would count as damage, and the reason would be lost.
     if 1 < highest <= 100:
         raise DataInvalid(
             f"{file.name} has prices up to {highest:g}, which looks like cents.",
@@ -246,7 +247,7 @@ def _times(table: pa.Table, column: str, mapping: ImportMap, file: Path) -> Int6
 
 
 def _joined(market: Market, resolution: Resolution | None, parts: Sequence[_Part], mapping: ImportMap) -> Recording:
-    """One market over all files, as YES books."""
+    """One market over all files, as YES books. Raises DataInvalid for files that overlap in it."""
     ordered = sorted(parts, key=lambda p: int(p.received[0]))
     for before, after in pairwise(ordered):
         if int(after.received[0]) < int(before.received[-1]):

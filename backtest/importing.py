@@ -1,4 +1,4 @@
-"""Bringing in somebody's tables: checked against a map, written as an archive that replays like any other."""
+"""Import of foreign tables: checked against a map, written as an archive that replays like any other."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from storage.ticks import TickArchive
 _MAP = TypeAdapter(ImportMap)
 _LISTS = ("bid", "bid_size", "ask", "ask_size")
 _AT_ONCE = 50_000
-"""Books that are kept in memory before they are written."""
+"""Books buffered before they are written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What was read, and where it went; `folder` is empty for a dry run."""
+    """Summary of an import; `folder` is empty for a dry run."""
 
     markets: int
     books: int
@@ -35,7 +35,7 @@ class Imported:
 
 
 def read_map(file: Path) -> ImportMap:
-    """The map of columns in a YAML file. Raises Misconfigured, naming the key."""
+    """Column map from a YAML file. Raises Misconfigured, naming the key."""
     try:
         tree: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -62,8 +62,8 @@ def read_map(file: Path) -> ImportMap:
 def bring_in(
     books: Sequence[Path], markets: Path, mapping: ImportMap, folder: Path | None, told: Callable[[int, int], None]
 ) -> Imported:
-    """Check everything, then write it to an empty folder; without a folder only check. `told` hears how many books of
-    how many are written. Raises DataInvalid."""
+    """Check everything, then write it to an empty folder; without a folder only check. `told` is called with the number
+    of written books and the total. Raises DataInvalid."""
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise DataInvalid(f"{folder} is not empty.", next_step="Name a new folder.")
     recordings, notes = read_import(books, markets, mapping)

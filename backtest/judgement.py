@@ -1,7 +1,7 @@
-"""What a run's fills came to, and how sure that is. Pure: values in, values out.
+"""Profit of a run's fills, with its uncertainty. Pure: values in, values out.
 
-Profit is counted where a market's outcome is known: what a share paid, less what it and its fee cost. Markets are the
-unit of chance: fills of one market win or lose together, and neighbouring markets are drawn together.
+Profit is counted for markets with a known outcome: payout of the shares, less their cost and fee. Markets are the
+sampling unit: fills of one market win or lose together, and neighbouring markets are resampled together.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from market.types import Fill, Market, Micro, Outcome, Resolution, Side, notiona
 from strategies.score import FEWEST, Interval, block_interval, days_for_verdict, deflated_sharpe, sharpe
 
 BLOCK = 12
-"""Markets drawn together by the bootstrap at most: an hour of five-minute windows. Fewer where there are not ten such
-blocks."""
+"""Largest number of markets resampled together by the bootstrap: an hour of five-minute windows. Fewer if there are not
+ten such blocks."""
 _DRAWS, _SEED = 10_000, 20_260_928
 _SPANS = (10, 30, 60, 120, 300)
 _DAY = 86_400.0
 _LEAST_REBATE: Micro = 1_000_000
-"""What a day's rebate has to come to, to be paid."""
+"""Smallest daily rebate that the venue pays."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedTrade:
-    """A fill and its end. `pnl` is after fees, None where the outcome is not known; `left` are seconds to the close;
-    `mid` is of the fill's own token when it was filled, None where nothing says what it was; `rebate` what it earns of
-    the day's maker rebate, which is not part of `pnl`."""
+    """A fill and its result. `pnl` is after fees, None while the outcome is not known; `left` are seconds to the close;
+    `mid` is of the fill's own token at the fill, None if unknown; `rebate` is its share of the day's maker rebate,
+    which is not part of `pnl`."""
 
     fill: Fill
     closes_at: datetime
@@ -46,7 +46,7 @@ class JudgedTrade:
 
     @property
     def at_mid(self) -> Micro | None:
-        """What it would have earned at the mid and free of fees, as many backtests assume."""
+        """Profit at the mid and free of fees, as many backtests assume."""
         if self.pnl is None or self.mid is None:
             return None
         better = int((self.fill.price - self.mid) * self.fill.size)
@@ -54,13 +54,13 @@ class JudgedTrade:
 
     @property
     def cost(self) -> Micro:
-        """Dollars that changed hands, fees apart."""
+        """Micro-dollars traded, without fees."""
         return notional(self.fill.price, self.fill.size)
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The trades that have something in common. `cost` is what was paid or received for the shares."""
+    """Trades with a common property. `cost` is the amount paid or received for the shares."""
 
     name: str
     fills: int
@@ -72,7 +72,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class ProfitPoint:
-    """The profit so far, when a market's outcome was added to it."""
+    """Cumulative profit after a market's outcome was added to it."""
 
     at: datetime
     market_id: str
@@ -83,14 +83,15 @@ class ProfitPoint:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Money in micro-dollars. `per_market` is the mean profit of a traded market with its 95 % interval.
+    """Statistics of a run's trades. Money in micro-dollars. `per_market` is the mean profit of a traded market with its
+    95 % interval.
 
-    `by_chance` is the probability of at least this profit where every mid was right, found by drawing outcomes at the
-    mids: few markets that all won say little, whatever their interval. `sharpe` is mean over standard deviation of the
-    markets' profits, not annualised; `deflated` the probability that it is above what the best of `trials` worthless
-    strategies would have shown. `days` are those of this kind that a verdict needs. Neither is told of fewer than
-    FEWEST markets. `overstated` is what fills at the mid without fees would have shown beyond the truth. `rebates` is
-    what the venue would pay besides for orders of ours that were taken, days of less than a dollar left out.
+    `by_chance` is the probability of at least this profit if every mid was right, found by drawing outcomes at the
+    mids: a few markets that all won are weak evidence, whatever their interval. `sharpe` is mean over standard
+    deviation of the markets' profits, not annualised; `deflated` the probability that it is above the best of `trials`
+    worthless strategies. `days` of this kind are needed for a verdict. Both are None for fewer than FEWEST markets.
+    `overstated` is the excess profit of fills at the mid without fees. `rebates` is the venue's additional payment for
+    our maker fills, days of less than a dollar left out.
     """
 
     fills: int
@@ -114,7 +115,7 @@ class Judgement:
 
 
 def earned(fill: Fill, resolution: Resolution | None) -> Micro | None:
-    """A fill's profit after its fee, once it is known what its shares paid."""
+    """Micro-dollars of a fill's profit after its fee; None while its payout is not known."""
     payout = resolution.pays(fill.outcome) if resolution else None
     if payout is None:
         return None
@@ -123,10 +124,11 @@ def earned(fill: Fill, resolution: Resolution | None) -> Micro | None:
 
 
 def judge(trades: Sequence[JudgedTrade], *, days: float, others: Sequence[float] = ()) -> Judgement:
-    """The whole judgement. `days` is how long the recording lasted; `others` are the Sharpe ratios of the other trials
+    """Statistics of trades. `days` is the length of the recording; `others` are the Sharpe ratios of the other trials
     on the same data."""
     ended = [t for t in trades if t.pnl is not None]
     profits = _by_market(ended)
+    # In order of close, which the moving-block bootstrap needs.
     values = np.array(list(profits.values()), np.float64)
     ratio = sharpe(values)
     equity = _equity(ended)
@@ -153,7 +155,8 @@ def judge(trades: Sequence[JudgedTrade], *, days: float, others: Sequence[float]
 
 
 def _by_chance(trades: Sequence[JudgedTrade]) -> float | None:
-    """Each market's outcome is drawn once at the mean of the mids at its fills; None where a mid is not known."""
+    """Monte Carlo p-value: each market's outcome is drawn at the mean of the mids at its fills; None if a mid is not
+    known."""
     if not trades or any(t.mid is None for t in trades):
         return None
     markets: dict[str, list[JudgedTrade]] = defaultdict(list)
@@ -167,6 +170,7 @@ def _by_chance(trades: Sequence[JudgedTrade]) -> float | None:
     for p, high, low in zip(up, won, lost, strict=True):
         total += np.where(chance.random(_DRAWS) < p, high, low)
     seen = sum(t.pnl or 0 for t in trades)
+    # One added on both sides: the observed result counts as a draw, so that a p-value is never zero.
     return float((1 + (total >= seen).sum()) / (1 + _DRAWS))
 
 
@@ -183,7 +187,7 @@ def _if_paid(trade: JudgedTrade, *, yes: bool) -> Micro:
 
 
 def _by_market(trades: Iterable[JudgedTrade]) -> dict[str, Micro]:
-    """Profit of each market, in the order in which they closed."""
+    """Profit of each market, in order of close."""
     profits: dict[str, Micro] = defaultdict(int)
     for trade in sorted(trades, key=lambda t: (t.closes_at, t.fill.market_id)):
         profits[trade.fill.market_id] += trade.pnl or 0
@@ -191,7 +195,7 @@ def _by_market(trades: Iterable[JudgedTrade]) -> dict[str, Micro]:
 
 
 def market_sharpe(trades: Sequence[JudgedTrade]) -> float | None:
-    """Mean over standard deviation of the markets' profits; None where they do not say."""
+    """Mean over standard deviation of the markets' profits; None if it is undefined."""
     profits = _by_market(t for t in trades if t.pnl is not None)
     return sharpe(np.array(list(profits.values()), np.float64))
 
@@ -249,7 +253,7 @@ def _groups(trades: Sequence[JudgedTrade], key: Callable[[JudgedTrade], str]) ->
 
 
 def days_of(markets: Iterable[Market]) -> float:
-    """How long a recording's markets were open, gaps left out, in days."""
+    """Time in days in which at least one of the markets was open."""
     spans = sorted((m.opens_at, m.closes_at) for m in markets)
     total, end = 0.0, None
     for opens, closes in spans:

@@ -1,4 +1,4 @@
-"""What a recorded book gives to an order that was not there when it was recorded.
+"""Fills of a recorded book for an order that was not in it.
 
 Pure: knows values only, no feed, no clock, no money.
 """
@@ -16,48 +16,49 @@ from market.types import Book, Level, Micro, Order, Outcome, Side, complement, m
 
 
 def reaches(order: Order, price: Decimal) -> bool:
-    """Whether the order's limit allows a trade at `price` of its own token."""
+    """True if the order's limit allows a trade at `price` of its own token."""
     return price <= order.price if order.side is Side.BUY else price >= order.price
 
 
 def _lifts_offers(order: Order) -> bool:
-    """Whether the order takes from the YES book's asks; buying one token is selling the other."""
+    """True if the order takes from the YES book's asks; buying one token is selling the other."""
     return (order.side is Side.BUY) is (order.outcome is Outcome.YES)
 
 
 def urgency(order: Order) -> Decimal:
-    """Who of several resting orders is served first: the smaller number, the price that gives the most."""
+    """Price priority among resting orders: the smaller number, the most generous price, is served first."""
     price = order.price if order.outcome is Outcome.YES else complement(order.price)
     return -price if _lifts_offers(order) else price
 
 
 @dataclass(slots=True)
 class Taken:
-    """What our own orders have used up of one market's displayed levels, which the recording goes on showing.
+    """Displayed shares that our own orders have consumed in one market, which the recording goes on showing.
 
-    Nobody is filled twice from one displayed share: a level stays used up for as long as it stands, and only what it
-    shows beyond that is there to take. A level that has gone and come back is a new one.
+    No displayed share fills us twice: a level stays consumed while it stands, and only its excess is available. A level
+    that has gone and come back is a new one.
     """
 
     used: dict[tuple[bool, Decimal], Micro] = field(default_factory=dict)
 
     def observe(self, book: Book) -> None:
-        """Take note of a YES book."""
+        """Update with a YES book."""
         if not self.used:
             return
         shown = {(asks, p): size for asks, side in ((True, book.asks), (False, book.bids)) for p, size in side}
+        # The mark shrinks with its level, so that shares which are added again later are available.
         self.used = {key: min(n, shown[key]) for key, n in self.used.items() if key in shown}
 
     def shrunk(self, books: Columns) -> Mask:
-        """(n,): where `observe` would find less displayed of a level than is used up of it."""
+        """(n,): true where a level shows less than is consumed of it, so that `observe` would change something."""
         less = np.zeros(len(books), np.bool_)
         for (asks, price), used in self.used.items():
             less |= (books.asks if asks else books.bids).at(micro(price)) < used
         return less
 
     def offered(self, order: Order, book: Book) -> Sequence[Level]:
-        """Levels of a YES book that the order's limit reaches, best first, priced in the order's own token, less what
-        is used up."""
+        """Levels of a YES book within the order's limit, best first, priced in the order's own token, less consumed
+        shares."""
         if book.placeholder:
             return ()
         own = book.of(order.outcome)
@@ -72,7 +73,7 @@ class Taken:
         return found
 
     def take(self, order: Order, level: Level, size: Micro) -> None:
-        """Use up `size` of a level that was offered to the order."""
+        """Consume `size` of a level that was offered to the order."""
         key = _lifts_offers(order), self._key(order, level.price)
         self.used[key] = self.used.get(key, 0) + size
 
@@ -82,7 +83,7 @@ class Taken:
 
 
 def crosses(order: Order, book: Book) -> bool:
-    """Whether the order would trade at once with the YES book as displayed."""
+    """True if the order would trade at once with the YES book as displayed."""
     if book.placeholder:
         return False
     own = book.of(order.outcome)
@@ -91,7 +92,7 @@ def crosses(order: Order, book: Book) -> bool:
 
 
 def passes(order: Order, books: Columns) -> Mask:
-    """(n,): where the market trades through the order: the best opposite price of a YES book is past its limit."""
+    """(n,): true where the market trades through the order: the best opposite price of a YES book is past its limit."""
     limit = micro(order.price if order.outcome is Outcome.YES else complement(order.price))
     if _lifts_offers(order):
         best = books.asks.best
@@ -102,7 +103,7 @@ def passes(order: Order, books: Columns) -> Mask:
 
 
 def split(levels: Sequence[Level], size: Micro) -> list[tuple[Level, Micro]]:
-    """How much of `size` each level gives, best first; nothing beyond what they hold."""
+    """Allocate `size` to levels, best first; nothing beyond their size."""
     shares = []
     for level in levels:
         part = min(level.size, size)

@@ -1,13 +1,13 @@
-"""One market's orders, and how they meet: the matching engine of paper trading and of the loopback venue.
+"""Matching engine of one market, for paper trading and the loopback venue.
 
-An order meets the displayed book that stands when it arrives, and the orders that rest before it: the best price first,
-at one price what is displayed first, then whoever came first, always at the price of the one that was there. What is
-left rests. A resting order fills against the displayed book only when the market trades through it: when the best
-opposite price passes its limit. A book that shows that has nobody left at the limit, so the queue that was ahead of the
-order is gone and needs no count. An order that would meet one of its own owner is cancelled before it does; what venues
-do then is not documented.
+An order meets the displayed book that stands when it arrives, and the orders resting before it: the best price first,
+at one price displayed shares first, then by time of arrival, always at the price of the resting side. The remainder
+rests. A resting order fills against the displayed book only when the market trades through it: when the best opposite
+price passes its limit. Such a book has no quotes left at the limit, so the queue ahead of the order is gone and needs
+no model. An order that would meet one of its own owner is cancelled before it does; the behaviour of venues is not
+documented.
 
-Pure: knows values only. Where books come from, what time it is and who pays is told to it or asked of its `Floor`.
+Pure: knows values only. Books, time and accounting come from outside, through its `Floor`.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ SELF_MATCH = "the order would have met another one of its owner"
 
 @dataclass(slots=True, eq=False)
 class Working:
-    """An order that may still fill. `met` turns true once it has met a sound book; only then does it rest.
-    `fee` are dollars kept back for fees until then. `budget` are the dollars left to a purchase that asks for as many
-    shares as they buy, whose `left` is what they buy at its limit."""
+    """An order that may still fill. `met` turns true once it has met a sound book; only then does it rest. `fee` are
+    micro-dollars reserved for fees until then. `budget` is the rest of a purchase that is given in dollars, whose
+    `left` is the number of shares that they buy at its limit."""
 
     signed: SignedOrder
     arrives: datetime
@@ -70,14 +70,14 @@ class Working:
 
     @property
     def promised(self) -> Micro:
-        """Dollars it may still spend."""
+        """Micro-dollars it may still spend."""
         if self.order.side is Side.SELL:
             return 0
         cost = notional(self.order.price, self.left) if self.budget is None else self.budget
         return cost + (0 if self.met else self.fee)
 
     def pay(self, price: Decimal, size: Micro) -> None:
-        """Count what was traded."""
+        """Deduct a trade."""
         if self.budget is None:
             self.left -= size
         else:
@@ -86,7 +86,7 @@ class Working:
 
 
 class MatchedTrade(NamedTuple):
-    """Shares that changed hands: `price` is of `taker`'s token, or of `maker`'s where the market itself took.
+    """A trade: `price` is of `taker`'s token, or of `maker`'s if the displayed book was the taker.
 
     One of the two is None: the other side was the displayed book.
     """
@@ -99,23 +99,23 @@ class MatchedTrade(NamedTuple):
 
 
 class Floor(Protocol):
-    """Who keeps the accounts."""
+    """Callbacks of the matching engine, for accounting."""
 
     def traded(self, execution: MatchedTrade) -> None:
-        """Book an execution. What is left of either order is counted already."""
+        """Book a trade. The remaining sizes of both orders are updated already."""
         ...
 
     def rested(self, entry: Working) -> None:
-        """An order has met the book and waits in it."""
+        """An order has met the book and rests in it."""
         ...
 
     def ended(self, entry: Working, status: OrderStatus, reason: str) -> None:
-        """An order will not fill any more."""
+        """An order is terminal."""
         ...
 
 
 class _Offer(NamedTuple):
-    """`level` is priced in the token of the one it is offered to; `maker` is None for the displayed book."""
+    """`level` is priced in the token of the taking order; `maker` is None for the displayed book."""
 
     level: Level
     maker: Working | None
@@ -123,7 +123,7 @@ class _Offer(NamedTuple):
 
 @dataclass(slots=True)
 class Pit:
-    """Orders on their way by arrival, and arrived ones, of one market."""
+    """Order book and matching of one market: orders on their way, by arrival, and resting ones."""
 
     floor: Floor
     coming: list[Working] = field(default_factory=list)
@@ -132,23 +132,24 @@ class Pit:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing here depends on the next book."""
+        """True if nothing here depends on the next book."""
         return not self.resting and not self.taken.used
 
     def worth(self, _: Market, books: Columns) -> Mask:
-        """Which books of this market change anything here: those that trade through a resting order, and those that
-        show less of a level than we have used up of it."""
+        """(n,): books that change something here: those that trade through a resting order, and those that show less of
+        a level than we have consumed of it."""
         wanted = self.taken.shrunk(books)
         for entry in self.resting:
             wanted |= np.ones(len(books), np.bool_) if not entry.met else passes(entry.order, books)
         return wanted
 
     def admit(self, entry: Working) -> None:
-        """Let an order be on its way."""
+        """Schedule an order's arrival."""
         insort(self.coming, entry, key=lambda e: e.turn)
 
     def arrive(self, entry: Working, book: Book | None) -> None:
-        """Meet the standing book; without a sound one takers are cancelled and the rest wait for the next."""
+        """Match an order against the standing book; without a sound one takers are cancelled and the rest wait for the
+        next."""
         self.coming.remove(entry)
         if book is not None and not book.crossed:
             self.taken.observe(book)
@@ -161,10 +162,11 @@ class Pit:
         self._sweep()
 
     def show(self, book: Book) -> None:
-        """The next displayed book. A crossed one is a fault of the recording or the venue, and no evidence."""
+        """Process the next displayed book. A crossed one is a fault of the recording or the venue, and no evidence."""
         if book.crossed:
             return
         self.taken.observe(book)
+        # Price-time priority: earlier orders take the displayed shares that later ones then lack.
         for entry in sorted(self.resting, key=lambda e: (urgency(e.order), e.number)):
             if entry.done:
                 continue
@@ -193,7 +195,8 @@ class Pit:
         self.resting = [e for e in self.resting if not e.done]
 
     def _meet(self, entry: Working, book: Book, at: datetime) -> None:
-        """The first sound book an order sees: it takes what its limit reaches, then rests, is cancelled or is done."""
+        """Match an order against its first sound book: it takes what its limit reaches, then rests, is cancelled or is
+        complete."""
         order = entry.order
         if self.would_trade(entry, book):
             reason = CROSSES if order.post_only else too_little(order, entry.budget)
@@ -203,6 +206,7 @@ class Pit:
         offers = self._offers(entry, book)
         within = [*self._until_own(entry, offers)]
         taken, short = _shares(entry, [o.level for o in within])
+        # Decided before anything is taken: a FOK order fills completely or not at all.
         if order.tif is TimeInForce.FOK and short:
             self.end(entry, OrderStatus.CANCELED, NOT_FULL)
             return
@@ -212,7 +216,7 @@ class Pit:
         self._rest(entry, anything=bool(taken), own=len(within) < len(offers))
 
     def _rest(self, entry: Working, *, anything: bool, own: bool) -> None:
-        """What becomes of an order that has taken what it could."""
+        """Rest or cancel the remainder of an order."""
         if not entry.left:
             return
         if own:
@@ -226,25 +230,26 @@ class Pit:
         return crosses(entry.order, book) or any(self._facing(entry))
 
     def _facing(self, entry: Working) -> Iterator[Working]:
-        """Orders that rest and that the entry's limit reaches."""
+        """Resting orders within the entry's limit."""
         for other in self.resting:
             there = other.met and not other.done and faces(entry.order, other.order)
             if there and reaches(entry.order, own_price(entry.order, other.order)):
                 yield other
 
     def _offers(self, entry: Working, book: Book) -> list[_Offer]:
-        """What the order's limit reaches, in the order in which it is taken."""
+        """Everything within the order's limit, in order of execution."""
         order = entry.order
         displayed = [_Offer(level, None) for level in self.taken.offered(order, book)]
         rest = [_Offer(Level(own_price(order, m.order), m.left), m) for m in self._facing(entry)]
         if not rest:
             return displayed
         sign = 1 if order.side is Side.BUY else -1
+        # Number -1 puts displayed shares before ours at one price: they were there first.
         return sorted(displayed + rest, key=lambda o: (sign * o.level.price, o.maker.number if o.maker else -1))
 
     @staticmethod
     def _until_own(entry: Working, offers: Sequence[_Offer]) -> Iterator[_Offer]:
-        """Offers before the first one of the same owner that the order would reach with what it has left."""
+        """Offers before the first one of the same owner that the order would reach with its remaining size."""
         left = entry.left
         for offer in offers:
             if offer.maker is not None and offer.maker.owner == entry.owner and left > 0:
@@ -264,8 +269,9 @@ class Pit:
                 self.end(one, OrderStatus.MATCHED, "")
 
     def _trade_through(self, entry: Working, book: Book) -> None:
-        """A resting order fills at its own limit, as a maker, by what is displayed at prices past that limit."""
+        """Fill a resting order at its own limit, as a maker, by the size displayed at prices past that limit."""
         order = entry.order
+        # At the limit itself others may be ahead in the queue: only better prices prove that it was passed.
         past = [level for level in self.taken.offered(order, book) if level.price != order.price]
         size = 0
         for level, part in split(past, entry.left):
@@ -280,12 +286,12 @@ class Pit:
 
 
 def affordable(budget: Micro, price: Decimal) -> Micro:
-    """Shares that dollars buy at a price. A last micro-dollar buys nothing: it is what rounding leaves."""
+    """Micro-shares that micro-dollars buy at a price. A last micro-dollar is a rounding remainder and buys nothing."""
     return 0 if budget <= 1 else int(budget / price)
 
 
 def _shares(entry: Working, levels: Sequence[Level]) -> tuple[list[Micro], bool]:
-    """What the order takes of each level, and whether it wants more than there is."""
+    """Sizes that the order takes of each level, and true if it wants more than there is."""
     if entry.budget is None:
         sizes = [size for _, size in split(levels, entry.left)]
         return sizes, sum(sizes) < entry.left
@@ -300,10 +306,10 @@ def _shares(entry: Working, levels: Sequence[Level]) -> tuple[list[Micro], bool]
 
 
 def faces(one: Order, other: Order) -> bool:
-    """Whether two orders are on opposite sides of the one book that both tokens share."""
+    """True if two orders are on opposite sides of the one book that both tokens share."""
     return (one.side is other.side) is not (one.outcome is other.outcome)
 
 
 def own_price(order: Order, other: Order) -> Decimal:
-    """The price of `other` as a price of the order's own token."""
+    """Price of `other` as a price of the order's own token."""
     return other.price if order.outcome is other.outcome else complement(other.price)

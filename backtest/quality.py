@@ -1,4 +1,4 @@
-"""How good a recording is: what is missing, repeated, crossed or out of step with the clock. Pure, over columns."""
+"""Quality of a recording: missing, repeated and crossed books, and clock skew. Pure, over columns."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from market.clock import to_ms
 from market.columns import Int64
 
 FRESH_MS = 15_000
-"""A book that stands longer than this without a word counts as not covered."""
+"""Largest age of a book in milliseconds that counts as coverage."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarketQuality:
-    """One market. `covered` is the share of its window in which a book stood that was at most 15 s old; `longest_gap`
-    seconds without one; `repeated` rows say the same as the row before; `crossed` have a bid at or above an offer;
+    """Quality of one market. `covered` is the share of its window in which a book stood that was at most 15 s old;
+    `longest_gap` seconds without one; `repeated` rows equal the row before; `crossed` have a bid at or above an offer;
     `early` were received before the venue's own time; `skew` is received less venue's time, milliseconds."""
 
     market_id: str
@@ -38,7 +38,7 @@ class MarketQuality:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """All markets, and the gaps that the recorder marked itself, by channel."""
+    """All markets, and the gaps that the recorder marked, by channel."""
 
     markets: tuple[MarketQuality, ...]
     gaps: tuple[Gap, ...]
@@ -52,12 +52,12 @@ class Quality:
         return float(np.mean([m.covered for m in self.markets])) if self.markets else 0.0
 
     def findings(self) -> tuple[str, ...]:
-        """What somebody who trades on it should know, in sentences."""
-        told = []
+        """Warnings for users of the recording, in sentences."""
+        findings = []
         poor = [m for m in self.markets if m.covered < 0.95]
         if poor:
             worst = min(poor, key=lambda m: m.covered)
-            told.append(
+            findings.append(
                 f"{len(poor)} of {len(self.markets)} windows are covered for less than 95 %, the worst "
                 f"({worst.slug}) for {worst.covered:.0%}."
             )
@@ -66,17 +66,17 @@ class Quality:
             ("were received before the venue's own time: a clock was off", sum(m.early for m in self.markets)),
         ):
             if count:
-                told.append(f"{count} of {self.rows} books {what}.")
+                findings.append(f"{count} of {self.rows} books {what}.")
         silent = sum(1 for m in self.markets if not m.has_outcome)
         if silent:
-            told.append(f"{silent} of {len(self.markets)} markets have no outcome.")
+            findings.append(f"{silent} of {len(self.markets)} markets have no outcome.")
         if self.gaps:
-            told.append(f"The recorder marked {len(self.gaps)} gaps, the last because {self.gaps[-1].why}.")
-        return tuple(told)
+            findings.append(f"The recorder marked {len(self.gaps)} gaps, the last because {self.gaps[-1].why}.")
+        return tuple(findings)
 
 
 def quality(recordings: Iterable[Recording], gaps: Sequence[Gap] = ()) -> Quality:
-    """Look through recordings."""
+    """Measure recordings."""
     return Quality(tuple(_market(one) for one in recordings), tuple(gaps))
 
 

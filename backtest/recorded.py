@@ -1,4 +1,4 @@
-"""Reads what `edgeclaw data record` has written, as recordings to replay."""
+"""Reader of the archives of `edgeclaw data record`, as recordings to replay."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MARKET, _RESOLUTION = TypeAdapter(Market), TypeAdapter(Resolution)
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """From `at_us` on (microseconds since 1970) something of a channel may be missing."""
+    """From `at_us` on (microseconds since 1970) data of a channel may be missing."""
 
     channel: str
     at_us: int
@@ -37,7 +37,7 @@ class Gap:
 
 
 def read_recorded(folder: Path) -> tuple[list[Recording], list[str]]:
-    """The recordings in an archive, and notes on what they cannot show."""
+    """Recordings of an archive, and notes on their limits."""
     markets, outcomes = _markets(folder)
     table = _table(folder, "book")
     if not len(table):
@@ -60,7 +60,7 @@ def read_recorded(folder: Path) -> tuple[list[Recording], list[str]]:
 
 
 def gaps(folder: Path) -> list[Gap]:
-    """Where something may be missing, in order."""
+    """Recorded gaps, in order."""
     rows = _table(folder, "gap").to_pylist()
     return [Gap(r["channel"], r["received_us"], r["why"]) for r in sorted(rows, key=lambda r: r["received_us"])]
 
@@ -91,6 +91,7 @@ def _markets(folder: Path) -> tuple[dict[str, Market], dict[str, Resolution]]:
 
 def _recording(market: Market, table: pa.Table, outcome: Resolution | None) -> Recording:
     received = table["received_us"].to_numpy() // 1000
+    # Stable: books of one millisecond stay in the order in which they were written.
     order = np.argsort(received, kind="stable")
     bids, asks = (_ladder(table, side) for side in ("bid", "ask"))
     at = table["at_ms"].to_numpy()
@@ -98,7 +99,7 @@ def _recording(market: Market, table: pa.Table, outcome: Resolution | None) -> R
 
 
 def _by_market(table: pa.Table) -> dict[str, npt.NDArray[np.intp]]:
-    """Rows of each market, ascending."""
+    """Row numbers of each market, ascending."""
     ids = table["market_id"].combine_chunks().dictionary_encode()
     codes = ids.indices.to_numpy()
     order = np.argsort(codes, kind="stable")

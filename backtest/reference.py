@@ -1,4 +1,4 @@
-"""A recorded reference price series as arrays, exact to 1e-18 dollars and shared by all markets that it prices.
+"""Recorded reference price series as arrays, exact to 1e-18 dollars and shared by all markets that it prices.
 
 Knows nothing of files, markets or feeds.
 """
@@ -16,18 +16,18 @@ from market.clock import from_ms, to_ms
 from market.feed import ReferenceTick
 
 SCALE = 18
-"""Decimal places that are kept: those of the Chainlink streams."""
+"""Stored decimal places: those of the Chainlink streams."""
 _ONE = 10**SCALE
 _MOST = 10**SCALE
-"""More whole dollars than this would not fit."""
+"""Largest whole dollars that fit."""
 
 _Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReferenceSeries:
-    """All four are (n,) and in order of receipt: `received` and `at` in milliseconds since 1970, the price as `whole`
-    dollars and `fraction` in 1e-18 dollars, so that no decimal is lost."""
+    """A price series. All four arrays are (n,) and in order of receipt: `received` and `at` in milliseconds since 1970,
+    the price as `whole` dollars and `fraction` in 1e-18 dollars, so that no decimal is lost."""
 
     received: _Int64
     at: _Int64
@@ -42,12 +42,12 @@ class ReferenceSeries:
         return len(self.received)
 
     def until(self, milliseconds: int) -> ReferenceSeries:
-        """What had been received at that instant; the arrays are views, not copies."""
+        """The series as received by an instant; the arrays are views, not copies."""
         end = slice(0, int(self.received.searchsorted(milliseconds, "right")))
         return ReferenceSeries(self.received[end], self.at[end], self.whole[end], self.fraction[end])
 
     def between(self, after: int, until: int) -> list[ReferenceTick]:
-        """The ticks received in (after, until]."""
+        """Ticks received in (after, until]."""
         # A Decimal made from text is exact whatever the context's precision.
         first, last = self.received.searchsorted((after, until), "right").tolist()
         columns = (c[first:last].tolist() for c in (self.at, self.received, self.whole, self.fraction))
@@ -58,8 +58,8 @@ class ReferenceSeries:
 
     @classmethod
     def of(cls, ticks: Sequence[ReferenceTick]) -> ReferenceSeries:
-        """From ticks in order of receipt. Raises ValueError for a price that is not positive, finer than 1e-18 or too
-        large to keep."""
+        """Build from ticks in order of receipt. Raises ValueError for a price that is not positive, finer than 1e-18 or
+        too large."""
         parts = [_split(t.price) for t in ticks]
         return cls(
             np.array([to_ms(t.received_at) for t in ticks], np.int64),

@@ -1,6 +1,6 @@
-"""A recorded feed: answers every question as of the instant named in it.
+"""Replay feed: answers every query as of the instant named in it.
 
-Does not know what time it is, nor where the recording came from.
+Independent of the clock and of the source of the recording.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from market.feed import Bar, FeedInfo, ReferenceTick, Worth
 from market.types import Book, Market, Resolution
 from storage.canonical import canonical
 
-_SHELVES = 48
-"""Recordings whose levels are kept as values at any one time; bounds memory, not answers."""
+_CACHED_RECORDINGS = 48
+"""Recordings whose levels are cached as values; bounds memory, not answers."""
 _BAR_LEVELS = 5
 _NEAR, _FAR = 256, 16_384
-"""Rows asked about at once: few after a look, more the longer nothing was worth one."""
+"""Rows evaluated at once: few after a match, more while nothing matches."""
 
 
 def _feed_bytes(digest: hashlib._Hash, values: npt.NDArray[np.int64] | npt.NDArray[np.int32]) -> None:
@@ -37,8 +37,9 @@ def _feed_bytes(digest: hashlib._Hash, values: npt.NDArray[np.int64] | npt.NDArr
 
 
 def fingerprint(recordings: Sequence[Recording]) -> str:
-    """SHA-256 over all that is recorded, whatever the order of loading and the width of the padding."""
+    """SHA-256 over all recorded data, independent of the order of loading and the width of the padding."""
     digest = hashlib.sha256()
+    # By identity: one series prices all markets of a recording, and its bytes are hashed once.
     series = {id(s): _series_digest(s) for r in recordings if (s := r.reference) is not None}
     for one in sorted(recordings, key=lambda r: r.market.id):
         digest.update(canonical([one.market, one.resolution, len(one)]).encode())
@@ -54,7 +55,7 @@ def fingerprint(recordings: Sequence[Recording]) -> str:
 
 
 def _series_digest(series: ReferenceSeries) -> bytes:
-    """Made once however many markets share the series."""
+    """Digest of a series, computed once however many markets share it."""
     digest = hashlib.sha256(b"reference")
     for column in (series.received, series.at, series.whole, series.fraction):
         _feed_bytes(digest, column)
@@ -62,7 +63,7 @@ def _series_digest(series: ReferenceSeries) -> bytes:
 
 
 def _span(recordings: Sequence[Recording]) -> tuple[datetime | None, datetime | None]:
-    """From the first book to the last instant at which anything new is learnt, outcomes included."""
+    """From the first book to the last instant with new data, outcomes included."""
     books = [r for r in recordings if len(r)]
     if not books:
         return None, None
@@ -71,10 +72,10 @@ def _span(recordings: Sequence[Recording]) -> tuple[datetime | None, datetime | 
 
 
 class ReplayFeed:
-    """Recorded markets, and their reference prices where the recording has them: a `Feed` and `ReferencePrices`.
+    """Recorded markets, with their reference prices if the recording has them: a `Feed` and `ReferencePrices`.
 
-    An unknown market has no books, no bars, no ticks and no resolution. `info.ends` is the last instant at which
-    anything new is learnt about a market, outcomes included.
+    An unknown market has no books, no bars, no ticks and no resolution. `info.ends` is the last instant with new data
+    on a market, outcomes included.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class ReplayFeed:
         instants: Sequence[datetime] = (),
     ) -> None:
         ordered = sorted(recordings, key=lambda r: (r.market.opens_at, r.market.id))
+        # Best prices are computed once here: `worth` asks for them in many slices.
         self._recordings = {r.market.id: replace(r, bids=r.bids.topped(), asks=r.asks.topped()) for r in ordered}
         if len(self._recordings) != len(ordered):
             raise ValueError("two recordings of one market")
-        self._shelves: OrderedDict[str, Bookshelf] = OrderedDict()
+        self._bookshelves: OrderedDict[str, Bookshelf] = OrderedDict()
         begins, ends = _span(ordered)
         self._info = FeedInfo(
             name,
@@ -109,23 +111,23 @@ class ReplayFeed:
 
     @property
     def recordings(self) -> Sequence[Recording]:
-        """All of them, by opening time, then market id."""
+        """All recordings, by opening time, then market id."""
         return tuple(self._recordings.values())
 
     def market(self, market_id: str) -> Market | None:
-        """What is recorded about a market's terms, which never change."""
+        """Recorded terms of a market, which never change."""
         one = self._recordings.get(market_id)
         return one.market if one else None
 
     def only(self, market_ids: Collection[str], note: str = "") -> ReplayFeed:
-        """This feed without the other markets; the note says why."""
+        """This feed restricted to some markets; the note gives the reason."""
         info = self._info
         kept = [r for r in self._recordings.values() if r.market.id in market_ids]
         notes = (*info.notes, note) if note else info.notes
         return ReplayFeed(info.name, kept, notes=notes, has_trades=info.has_trades, instants=info.instants)
 
     def truncated(self, at: datetime) -> ReplayFeed:
-        """This feed as if the recording had stopped at `at`: for showing that no answer needs what came later."""
+        """This feed as if the recording had stopped at `at`: for tests that no answer depends on later data."""
         info, stop = self._info, to_ms(at)
         series = {id(s): s.until(stop) for r in self._recordings.values() if (s := r.reference) is not None}
         return ReplayFeed(
@@ -177,23 +179,23 @@ class ReplayFeed:
             return []
         return one.reference.between(to_ms(after), to_ms(until))
 
-    def _shelf(self, one: Recording) -> Bookshelf:
+    def _bookshelf(self, one: Recording) -> Bookshelf:
         key = one.market.id
-        shelf = self._shelves.get(key)
+        shelf = self._bookshelves.get(key)
         if shelf is None:
-            shelf = self._shelves[key] = Bookshelf(one)
-            if len(self._shelves) > _SHELVES:
-                self._shelves.popitem(last=False)
+            shelf = self._bookshelves[key] = Bookshelf(one)
+            if len(self._bookshelves) > _CACHED_RECORDINGS:
+                self._bookshelves.popitem(last=False)
         else:
-            self._shelves.move_to_end(key)
+            self._bookshelves.move_to_end(key)
         return shelf
 
     def _stream(self, one: Recording, first: int, last: int) -> Iterator[Book]:
         # Opened at the first book, so that a merge over many markets holds no levels before their time.
-        yield from self._shelf(one).books(first, last)
+        yield from self._bookshelf(one).books(first, last)
 
     def _within(self, market_ids: Sequence[str], after: int, until: int) -> list[_Rows]:
-        """What was received in (after, until] of these markets, by market id."""
+        """Rows received in (after, until] of these markets, by market id."""
         found = []
         for market_id in sorted(set(market_ids) & self._recordings.keys()):
             one = self._recordings[market_id]
@@ -203,7 +205,7 @@ class ReplayFeed:
         return found
 
     def _merged(self, span: Sequence[_Rows]) -> Iterator[Book]:
-        """All these books, by receipt, then market id."""
+        """Books by receipt, then market id."""
         streams = [self._stream(one, first, last) for one, first, last in span]
         if len(streams) < 2:
             yield from streams[0] if streams else ()
@@ -224,7 +226,7 @@ class _Rows(NamedTuple):
 
 
 def _worthwhile(span: Sequence[_Rows], worth: Worth) -> Iterator[Book]:
-    """The books that are worth a look, by receipt, then market id."""
+    """Books accepted by the filter, by receipt, then market id."""
     if len(span) == 1:
         yield from map(span[0].one.book, _worth(span[0], worth))
         return
@@ -239,7 +241,8 @@ def _turns(number: int, rows: _Rows, worth: Worth) -> Iterator[tuple[int, int, i
 
 
 def _worth(rows: _Rows, worth: Worth) -> Iterator[int]:
-    """Rows that are worth a look; each is sought only when the one before it has been looked at."""
+    """Rows accepted by the filter; the next is searched for only after the caller is done with the one before it, whose
+    outcome may change the filter."""
     one, row, last = rows
     reach = _NEAR
     while row < last:
@@ -261,7 +264,7 @@ def _best(side: Ladder, rows: npt.NDArray[np.intp]) -> list[int | None]:
 
 
 def _bars(one: Recording, closes: Int64, width: int) -> list[Bar]:
-    """Bars closing at these instants, all after the first book; each knows what was received strictly before."""
+    """Bars closing at these instants, all after the first book, from data received strictly before."""
     seen = one.received.searchsorted(closes, "left")
     updates = seen - one.received.searchsorted(closes - width, "left")
     rows = seen - 1

@@ -1,4 +1,4 @@
-"""Reads `books.parquet` with `markets.parquet`: whole books of both tokens, one list of levels a side.
+"""Reader of `books.parquet` with `markets.parquet`: whole books of both tokens, one list of levels a side.
 
 The layout of the bundled sample. Only the UP token's rows are used: the DOWN token's are the same orders mirrored.
 """
@@ -25,7 +25,7 @@ from market.types import Market, PayoutSource, Resolution
 
 BOOKS, MARKETS = "books.parquet", "markets.parquet"
 KNOWN_AFTER = timedelta(seconds=120)
-"""How long after the close an outcome is taken to be public; recordings do not say."""
+"""Assumed delay from the close to a public outcome, which recordings do not contain."""
 
 _BOOK_COLUMNS = ("market_id", "ts", "side", "bid_px", "bid_sz", "ask_px", "ask_sz")
 _MARKET_COLUMNS = ("market_id", "slug", "question", "category", "start_ts", "end_ts")
@@ -33,7 +33,7 @@ _OUTCOME_COLUMNS = ("outcome_up", "outcome_down", "payout_up")
 
 
 def read_snapshots(folder: Path) -> tuple[list[Recording], list[str]]:
-    """The recordings in a folder, and notes on what they cannot show."""
+    """Recordings of a folder, and notes on their limits."""
     markets = _markets(folder / MARKETS)
     recordings, dropped = _recordings(folder / BOOKS, markets)
     notes = [
@@ -117,7 +117,7 @@ def _arrays(table: pa.Table, findings: RowFaults) -> tuple[Int64, RawSide, RawSi
 
 
 def _side(prices: pa.ChunkedArray, sizes: pa.ChunkedArray, name: str, findings: RowFaults) -> RawSide:
-    """Lists of levels to padded arrays."""
+    """Convert lists of levels to padded arrays."""
     counts, other = (_lengths(c) for c in (prices, sizes))
     findings.add(counts != other, f"{name} prices and sizes that do not pair up")
     width = max(int(counts.max(initial=0)), int(other.max(initial=0)))

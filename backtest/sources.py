@@ -1,6 +1,6 @@
-"""Where recorded order books come from: the bundled sample, or a folder or a file in a layout known here.
+"""Sources of recorded order books: the bundled sample, or a folder or a file in a supported layout.
 
-Knows file layouts; does not know who replays what it opens.
+Knows file layouts; independent of the replay.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from market.errors import DataInvalid, NotReady
 
 SAMPLE = "sample"
 BETWEEN = os.pathsep
-"""Stands between the names of recordings that are replayed together."""
+"""Separator of recordings that are replayed together."""
 _PACKAGE = "resolvedkit"
 _FILES = f"A file to name is one called {LADDERS}."
 _LAYOUTS = (
@@ -36,11 +36,11 @@ Reader = Callable[[Path], tuple[list[Recording], list[str]]]
 
 
 def open_recorded(where: str) -> ReplayFeed:
-    """The bundled sample (`"sample"`), a folder of recorded books, a file of them, or several of these joined by
+    """Open the bundled sample (`"sample"`), a folder of recorded books, a file of them, or several of these joined by
     `BETWEEN`, as one feed.
 
-    Raises NotReady where the sample is not installed, DataInvalid where a folder or a file cannot be used, or where
-    they do not go together.
+    Raises NotReady if the sample is not installed, DataInvalid if a folder or a file cannot be used, or if they do not
+    go together.
     """
     if BETWEEN in where and not Path(where).expanduser().exists():
         return _together([open_recorded(part) for part in where.split(BETWEEN) if part])
@@ -81,7 +81,7 @@ _SAMPLE_NOTES = ("Data by Resolved Markets, CC BY 4.0.",)
 
 
 def sample_folder() -> Path:
-    """The sample's folder inside the installed package, found without running the package."""
+    """The sample's folder inside the installed package, located without importing the package. Raises NotReady."""
     spec = find_spec(_PACKAGE)
     places: Sequence[str] = (spec.submodule_search_locations or ()) if spec else ()
     found = [Path(place) / "sample_data" for place in places]
@@ -92,7 +92,7 @@ def sample_folder() -> Path:
 
 
 def _reader(folder: Path) -> Reader:
-    """The reader for a folder's layout."""
+    """Reader for a folder's layout. Raises DataInvalid."""
     if not folder.is_dir():
         message = f"there is no folder or file {folder}."
         raise DataInvalid(message, next_step="Name a folder or a file of recordings, or `sample`.")

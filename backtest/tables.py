@@ -1,6 +1,6 @@
-"""Reading tables so that damage ends in one plain sentence.
+"""Table files whose damage is reported in one plain sentence.
 
-Knows Parquet and CSV; not what the columns mean.
+Knows Parquet and CSV; not the meaning of the columns.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _require(file: Path, have: Sequence[str], need: Sequence[str]) -> None:
 
 
 def read_parquet(file: Path, columns: Sequence[str]) -> pa.Table:
-    """These columns of a Parquet file."""
+    """Read columns of a Parquet file. Raises DataInvalid."""
     try:
         # Opened as one file: read as a data set, the folders above it would be taken for columns.
         with pq.ParquetFile(file) as opened:
@@ -39,7 +39,7 @@ def read_parquet(file: Path, columns: Sequence[str]) -> pa.Table:
 
 
 def read_csv(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header, as text; one named `.gz` is unpacked."""
+    """Read the rows of a CSV file with a header, as text; one named `.gz` is unpacked. Raises DataInvalid."""
     try:
         with _text(file) as opened:
             reader = csv.DictReader(opened)

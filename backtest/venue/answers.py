@@ -1,4 +1,4 @@
-"""How the loopback venue answers and refuses over HTTP."""
+"""HTTP answers and refusals of the loopback venue."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aiohttp import web
 
 
 def said(payload: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A JSON answer, compact as the venue's are."""
+    """JSON answer, compact as the venue's are."""
     body = json.dumps(payload, separators=(",", ":")).encode()
     return web.Response(body=body, status=status, headers=headers, content_type="application/json")
 
 
 class Refusal(Exception):
-    """An answer other than 200, raised where it is found out."""
+    """An answer other than 200, as an exception."""
 
     def __init__(self, status: int, payload: Any, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(str(payload))
@@ -27,7 +27,7 @@ class Refusal(Exception):
 
 
 def refused(message: str, status: int = 400) -> Refusal:
-    """In the venue's usual form."""
+    """Refusal in the venue's usual form."""
     return Refusal(status, {"error": message})
 
 
@@ -36,7 +36,7 @@ def query(request: web.Request, name: str) -> str:
 
 
 async def payload_of(request: web.Request) -> Any:
-    """The JSON of a request. Raises Refusal where there is none."""
+    """JSON of a request. Raises Refusal for anything else."""
     try:
         return json.loads(await request.text())
     except ValueError:

@@ -1,8 +1,8 @@
-"""Who may come in: API credentials for a key's signature, requests that prove them, orders that their owner signed.
+"""Authentication of the loopback venue: API credentials for a key's signature, requests signed with them, orders signed
+by their owner.
 
-Credentials follow from the venue's own secret, the key and the nonce, so that deriving them again gives the same.
-Checks of an order come in the order and with the words of the venue as far as they are known; what they check it
-against is in one list.
+Credentials derive from the venue's own secret, the key and the nonce, so that deriving them again gives the same. Order
+checks come in the order and with the words of the venue as far as they are known.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tools.polymarket.typed import DEPOSIT, EOA, VenueOrder
 from tools.polymarket.wallets import Wallets, wallets_of
 
 _SKEW = 60
-"""Seconds that a caller's clock may be away from the venue's."""
+"""Largest difference in seconds between a caller's clock and the venue's."""
 _LEAST_LIFE = timedelta(seconds=60)
 _HUNDREDTH: Micro = 10_000
 _BAD_KEY, _BAD_FIRST = "Unauthorized/Invalid api key", "Invalid L1 Request headers"
@@ -47,25 +47,25 @@ _KINDS = {"GTC": TimeInForce.GTC, "GTD": TimeInForce.GTC, "FAK": TimeInForce.FAK
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An account that proved itself: its API key and its signing key's wallets."""
+    """An authenticated account: its API key and its signing key's wallets."""
 
     key: str
     wallets: Wallets
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
+class _ApiAccount:
     credentials: Credentials
     wallets: Wallets
 
 
 class Door:
-    """`admit` is told of every wallet of a new account. `strict_wallets` refuses plain key accounts, as the venue does
-    for new ones."""
+    """Authentication of callers and orders. `admit` is called with every wallet of a new account. `strict_wallets`
+    refuses plain key accounts, as the venue does for new ones."""
 
     def __init__(self, secret: bytes, admit: Callable[[str], object], *, strict_wallets: bool = False) -> None:
         self._secret, self._admit, self._strict = secret, admit, strict_wallets
-        self._held: dict[str, _Held] = {}
+        self._accounts: dict[str, _ApiAccount] = {}
         self._created: set[tuple[str, int]] = set()
         self._wallets: set[str] = set()
         self.spenders = (contracts.EXCHANGE, contracts.NEG_RISK_EXCHANGE, contracts.EXCHANGE_V3)
@@ -74,6 +74,7 @@ class Door:
 
     def create_key(self, headers: Mapping[str, str], now: datetime) -> Payload:
         address, nonce = self._first(headers, now)
+        # The venue answers 400 here, and clients fall back to deriving the key.
         if (address, nonce) in self._created:
             raise refused("Could not create api key")
         self._created.add((address, nonce))
@@ -97,28 +98,29 @@ class Door:
         key = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}"
         secret = base64.urlsafe_b64encode(seed[16:48]).decode()
         wallets = wallets_of(address)
-        if key not in self._held:
-            self._held[key] = _Held(Credentials(key, secret, text[-32:]), wallets)
+        if key not in self._accounts:
+            self._accounts[key] = _ApiAccount(Credentials(key, secret, text[-32:]), wallets)
             for wallet in (wallets.eoa, wallets.proxy, wallets.safe, wallets.deposit):
                 self._wallets.add(wallet.lower())
                 self._admit(wallet.lower())
         return {"apiKey": key, "secret": secret, "passphrase": text[-32:]}
 
     def knows_wallet(self, address: str) -> bool:
-        """Whether a wallet contract stands at an address: those of the current kinds of every known key do."""
+        """True if a wallet contract exists at an address: those of the current kinds of every known key do."""
         return address.lower() in self._wallets
 
     def key_of(self, said: Mapping[str, Any]) -> str | None:
-        """The API key that a channel's credentials prove."""
-        held = self._held.get(str(said.get("apiKey")))
+        """API key proven by a channel's credentials, or None."""
+        held = self._accounts.get(str(said.get("apiKey")))
         if held is None:
             return None
         given = f"{said.get('secret')}|{said.get('passphrase')}"
         right = f"{held.credentials.secret}|{held.credentials.passphrase}"
+        # The comparison takes the same time for every wrong secret.
         return held.credentials.key if hmac.compare_digest(given.encode(), right.encode()) else None
 
     def wallet(self, caller: Caller, signature_type: str) -> str:
-        """The address that a caller means by a signature type."""
+        """Wallet of a caller by signature type. Raises Refusal."""
         own = caller.wallets
         try:
             return (own.eoa, own.proxy, own.safe, own.deposit)[int(signature_type)].lower()
@@ -126,13 +128,13 @@ class Door:
             raise refused("invalid signature type") from None
 
     def beat(self, key: str, last: str) -> str:
-        """The id that the next heartbeat has to name."""
+        """Id of the next heartbeat."""
         text = hashlib.sha256(f"{key}|{last}".encode()).hexdigest()
         return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}"
 
     async def enter(self, request: web.Request, now: datetime) -> tuple[Caller, Any]:
-        """Whoever sent a request, and the JSON that was sent, None where nothing was."""
-        held = self._held.get(request.headers.get(auth.API_KEY, ""))
+        """Authenticate a request; return the caller, and the JSON body, None without one. Raises Refusal."""
+        held = self._accounts.get(request.headers.get(auth.API_KEY, ""))
         raw = await request.read()
         if held is None or request.headers.get(auth.ADDRESS, "").lower() != held.wallets.eoa.lower():
             raise refused(_BAD_KEY, 401)
@@ -149,7 +151,7 @@ class Door:
     def submission(
         self, caller: Caller, body: Any, now: datetime, tokens: Mapping[str, tuple[Market, Outcome]]
     ) -> Submission:
-        """An order that its owner signed, as the exchange takes it. Raises Refusal in the venue's words."""
+        """A signed order in the exchange's form. Raises Refusal in the venue's words."""
         posted = _posted(body)
         signed = posted.order
         if posted.owner != caller.key:
@@ -157,6 +159,7 @@ class Door:
         self._check_wallet(caller, signed)
         if str(signed.token_id) not in tokens:
             raise refused("the market is not yet ready to process new orders")
+        # Any signature recovers to some address, so a wrong exchange or domain shows as a foreign signer.
         who = signer_of(signed, posted.signature)
         if who is None or who.lower() != caller.wallets.eoa.lower():
             raise refused(_BAD_SIGNATURE)
@@ -175,6 +178,7 @@ class Door:
     def _check_wallet(self, caller: Caller, order: VenueOrder) -> None:
         if order.signature_type == EOA and self._strict:
             raise refused(_DEPOSIT_ONLY)
+        # Orders of a deposit wallet name the wallet itself as their signer; the key's signature is wrapped (ERC-7739).
         signs = order.maker if order.signature_type == DEPOSIT else caller.wallets.eoa
         if order.signer.lower() != signs.lower():
             raise refused(_WRONG_SIGNER)
@@ -184,7 +188,7 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class _Posted:
-    """The body of POST /order, taken apart."""
+    """Parsed body of POST /order."""
 
     order: VenueOrder
     signature: bytes
@@ -199,13 +203,14 @@ class _Posted:
 
     @property
     def budget(self) -> Micro | None:
-        """Dollars that a purchase which does not rest may spend."""
+        """Spending limit in micro-dollars of a purchase that does not rest."""
         return self.order.maker_amount if self.buys and _KINDS[self.kind] is not TimeInForce.GTC else None
 
     def as_order(self, market: Market, outcome: Outcome, now: datetime) -> Order:
-        """The order in the words of the matching engine: an exact price on the grid, and shares."""
+        """The order in the matching engine's form: an exact price on the grid, and shares. Raises Refusal."""
         given, wanted = self.order.maker_amount, self.order.taker_amount
         dollars, shares = (given, wanted) if self.buys else (wanted, given)
+        # A rational number: a float could put a price on the grid next to it.
         exact = Fraction(dollars, shares)
         price = _decimal(exact)
         if self.budget is not None:
@@ -220,7 +225,8 @@ class _Posted:
 
 
 def _decimal(value: Fraction) -> Decimal:
-    """A price as a decimal; one that has no short form is off every grid and is cut, so that it is found to be."""
+    """Convert a price to a decimal; one without a short form is off every grid and is cut, so that the check finds
+    it."""
     return Decimal(value.numerator * 10**8 // value.denominator).scaleb(-8).normalize()
 
 
@@ -235,13 +241,14 @@ def _expiry(posted: _Posted, now: datetime) -> datetime | None:
             raise refused("invalid expiration")
         return None
     at = EPOCH + timedelta(seconds=posted.expiration)
+    # The official client asks for three minutes; the exchange itself for one.
     if at < now + _LEAST_LIFE:
         raise refused("invalid expiration")
     return at
 
 
 class _WireOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """The order as it is posted; the names are the wire's."""
+    """Wire form of an order; the names are the protocol's."""
 
     salt: int
     maker: str
@@ -266,7 +273,7 @@ class _WireBody(msgspec.Struct):
 
 
 def _posted(body: Any) -> _Posted:
-    """Raises Refusal where the payload has not the venue's shape, or a number or address does not fit its type."""
+    """Parse an order. Raises Refusal if the payload is malformed, or a number or address does not fit its type."""
     try:
         wire = msgspec.convert(body, _WireBody)
         said = wire.order

@@ -1,8 +1,7 @@
-"""What an account of the loopback venue owns, in integers: what is there, and what trades that have not settled will
-bring or have bound.
+"""Balances of the loopback venue's accounts, in integers: free amounts, and the effect of trades that have not settled.
 
-A trade takes what it costs at once and brings what it buys only when it is mined, so that one that fails can be undone
-without anything being owed.
+A trade deducts its cost at once and adds its purchase only when it is mined, so that one that fails can be reversed
+without a negative balance.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from market.errors import LedgerMismatch
 from market.types import Micro
 
 CASH = "cash"
-"""The name of the collateral among the things a purse holds; the others are token ids."""
+"""Name of the collateral among the assets of an account; the others are token ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """One side of a trade: `gives` of one thing for `takes` of another, by name, cash or token id."""
+    """One side of a trade: `gives` an amount of one asset for `takes` of another, by name, cash or token id."""
 
     gives: tuple[str, Micro]
     takes: tuple[str, Micro]
@@ -26,8 +25,8 @@ class Leg:
 
 @dataclass(slots=True)
 class Purse:
-    """Amounts by name, no zero entries: `held` is free, `bound` is given and `coming` is bought by trades that have not
-    settled."""
+    """Balances of an account by asset, without zero entries: `held` is free, `bound` is given and `coming` is bought by
+    trades that have not settled."""
 
     held: dict[str, Micro] = field(default_factory=dict)
     bound: dict[str, Micro] = field(default_factory=dict)
@@ -37,33 +36,33 @@ class Purse:
         return self.held.get(what, 0)
 
     def owes(self, what: str) -> Micro:
-        """What unsettled trades have bound. With what is there, that is what the chain shows."""
+        """Amount bound by unsettled trades."""
         return self.bound.get(what, 0)
 
     def chain(self, what: str) -> Micro:
-        """What the chain shows."""
+        """On-chain balance: free and bound, since an unsettled trade has not moved anything there yet."""
         return self.has(what) + self.owes(what)
 
     def unsettled(self, what: str) -> bool:
         return what in self.bound or what in self.coming
 
     def put(self, what: str, amount: Micro) -> None:
-        """Add to what is there, or take from it. Raises LedgerMismatch rather than owe."""
+        """Change the free amount. Raises LedgerMismatch for a negative result."""
         self._add(self.held, what, amount)
 
     def begin(self, leg: Leg) -> None:
-        """A trade was matched."""
+        """Apply a matched trade."""
         self.put(leg.gives[0], -leg.gives[1])
         self._add(self.bound, *leg.gives)
         self._add(self.coming, *leg.takes)
 
     def settle(self, leg: Leg) -> None:
-        """It was mined."""
+        """Complete a mined trade."""
         self._end(leg)
         self.put(*leg.takes)
 
     def undo(self, leg: Leg) -> None:
-        """It failed."""
+        """Reverse a failed trade."""
         self._end(leg)
         self.put(*leg.gives)
 

@@ -1,8 +1,8 @@
-"""The loopback venue's exchange: many accounts, one engine, trades that settle later or fail.
+"""Exchange of the loopback venue: many accounts, one matching engine, trades that settle later or fail.
 
-Orders are matched by `backtest.matching_engine`, exactly as on paper, against the books of a tape and each other.
-Everything happens at its own time in one order, so what comes out depends on what was asked and when, and on nothing
-else. Knows no sockets, signatures or payloads; what happens is told as events.
+Orders are matched by `backtest.matching_engine`, exactly as on paper, against the books of a scenario and each other.
+All events happen at their own time in one order, so the outcome depends on the requests and their times, and on nothing
+else. Knows no sockets, signatures or payloads; changes are published as events.
 """
 
 from __future__ import annotations
@@ -52,15 +52,18 @@ class VenueTradeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long the venue takes. `resolving` runs from a window's close to its resolution, `paying` from there until
-    winnings are paid by themselves, or never where it is None."""
+    """Delays of the venue. `resolving` runs from a window's close to its resolution, `paying` from there until winnings
+    are paid automatically, or never if it is None."""
 
+    # The venue delays takers of crypto markets: 250 ms, 50 ms from 2026-08-17, 150 ms from 2026-09-04.
     taker_delay: timedelta = timedelta(0)
     mining: timedelta = timedelta(seconds=2)
     confirming: timedelta = timedelta(seconds=4)
     resolving: timedelta = timedelta(seconds=30)
     paying: timedelta | None = None
+    # The venue cancels all orders of a key ten seconds after its last heartbeat, once it has sent one.
     heartbeat: timedelta = timedelta(seconds=10)
+    # A good-till-date order ends a minute before the second that it names.
     early_expiry: timedelta = timedelta(seconds=60)
 
 
@@ -69,8 +72,8 @@ PACE = Pace()
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An order whose shape and signature were found good. `budget` are the dollars of a purchase that is killed or
-    filled at once, which asks for as many shares as they buy; `expires_at` is of a good-till-date order."""
+    """A validated order. `budget` is the spending limit in micro-dollars of a purchase that is killed or filled at
+    once, which asks for as many shares as it buys; `expires_at` is of a good-till-date order."""
 
     id: str
     owner: str
@@ -83,7 +86,7 @@ class Submission:
 
 @dataclass(slots=True, eq=False)
 class Placed:
-    """What the venue keeps of an order it took. `matched` are shares; `status` is in the venue's words."""
+    """An accepted order. `matched` are micro-shares; `status` is in the venue's words."""
 
     submission: Submission
     working: Working
@@ -100,14 +103,14 @@ class Placed:
 
     @property
     def killed(self) -> bool:
-        """Whether it was to be filled at once and was not at all."""
+        """True if it had to be filled at once and was not at all."""
         return self.status.removeprefix("CANCELED_") in (NO_MATCH, NOT_FULL)
 
 
 @dataclass(slots=True, eq=False)
 class VenueTrade:
-    """One execution and its settlement. `price` is of `outcome`'s token, which is the taker's; an order is None where
-    the displayed book was the other side. `legs` name the accounts that it moves."""
+    """One trade and its settlement. `price` is of `outcome`'s token, which is the taker's; an order is None if the
+    displayed book was the other side. `legs` name the accounts that it moves."""
 
     id: str
     market: Market
@@ -127,7 +130,7 @@ class VenueTrade:
 
 @dataclass(frozen=True, slots=True)
 class OrderChanged:
-    """`kind` is PLACEMENT, UPDATE or CANCELLATION."""
+    """An order was placed, filled in part or cancelled: `kind` is PLACEMENT, UPDATE or CANCELLATION."""
 
     kind: str
     placed: Placed
@@ -142,7 +145,7 @@ class TradeChanged:
 
 @dataclass(frozen=True, slots=True)
 class LevelsChanged:
-    """New totals of YES levels as (is a bid, level), and the book they make."""
+    """New totals of YES levels as (is a bid, level), and the resulting book."""
 
     market: Market
     levels: tuple[tuple[bool, Level], ...]
@@ -167,12 +170,12 @@ VenueEvent = OrderChanged | TradeChanged | LevelsChanged | MarketListed | VenueM
 
 
 class VenueRefusal(Exception):
-    """The venue does not take an order; the message is what it says."""
+    """The venue rejects an order; the message is its reason."""
 
 
 @dataclass(slots=True, eq=False)
 class Hall:
-    """One window on the floor: its tape, its orders, the last displayed book, and the book as it was last told."""
+    """State of one window: its scenario, its orders, the last displayed book, and the levels as last published."""
 
     tape: Tape
     pit: Pit
@@ -188,7 +191,7 @@ class Hall:
         return self.tape.market
 
     def standing(self) -> Book | None:
-        """The YES book with our orders in it, less what they took; None before the first."""
+        """The YES book including our orders, less the shares they took; None before the first."""
         if self.book is None:
             return None
         sides = {True: dict[Decimal, Micro](), False: dict[Decimal, Micro]()}
@@ -205,15 +208,15 @@ class Hall:
 
 
 def _place_of(order: Order) -> tuple[bool, Decimal]:
-    """Where an order shows in the YES book: whether as a bid, and at what price."""
+    """Position of an order in the YES book: (is a bid, price)."""
     if order.outcome is Outcome.YES:
         return order.side is Side.BUY, order.price
     return order.side is Side.SELL, complement(order.price)
 
 
 class Exchange:
-    """Call `advance` with the venue's time before anything else is asked of it. `tell` hears of every event, in order.
-    Orders are owned by API keys (their `owner`), purses by addresses."""
+    """The exchange. Call `advance` with the venue's time before any query. `tell` receives every event, in order.
+    Orders belong to API keys (their `owner`), balances to addresses."""
 
     def __init__(self, tell: Callable[[VenueEvent], None], pace: Pace = PACE) -> None:
         self._tell, self._pace = tell, pace
@@ -225,13 +228,13 @@ class Exchange:
         self.trades: dict[str, VenueTrade] = {}
         self.purses: dict[str, Purse] = {}
         self.failing = 0
-        """How many of the next trades will fail to settle."""
+        """Number of next trades that will fail to settle."""
         self._deadlines: dict[str, datetime] = {}
 
     # -- time
 
     def advance(self, now: datetime) -> None:
-        """Let everything happen that is due by `now`."""
+        """Process all events due by `now`."""
         while self._due and self._due[0][0] <= now:
             at, _, happen = heapq.heappop(self._due)
             self.now = max(self.now, at)
@@ -242,6 +245,8 @@ class Exchange:
         return self._due[0][0] if self._due else None
 
     def _at(self, when: datetime, happen: Callable[[], None]) -> None:
+        # The number keeps events of one instant in the order in which they were scheduled, and callables out of the
+        # comparison.
         heapq.heappush(self._due, (when, next(self._number), happen))
 
     # -- markets
@@ -263,20 +268,22 @@ class Exchange:
         hall.next_book += 1
         if hall.next_book < len(hall.tape.books):
             self._at(hall.tape.books[hall.next_book].received_at, lambda: self._show(hall))
+        # A crossed snapshot is a fault of the recording: the last sound book stays the one that orders meet.
         if not book.crossed:
             hall.book = book
         hall.pit.show(book)
-        self._say_levels(hall)
+        self._publish_levels(hall)
 
     def _close(self, hall: Hall) -> None:
+        # The venue documents no cut-off; here trading stops at the scheduled end of the window.
         hall.accepting = False
         hall.pit.close(RESOLVED)
-        self._say_levels(hall)
+        self._publish_levels(hall)
 
     def _resolve(self, hall: Hall) -> None:
         hall.resolved, hall.book = True, None
         winner = Outcome.YES if hall.tape.payout == 1 else Outcome.NO
-        self._say_levels(hall)
+        self._publish_levels(hall)
         self._tell(VenueMarketResolved(hall.market, winner, self.now))
         if self._pace.paying is not None:
             self._at(self.now + self._pace.paying, lambda: self._pay_all(hall))
@@ -286,7 +293,7 @@ class Exchange:
             self.redeem(address, hall.market.id)
 
     def redeem(self, address: str, market_id: str) -> Micro:
-        """Turn an account's shares of a resolved market into dollars, and say how many. Nothing where it is not
+        """Convert an account's shares of a resolved market into dollars; return their amount. Zero if it is not
         resolved or a trade of it has not settled."""
         hall, purse = self.halls[market_id], self.purses[address]
         tokens = [hall.market.token(o) for o in Outcome]
@@ -304,7 +311,7 @@ class Exchange:
     # -- orders
 
     def place(self, submission: Submission) -> Placed:
-        """Take an order. Raises OrderRefused in the venue's words; what it did with it is in `status` and `matched`."""
+        """Accept an order. Raises VenueRefusal in the venue's words; the result is in `status` and `matched`."""
         hall = self._hall(submission)
         order, now = submission.order, self.now
         purse = self.purses[submission.address]
@@ -326,12 +333,14 @@ class Exchange:
         number = next(self._number)
         left = order.size if submission.budget is None else affordable(submission.budget, order.price)
         signed = SignedOrder(submission.id, order)
+        # Owned by the address, not the API key: two keys of one wallet must not trade with each other either.
         working = Working(signed, now, number, left, worst_fee(order, fees), submission.address, submission.budget)
         takes = hall.book is not None and hall.pit.would_trade(working, hall.book)
         if takes and (reason := CROSSES if order.post_only else too_little(order, submission.budget)):
             raise VenueRefusal(reason)
         placed = self.orders[submission.id] = Placed(submission, working, hall.market, now)
         self._start(hall, placed, self._pace.taker_delay if takes else timedelta(0))
+        # The venue answers a FOK or FAK order without a match with an error, although the order has existed.
         if placed.killed:
             raise VenueRefusal(placed.status.removeprefix("CANCELED_"))
         return placed
@@ -343,7 +352,7 @@ class Exchange:
         return hall
 
     def _start(self, hall: Hall, placed: Placed, delay: timedelta) -> None:
-        """Let the order meet the book, at once or after the delay that takers have."""
+        """Match the order against the book, at once or after the taker delay."""
         hall.pit.admit(placed.working)
         if not delay:
             self._arrive(hall, placed)
@@ -359,15 +368,15 @@ class Exchange:
         hall.pit.arrive(placed.working, hall.book)
         if placed.open and (expires := placed.submission.expires_at) is not None:
             self._at(expires - self._pace.early_expiry, lambda: self._expire(placed))
-        self._say_levels(hall)
+        self._publish_levels(hall)
 
     def _expire(self, placed: Placed) -> None:
         if placed.open:
             self.halls[placed.market.id].pit.cancel(placed.working, EXPIRED)
-            self._say_levels(self.halls[placed.market.id])
+            self._publish_levels(self.halls[placed.market.id])
 
     def cancel(self, ids: Iterable[str], owner: str) -> tuple[list[str], dict[str, str]]:
-        """Which of the owner's orders were cancelled, and why the others were not."""
+        """Cancel orders of the owner; return the cancelled ids, and a reason for each other one."""
         done, not_done = [], dict[str, str]()
         for order_id in ids:
             placed = self.orders.get(order_id)
@@ -378,7 +387,7 @@ class Exchange:
             else:
                 hall = self.halls[placed.market.id]
                 hall.pit.cancel(placed.working, "CANCELED")
-                self._say_levels(hall)
+                self._publish_levels(hall)
                 done.append(order_id)
         return done, not_done
 
@@ -394,7 +403,7 @@ class Exchange:
         ]
 
     def _active(self, address: str, pays_with: str) -> Micro:
-        """What open orders of an account have promised of one thing."""
+        """Amount of one asset reserved by open orders of an account."""
         total = 0
         for placed in self.orders.values():
             if not placed.open or placed.submission.address != address:
@@ -409,11 +418,12 @@ class Exchange:
     # -- the dead man's switch
 
     def heartbeat(self, owner: str) -> None:
-        """From the first one on, an owner who goes silent has all orders cancelled."""
+        """Reset the dead-man switch: from the first heartbeat on, an owner who goes silent has all orders cancelled."""
         deadline = self._deadlines[owner] = self.now + self._pace.heartbeat
         self._at(deadline, lambda: self._silent(owner))
 
     def _silent(self, owner: str) -> None:
+        # A later heartbeat has moved the deadline, and has scheduled a check of its own.
         if self._deadlines.get(owner, self.now) <= self.now:
             self._deadlines.pop(owner, None)
             self.cancel([p.submission.id for p in self.working(owner)], owner)
@@ -427,6 +437,7 @@ class Exchange:
             raise ValueError("an execution needs an order")
         market, order = first.market, first.submission.order
         outcome, side = order.outcome, order.side
+        # Makers pay no fee at this venue.
         fee = charged(market, execution.at).taker(execution.price, execution.size) if taker is not None else 0
         if taker is None:  # the market took from a resting order: it stood on the other side
             side = Side.SELL if side is Side.BUY else Side.BUY
@@ -444,6 +455,7 @@ class Exchange:
         self.trades[trade_id] = trade
         self.halls[market.id].last_trade = execution.price, side
         for purse, leg in legs:
+            # Before the trade is published: its shares are on their way, and cannot be sold yet.
             purse.begin(leg)
         for placed, price in ((taker, execution.price), (maker, maker.submission.order.price if maker else _ONE)):
             if placed is not None:
@@ -460,6 +472,7 @@ class Exchange:
     def _mine(self, trade: VenueTrade) -> None:
         if self.failing:
             self.failing -= 1
+            # The venue retries first; only FAILED takes a matched trade back.
             self._turn(trade, VenueTradeStatus.RETRYING)
             self._at(self.now + self._pace.confirming, lambda: self._fail(trade))
             return
@@ -479,7 +492,7 @@ class Exchange:
         self._tell(TradeChanged(trade, self.now))
 
     def rested(self, entry: Working) -> None:
-        """Nothing more to say than what `place` answers."""
+        """No event: the answer of `place` contains it."""
 
     def ended(self, entry: Working, status: OrderStatus, reason: str) -> None:
         placed = self.orders[entry.signed.id]
@@ -494,8 +507,8 @@ class Exchange:
 
     # -- what the book says
 
-    def _say_levels(self, hall: Hall) -> None:
-        """Tell which levels of the standing book are not as they were last told."""
+    def _publish_levels(self, hall: Hall) -> None:
+        """Publish the levels of the standing book that differ from the last published ones."""
         book = hall.standing()
         levels = (
             {} if book is None else {(b, p): s for b, side in ((True, book.bids), (False, book.asks)) for p, s in side}
@@ -515,7 +528,7 @@ _ONE = Decimal(1)
 
 
 def _leg(placed: Placed, price: Decimal, size: Micro, fee: Micro) -> Leg:
-    """What one side of an execution gives and takes; a fee is paid on top, or out of the proceeds."""
+    """Leg of one side of a trade; a fee is paid on top, or out of the proceeds."""
     token, cash = placed.market.token(placed.submission.order.outcome), notional(price, size)
     if placed.submission.order.side is Side.BUY:
         return Leg((CASH, cash + fee), (token, size))
@@ -523,6 +536,6 @@ def _leg(placed: Placed, price: Decimal, size: Micro, fee: Micro) -> Leg:
 
 
 def _trade_id(market_id: str, number: int) -> str:
-    """In the form of a UUID, the same for the same course of events."""
+    """Trade id in the form of a UUID, deterministic for the same sequence of events."""
     seen = hashlib.sha256(f"{market_id}|{number}".encode()).hexdigest()
     return f"{seen[:8]}-{seen[8:12]}-{seen[12:16]}-{seen[16:20]}-{seen[20:32]}"

@@ -1,5 +1,4 @@
-"""What can be made to go wrong at the loopback venue, on command: every fault the real one has shown, and a few that
-networks have."""
+"""Fault injection of the loopback venue: every fault the real one has shown, and some of networks."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from market.errors import Misconfigured
 
 
 class Fault(StrEnum):
-    """Those of `MODES` last for a time, the others for a number of occasions."""
+    """Kinds of faults. Those of `MODES` last for a time, the others for a number of occasions."""
 
     RESTARTING = "restarting"
     DISABLED = "disabled"
@@ -40,14 +39,14 @@ MODES = frozenset(
 
 @dataclass(slots=True)
 class Faults:
-    """Which faults are on. `seen` counts the times each has happened."""
+    """Active faults. `seen` counts the occurrences of each."""
 
     until: dict[Fault, datetime] = field(default_factory=dict)
     left: dict[Fault, int] = field(default_factory=dict)
     seen: dict[Fault, int] = field(default_factory=dict)
 
     def order(self, name: str, now: datetime, *, count: int = 1, seconds: float = 5.0) -> Fault:
-        """Have a fault happen `count` times, or a mode for `seconds` of the venue's time. Raises Misconfigured."""
+        """Inject a fault `count` times, or a mode for `seconds` of the venue's time. Raises Misconfigured."""
         if name not in list(Fault):
             raise Misconfigured(
                 f"{name!r} is not a fault of the venue.", next_step=f"Choose one of: {', '.join(Fault)}."
@@ -60,14 +59,14 @@ class Faults:
         return fault
 
     def lasts(self, mode: Fault, now: datetime) -> float:
-        """Seconds of the venue's time that a mode has left; counted as seen where it has any."""
+        """Remaining seconds of a mode in the venue's time; counted as seen if there are any."""
         left = (self.until[mode] - now).total_seconds() if mode in self.until else 0.0
         if left > 0:
             self._count(mode)
         return max(left, 0.0)
 
     def happens(self, fault: Fault) -> bool:
-        """Whether it happens now, which uses one occasion up."""
+        """True if the fault happens now, which uses one occasion up."""
         if not self.left.get(fault):
             return False
         self.left[fault] -= 1
@@ -75,7 +74,7 @@ class Faults:
         return True
 
     def clear(self) -> None:
-        """Nothing goes wrong from here on."""
+        """Remove all faults."""
         self.until.clear()
         self.left.clear()
 

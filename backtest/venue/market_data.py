@@ -1,4 +1,4 @@
-"""What anyone may ask of the loopback venue: discovery, books, prices, history. Handlers only; see `payloads`."""
+"""Public endpoints of the loopback venue: discovery, books, prices, history. Handlers only; see `payloads`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from market.types import Book, Market, Outcome, Side
 
 _NO_BOOK = "No orderbook exists for the requested token id"
 _STALE = timedelta(seconds=300)
-"""How old the answers of discovery may be: the venue's are cached that long."""
+"""Age of discovery's answers under the stale fault: the venue's cache is that old at most."""
 _MOST_BOOKS = 500
 _PAGE = 100
 _ENDS = {"MA==": 0, "": 0}
@@ -81,6 +81,7 @@ class MarketData:
 
     async def fee_rate(self, request: web.Request) -> web.Response:
         self._token(request)
+        # A legacy cap in basis points, which the venue still answers; fees follow the market's own schedule.
         return said({"base_fee": 1000})
 
     async def book(self, request: web.Request) -> web.Response:
@@ -91,6 +92,7 @@ class MarketData:
         if not isinstance(asked, list) or len(asked) > _MOST_BOOKS:
             raise refused("Payload exceeds the limit")
         tokens = [str(one.get("token_id", "")) for one in asked if isinstance(one, dict)]
+        # Unknown ids are dropped without an error, as at the venue.
         found = [self._state.tokens[t] for t in tokens if t in self._state.tokens]
         return said([self._book(m, o) for m, o in found if self._standing(m, o) is not None])
 
@@ -171,12 +173,13 @@ class MarketData:
         return window
 
     def _gamma_time(self) -> datetime:
-        """What time it is to discovery: it may be late."""
+        """Time as of which discovery answers: it may be stale."""
         now = self._state.now()
         return now - _STALE if self._state.faults.lasts(Fault.STALE_GAMMA, now) else now
 
     def _seen(self, request: web.Request) -> list[Window]:
-        """Windows that match the filters of a request, in order of listing; closed ones only where asked for."""
+        """Windows that match the filters of a request, in order of listing; closed ones only on request."""
+        # The keyset endpoints of the venue refuse offsets.
         if "offset" in request.query:
             raise refused("offset is not supported", 422)
         now = self._gamma_time()
@@ -189,6 +192,7 @@ class MarketData:
             w
             for w in self._state.windows.values()
             if w.tape.begins <= now
+            # `closed` is false by default (since 2026-04-09): a resolved market vanishes from the list.
             and self._state.hall(w.market).resolved is closed
             and (not slugs or w.market.slug in slugs)
             and (not conditions or w.market.id in conditions)
@@ -320,7 +324,7 @@ class MarketData:
     def _history(
         self, market: Market, outcome: Outcome, since: datetime, until: datetime, step: timedelta
     ) -> list[tuple[datetime, float]]:
-        """Mids of a token at whole steps, as far as books have been shown."""
+        """Mids of a token at whole steps, up to the last displayed book."""
         tape = self._state.windows[market.id].tape
         rows: dict[datetime, float] = {}
         for book in tape.books:
@@ -331,7 +335,7 @@ class MarketData:
 
 
 def _span(request: web.Request, first: str, last: str, now: datetime) -> tuple[datetime, datetime]:
-    """The time a request asks about; all of it where it does not say."""
+    """Time span of a request; the whole past by default."""
     try:
         since = EPOCH + timedelta(seconds=int(query(request, first) or 0))
         until = EPOCH + timedelta(seconds=int(query(request, last) or to_ms(now) // 1000))
@@ -341,5 +345,5 @@ def _span(request: web.Request, first: str, last: str, now: datetime) -> tuple[d
 
 
 def _envelope(rows: Sequence[Any]) -> web.Response:
-    """The data service's form, on one page."""
+    """Answer in the data service's form, on one page."""
     return said({"data": list(rows), "pagination": {"has_more": False, "next_cursor": None}})

@@ -1,5 +1,5 @@
-"""What the loopback venue says, in the venue's own words: values to JSON payloads, key by key as the protocol has them
-(docs.polymarket.com and the official client's models, autumn 2026). Pure."""
+"""Wire payloads of the loopback venue: values to JSON, key by key as the protocol has them (docs.polymarket.com and the
+official client's models, autumn 2026). Pure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from market.types import Book, Level, Market, Micro, Outcome, Side, complement, 
 
 Payload = dict[str, Any]
 HOUSE = "0x" + "00" * 20
-"""Who is named as the other side where the displayed book was."""
+"""Address named as the counterparty for the displayed book."""
 
 
 def amount(size: Micro) -> str:
-    """Shares or dollars as a decimal string without needless zeros."""
+    """Format shares or dollars as a decimal string without needless zeros."""
     return f"{units(size):f}".rstrip("0").rstrip(".") if size else "0"
 
 
@@ -41,18 +41,18 @@ def iso(at: datetime) -> str:
 
 
 def levels(side: Iterable[Level]) -> list[Payload]:
-    """Best last, as the venue lists them."""
+    """Price levels with the best last, as the venue lists them."""
     return [{"price": price(p), "size": amount(s)} for p, s in reversed(tuple(side))]
 
 
 def book_hash(book: Book) -> str:
-    """Opaque to clients: names the levels."""
+    """Hash of the levels; opaque to clients."""
     said = "|".join(f"{p}:{s}" for side in (book.bids, book.asks) for p, s in side)
     return hashlib.sha256(f"{book.market_id}|{book.outcome}|{said}".encode()).hexdigest()[:40]
 
 
 def book(market: Market, own: Book, at: datetime) -> Payload:
-    """A token's book as GET /book and the `book` event have it; `own` is of that token."""
+    """A token's book as in GET /book and the `book` event; `own` is of that token."""
     return {
         "market": market.id,
         "asset_id": market.token(own.outcome),
@@ -145,8 +145,10 @@ def resolved(market: Market, number: int, winner: Outcome, at: datetime) -> Payl
 
 
 def order_answer(placed: Placed) -> Payload:
-    """POST /order, taken. The amounts are what was traded at once, empty where nothing was."""
+    """Answer to an accepted POST /order. The amounts are what was traded at once, empty if nothing was."""
     buys = placed.submission.order.side is Side.BUY
+    # Named from the maker of the order: a purchase makes dollars and takes shares. No transaction hashes: the venue
+    # left them out on 2026-07-24.
     making, taking = (placed.spent, placed.matched) if buys else (placed.matched, placed.spent)
     status = {"LIVE": "live", "MATCHED": "matched", "DELAYED": "delayed"}.get(placed.status)
     return {
@@ -161,7 +163,7 @@ def order_answer(placed: Placed) -> Payload:
 
 
 def open_order(placed: Placed) -> Payload:
-    """GET /data/order/{id} and the rows of /data/orders."""
+    """An order as in GET /data/order/{id} and the rows of /data/orders."""
     order = placed.submission.order
     return {
         "id": placed.submission.id,
@@ -188,13 +190,14 @@ def order_event(placed: Placed, kind: str, at: datetime) -> Payload:
         "event_type": "order",
         "type": kind,
         "order_owner": placed.submission.owner,
+        # Seconds: the official client drops an event with milliseconds or a date here.
         "created_at": str(said["created_at"]),
         "timestamp": str(to_ms(at)),
     }
 
 
 def trade(one: VenueTrade, viewer: Placed) -> Payload:
-    """A trade as the owner of one of its orders sees it."""
+    """A trade from the view of the owner of one of its orders."""
     taker, maker = one.taker, one.maker
     return {
         "id": one.id,
@@ -257,7 +260,7 @@ def trade_event(one: VenueTrade, viewer: Placed, at: datetime) -> Payload:
 
 
 def gamma_market(tape: Tape, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
-    """A market as Gamma lists it. The price to beat is known only once the window is open."""
+    """A market as Gamma lists it. The price to beat appears only once the window is open."""
     market = tape.market
     yes = tape.payout if ended else mid if mid is not None else Decimal("0.5")
     return {
@@ -269,6 +272,7 @@ def gamma_market(tape: Tape, number: int, now: datetime, mid: Decimal | None, en
         "startDate": iso(tape.begins),
         "endDate": iso(market.closes_at),
         "eventStartTime": iso(market.opens_at),
+        # Lists as JSON inside a string, as Gamma sends them.
         "outcomes": json.dumps(market.outcomes),
         "outcomePrices": json.dumps([price(yes), price(1 - yes)]),
         "clobTokenIds": json.dumps([market.yes_token, market.no_token]),
@@ -295,7 +299,7 @@ def gamma_market(tape: Tape, number: int, now: datetime, mid: Decimal | None, en
 
 
 def gamma_event_head(tape: Tape, number: int, now: datetime) -> Payload:
-    """What a market says of its event."""
+    """Event part of a market's record."""
     market = tape.market
     asset, _, span = market.slug.split("-")[:3]
     known: Payload = {}
@@ -320,7 +324,7 @@ def gamma_event(tape: Tape, number: int, now: datetime, mid: Decimal | None, end
 
 
 def clob_market(market: Market, accepting: bool) -> Payload:
-    """GET /clob-markets/{condition}."""
+    """A market as in GET /clob-markets/{condition}."""
     return {
         "c": market.id,
         "t": [{"t": market.token(o), "o": market.label(o)} for o in Outcome],
@@ -341,7 +345,7 @@ def clob_market(market: Market, accepting: bool) -> Payload:
 
 
 def price_tick(symbol: str, exact: Decimal, at: datetime) -> Payload:
-    """A price of the moment as the price stream tells it."""
+    """A spot price of the price stream."""
     return {
         "symbol": symbol,
         "value": float(exact),
@@ -352,7 +356,7 @@ def price_tick(symbol: str, exact: Decimal, at: datetime) -> Payload:
 
 
 def average_tick(symbol: str, mean: Decimal, at: datetime, window: int) -> Payload:
-    """An averaged settlement price as the price stream tells it."""
+    """An averaged settlement price of the price stream."""
     return {
         "symbol": symbol,
         "value": float(mean),
@@ -367,7 +371,7 @@ _NOT_KEPT = (
     "avg_price", "entry_cost_usdc", "entry_fees_usdc", "total_cost_usdc", "realized_pnl", "unrealized_pnl", "total_pnl",
     "percent_pnl", "percent_realized_pnl",
 )  # fmt: skip
-"""What the real venue tells of a position beside and this one does not keep."""
+"""Fields of a position that the real venue reports and this one does not compute."""
 
 
 def position(market: Market, outcome: Outcome, size: Micro, worth: Decimal | None, owner: str) -> Mapping[str, Any]:

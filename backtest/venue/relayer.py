@@ -1,4 +1,4 @@
-"""The relayer of the loopback venue: it carries out what a deposit wallet's key has signed, and pays the gas.
+"""Relayer of the loopback venue: executes the batches that a deposit wallet's key has signed, and pays the gas.
 
 Only batches of deposit wallets; those of the older proxies and safes are refused in a sentence.
 """
@@ -46,13 +46,13 @@ class RelayerHandlers:
         ]
 
     async def params(self, request: web.Request) -> web.Response:
-        """The nonce of the wallet's next batch."""
+        """Nonce of the wallet's next batch."""
         address = query(request, "address")
         _must_be_wallet(query(request, "type"))
         return said({"address": address, "nonce": str(self._nonces.get(_wallet_of(address), 0))})
 
     async def submit(self, request: web.Request) -> web.Response:
-        """Take a signed batch; it is carried out in the next block, whole or not at all."""
+        """Accept a signed batch; it is executed in the next block, whole or not at all."""
         body = await payload_of(request)
         try:
             owner, wallet, nonce, deadline, calls, signature = _read(body)
@@ -70,6 +70,7 @@ class RelayerHandlers:
         signer = recovered(batch_digest(wallet, nonce, deadline, calls), signature)
         if signer is None or signer.lower() != owner.lower():
             raise refused("invalid signature")
+        # Used up even if the batch reverts, as a nonce on the chain is.
         self._nonces[wallet] = nonce + 1
         known_as = self._chain.relay(wallet, [(c.target.lower(), c.data) for c in calls])
         made = _Submitted(secrets.token_hex(16), wallet, known_as)
@@ -77,7 +78,7 @@ class RelayerHandlers:
         return said({"transactionID": made.id, "transactionHash": "", "state": "STATE_NEW"})
 
     async def one(self, request: web.Request) -> web.Response:
-        """What became of a batch."""
+        """Status of a batch."""
         sent = self._sent.get(request.match_info["id"])
         if sent is None:
             raise refused("transaction not found", 404)

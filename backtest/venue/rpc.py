@@ -1,10 +1,9 @@
-"""The loopback venue's chain: a node's JSON-RPC over the venue's own ledger, so that what the chain says and what the
-venue says are one truth.
+"""Simulated chain of the loopback venue: a node's JSON-RPC over the venue's own balances, so that chain and venue
+agree.
 
-A block every two seconds of the venue's time, on the chain id of Polygon. The contracts are the ones a trader asks or
-calls: the collateral, the conditional tokens, the adapter that redeems. A transaction is carried out when the chain is
-first asked after its block was made. Allowances are not used up by trades, prices of gas never move, and the past of
-a balance is not kept.
+A block every two seconds of the venue's time, on the chain id of Polygon. The contracts are those of a trader: the
+collateral, the conditional tokens, the adapter that redeems. A transaction is executed when the chain is first queried
+after its block was made. Allowances are not used up by trades, gas prices never move, and past balances are not stored.
 """
 
 from __future__ import annotations
@@ -30,27 +29,27 @@ from tools.polymarket.typed import keccak
 
 _SECONDS = 2
 _BASE_FEE, _PRIORITY = 30 * 10**9, 25 * 10**9
-_FUEL = 10 * 10**18
+_INITIAL_GAS = 10 * 10**18
 _MOST = 100
-"""Requests in a batch."""
+"""Largest number of requests in a batch."""
 _DECIMALS = 6
 _EXTRA = bytes(32) + b"\x11" * 65 + b"\x22" * 40
-"""What a block of Polygon carries: 32 bytes for vanity, the maker's signature, and who may make blocks. Ethereum's own
-blocks have 32 bytes at most."""
+"""Extra data of a Polygon block: 32 bytes of vanity, the maker's signature, and the validators. Ethereum's own blocks
+have 32 bytes at most."""
 _TAGS = ("latest", "pending", "safe", "finalized")
 _BAD_JSON, _BAD_REQUEST, _NO_METHOD, _BAD_PARAMS, _NODE, _REVERTED = -32700, -32600, -32601, -32602, -32000, 3
-_NO_WORD = bytes(32)
+_ZERO_WORD = bytes(32)
 
 _COLLATERAL, _TOKENS, _ADAPTER = (
     a.lower() for a in (contracts.COLLATERAL, contracts.CONDITIONAL_TOKENS, contracts.COLLATERAL_ADAPTER)
 )
 _EXCHANGE = contracts.EXCHANGE.lower()
 _KNOWN = frozenset(a.lower() for a in (*SPENDERS.values(), *OPERATORS.values()))
-"""Whom the faucet's accounts have allowed everything."""
+"""Contracts that the faucet's accounts have approved."""
 
 
 class _Error(Exception):
-    """An error of JSON-RPC."""
+    """A JSON-RPC error."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -58,20 +57,20 @@ class _Error(Exception):
 
 
 class _Reverted(Exception):
-    """A contract refused; the message is its reason."""
+    """A contract reverted; the message is its reason."""
 
 
 @dataclass(slots=True)
-class _Given:
-    """What an owner has allowed: micro-dollars by spender, and who may take shares."""
+class _Approvals:
+    """Approvals of an owner: micro-dollars by spender, and the operators of shares."""
 
     dollars: dict[str, int] = field(default_factory=dict)
     shares: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
-    """A transaction as it was signed. `fee` is the most it pays for a unit of gas."""
+class _SignedTransaction:
+    """A signed transaction. `fee` is the most it pays for a unit of gas."""
 
     hash: str
     sender: str
@@ -85,7 +84,7 @@ class _Sent:
 
 
 @dataclass(frozen=True, slots=True)
-class _Relayed:
+class _RelayedBatch:
     """Calls that the relayer sends for an owner."""
 
     hash: str
@@ -95,7 +94,7 @@ class _Relayed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Mined:
+class _MinedTransaction:
     hash: str
     block: int
     ok: bool
@@ -107,14 +106,14 @@ class _Mined:
 class LoopbackChain:
     """A node of one venue. Every address begins with `fuel` wei."""
 
-    def __init__(self, state: VenueState, *, fuel: int = _FUEL) -> None:
+    def __init__(self, state: VenueState, *, fuel: int = _INITIAL_GAS) -> None:
         self._state, self._fuel = state, fuel
-        self._given: dict[str, _Given] = {}
+        self._approvals: dict[str, _Approvals] = {}
         self._counts: dict[str, int] = {}
         self._spent: dict[str, int] = {}
-        self._waiting: list[_Sent] = []
-        self._relayed: list[_Relayed] = []
-        self._mined: dict[str, _Mined] = {}
+        self._waiting: list[_SignedTransaction] = []
+        self._relayed: list[_RelayedBatch] = []
+        self._mined: dict[str, _MinedTransaction] = {}
         self._views = _functions(
             _Function(_COLLATERAL, "balanceOf(address)", self._dollars),
             _Function(_COLLATERAL, "allowance(address,address)", self.allowance),
@@ -123,7 +122,7 @@ class LoopbackChain:
             _Function(_TOKENS, "balanceOfBatch(address[],uint256[])", self._many_shares),
             _Function(_TOKENS, "isApprovedForAll(address,address)", self.operates),
         )
-        self._acts = _functions(
+        self._effects = _functions(
             _Function(_COLLATERAL, "approve(address,uint256)", self._approve, 60_000),
             _Function(_TOKENS, "setApprovalForAll(address,bool)", self._set_operator, 50_000),
             _Function(_ADAPTER, "redeemPositions(address,bytes32,bytes32,uint256[])", self._redeem, 180_000),
@@ -143,17 +142,17 @@ class LoopbackChain:
             "eth_getBlockByNumber": self._block_by_number,
             "eth_getBlockByHash": self._block_by_hash,
         }
-        state.listeners.append(self._hear)
+        state.listeners.append(self._on_event)
 
     # -- the wire
 
     async def answer(self, request: web.Request) -> web.Response:
-        """A request of JSON-RPC 2.0, or a batch of them."""
+        """Handle a JSON-RPC 2.0 request, or a batch of them."""
         try:
             asked = json.loads(await request.read())
         except ValueError:
             return said(_refusal(None, _Error(_BAD_JSON, "parse error")))
-        self._carry_out(self._state.now())
+        self._execute_due(self._state.now())
         if not isinstance(asked, list):
             return said(self._one(asked))
         if not 0 < len(asked) <= _MOST:
@@ -208,50 +207,50 @@ class LoopbackChain:
         return 0 if purse is None else purse.chain(what)
 
     def allowance(self, owner: str, spender: str) -> int:
-        """Micro-dollars; an account of the faucet has allowed everybody everything until it changes something."""
-        if owner not in self._given:
+        """Allowance in micro-dollars; an account of the faucet has approved every spender until its first change."""
+        if owner not in self._approvals:
             return UNLIMITED if owner in self._state.approved else 0
-        return self._given[owner].dollars.get(spender, 0)
+        return self._approvals[owner].dollars.get(spender, 0)
 
     def operates(self, owner: str, operator: str) -> bool:
-        """Whether an operator may take an owner's shares."""
-        if owner not in self._given:
+        """True if an operator may take an owner's shares."""
+        if owner not in self._approvals:
             return owner in self._state.approved
-        return operator in self._given[owner].shares
+        return operator in self._approvals[owner].shares
 
     # -- what transactions do
 
     def _effect(self, sender: str, target: str, data: bytes) -> tuple[int, Callable[[], object]]:
-        """The gas a call needs and what it will do. Raises _Reverted where the contract refuses."""
-        act = self._acts.get((target, data[:4]))
+        """Gas of a call and its effect. Raises _Reverted if the contract refuses."""
+        act = self._effects.get((target, data[:4]))
         if act is None:
             raise _Reverted("no such function")
         return act.gas, act.does(sender, *act.arguments(data))
 
     def _approve(self, owner: str, spender: str, amount: int) -> Callable[[], object]:
         def done() -> None:
-            self._own(owner).dollars[spender] = amount
-            self._judge(owner)
+            self._own_approvals(owner).dollars[spender] = amount
+            self._update_acceptance(owner)
 
         return done
 
     def _set_operator(self, owner: str, operator: str, approved: bool) -> Callable[[], object]:
         def done() -> None:
-            shares = self._own(owner).shares
+            shares = self._own_approvals(owner).shares
             (shares.add if approved else shares.discard)(operator)
-            self._judge(owner)
+            self._update_acceptance(owner)
 
         return done
 
-    def _own(self, owner: str) -> _Given:
-        """An owner's approvals, from now on its own: those of the faucet become entries."""
-        if owner not in self._given:
+    def _own_approvals(self, owner: str) -> _Approvals:
+        """An owner's own approvals: those of the faucet become entries at the first change."""
+        if owner not in self._approvals:
             everybody = _KNOWN if owner in self._state.approved else frozenset[str]()
-            self._given[owner] = _Given(dict.fromkeys(everybody, UNLIMITED), set(everybody))
-        return self._given[owner]
+            self._approvals[owner] = _Approvals(dict.fromkeys(everybody, UNLIMITED), set(everybody))
+        return self._approvals[owner]
 
-    def _judge(self, owner: str) -> None:
-        """Whether the exchange takes an owner's orders now."""
+    def _update_acceptance(self, owner: str) -> None:
+        """Update the exchange's acceptance of an owner's orders."""
         both = self.allowance(owner, _EXCHANGE) > 0 and self.operates(owner, _EXCHANGE)
         (self._state.approved.add if both else self._state.approved.discard)(owner)
 
@@ -260,7 +259,7 @@ class LoopbackChain:
     ) -> Callable[[], object]:
         market_id = "0x" + condition.hex()
         hall = self._state.exchange.halls.get(market_id)
-        if collateral != _COLLATERAL or parent != _NO_WORD or list(sets) != [1, 2]:
+        if collateral != _COLLATERAL or parent != _ZERO_WORD or list(sets) != [1, 2]:
             raise _Reverted("not a position of this collateral")
         if hall is None or not hall.resolved:
             raise _Reverted("result for condition not received yet")
@@ -271,7 +270,7 @@ class LoopbackChain:
         return lambda: self._state.exchange.redeem(owner, market_id)
 
     def _estimate(self, params: Sequence[Any]) -> str:
-        """Tried on what is there now, and undone by never having been done."""
+        """Estimate gas on the present state, without the effect."""
         sender, target = _address([params[0]["from"]], 0), str(params[0]["to"]).lower()
         gas, _ = self._effect(sender, target, _bytes(params[0].get("data") or params[0].get("input") or "0x"))
         return hex(gas)
@@ -291,33 +290,33 @@ class LoopbackChain:
         self._waiting.append(sent)
         return sent.hash
 
-    def _carry_out(self, now: datetime) -> None:
+    def _execute_due(self, now: datetime) -> None:
         """Make the blocks that are due."""
         number = seconds(now) // _SECONDS
-        self._carry_out_relayed(number)
+        self._execute_relayed(number)
         due = [s for s in self._waiting if s.block <= number]
         self._waiting = [s for s in self._waiting if s.block > number]
         for sent in due:
-            ok, gas = self._done(sent)
+            ok, gas = self._execute(sent)
             self._counts[sent.sender] = sent.nonce + 1
             self._spent[sent.sender] = self._spent.get(sent.sender, 0) + gas * min(sent.fee, _BASE_FEE + _PRIORITY)
-            self._mined[sent.hash] = _Mined(sent.hash, sent.block, ok, gas, sent.sender, sent.to)
+            self._mined[sent.hash] = _MinedTransaction(sent.hash, sent.block, ok, gas, sent.sender, sent.to)
 
     # -- what the relayer has carried out
 
     def relay(self, owner: str, calls: Sequence[tuple[str, bytes]]) -> str:
-        """Have calls of an owner carried out in the next block, all or none; the transaction's hash."""
+        """Schedule calls of an owner for the next block, all or none; return the transaction's hash."""
         known_as = f"0x{secrets.token_hex(32)}"
-        self._relayed.append(_Relayed(known_as, owner, tuple(calls), self._number() + 1))
+        self._relayed.append(_RelayedBatch(known_as, owner, tuple(calls), self._number() + 1))
         return known_as
 
     def outcome(self, known_as: str) -> bool | None:
-        """Whether a transaction did what it was for; None while it is in no block."""
-        self._carry_out(self._state.now())
+        """True if a transaction succeeded; None while it is in no block."""
+        self._execute_due(self._state.now())
         mined = self._mined.get(known_as)
         return None if mined is None else mined.ok
 
-    def _carry_out_relayed(self, number: int) -> None:
+    def _execute_relayed(self, number: int) -> None:
         due = [r for r in self._relayed if r.block <= number]
         self._relayed = [r for r in self._relayed if r.block > number]
         for batch in due:
@@ -329,10 +328,10 @@ class LoopbackChain:
                     act()
             except (_Reverted, ValueError):
                 ok = False
-            self._mined[batch.hash] = _Mined(batch.hash, batch.block, ok, gas, HOUSE, batch.owner)
+            self._mined[batch.hash] = _MinedTransaction(batch.hash, batch.block, ok, gas, HOUSE, batch.owner)
 
-    def _done(self, sent: _Sent) -> tuple[bool, int]:
-        """Whether a transaction did what it was for, and the gas it used: all it had where it ran out."""
+    def _execute(self, sent: _SignedTransaction) -> tuple[bool, int]:
+        """Execute a transaction; return its success, and the gas it used: all it had if it ran out."""
         try:
             gas, act = self._effect(sent.sender, sent.to, sent.data)
             if sent.value or gas > sent.gas:
@@ -344,11 +343,11 @@ class LoopbackChain:
 
     # -- the node's own
 
-    def _hear(self, event: VenueEvent) -> None:
+    def _on_event(self, event: VenueEvent) -> None:
         if isinstance(event, TradeChanged) and event.trade.status is VenueTradeStatus.MINED:
             known_as = event.trade.transaction
             block = seconds(event.at) // _SECONDS
-            self._mined[known_as] = _Mined(known_as, block, True, 250_000, HOUSE, _EXCHANGE)
+            self._mined[known_as] = _MinedTransaction(known_as, block, True, 250_000, HOUSE, _EXCHANGE)
 
     def _number(self) -> int:
         return seconds(self._state.exchange.now) // _SECONDS
@@ -445,7 +444,7 @@ class _Function:
         return inside.split(",") if inside else []
 
     def arguments(self, data: bytes) -> tuple[Any, ...]:
-        """Raises ValueError where they are not of their types."""
+        """Decode the arguments. Raises ValueError if they do not match the types."""
         from eth_abi.abi import decode
         from eth_abi.exceptions import DecodingError
 
@@ -456,7 +455,7 @@ class _Function:
 
 
 def _functions(*functions: _Function) -> dict[tuple[str, bytes], _Function]:
-    """By contract and selector."""
+    """Index by contract and selector."""
     return {(f.contract, keccak(f.signature.encode())[:4]): f for f in functions}
 
 
@@ -466,8 +465,8 @@ def _packed(value: Any) -> bytes:
     return encode(["uint256[]"], [value]) if isinstance(value, list) else int(value).to_bytes(32, "big")
 
 
-def _decoded(raw: bytes, block: int) -> _Sent:
-    """A signed transaction with a base fee or of the first kind. Raises _Error where it is neither or of nobody."""
+def _decoded(raw: bytes, block: int) -> _SignedTransaction:
+    """Decode a signed transaction, with a base fee or of the legacy type. Raises _Error for anything else."""
     import rlp  # type: ignore[import-untyped]
     from eth_account import Account
 
@@ -478,13 +477,16 @@ def _decoded(raw: bytes, block: int) -> _Sent:
             chain, nonce, _, fee, gas, to, value, data = fields[:8]
         else:
             nonce, fee, gas, to, value, data, v = fields[:7]
+            # A legacy transaction carries its chain in v (EIP-155).
             chain = ((_int(v) - 35) // 2).to_bytes(8, "big")
     except Exception:  # the libraries have no type of their own for what is no transaction
         raise _Error(_NODE, "rlp: not a transaction") from None
     if _int(chain) != contracts.CHAIN_ID:
         raise _Error(_NODE, "invalid sender: the transaction is of another chain")
     known_as = "0x" + keccak(raw).hex()
-    return _Sent(known_as, sender, _int(nonce), _int(fee), _int(gas), "0x" + to.hex(), _int(value), data, block)
+    return _SignedTransaction(
+        known_as, sender, _int(nonce), _int(fee), _int(gas), "0x" + to.hex(), _int(value), data, block
+    )
 
 
 def _int(raw: bytes) -> int:
@@ -512,5 +514,5 @@ def _latest(params: Sequence[Any], index: int) -> None:
 
 
 def _block_hash(number: int) -> str:
-    """Names its number, so that a block is found by it."""
+    """Block hash that contains the number, so that a block is found by it."""
     return "0x" + hashlib.sha256(f"block {number}".encode()).hexdigest()[:48] + f"{number:016x}"

@@ -1,7 +1,7 @@
-"""What will have happened in each window of the loopback venue: its terms, its displayed books, its price and its end.
+"""Scenarios of the loopback venue: terms, displayed books, prices and outcome of each window.
 
-A series makes tapes one after the other, from a seed or from recorded windows moved in time. Nothing here knows of
-orders, sockets or the present.
+A series makes scenarios one after the other, from a seed or from recorded windows moved in time. Independent of orders,
+sockets and the present.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from strategies.baselines import average_diffusion, diffusion
 
 _STEP, _MILLISECOND = timedelta(seconds=1), timedelta(milliseconds=1)
 _LAG = timedelta(milliseconds=900)
-"""Seconds between a tick's own time and its receipt, as recorded of the settlement stream."""
+"""Delay from a tick's own time to its receipt, as recorded of the settlement stream."""
 _BEFORE = timedelta(seconds=120)
-"""How much of the price before a window is on its tape: an averaged opening price needs a minute of it."""
+"""Span of prices before a window in its scenario: an averaged opening price needs a minute of it."""
 _CENT = Decimal("0.01")
 _PRICES = tuple(n * _CENT for n in range(100))
 _FEE = Decimal("0.07")
@@ -37,8 +37,8 @@ _FEE = Decimal("0.07")
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """A window from its listing to its end. `books` are of the YES token in order of receipt, `ticks` of the settlement
-    price; `payout` is dollars per YES share; `begins` is when the venue lists it."""
+    """Scenario of a window from its listing to its end. `books` are of the YES token in order of receipt, `ticks` of
+    the settlement price; `payout` is dollars per YES share; `begins` is the time of listing."""
 
     market: Market
     begins: datetime
@@ -52,24 +52,24 @@ class Series(Protocol):
 
     @property
     def asset(self) -> str:
-        """As in the slug: "btc"."""
+        """Asset as in the slug: "btc"."""
         ...
 
     @property
     def seconds(self) -> int: ...
 
     def tape(self, opens_at: datetime) -> Tape:
-        """The window that opens then. Asked in order of opening."""
+        """Scenario of the window that opens then. Called in order of opening."""
         ...
 
 
 def grid(at: datetime, seconds: int) -> datetime:
-    """The last instant of the grid at or before `at`."""
+    """Last instant of the grid at or before `at`."""
     return EPOCH + (at - EPOCH) // timedelta(seconds=seconds) * timedelta(seconds=seconds)
 
 
 def listed(asset: str, opens_at: datetime, seconds: int, seed: str) -> Market:
-    """A window's terms, with ids of the venue's form that depend on the seed."""
+    """Terms of a window, with ids of the venue's form that depend on the seed."""
     slug = f"{asset}-updown-{seconds // 60}m-{int(opens_at.timestamp())}"
     condition, yes, no = (hashlib.sha256(f"{seed}|{slug}|{what}".encode()) for what in ("condition", "up", "down"))
     closes = opens_at + timedelta(seconds=seconds)
@@ -86,8 +86,8 @@ def listed(asset: str, opens_at: datetime, seconds: int, seed: str) -> Market:
 
 
 def average(ticks: Sequence[ReferenceTick], until: datetime, seconds: int) -> Decimal:
-    """The time-weighted price of the `seconds` up to `until`, each tick standing until the next; for 0 the price that
-    stands at `until`. To 1e-8 dollars, so that two ends compare exactly. `ticks` are in order of their own time."""
+    """Time-weighted price of the `seconds` up to `until`, each tick standing until the next; for 0 the price at
+    `until`. To 1e-8 dollars, so that two ends compare exactly. `ticks` are in order of their own time."""
     own = attrgetter("at")
     ends_at = bisect_right(ticks, until, key=own)
     if not seconds:
@@ -104,10 +104,10 @@ def average(ticks: Sequence[ReferenceTick], until: datetime, seconds: int) -> De
 
 @dataclass(slots=True)
 class Walk:
-    """A price that walks at random from a seed, quoted by a market maker who knows the diffusion and nothing more.
+    """A random walk from a seed, quoted by a market maker who knows the diffusion and nothing more.
 
-    The price is one walk over all windows, so that what a window ends at is what the next one begins with.
-    `sigma` is per square-root second; `half_spread` in dollars.
+    The price is one walk over all windows, so that a window ends at the price with which the next one begins. `sigma`
+    is per square-root second; `half_spread` in dollars.
     """
 
     begins: datetime
@@ -130,15 +130,17 @@ class Walk:
         chance = random.Random(f"{self.seed}|{market.slug}|quotes")  # noqa: S311 - a simulation, not a secret
         books = [self._quoted(market, t, ticks[:n], beat, chance) for n, t in enumerate(ticks, 1) if t.at >= begins]
         market = replace(market, price_to_beat=beat)
+        # A tie resolves Up.
         return Tape(market, begins, books, ticks, Decimal(1) if last >= beat else Decimal(0))
 
     def _walked(self, since: datetime, until: datetime) -> list[ReferenceTick]:
-        """The walk's ticks in [since, until]; it is continued as far as anyone has asked, and forgotten behind."""
+        """Ticks of the walk in [since, until]; it is continued as far as needed, and dropped behind."""
         if not self._ticks:
             start = min(self.begins, since)
             self._ticks.append(ReferenceTick(start, start + _LAG, Decimal(f"{self.price:.8f}")))
         while (last := self._ticks[-1].at) < until:
             at = last + _STEP
+            # A generator per second: each step of the walk is the same wherever the walk was begun.
             chance = random.Random(f"{self.seed}|{int(at.timestamp())}")  # noqa: S311 - a simulation, not a secret
             self._log += self.sigma * chance.gauss(0.0, 1.0)
             self._ticks.append(ReferenceTick(at, at + _LAG, Decimal(f"{self.price * math.exp(self._log):.8f}")))
@@ -177,9 +179,9 @@ def _shares(chance: random.Random) -> Micro:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Recorded windows over and over, each moved to where the venue's time is, under names of its own.
+    """Recorded windows in a cycle, each moved to the venue's present, under names of its own.
 
-    `recordings` all have one length; one without an official end is not used.
+    `recordings` all have one length; one without an official outcome is not used.
     """
 
     recordings: Sequence[Recording]

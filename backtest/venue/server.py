@@ -1,4 +1,4 @@
-"""The loopback venue as a server: every host of the real one on one port of 127.0.0.1.
+"""HTTP and WebSocket server of the loopback venue: every host of the real one on one port of 127.0.0.1.
 
 It serves tests, demos and dry runs. It cannot be bound to any other address.
 """
@@ -30,7 +30,7 @@ from market.tasks import end
 
 HOST = "127.0.0.1"
 _SLOW = 1.0
-"""Seconds of the machine's time that a slow answer takes longer."""
+"""Seconds of system time added to a slow answer."""
 _RATE_HEADERS = {
     "Retry-After": "1",
     "Poly-RateLimit-Remaining": "0",
@@ -39,12 +39,12 @@ _RATE_HEADERS = {
     "Poly-RateLimit-Warning": "false",
 }
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_FREE = ("/venue/", "/time")
-"""Paths that no fault touches: what is commanded, and what says the time."""
+_EXEMPT = ("/venue/", "/time")
+"""Paths without fault injection: commands, and the time."""
 
 
 class VenueServer:
-    """A venue's state and its handlers. `secret` is what API credentials are made from."""
+    """A venue's state and its handlers. API credentials derive from `secret`."""
 
     def __init__(self, state: VenueState, secret: bytes, *, strict_wallets: bool = False) -> None:
         self.state = state
@@ -86,7 +86,7 @@ class VenueServer:
     # -- what only a loopback venue can be asked
 
     async def told(self, request: web.Request) -> web.Response:
-        """Its time and that of its machine, its pace, and the faults that have happened."""
+        """Status of the venue: its time and that of its machine, its pace, and the faults that have happened."""
         now = self.state.now()
         return said(
             {
@@ -101,7 +101,7 @@ class VenueServer:
         )
 
     async def ledger(self, request: web.Request) -> web.Response:
-        """What an address owns, in base units, and how much of it trades have bound or will bring."""
+        """Balances of an address in base units: free, bound by trades, and coming from them."""
         self.state.now()
         purse = self.state.exchange.purses.get(request.match_info["address"].lower())
         if purse is None:
@@ -109,14 +109,14 @@ class VenueServer:
         return said({"held": purse.held, "bound": purse.bound, "coming": purse.coming})
 
     async def orders(self, request: web.Request) -> web.Response:
-        """Every order an address has ever placed, oldest first."""
+        """All orders ever placed by an address, oldest first."""
         self.state.now()
         address = request.match_info["address"].lower()
         placed = [p for p in self.state.exchange.orders.values() if p.submission.address == address]
         return said([open_order(p) for p in placed])
 
     async def command(self, request: web.Request) -> web.Response:
-        """{"fault": name, "count": n} or, for a mode, {"fault": name, "seconds": s}."""
+        """Inject {"fault": name, "count": n} or, for a mode, {"fault": name, "seconds": s}."""
         asked = await payload_of(request)
         if not isinstance(asked, dict):
             raise refused("a fault is an object with a name")
@@ -140,16 +140,17 @@ class VenueServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         try:
-            if not request.path.startswith(_FREE):
-                await self._misfortune(request)
+            if not request.path.startswith(_EXEMPT):
+                await self._inject_faults(request)
             return await handler(request)
         except Refusal as refusal:
             return refusal.response()
         except ConnectionResetError:  # whoever asked is gone
             return web.Response(status=500)
 
-    async def _misfortune(self, request: web.Request) -> None:
+    async def _inject_faults(self, request: web.Request) -> None:
         faults, now = self.state.faults, self.state.now()
+        # Cancels by id are deletes on the same paths.
         trades = request.path in ("/order", "/orders")
         if trades and faults.lasts(Fault.RESTARTING, now):
             raise Refusal(425, {"error": "matching engine is restarting"}, {"Retry-After": "1"})
@@ -159,6 +160,7 @@ class VenueServer:
             raise refused("could not insert order", 500)
         if faults.happens(Fault.SLOW):
             await asyncio.sleep(_SLOW)
+        # The connection ends before the handler: nothing was accepted, which the client cannot know.
         if faults.happens(Fault.LOST_REQUEST) and request.transport is not None:
             request.transport.abort()
             raise refused("connection lost", 500)
@@ -166,7 +168,7 @@ class VenueServer:
             self._refine()
 
     def _refine(self) -> None:
-        """The prices of every open market become finer while orders are on their way."""
+        """Refine the tick of every open market while orders are on their way."""
         for market_id, hall in self.state.exchange.halls.items():
             if hall.accepting:
                 old, new = hall.market.tick, Decimal("0.001")
@@ -176,8 +178,8 @@ class VenueServer:
 
 @asynccontextmanager
 async def served(server: VenueServer, port: int = 0) -> AsyncIterator[str]:
-    """The venue on 127.0.0.1, with its windows listed; gives its address. Port 0 takes a free one. Raises NotReady
-    where the port is taken."""
+    """Serve the venue on 127.0.0.1, with its windows listed; yields its address. Port 0 takes a free one. Raises
+    NotReady if the port is taken."""
     await server.state.list_windows()
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=1.0)
     await runner.setup()

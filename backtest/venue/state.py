@@ -1,5 +1,5 @@
-"""The loopback venue as a whole, without its sockets: what time it is there, which windows are listed, who has an
-account, what is broken, and who hears of what happens."""
+"""State of the loopback venue without its sockets: time, listed windows, accounts, faults, and listeners to its
+events."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from market.clock import Clock
 from market.feed import ReferenceTick
 from market.types import Market, Micro, Outcome
 
-_KEPT = timedelta(hours=6)
-"""How long the books of a window are kept after its close."""
-_NAP = timedelta(seconds=1)
-"""How long the venue sleeps at most, in its own time."""
+_RETENTION = timedelta(hours=6)
+"""Retention of a window's books after its close."""
+_LONGEST_SLEEP = timedelta(seconds=1)
+"""Longest sleep of the venue, in its own time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A listed window: its number at the venue, and whose price it is about."""
+    """A listed window: its number at the venue, and its asset."""
 
     number: int
     asset: str
@@ -39,8 +39,8 @@ class Window:
 
 
 class VenueState:
-    """`ahead` windows of each series are listed before they open. `faucet` is what a new account is given, with every
-    approval; None gives nothing and approves nothing."""
+    """`ahead` windows of each series are listed before they open. `faucet` is the initial cash of a new account, with
+    every approval; None gives nothing and approves nothing."""
 
     def __init__(
         self,
@@ -52,22 +52,22 @@ class VenueState:
         ahead: int = 2,
     ) -> None:
         self.clock, self._series, self._ahead = clock, series, ahead
-        self.exchange = Exchange(self._hear, pace)
+        self.exchange = Exchange(self._notify, pace)
         self.faults = Faults()
         self.windows: dict[str, Window] = {}
-        """By condition id, in order of listing."""
+        """Windows by condition id, in order of listing."""
         self.slugs: dict[str, Window] = {}
         self.tokens: dict[str, tuple[Market, Outcome]] = {}
         self.approved: set[str] = set()
         self.listeners: list[Callable[[VenueEvent], None]] = []
         self._faucet = faucet
         self._listed: set[tuple[str, int, datetime]] = set()
-        self._kept: dict[str, list[str]] = {one.asset: [] for one in series}
-        """By asset, the ids of windows whose books are kept, in order of listing: what happens many times a second must
-        not take longer the more windows there ever were."""
+        self._with_books: dict[str, list[str]] = {one.asset: [] for one in series}
+        """Ids of windows with books, by asset, in order of listing: frequent operations must not slow down with the
+        number of past windows."""
 
     def now(self) -> datetime:
-        """The venue's time, with everything done that was due."""
+        """The venue's time, after processing all due events."""
         self.exchange.advance(self.clock.now())
         return self.exchange.now
 
@@ -76,11 +76,11 @@ class VenueState:
         while True:
             await self.list_windows()
             now = self.now()
-            due = self.exchange.next_due() or now + _NAP
-            await self.clock.wait_until(min(due, now + _NAP))
+            due = self.exchange.next_due() or now + _LONGEST_SLEEP
+            await self.clock.wait_until(min(due, now + _LONGEST_SLEEP))
 
     async def list_windows(self) -> None:
-        """List every window that opens within the next `ahead` windows of its series, and the one that is open."""
+        """List the open window of each series, and every window that opens within the next `ahead`."""
         now, known = self.clock.now(), len(self.windows)
         for one in self._series:
             first = grid(now, one.seconds)
@@ -88,13 +88,14 @@ class VenueState:
                 opens_at = first + n * timedelta(seconds=one.seconds)
                 if (key := (one.asset, one.seconds, opens_at)) not in self._listed:
                     self._listed.add(key)
+                    # In a thread: a scenario has hundreds of books or more, and requests must not wait for them.
                     self._list(one.asset, await asyncio.to_thread(one.tape, opens_at))
         if len(self.windows) > known:
-            self._forget(now - _KEPT)
+            self._drop_books(now - _RETENTION)
 
-    def _forget(self, before: datetime) -> None:
-        """Let go of the books of windows that closed before; who won stays known."""
-        for ids in self._kept.values():
+    def _drop_books(self, before: datetime) -> None:
+        """Drop the books of windows that closed before; their outcomes stay known."""
+        for ids in self._with_books.values():
             for market_id in list(ids):
                 window, hall = self.windows[market_id], self.exchange.halls[market_id]
                 if window.market.closes_at < before and hall.resolved:
@@ -104,19 +105,19 @@ class VenueState:
 
     @property
     def assets(self) -> Set[str]:
-        """Whose prices windows are about."""
-        return self._kept.keys()
+        """Assets of the listed windows."""
+        return self._with_books.keys()
 
     def _list(self, asset: str, tape: Tape) -> None:
         market = tape.market
         window = Window(len(self.windows) + 1, asset, tape)
         self.windows[market.id] = self.slugs[market.slug] = window
-        self._kept[asset].append(market.id)
+        self._with_books[asset].append(market.id)
         self.tokens |= {market.token(o): (market, o) for o in Outcome}
         self.exchange.open(tape)
 
     def refine(self, market_id: str, tick: Decimal) -> None:
-        """Have a market's prices on a finer grid from now on."""
+        """Switch a market to a finer tick from now on."""
         hall, window = self.exchange.halls[market_id], self.windows[market_id]
         market = replace(hall.market, tick=tick)
         hall.tape = replace(hall.tape, market=market)
@@ -132,8 +133,9 @@ class VenueState:
 
     def ticks(self, asset: str, after: datetime, until: datetime) -> Iterator[ReferenceTick]:
         """Settlement prices received in (after, until], each once."""
+        # Neighbouring windows share ticks: `last` moves on, so that each is given once.
         last, received = after, attrgetter("received_at")
-        for window in [self.windows[market_id] for market_id in self._kept.get(asset, ())]:
+        for window in [self.windows[market_id] for market_id in self._with_books.get(asset, ())]:
             if window.market.closes_at >= after and window.tape.begins <= until:
                 ticks = window.tape.ticks
                 begins = bisect_right(ticks, last, key=received)
@@ -142,13 +144,13 @@ class VenueState:
                     yield tick
 
     def purse(self, address: str) -> Purse:
-        """An account's purse; a new one is filled by the faucet, if there is one."""
+        """Balances of an account; a new one is filled by the faucet, if there is one."""
         if address not in self.exchange.purses:
             self.exchange.purses[address] = Purse({CASH: self._faucet} if self._faucet else {})
             if self._faucet is not None:
                 self.approved.add(address)
         return self.exchange.purses[address]
 
-    def _hear(self, event: VenueEvent) -> None:
+    def _notify(self, event: VenueEvent) -> None:
         for listener in self.listeners:
             listener(event)

@@ -1,4 +1,4 @@
-"""What an account may ask of the loopback venue: orders, cancels, trades, balances, heartbeats. Handlers only."""
+"""Authenticated endpoints of the loopback venue: orders, cancels, trades, balances, heartbeats. Handlers only."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from backtest.venue.faults import Fault
 from backtest.venue.state import VenueState
 
 _UNLIMITED = str(2**256 - 1)
+# Limits of the venue; cancels a request were 3,000 until 2026-06-15.
 _BATCH, _MOST_CANCELS = 15, 1000
 _LAST = "LTE="
 _CANCEL_ONLY = "Trading is currently cancel-only. New orders are not accepted, but cancels are allowed."
@@ -25,7 +26,7 @@ _POST_ONLY = "post-only mode: only post-only orders and cancels are allowed"
 
 
 class TradingHandlers:
-    """Handlers over the state of a venue, for callers whom the door lets in."""
+    """Handlers over the state of a venue, for authenticated callers."""
 
     def __init__(self, state: VenueState, door: Door) -> None:
         self._state, self._door = state, door
@@ -75,6 +76,7 @@ class TradingHandlers:
 
     async def order(self, request: web.Request) -> web.Response:
         caller, body = await self._enter(request)
+        # Placed before the answer can be lost: the client is left with an order of unknown outcome.
         answer = self._place(caller, body)
         if self._state.faults.happens(Fault.LOST_ANSWER):
             return await _hang_up(request)
@@ -92,6 +94,7 @@ class TradingHandlers:
                 answers.append(self._place(caller, one))
             except Refusal as refusal:
                 message = refusal.payload.get("error", "") if isinstance(refusal.payload, dict) else ""
+                # The venue marks a refused entry of a batch as a success with a message and without an id.
                 answers.append(_EMPTY | {"errorMsg": message})
         if self._state.faults.happens(Fault.LOST_ANSWER):
             return await _hang_up(request)
@@ -102,6 +105,7 @@ class TradingHandlers:
         if self._state.faults.happens(Fault.VERSION_MISMATCH):
             raise refused("order_version_mismatch")
         submission = self._door.submission(caller, body, self._state.now(), self._state.tokens)
+        # The id is the order's digest, so a body that is sent again cannot become a second order.
         if submission.id in self._state.exchange.orders:
             raise refused(f"order {submission.id} is invalid. Duplicated.")
         if submission.address not in self._state.approved:
@@ -114,7 +118,7 @@ class TradingHandlers:
             raise refused(str(refusal)) from None
 
     def _trading_allowed(self, body: Any) -> None:
-        """Modes of the venue in which it takes no order, or only some."""
+        """Enforce the venue's modes without orders, or with some only. Raises Refusal."""
         faults, now = self._state.faults, self._state.now()
         if faults.lasts(Fault.DISABLED, now):
             raise refused(_DISABLED, 503)
@@ -172,6 +176,7 @@ class TradingHandlers:
             for placed in (trade.taker, trade.maker):
                 if placed is not None and placed.submission.owner == caller.key and _asked_for(request, trade):
                     said_of = payloads.trade(trade, placed)
+                    # REST prefixes the status, the user channel does not.
                     rows.append(said_of | {"status": f"TRADE_STATUS_{said_of['status']}"})
         return _page(rows)
 
@@ -181,6 +186,7 @@ class TradingHandlers:
         purse = self._state.purse(address)
         what = CASH if query(request, "asset_type") == "COLLATERAL" else query(request, "token_id")
         allowance = _UNLIMITED if address in self._state.approved else "0"
+        # Integers in millionths as strings. Allowances by spender: the client refuses the older single figure.
         return said({"balance": str(purse.chain(what)), "allowances": dict.fromkeys(self._door.spenders, allowance)})
 
     async def update_balance(self, request: web.Request) -> web.Response:
@@ -194,11 +200,12 @@ class TradingHandlers:
         if given not in ("", None) and given != expected:
             raise Refusal(400, {"error_msg": "Invalid Heartbeat ID", "heartbeat_id": expected})
         self._state.exchange.heartbeat(caller.key)
+        # An empty id is accepted at any time: it is how a client begins.
         following = self._beats[caller.key] = self._door.beat(caller.key, expected)
         return said({"heartbeat_id": following})
 
     async def _enter(self, request: web.Request) -> tuple[Caller, Any]:
-        """The caller, and what was sent. Everything due has happened."""
+        """Authenticate the caller; return it with the body. All due events have been processed."""
         return await self._door.enter(request, self._state.now())
 
 
