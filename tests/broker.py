@@ -26,7 +26,7 @@ PASSWORDS = {"edgeclaw": "a-play-password", "owner": "another"}
 
 @dataclass
 class Broker:
-    """mosquitto as deploy/ configures it, but for its places."""
+    """mosquitto with the configuration of deploy/, except for its paths."""
 
     place: Path
     port: int = field(default_factory=free_port)
@@ -46,10 +46,12 @@ class Broker:
         }
         text = (deploy / "mosquitto.conf").read_text()
         for there, here in places.items():
+            # A path that deploy/ renames must fail here, or the broker would write into the real places.
             assert there in text
             text = text.replace(there, here)
         for file in self.place.iterdir():
             file.chmod(0o600)
+        # Started by root, mosquitto changes to a user of its own, who cannot read this folder.
         (self.place / "conf").write_text(f"user {os.environ.get('USER', 'root') or 'root'}\n{text}")
 
     def start(self) -> None:
@@ -65,7 +67,8 @@ class Broker:
             time.sleep(0.05)
 
     def secured(self) -> tuple[int, Path]:
-        """A second door with a certificate of its own, from the next start on: its port, and the certificate."""
+        """Add a TLS listener with a certificate of its own, effective from the next start; return its port and the
+        certificate."""
         port, certificate, key = free_port(), self.place / "cert.pem", self.place / "key.pem"
         made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
         made += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
@@ -106,7 +109,7 @@ def serving(place: Path) -> Iterator[Broker]:
 
 
 def client(broker: Broker, name: str) -> Any:
-    """The owner's client, with a session that the broker keeps."""
+    """The owner's client, with a persistent session."""
     kept = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     kept.SessionExpiryInterval = 600
     return aiomqtt.Client(

@@ -1,4 +1,4 @@
-"""Where tests find the embedded model, and the words they ask it with."""
+"""Embedded test model: its location, and prompts for it."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _HERE = Path(__file__).parent.parent / ".edgeclaw"
 
 
 def long_question(words: int, salt: str = "") -> Question:
-    """A question of about so many words."""
+    """A question of about that many words."""
     return Question(STATIC.then(salt + "buyers and sellers wait " * (words // 4)), LABELS)
 
 
 def questions(count: int, state: int = 0) -> tuple[Question, ...]:
-    """Questions that share the static text and the state, and differ in their last words."""
+    """Questions with a common static text and state that differ in their last words."""
     shared = STATIC.then(f"The price stood at {state} cents, then at {state + 3}, while the book was thin.\n")
     return tuple(Question(shared.then(f"Clue {at}: the next move is"), LABELS) for at in range(count))
 
 
 def model_file() -> Path:
-    """The installed small model; skips the test when it or the library is missing."""
+    """Path of the installed small model; skips the test if it or the library is missing."""
     if not runtime_installed():
         pytest.skip("the embedded runtime is not installed (edgeclaw install edge-runtime)")
     for folder in (home(), _HERE):
@@ -49,6 +49,7 @@ def loaded() -> Iterator[tuple[asyncio.Runner, LlamaEngine]]:
     """The embedded engine with an event loop for it."""
     path = model_file()
     with asyncio.Runner() as runner:
+        # Entered by hand: the test uses the runner between enter and exit.
         holder = open_llamacpp(path, name="smollm2-135m", threads=1, context=2048)
         engine = runner.run(holder.__aenter__())
         try:
@@ -59,7 +60,7 @@ def loaded() -> Iterator[tuple[asyncio.Runner, LlamaEngine]]:
 
 @contextmanager
 def loaded_openvino() -> Iterator[tuple[asyncio.Runner, OpenVinoEngine]]:
-    """The accelerator engine on the same model, with an event loop for it; skips the test when it is missing."""
+    """The accelerator engine on the same model, with an event loop for it; skips the test if it is missing."""
     path = model_file()
     if not openvino_runtime.installed():
         pytest.skip("OpenVINO is not installed (edgeclaw install edge-runtime --engine openvino)")

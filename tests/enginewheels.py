@@ -125,7 +125,7 @@ def pair(folder: Path, version: str = "0.20.dev1", answer: str = " Paris.", *, g
 
 
 def needed(folder: Path) -> None:
-    """What the engine depends on, as the general index has it."""
+    """Wheel of the engine's dependency, as in the general index."""
     wheel(folder, "needed-by-engine", "1.4", {"needed_by_engine.py": ""})
 
 

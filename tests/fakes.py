@@ -1,4 +1,4 @@
-"""Small real things the tests share."""
+"""Small real objects shared by the tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ START = datetime(2026, 9, 28, 9, 0, tzinfo=UTC)
 
 
 def market(number: int = 0, *, seconds: int = 900, category: str = "crypto") -> Market:
-    """The window that opens `number` windows after START."""
+    """Window that opens `number` windows after START."""
     opens = START + timedelta(seconds=seconds * number)
     return Market(
         id=f"0x{number:04x}",
@@ -37,7 +37,7 @@ def market(number: int = 0, *, seconds: int = 900, category: str = "crypto") -> 
 
 
 def levels(*pairs: tuple[str, int]) -> tuple[Level, ...]:
-    """Levels from (price, whole shares)."""
+    """Build levels from (price, whole shares)."""
     return tuple(Level(Decimal(price), size * UNIT) for price, size in pairs)
 
 
@@ -52,7 +52,7 @@ def book(
 
 
 def recorded(*books: Book, number: int = 0, seconds: int = 900, payout: str | None = "1") -> Recording:
-    """A window's recording; its outcome becomes known two minutes after the close."""
+    """Recording of a window; its outcome becomes known two minutes after the close."""
     window = market(number, seconds=seconds)
     source = PayoutSource.UNRESOLVED if payout is None else PayoutSource.OFFICIAL
     worth = None if payout is None else Decimal(payout)
@@ -100,5 +100,5 @@ def _number(value: datetime | int) -> int:
 
 
 def after(seconds: float) -> datetime:
-    """That long after START."""
+    """Instant that many seconds after START."""
     return START + timedelta(seconds=seconds)

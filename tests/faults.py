@@ -1,9 +1,9 @@
-"""What goes wrong on a trading box, done to a live agent for real, with what is expected and what came of it:
+"""Fault injection on a trading box: real faults done to a live agent, with the expected and the observed behaviour:
 
     python -m tests.faults [--kills 200] [--only NAME] [--json]
 
-Each fault is a scenario of its own against a loopback venue in another process. Prints a table; exits 1 where
-something was not as expected, and says which could not be tried on this machine.
+Each fault is a scenario of its own against a loopback venue in another process. Prints a table; exits 1 if something
+was not as expected, and lists scenarios that this machine cannot run.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SETTLED = 4
 
 
 class CannotBeTried(Exception):
-    """This machine lacks what the scenario needs."""
+    """This machine lacks a prerequisite of the scenario."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`ok` is None where it could not be tried."""
+    """Result of a scenario. `ok` is None if it could not run."""
 
     fault: str
     expected: str
@@ -71,7 +71,7 @@ def records(agent: Agent) -> list[str]:
 
 
 def must_go_on(agent: Agent, before: list[str]) -> str:
-    """After what went wrong: nothing acknowledged is lost, the log is whole, and a run comes to its end with books that
+    """Check the recovery: nothing acknowledged is lost, the log is whole, and a run comes to its end with books that
     agree with the venue's."""
     code, said = agent.ended("--cycles", "1")
     assert code == 0, said[-800:]
@@ -83,7 +83,7 @@ def must_go_on(agent: Agent, before: list[str]) -> str:
 
 
 def must_trade_again(agent: Agent, before: list[str]) -> str:
-    """The same where the venue's time is the world's, and the end of a run would take too long."""
+    """The same check where venue time is real time, and the end of a run would take too long."""
     begun = len(agent.happened("cycle/started"))
     with agent.running() as process:
         until("it decides again", lambda: len(agent.happened("cycle/started")) > begun + 2)
@@ -100,7 +100,7 @@ def trading(agent: Agent, orders: int = 3) -> Callable[[], bool]:
 
 
 def killed_while_trading(agent: Agent) -> list[str]:
-    """Let it trade, and kill it; what it had written down. Its files stay as the kill left them."""
+    """Let it trade, and kill it; return the records written so far. Its files stay as the kill left them."""
     with agent.running() as process:
         until("it trades", trading(agent, 9))  # so that there is a middle of the log to damage
         process.kill()
@@ -113,7 +113,7 @@ def killed_while_trading(agent: Agent) -> list[str]:
 
 
 def nothing_rests(agent: Agent) -> bool:
-    """By what the venue says."""
+    """True if the venue shows no open order."""
     wallet = SigningAccount.of(play_key(agent.home / "play.key").signer()).wallet
     placed: list[dict[str, Any]] = ask(f"{agent.url}/venue/orders/{wallet}")
     assert placed, "there were orders"
@@ -137,7 +137,7 @@ def killed(place: Path, kills: int) -> str:
 
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[Path]:
-    """A file system of its own."""
+    """Mount a file system of its own."""
     folder = place / "disk"
     folder.mkdir()
     mount = shutil.which("mount")
@@ -243,8 +243,8 @@ def skipped(agent: Agent) -> set[str]:
 
 @contextmanager
 def by_the_worlds_time(place: Path) -> Iterator[tuple[Agent, Wrist]]:
-    """An agent whose clock can be set, at a venue that goes by the world's. It trades four markets: in one alone there
-    may be nothing to trade for the minutes before its window ends."""
+    """An agent with a settable clock, at a venue on real time. It trades four markets: one alone may offer nothing to
+    trade for the minutes before its window ends."""
     wrist, assets = Wrist(place), ("aa", "bb", "cc", "dd")
     with venue(*(word for asset in assets for word in ("--asset", asset)), speed=1) as (url, _):
         series = [f"{asset}-5m" for asset in assets]
@@ -327,7 +327,7 @@ def feed_frozen(place: Path, _: int) -> str:
 
 
 def said_of_engine(port: int) -> list[str]:
-    """What a run complains of its model server; it may complain of other things on a busy box."""
+    """A run's complaints about its model server; it may have others on a busy box."""
     status, says = page(port, "readyz")
     return [c for c in json.loads(says)["complaints"] if "server at" in c] if status == 503 else []
 

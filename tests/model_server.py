@@ -1,7 +1,7 @@
-"""A model server on the loopback that speaks as `mlc_llm serve`, llama-server or vLLM do, traps included.
+"""Loopback model server in the dialects of `mlc_llm serve`, llama-server and vLLM, traps included.
 
 Runs in the test's own loop, or as a process of its own (`python -m tests.model_server ... --port N`) that takes the
-arguments of `mlc_llm serve`. What it answers comes from a tiny deterministic model. Faults are switched while it runs.
+arguments of `mlc_llm serve`. Its answers come from a tiny deterministic model. Faults are switched while it runs.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from agent.llm.trie import Trie
 from tests.tiny_model import END, TinyModel
 
 CONTEXT = 2048
+# log(1e-10).
 _FLOOR = -23.0259
 Body = dict[str, Any]
 
 
 class Fault(StrEnum):
-    """What may go wrong; each was seen on a real server or is a lie that one could tell."""
+    """Injected faults; each was seen on a real server or is a false answer that one could give."""
 
     NONE = "none"
     DEAD = "dead"  # the engine thread is gone: models are listed, all else hangs
@@ -54,7 +55,8 @@ class Fault(StrEnum):
 
 
 class ModelServer:
-    """`asked` keeps every completion request. `base` is the address once it serves."""
+    """Loopback model server in one of the dialects. `asked` holds every completion request. `base` is the address once
+    it serves."""
 
     def __init__(self, flavour: str = "mlc", rule: Rule | None = None, *, debug: bool = True, salt: str = "") -> None:
         self.flavour = flavour
@@ -147,7 +149,7 @@ class ModelServer:
         return web.Response(text=json.dumps(answer), content_type="application/json")
 
     def _refusal(self, body: Body) -> web.Response | None:
-        """What real servers refuse before the engine sees it."""
+        """Refusals that real servers give before the engine sees the request."""
         if body.get("logprobs", 0) > 5 and self.flavour == "mlc":
             return web.json_response({"detail": [{"msg": "logprobs must be in range [0, 5]"}]}, status=422)
         if body.get("response_format", {}).get("type") == "json_schema" and self.flavour == "mlc":
@@ -234,7 +236,7 @@ class ModelServer:
         return text, ended, shown, len(written)
 
     def _logprobs(self, body: Body, row: Any, token: int, wanted: int) -> Body:
-        """Each server's own form, for the first token."""
+        """Log-probabilities of the first token, in each server's own form."""
         top = [int(t) for t in np.argsort(-row, kind="stable")[:wanted]]
         if self.flavour == "llamacpp":
             kind = (
@@ -263,7 +265,7 @@ class ModelServer:
         return schema
 
     def _instance(self, schema: Mapping[str, Any]) -> Any:
-        """The simplest value of a schema; only what the old grammar compiler knew is honoured."""
+        """The simplest value of a schema; limited to what the old grammar compiler knew."""
         kind = schema.get("type")
         if self.fault is Fault.SCHEMA_IGNORED and kind in ("string", "integer"):
             return "surely" if kind == "string" else -7
@@ -276,7 +278,7 @@ class ModelServer:
         return float(value) if kind == "integer" and self.fault is Fault.FLOAT_INTEGER else value
 
     def _lied(self, answer: Body) -> Body:
-        """The answer as the present fault leaves it."""
+        """The answer as distorted by the present fault."""
         choice = answer["choices"][0]
         if self.fault is Fault.TWO_CHOICES:
             answer["choices"].append(choice)
@@ -300,7 +302,7 @@ def _rows(choice: Body) -> tuple[Body, str]:
 
 
 def _true(choice: Body) -> None:
-    """Leave it as it is."""
+    """Leave the answer unchanged."""
 
 
 def _missing(choice: Body) -> None:
@@ -346,7 +348,7 @@ _FALSE_LOGPROBS: Mapping[Fault, Callable[[Body], None]] = {
 
 
 async def _serve(port: int, stubborn: bool, salt: str) -> None:
-    """Until SIGTERM; one that is stubborn, or whose engine is dead, does not hear it."""
+    """Serve until SIGTERM; ignored if stubborn, or if the engine is dead."""
     ended = asyncio.Event()
     async with ModelServer(salt=salt).serving(port) as server:
         asyncio.get_running_loop().add_signal_handler(
@@ -356,7 +358,7 @@ async def _serve(port: int, stubborn: bool, salt: str) -> None:
 
 
 def main() -> None:
-    """Takes what `python -m mlc_llm serve` takes; only the port matters."""
+    """Accepts the arguments of `python -m mlc_llm serve`; only the port matters."""
     reader = argparse.ArgumentParser()
     reader.add_argument("--port", type=int, required=True)
     reader.add_argument("--stubborn", action="store_true")

@@ -1,4 +1,4 @@
-"""A model hub and a page of wheels on this machine, over real HTTP, with the ways such servers fail."""
+"""Loopback model hub and wheel index over real HTTP, with injected server faults."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COMMIT = "c0ffee" + "0" * 34
 
 @dataclass
 class ModelHub:
-    """`files` is one repository's content; those in `large` are listed by SHA-256, as Git LFS files are.
+    """`files` is the content of one repository; those in `large` are listed by SHA-256, as Git LFS files are.
 
-    `faults` are taken one per request of a file: an HTTP status ("503"), "cut:N" (ends after N bytes), "stall:N"
-    (falls silent there), "whole" (ignores the range), "wrong" (other bytes), "more" (too many bytes), "redirect:URL".
+    `faults` are taken one per request of a file: an HTTP status ("503"), "cut:N" (ends after N bytes), "stall:N" (falls
+    silent there), "whole" (ignores the range), "wrong" (other bytes), "more" (too many bytes), "redirect:URL".
     """
 
     files: dict[str, bytes]
@@ -37,6 +37,7 @@ class ModelHub:
     def listing(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = [{"type": "directory", "oid": "0" * 40, "size": 0, "path": "extra"}]
         for path, content in self.files.items():
+            # The id that Git gives a blob, by which the hub lists small files.
             blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
             row: dict[str, Any] = {"type": "file", "oid": blob, "size": len(content), "path": path}
             if path in self.large:
@@ -47,15 +48,17 @@ class ModelHub:
 
 @contextmanager
 def serving(hub: ModelHub) -> Iterator[ModelHub]:
-    """The hub on a free port of this machine, at `hub.base`."""
+    """Serve the hub on a free loopback port, at `hub.base`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
+    # A short poll interval: `shutdown` waits for the next poll.
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     hub.base = f"http://127.0.0.1:{server.server_address[1]}"
     try:
         yield hub
     finally:
+        # Wakes handlers that a fault has stalled, before the server is shut down.
         hub.stalled.set()
         server.shutdown()
         thread.join()

@@ -1,4 +1,4 @@
-"""Files of public shape with facts that were put into them: sales, a sensor's log, trades."""
+"""Data files of common shapes with planted facts: sales, a sensor's log, trades."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A random-weight GGUF in the shape of a larger llama: grouped heads, another width and depth, scaled rotary
-frequencies, a begin token; with the small model's own tokenizer. It says nothing sensible, but it computes."""
+"""Random-weight GGUF in the shape of a larger llama: grouped heads, another width and depth, scaled rotary frequencies,
+a begin token; with the small model's own tokenizer. Its output is meaningless, but computed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.llm.gguf import BLOCK, Bytes, TensorKind, read_gguf
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """As llama.cpp names them; the default is Llama-3.2-3B's grouping (24 heads on 8) made small."""
+    """Dimensions, named as by llama.cpp; the default is Llama-3.2-3B's grouping (24 heads on 8) made small."""
 
     width: int = 192
     layers: int = 2
@@ -39,6 +39,7 @@ def write_random(source: Path, target: Path, shape: Shape, seed: int = 1) -> Pat
         ("llama.rope.dimension_count", "I", shape.width // shape.heads),
         ("tokenizer.ggml.add_bos_token", "?", shape.begins),
     ):
+        # Behind a key stand four bytes of its value's type, then the value.
         struct.pack_into("<" + code, metadata, metadata.index(_text(key)) + len(_text(key)) + 4, value)
     (vocabulary,) = (tensor.shape[1] for tensor in model.tensors if tensor.name == "token_embd.weight")
     shapes = _tensors(shape, vocabulary)
@@ -50,6 +51,7 @@ def write_random(source: Path, target: Path, shape: Shape, seed: int = 1) -> Pat
     chance = np.random.default_rng(seed)
     with target.open("wb") as file:
         file.write(b"GGUF" + struct.pack("<IQQ", 3, len(shapes), model.pairs) + metadata + header)
+        # GGUF aligns tensors to 32 bytes.
         file.write(b"\0" * (-file.tell() % 32))
         for name, dims in shapes.items():
             packed = _weights(name, dims, chance).tobytes()
@@ -84,6 +86,7 @@ def _text(value: str) -> bytes:
 
 
 def _size(dims: tuple[int, ...]) -> int:
+    # Q8_0 packs 32 weights into 34 bytes: a 16-bit scale and a byte each.
     return 4 * dims[0] if len(dims) == 1 else dims[0] * dims[1] // BLOCK * 34
 
 

@@ -1,4 +1,4 @@
-"""Processes of the product for tests: a loopback venue, a live agent at it, and how one waits for either."""
+"""Processes of the product for tests: a loopback venue, a live agent at it, and waiting for either."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ EDGECLAW = [sys.executable, "-m", "agent"]
 
 def free_port() -> int:
     with socket.socket() as found:
+        # Another process may take the port before it is used: a rare failure, never a wrong result.
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
@@ -34,7 +35,7 @@ def until(what: str, holds: Callable[[], object], seconds: float = 120) -> None:
 
 
 def page(port: int, name: str) -> tuple[int, str]:
-    """What a page of the agent says, with its status; 0 where it does not answer."""
+    """Status and text of a page of the agent; 0 if it does not answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/{name}", timeout=5) as answer:
             return answer.status, answer.read().decode()
@@ -59,8 +60,8 @@ def venue(*more: str, speed: float = 60) -> Iterator[tuple[str, subprocess.Popen
 
 @dataclass
 class Agent:
-    """Live agents at one venue, one after the other in one home. `trades` are who trades, `config` is over the
-    defaults; `beside` is where what they say is kept, beside their home where nothing is named."""
+    """Live agents at one venue, one after the other in one home. `trades` are the traders' names, `config` is applied
+    over the defaults; `beside` is the folder of their output, by default beside their home."""
 
     url: str
     home: Path
@@ -71,9 +72,10 @@ class Agent:
 
     @contextmanager
     def running(self, *more: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-        """An agent until the block ends; what it printed is in `out`, what happened in `events`."""
+        """Run an agent until the block ends; its output is in `out`, its events in `events`."""
         self.home.mkdir(exist_ok=True)
         config = self.home / "config.yaml"
+        # JSON is YAML.
         config.write_text(json.dumps(self.config))
         traders = [word for name in self.trades for word in ("--trade-with", name)]
         line = [*EDGECLAW, "run", "--mode", "live", "--venue", self.url, "--engine", "scripted", *traders]
@@ -87,7 +89,7 @@ class Agent:
                 process.kill()
 
     def ended(self, *more: str, seconds: float = 120, **environment: str) -> tuple[int, str]:
-        """An agent that ends by itself: its exit code and what it printed."""
+        """Run an agent that ends by itself; return its exit code and output."""
         with self.running(*more, **environment) as process:
             return process.wait(seconds), self.said()
 
@@ -106,10 +108,11 @@ class Agent:
         """Events of a topic, of all agents so far."""
         if not self.events.exists():
             return []
+        # A line that is still being written does not end with a brace.
         lines = [json.loads(line) for line in self.events.read_text().splitlines() if line.endswith("}")]
         return [event for event in lines if event["topic"] == topic]
 
     def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A verb in this home."""
+        """Run a command in this home."""
         asked = {**os.environ, "EDGECLAW_HOME": str(self.home)}
         return subprocess.run([*EDGECLAW, *words], env=asked, capture_output=True, text=True, check=False)

@@ -41,7 +41,8 @@ def free_port() -> int:
 async def served(
     flavour: str, folder: Path, rule: Rule | None = None, *, timeout: float = 5.0, cooldown: float = 30.0
 ) -> AsyncIterator[tuple[ModelServer, OpenAIEngine]]:
-    """Our own server and an engine over it; `folder` holds the tiny model's tokenizer, for those that need it."""
+    """The test model server and an engine over it; `folder` holds the tiny model's tokenizer, for those that need
+    it."""
     async with ModelServer(flavour, rule).serving() as server:
         own = folder if flavour in ("mlc", "plain") else None
         remote = ServerSettings(
@@ -53,7 +54,7 @@ async def served(
 
 @contextmanager
 def llama_server() -> Iterator[str]:
-    """The address of a real llama-server (the library's own) over the small model; ends with the block."""
+    """Address of a real llama-server (the library's own) over the small model; ends with the block."""
     port = free_port()
     line = [sys.executable, "-c", _LLAMA, str(model_file()), str(port)]
     with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:

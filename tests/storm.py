@@ -1,10 +1,10 @@
-"""An agent at a loopback venue where everything goes wrong, killed at random instants; run by hand or by a test:
+"""Fault storm: an agent at a loopback venue under random faults, killed at random instants; run by hand or by a test:
 
     python -m tests.storm --kills 200 --seed 7
 
 One venue lives through it all. Agents are forked one after the other, each trades until it is killed with SIGKILL, and
-the next goes on from what is on disk. At the end the faults stop, a last agent runs to its end and compares its books
-with the venue's to the micro-unit, and what both have written is compared here. Prints one line of JSON.
+the next continues from the disk. At the end the faults stop, a last agent runs to its end and compares its books with
+the venue's to the micro-unit, and the records of both are compared here. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from tools.polymarket.client import SigningAccount
 
 TRADERS = ("late_favourite", "join_best")
 _NO_LIMITS = ("risk.market", "risk.together", "risk.loss", "risk.day", "risk.drawdown")
-"""A storm is not there to show that limits stop trading."""
+"""Risk limits lifted for the storm, which must not stop trading."""
 
 
 @dataclass
 class Storm:
-    """`place` holds the database, the key and a log; `rate` is faults a second."""
+    """State of the storm. `place` holds the database, the key and a log; `rate` is faults a second."""
 
     url: str
     place: Path
@@ -59,11 +59,12 @@ class Storm:
         return f"sqlite:///{self.place / 'edgeclaw.db'}"
 
     def agent(self, cycles: int | None) -> int:
-        """Fork an agent; its process id."""
+        """Fork an agent; return its process id."""
         sys.stdout.flush()
         pid = os.fork()
         if pid:
             return pid
+        # Whatever happens below, the child leaves by `_exit`: it must not run the parent's handlers.
         code = 70
         try:
             log = os.open(self.place / "agents.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -92,12 +93,13 @@ class Storm:
         return 0
 
     def live(self, seconds: float) -> None:
-        """One agent's life: trade among faults, then die. Every second one begins in calm weather, so that it comes to
+        """Run one agent: trade among faults, then die. Every second one begins without faults, so that it comes to
         trade before it dies."""
         if self.chance.random() < 0.5:
             ask(f"{self.url}/venue/faults", "DELETE")
         pid, ends = self.agent(None), time.monotonic() + seconds
         while time.monotonic() < ends:
+            # Exponential waits: faults come independently of each other, `rate` a second.
             time.sleep(min(self.chance.expovariate(self.rate), max(ends - time.monotonic(), 0.0)))
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
@@ -115,7 +117,7 @@ class Storm:
         ask(f"{self.url}/venue/faults", "POST", how)
 
     def last(self, cycles: int, seconds: float) -> int:
-        """Faults stop; an agent runs to its end. Its exit code."""
+        """Stop the faults and run an agent to its end; return its exit code."""
         ask(f"{self.url}/venue/faults", "DELETE")
         pid, ends = self.agent(cycles), time.monotonic() + seconds
         while time.monotonic() < ends:
@@ -136,7 +138,7 @@ def ask(url: str, method: str = "GET", body: object = None) -> Any:
 
 
 async def compared(storm: Storm) -> dict[str, object]:
-    """What the agent's log and the venue say of the same orders and money."""
+    """Compare the agent's log with the venue's record of the same orders and money."""
     wallet = SigningAccount.of(play_key(storm.place / "play.key").signer()).wallet
     placed = ask(f"{storm.url}/venue/orders/{wallet}")
     ledger = ask(f"{storm.url}/venue/ledger/{wallet}")
@@ -149,6 +151,7 @@ async def compared(storm: Storm) -> dict[str, object]:
         problems = [p.sentence for r in runs for p in await store.verify(r.id)]
         cash = int(str(runs[0].manifest["cash"])) + sum(f.cash for f in fills) + sum(s.cash for s in settled)
     known = {i.order_id for i in intents}
+    # Terminal by the log alone: an order without such a record has been lost sight of.
     over = {a.body["order_id"] for a in acks if a.body["status"] in ("matched", "canceled", "rejected")}
     keys = Counter(i.order.key for i in intents)
     return {
@@ -171,7 +174,7 @@ async def compared(storm: Storm) -> dict[str, object]:
 
 
 def faults(kills: int, seed: int, speed: float, place: Path) -> dict[str, object]:
-    """The whole storm. Times are of the machine."""
+    """Run the whole storm. Times are of the system clock."""
     serve = [sys.executable, "-m", "agent", "venue", "serve", "--port", "0", "--speed", str(speed), "--json"]
     began = time.monotonic()
     os.environ["EDGECLAW_HOME"] = str(place)

@@ -1,4 +1,4 @@
-"""What must stay true of the package as a whole."""
+"""Invariants of the package as a whole."""
 
 import re
 import tomllib

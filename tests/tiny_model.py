@@ -1,7 +1,7 @@
 """A model small enough to make on the spot: a real byte-level tokenizer, and logits drawn from a hash of the context.
 
-It is deterministic and knows nothing; another `salt` is another model. Where it is given a rule, the rule's weights are
-its logits for the labels.
+It is deterministic and untrained; another `salt` is another model. With a rule, the rule's weights are its logits for
+the labels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Logits = NDArray[np.float64]
 
 
 def _words() -> list[str]:
-    """Every word the agent or the tests use, with and without a blank before it."""
+    """All words of the agent's and the tests' prompts, with and without a blank before them."""
     texts = [prompts.static().text, STATIC.text, questions(1)[0].prompt.text, "Is sky blue? Answer yes or no. nothing"]
     names = [*DECISIONS, *prompts.EFFECTS, *BUCKETS, *(b for options in BUCKETS.values() for b in options)]
     names += [rung.name for rung in LADDER] + ["the", "claim", "holds", "while", "book", "and", "tape", "agree", "on"]
@@ -40,7 +40,7 @@ def _words() -> list[str]:
 
 @lru_cache(maxsize=1)
 def tokenizer() -> Tokenizer:
-    """Words are grown letter by letter from their first, so that a text's tokens are its longest known beginnings."""
+    """Tokenizer whose words are grown letter by letter, so that a text's tokens are its longest known beginnings."""
     vocab = {name: at for at, name in enumerate(SPECIAL)}
     for byte in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocab.setdefault(byte, len(vocab))
@@ -59,7 +59,7 @@ def tokenizer() -> Tokenizer:
 
 
 def write_model(folder: Path) -> Path:
-    """A model folder as MLC lays it out, with nothing in it that is large."""
+    """Write a model folder in MLC's layout, without large files."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer().save(str(folder / "tokenizer.json"))
     (folder / "mlc-chat-config.json").write_text(json.dumps({"model_type": "tiny", "context_window_size": 2048}))
@@ -77,6 +77,7 @@ class TinyModel:
         size = self.tokenizer.get_vocab_size()
         self.texts = [self.tokenizer.decode([token], skip_special_tokens=False) for token in range(size)]
         whole = {f" {word}" for word in _words() if len(word) > 1}
+        # Fragments are all but excluded, so that generated texts consist of words.
         self._liking = np.array([0.0 if text in whole else -14.0 for text in self.texts])
         self._liking[END] = -1.0
 
@@ -87,7 +88,7 @@ class TinyModel:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def logits(self, ids: Sequence[int], bias: Mapping[int, float]) -> Logits:
-        """For the token after `ids`, bias included."""
+        """Logits of the token after `ids`, bias included."""
         chance = np.random.default_rng(
             int.from_bytes(hashlib.sha256(f"{self._salt}{list(ids)}".encode()).digest()[:8], "big")
         )
@@ -103,7 +104,7 @@ class TinyModel:
         return row
 
     def sampled(self, row: Logits, temperature: float, chance: np.random.Generator) -> tuple[int, Logits]:
-        """A token and the log-probabilities it was drawn by."""
+        """Sample a token; return it with the log-probabilities it was drawn by."""
         if temperature == 0:
             best = int(row.argmax())
             logprobs = np.full(len(row), -23.0259)

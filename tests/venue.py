@@ -1,4 +1,4 @@
-"""The loopback venue on a free port, and the official client pointed at it."""
+"""Loopback venue on a free port, and the official client pointed at it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUICK = Pace(mining=timedelta(milliseconds=200), confirming=timedelta(millisecon
 
 @dataclasses.dataclass(frozen=True)
 class Flat:
-    """Windows in which nothing moves: 0.49 bid and 0.51 offered, a hundred shares each, and more behind; Up wins."""
+    """Windows without any movement: 0.49 bid and 0.51 offered, a hundred shares each, and more behind; Up wins."""
 
     asset: str = "btc"
     seconds: int = 900
@@ -64,8 +64,9 @@ async def loopback(
 
 
 def environment(base: str) -> Any:
-    """Every address of the official client on one port."""
+    """Environment of the official client with every address on one port."""
     sockets = base.replace("http", "ws", 1)
+    # The client takes other addresses through private names only; its version is pinned.
     config = dataclasses.replace(
         PRODUCTION_CONFIG,
         clob_url=base,
