@@ -16,7 +16,7 @@ from market.errors import DataInvalid
 from market.types import Market, Micro
 
 _STEP: Micro = 10
-"""Fees are rounded to 0.00001 dollars."""
+"""Rounding step of fees: 0.00001 dollars."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def units(amount: Micro) -> Decimal:
 
 
 def notional(price: Decimal, size: Micro) -> Micro:
-    """Dollars for `size` shares at `price`, to the nearest micro-dollar."""
+    """Micro-dollars for `size` micro-shares at `price`, rounded half up."""
     return int((price * size).to_integral_value(ROUND_HALF_UP))
 
 
@@ -140,7 +140,7 @@ class Book:
         return replace(self, bids=self.bids[:n], asks=self.asks[:n])
 
     def depth(self, n: int) -> tuple[Micro, Micro]:
-        """Shares bid and shares offered on the best `n` levels."""
+        """Micro-shares bid and offered on the best `n` levels."""
         return sum(s for _, s in self.bids[:n]), sum(s for _, s in self.asks[:n])
 
     def mirrored(self) -> Book:
@@ -245,7 +245,7 @@ class Order:
 
     @property
     def cost(self) -> Micro:
-        """Dollars this order may spend at its limit, before fees; nothing for a sale."""
+        """Micro-dollars this order may spend at its limit, before fees; zero for a sale."""
         return notional(self.price, self.size) if self.side is Side.BUY else 0
 
 
@@ -295,7 +295,7 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Shares of one outcome turned into dollars when their market resolved."""
+    """Shares of one outcome (`size` in micro-shares) paid out when their market resolved."""
 
     market_id: str
     outcome: Outcome

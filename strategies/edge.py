@@ -98,7 +98,7 @@ def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[
 
 _TOO_DEAR = frozenset({"edge_below_costs", "edge_uncertain"})
 _LAST = timedelta(seconds=30)
-"""No resting orders this close to the end: whoever sells then is better informed."""
+"""No resting orders this close to the end: sellers are then better informed."""
 
 
 def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent, str] | None:

@@ -8,12 +8,12 @@ from decimal import ROUND_FLOOR, Decimal
 from market.types import Micro
 
 _LOT: Micro = 10_000
-"""Sizes are hundredths of a share."""
+"""Size step: a hundredth of a share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """`fraction` of full Kelly; caps are micro-dollars of cost for one order and for one market."""
+    """Sizing limits. `fraction` of full Kelly; caps are micro-dollars of cost for one order and for one market."""
 
     fraction: float = 0.25
     max_order: Micro = 25_000_000

@@ -180,7 +180,7 @@ class LiveFeed:
         )
         self.health = FeedHealth()
         self.heard = monotonic()
-        """When anything came over the wire last, by the monotonic clock; at first, when it began to be waited for."""
+        """Time of the last frame on the monotonic clock; at first, the start of listening."""
         self._watched: dict[str, _Watched] = {}
         self._tokens: dict[str, _Watched] = {}
         self._slugs: dict[str, str] = {}
