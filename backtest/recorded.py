@@ -115,7 +115,7 @@ def _ladder(table: pa.Table, side: str) -> Ladder:
     present = np.arange(count.max(initial=0)) < count[:, None]
     price, size = np.zeros(present.shape, np.int32), np.zeros(present.shape, np.int64)
     price[present], size[present] = prices.flatten().to_numpy(), sizes.flatten().to_numpy()
-    # The archive keeps what was said; a replay trades in the venue's steps, and offers no more than there was.
+    # The archive is exact; a replay trades in the venue's steps, and offers no more than there was.
     if np.any(price % FINEST_TICK):
         raise DataInvalid("a recorded price is between the venue's steps.", next_step="See edgeclaw data quality.")
     return Ladder(price, size // HUNDREDTH * HUNDREDTH, count)

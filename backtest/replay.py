@@ -210,7 +210,7 @@ class ReplayFeed:
         if len(streams) < 2:
             yield from streams[0] if streams else ()
             return
-        # One stable sort of all instants says whose turn it is at every step; no heap is touched per book.
+        # One stable sort of all instants gives the order of the streams; no heap is touched per book.
         times = [one.received[first:last] for one, first, last in span]
         owner = np.repeat(np.arange(len(times)), [len(t) for t in times])
         for turn in owner[np.argsort(np.concatenate(times), kind="stable")].tolist():

@@ -30,6 +30,7 @@ class JoinBest:
 
     def decide(self, view: View) -> OrderIntent | None:
         """The one order that should rest now; None for none."""
+        # The outcome held less of: a fill then completes pairs instead of adding exposure.
         outcome = Outcome.YES if view.held_yes <= view.held_no else Outcome.NO
         bid = view.book.of(outcome).best_bid
         if view.seconds_left <= self.stop or view.book.crossed or bid is None:

@@ -34,6 +34,7 @@ def _lead(ticks: Sequence[ReferenceTick], sigma: float) -> float:
     """Move of the last minute over its standard deviation, clipped to four either way."""
     ordered = sorted(ticks, key=lambda t: t.at)
     last = ordered[-1]
+    # The whole series if it is shorter than a minute.
     before = next((t for t in reversed(ordered) if last.at - t.at >= LEAD), ordered[0])
     seconds = (last.at - before.at).total_seconds()
     if seconds <= 0:

@@ -64,6 +64,7 @@ def block_interval(
     n = len(sums)
     size = min(max(block, 1), n)
     starts = np.random.default_rng(seed).integers(0, n - size + 1, size=(draws, math.ceil(n / size)))
+    # Cut to n, so that a draw has as many clusters as the sample even if blocks do not divide it.
     index = (starts[:, :, None] + np.arange(size)).reshape(draws, -1)[:, :n]
     means = sums[index].sum(axis=1) / counts[index].sum(axis=1)
     tail = (1 - level) / 2
@@ -165,6 +166,7 @@ def reliability(p: Sequence[float], y: Sequence[float], bins: int = 10) -> list[
         own = step == number
         n, share = int(own.sum()), float(truth[own].mean())
         z = 1.959964
+        # Wilson's interval, which stays inside [0, 1] and is sound for a handful of forecasts.
         middle, width = (share + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n)
         half = width * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
         found.append(Bin(n, float(forecasts[own].mean()), share, middle - half, middle + half))

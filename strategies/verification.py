@@ -164,6 +164,7 @@ def _summed(values: Floats) -> float:
 
 
 def _inside(p: float) -> float:
+    # Off 0 and 1, where the log-likelihood of the null is infinite.
     return min(max(p, 1e-3), 1 - 1e-3)
 
 
@@ -213,6 +214,7 @@ def _sign(effect: Effect, evidence: Evidence) -> tuple[Verdict, Finding | None]:
         return (Verdict.SUPPORTED, None) if near else (Verdict.UNDECIDED, None)
     if sign == effect.sign:
         return Verdict.SUPPORTED, None
+    # Against the mid alone: the diffusion may fail to confirm a claim, but does not refute it.
     against = evidence.high < base if effect is Effect.UP else evidence.low > base
     return (Verdict.REFUTED, Finding.WRONG_SIGN) if against else (Verdict.UNDECIDED, None)
 

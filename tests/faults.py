@@ -108,7 +108,7 @@ def killed_while_trading(agent: Agent) -> list[str]:
     wal = agent.home / "edgeclaw.db-wal"
     left = wal.read_bytes()
     before = records(agent)
-    wal.write_bytes(left)  # whoever reads a database last tidies up
+    wal.write_bytes(left)  # the last reader of a database removes its log
     return before
 
 

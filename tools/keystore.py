@@ -177,7 +177,7 @@ def _no_keystore(path: Path) -> DataInvalid:
     return DataInvalid(f"{path} is not a keystore file of version 3.", next_step="Make one: edgeclaw wallet keystore")
 
 
-# -- what systemd hands to a service
+# -- systemd credentials
 
 
 def from_credentials(name: str, environment: Mapping[str, str]) -> SecretKey:

@@ -415,7 +415,7 @@ class Exchange:
                 total += placed.working.left
         return total
 
-    # -- the dead man's switch
+    # -- dead-man switch
 
     def heartbeat(self, owner: str) -> None:
         """Reset the dead-man switch: from the first heartbeat on, an owner who goes silent has all orders cancelled."""
@@ -428,7 +428,7 @@ class Exchange:
             self._deadlines.pop(owner, None)
             self.cancel([p.submission.id for p in self.working(owner)], owner)
 
-    # -- the floor of `backtest.matching_engine`
+    # -- callbacks of `backtest.matching_engine`
 
     def traded(self, execution: MatchedTrade) -> None:
         taker, maker = (self._of(w) for w in (execution.taker, execution.maker))
@@ -505,7 +505,7 @@ class Exchange:
     def _of(self, working: Working | None) -> Placed | None:
         return None if working is None else self.orders[working.signed.id]
 
-    # -- what the book says
+    # -- book events
 
     def _publish_levels(self, hall: Hall) -> None:
         """Publish the levels of the standing book that differ from the last published ones."""

@@ -144,7 +144,7 @@ class LoopbackChain:
         }
         state.listeners.append(self._on_event)
 
-    # -- the wire
+    # -- JSON-RPC
 
     async def answer(self, request: web.Request) -> web.Response:
         """Handle a JSON-RPC 2.0 request, or a batch of them."""
@@ -179,7 +179,7 @@ class LoopbackChain:
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError):
             raise _Error(_BAD_PARAMS, "invalid params") from None
 
-    # -- what contracts say
+    # -- contract views
 
     def _call(self, params: Sequence[Any]) -> str:
         _latest(params, 1)
@@ -218,7 +218,7 @@ class LoopbackChain:
             return owner in self._state.approved
         return operator in self._approvals[owner].shares
 
-    # -- what transactions do
+    # -- transactions
 
     def _effect(self, sender: str, target: str, data: bytes) -> tuple[int, Callable[[], object]]:
         """Gas of a call and its effect. Raises _Reverted if the contract refuses."""
@@ -302,7 +302,7 @@ class LoopbackChain:
             self._spent[sent.sender] = self._spent.get(sent.sender, 0) + gas * min(sent.fee, _BASE_FEE + _PRIORITY)
             self._mined[sent.hash] = _MinedTransaction(sent.hash, sent.block, ok, gas, sent.sender, sent.to)
 
-    # -- what the relayer has carried out
+    # -- relayed batches
 
     def relay(self, owner: str, calls: Sequence[tuple[str, bytes]]) -> str:
         """Schedule calls of an owner for the next block, all or none; return the transaction's hash."""
@@ -341,7 +341,7 @@ class LoopbackChain:
             return False, min(sent.gas, 30_000)
         return True, gas
 
-    # -- the node's own
+    # -- node state
 
     def _on_event(self, event: VenueEvent) -> None:
         if isinstance(event, TradeChanged) and event.trade.status is VenueTradeStatus.MINED:

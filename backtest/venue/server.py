@@ -83,7 +83,7 @@ class VenueServer:
             self.streams.say_prices()
             await self.state.clock.wait_until(self.state.clock.now() + timedelta(seconds=1))
 
-    # -- what only a loopback venue can be asked
+    # -- control endpoints of the loopback venue
 
     async def told(self, request: web.Request) -> web.Response:
         """Status of the venue: its time and that of its machine, its pace, and the faults that have happened."""
@@ -135,7 +135,7 @@ class VenueServer:
         self.state.exchange.failing = 0
         return said({})
 
-    # -- what goes wrong before a handler is reached, and after
+    # -- fault injection around the handlers
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -145,7 +145,7 @@ class VenueServer:
             return await handler(request)
         except Refusal as refusal:
             return refusal.response()
-        except ConnectionResetError:  # whoever asked is gone
+        except ConnectionResetError:  # the client has gone
             return web.Response(status=500)
 
     async def _inject_faults(self, request: web.Request) -> None:

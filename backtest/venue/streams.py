@@ -170,7 +170,7 @@ class Streams:
             connection.put(connection.held_back)
             connection.held_back = ""
 
-    # -- what clients say
+    # -- client frames
 
     def _on_market(self, connection: _Connection, said: dict[str, Any]) -> bool:
         assets = said.get("assets_ids")
@@ -240,7 +240,7 @@ class Streams:
         whole: payloads.Payload = {"symbol": symbol, "data": points, **about}
         self._send(connection, self._enveloped(channel, whole, now) | {"snapshot": True})
 
-    # -- what happens
+    # -- exchange events
 
     def hear(self, event: VenueEvent) -> None:
         match event:

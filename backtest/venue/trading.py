@@ -154,7 +154,7 @@ class TradingHandlers:
         done, not_done = self._state.exchange.cancel(ids, caller.key)
         return said({"canceled": done, "not_canceled": not_done})
 
-    # -- what there is
+    # -- queries
 
     async def one_order(self, request: web.Request) -> web.Response:
         caller, _ = await self._enter(request)

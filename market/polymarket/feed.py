@@ -466,7 +466,7 @@ class LiveFeed:
             if watched.market.id in listener.market_ids and not listener.put(book):
                 self.health.dropped += 1
 
-    # -- a second witness
+    # -- recovery by REST
 
     async def mend(self) -> None:
         """Read a snapshot by REST where updates do not add up, or none came for a while; until cancelled."""

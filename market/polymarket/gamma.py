@@ -124,7 +124,7 @@ def _listed(record: _Record) -> GammaMarket:
     event = record.events[0] if record.events else _Event()
     beat = event.event_metadata.price_to_beat if event.event_metadata is not None else None
     closes_at = _instant(record.end_date, "endDate")
-    # startDate is when the record was made; only the event says when its window opens.
+    # startDate is when the record was made; only the event has the opening of its window.
     opens_at = _instant(record.event_start_time or event.start_time or record.start_date, "startDate")
     if opens_at >= closes_at:
         _reject(f"it opens at {opens_at:%Y-%m-%d %H:%M} and closes before")

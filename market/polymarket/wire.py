@@ -72,7 +72,7 @@ class _Connection(WSListener):
     def _deliver(self, transport: WSTransport, message: bytes) -> None:
         try:
             self._hear(message)
-        except Exception as error:  # a fault of ours: whoever runs the wire has to know
+        except Exception as error:  # our own bug: `run` has to raise it
             if not self.over.done():
                 self.over.set_exception(error)
             transport.disconnect()

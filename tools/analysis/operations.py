@@ -333,7 +333,7 @@ def gaps(frame: pl.DataFrame, about: Sequence[str]) -> Made:
     made = pl.DataFrame({"from": times[:-1], "until": times[1:], "seconds": steps})
     found = made.filter(pl.col("seconds") > _HOLE * usual).sort("seconds", descending=True)
     if not found.height or found.height > 0.02 * made.height + 1:
-        return None  # then steps are irregular, and a long one says nothing
+        return None  # then steps are irregular, and a long one is no finding
     rows = _cells(found.head(TOP))
     says = f"Nothing was written from {rows[0][0]} until {rows[0][1]}: {number(rows[0][2])} seconds."
     table = Table(f"Gaps in {at}", ("from", "until", "seconds"), rows)

@@ -216,7 +216,7 @@ def _order(said: _Order) -> OrderSaid:
     return OrderSaid(said.id, status, reason, matched)
 
 
-# -- what the official client read by REST
+# -- models of the official client, read by REST
 
 
 def of_trade(said: Any) -> TradeSaid:

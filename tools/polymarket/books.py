@@ -126,7 +126,7 @@ class AccountBooks:
         self._orders: dict[str, TrackedOrder] = {}
         self._trades: dict[str, _Trade] = {}
         self._unreported = _by_trade(remembered.fills)
-        # Winnings of a market that is not known any more were paid long ago: nobody can be asked about them.
+        # Winnings of a market that is not known any more were paid long ago, and cannot be checked.
         self._unpaid = {
             (s.market_id, s.outcome): s for s in remembered.settlements if s.cash and markets(s.market_id) is not None
         }
@@ -236,7 +236,7 @@ class AccountBooks:
         """Match time of the oldest trade that is not final."""
         return min((t.said.matched_at for t in self._trades.values() if not t.said.status.final), default=None)
 
-    # -- what is owned
+    # -- balances
 
     def account(self) -> Account:
         working = self.working()

@@ -179,7 +179,7 @@ class PolymarketOrders:
         if kept is not None and kept.over:
             await self._asked(lambda: self._client.cancel_order(order_id=order_id))
 
-    # -- sending, and finding out
+    # -- sending and unknown outcomes
 
     async def _post(self, kept: TrackedOrder) -> None:
         """Send the order. Raises VenueUnavailable if the outcome is unknown."""
@@ -198,7 +198,7 @@ class PolymarketOrders:
             return
         buys = kept.signed.order.side is Side.BUY
         matched = micro(answer.taking_amount if buys else answer.making_amount)
-        # What "matched" leaves open, whether all of it was, the order itself says.
+        # "matched" leaves open if all of it was: the status comes from the order itself.
         status = OrderStatus.LIVE if answer.status == "live" else OrderStatus.DELAYED
         self.books.note(OrderSaid(kept.signed.id, status, "", matched))
 
@@ -316,7 +316,7 @@ class PolymarketOrders:
                 "The exchange is not allowed to move this account's dollars.", next_step="Run: edgeclaw wallet setup"
             )
 
-    # -- a second account of the same money
+    # -- reconciliation
 
     async def audit(self) -> str:
         """Compare our books with the venue's; return the differences as a sentence, empty if there are none."""
