@@ -24,7 +24,7 @@ def test_what_was_learnt_is_learnt_again_from_the_log(tmp_path: Path, monkeypatc
             super().__init__(start)
             lived.append(self)
 
-    monkeypatch.setattr("agent.app.recorded.Experience", Kept)
+    monkeypatch.setattr("agent.app.recorded.OnlineLearner", Kept)
     made = play(tmp_path / "e.db", planted())
 
     async def scope() -> None:

@@ -90,7 +90,7 @@ def test_paths_and_names_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     own.write_bytes(b"")
     assert model_path(home(), str(own)) == own
     titles = [step.title for step in plan("llamacpp", str(own), home())]
-    assert titles == ["Install the runtime library", "EngineCheck the model file"]
+    assert titles == ["Install the runtime library", "Check the model file"]
     for engine, model, offline in (("mlc", "smollm2-135m", None), ("auto", "gpt-9", None), ("auto", str(own), own)):
         with pytest.raises(Misconfigured) as refused:
             plan(engine, model, tmp_path, offline)
