@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from string import ascii_uppercase
 from typing import Any
 
@@ -19,7 +20,8 @@ from agent.trading.bus import LocalBus
 from market.errors import Misconfigured
 from market.types import UNIT
 from storage.canonical import plain
-from storage.records import Record, RecordKind, Run
+from storage.decisions import RecordedDecision
+from storage.records import RecordKind, Run
 from storage.store import open_store
 from tools.halts import KillSwitch
 
@@ -133,22 +135,22 @@ async def _predict(config: Config, feed: str) -> Came:
     if not records:
         return ("There was no market to think about in the first slot.",), {"run": run.id}, spent
     record = records[0]
-    decision: Any = record.body["thought"]
+    decision = RecordedDecision.of(record)
     facts = {
-        "market": record.body["market"], "at": record.at.isoformat(), "mid": decision["mid"],
-        "probability": decision["probability"], "action": decision["action"], "reason": decision["reason"],
-        "decision": record.key, "claims": [claim["says"] for claim in (decision["search"] or {}).get("path", ())],
+        "market": plain(decision.market), "at": record.at.isoformat(), "mid": decision.mid,
+        "probability": decision.probability, "action": decision.action, "reason": decision.reason,
+        "decision": record.key, "claims": [step.says for step in decision.search.path] if decision.search else [],
     }  # fmt: skip
-    return _predicted(record, facts), facts, spent
+    return _predicted(decision, record.at), facts, spent
 
 
-def _predicted(record: Record, facts: Mapping[str, Any]) -> tuple[str, ...]:
-    market: Any = record.body["market"]
-    if facts["probability"] is None or facts["mid"] is None:
-        return (f"{market['slug']}: no forecast, because of {facts['reason']}.",)
-    said = f"{market['slug']} at {record.at:%H:%M} UTC: up with {facts['probability']:.1%}, where the market says "
-    what = "nothing" if facts["action"] == "abstain" else f"{facts['action']} an order"
-    return f"{said}{facts['mid']:.1%}.", f"It would do {what} ({facts['reason']})."
+def _predicted(decision: RecordedDecision, at: datetime) -> tuple[str, ...]:
+    slug = decision.market.slug
+    if decision.probability is None or decision.mid is None:
+        return (f"{slug}: no forecast, because of {decision.reason}.",)
+    said = f"{slug} at {at:%H:%M} UTC: up with {decision.probability:.1%}, where the market says "
+    what = "nothing" if decision.action == "abstain" else f"{decision.action} an order"
+    return f"{said}{decision.mid:.1%}.", f"It would do {what} ({decision.reason})."
 
 
 async def _trade(config: Config, feed: str) -> Came:

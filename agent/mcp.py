@@ -90,7 +90,7 @@ class Offered:
             return {
                 "runs": [
                     {
-                        "id": run.id, "label": run.identity.label, "data": run.manifest.get("data"),
+                        "id": run.id, "label": run.identity.label, "data": run.about.data,
                         "started_at": run.started_at.isoformat(), "finished": run.finished, "records": run.records,
                     }
                     for run in await store.runs()
@@ -118,7 +118,7 @@ class Offered:
         """One decision by its id or the beginning of it: what was seen, the search tree with the evidence for each
         claim, how the belief was built, tokens, orders, fills and how the market ended."""
         async with self._store() as store:
-            return _values(await explain(store, await chosen_decision(store, decision, None)))
+            return (await explain(store, await chosen_decision(store, decision, None))).to_json()
 
     async def evidence_ladder(self, run: str = "") -> dict[str, Any]:
         """What each part of the agent adds to the market's own price in a run, with intervals and placebos."""

@@ -18,6 +18,7 @@ from agent.config.load import load_config
 from agent.decision.prompts import opening
 from agent.llm.engine import Engine
 from agent.trading.bus import LocalBus
+from storage.decisions import RecordedDecision
 from storage.records import Phase, RecordKind
 from storage.store import Store, open_store
 
@@ -38,12 +39,12 @@ async def _count(store: Store, engine: Engine, run_id: str) -> dict[str, object]
     chosen = nodes = prompts = verdicts = 0
     ledger = await store.ledger(run_id)
     for record in await store.records(run_id, RecordKind.DECISION):
-        shown = record.body["thought"]
-        if not isinstance(shown, dict) or not isinstance(shown["search"], dict):
+        decision = RecordedDecision.of(record)
+        if decision.search is None or decision.features is None:
             continue
         await engine.forget()
-        prompts += engine.tokens_needed([opening(shown["features"])])
-        nodes += len(shown["search"]["nodes"])
+        prompts += engine.tokens_needed([opening(decision.features)])
+        nodes += len(decision.search.nodes)
         rows = {r.phase: r.prompt + r.generated for r in ledger[record.key]}
         chosen += rows[Phase.SEARCH] + rows[Phase.VERIFY]
         verdicts += rows[Phase.VERIFY]

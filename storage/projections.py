@@ -11,12 +11,15 @@ from typing import Any
 
 from sqlalchemy import Table
 
+from market.errors import Drift
 from market.types import (
     UNIT,
+    Ack,
     Fill,
     FillEvidence,
     Micro,
     Order,
+    OrderStatus,
     Outcome,
     PayoutSource,
     Resolution,
@@ -34,6 +37,26 @@ INTENDED = "intended"
 SUMMARY = "summary"
 """Key of the list columns in a decision's record, beside the caller's own body."""
 PROJECTED = (schema.decisions, schema.intents, schema.fills, schema.settlements)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedOrder:
+    """An order that was about to be sent: `view` is the hash of what was seen when it was decided, `decision_id` the
+    decision that it follows from, a strategy's own id where no decision was made."""
+
+    decision_id: str
+    signed: SignedOrder
+    view: str
+    why: str = ""
+
+    @classmethod
+    def of(cls, record: Record) -> RecordedOrder:
+        """Raises Drift where the record is damaged."""
+        body: Mapping[str, Any] = record.body
+        try:
+            return cls(body["decision_id"], signed_order(body), body["view"], body.get("why", ""))
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+            raise Drift(f"order {record.key} is damaged: {type(error).__name__} {error}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +92,8 @@ def _decision(record: Record) -> Projection:
 
 
 def _filter_columns(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> dict[str, Any]:
-    """Filter columns of lists; null where the decision has no such value."""
+    """Filter columns of lists; null where the decision has no such value. Not read as a `RecordedDecision`: the log
+    takes, and the audit must go through, bodies of any shape."""
     decision = body.get("thought") or {}
     search = decision.get("search") or {}
     belief = search.get("belief") or {}
@@ -83,12 +107,13 @@ def _filter_columns(body: Mapping[str, Any], tokens: Mapping[str, Any]) -> dict[
 
 
 def _intent(record: Record) -> Projection:
-    signed = signed_order(record.body)
+    placed = RecordedOrder.of(record)
+    signed = placed.signed
     row = {
         "run_id": record.run_id,
         "order_id": signed.id,
         "seq": record.seq,
-        "decision_id": record.body["decision_id"],
+        "decision_id": placed.decision_id,
         "market_id": signed.order.market_id,
         "status": INTENDED,
         "created_at": to_us(record.at),
@@ -97,8 +122,8 @@ def _intent(record: Record) -> Projection:
 
 
 def _ack(record: Record) -> Projection:
-    body = record.body
-    row = {"run_id": record.run_id, "order_id": body["order_id"], "status": body["status"]}
+    ack = ack_of(record.body)
+    row = {"run_id": record.run_id, "order_id": ack.order_id, "status": ack.status.value}
     return Projection(schema.intents, row, amends=True)
 
 
@@ -160,6 +185,10 @@ def signed_order(body: Mapping[str, Any]) -> SignedOrder:
         good_until=None if (ends := o.get("good_until")) is None else datetime.fromisoformat(ends),
     )
     return SignedOrder(signed["id"], order, signed["body"])
+
+
+def ack_of(body: Mapping[str, Any]) -> Ack:
+    return Ack(body["order_id"], OrderStatus(body["status"]), body.get("reason", ""))
 
 
 def fill_of(body: Mapping[str, Any]) -> Fill:

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
+from market.errors import Drift
 from market.types import Micro, Order
 from storage.canonical import Json, digest, digest_of, encoded, plain
 
@@ -52,8 +54,49 @@ class RunIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class RunManifest:
+    """What a run was made of. `data` names it and `notes` say what to know of it; `config` holds the settings with
+    what else bounds the run; `cash` is what it began with; `account` is the live account's name, empty on paper; of an
+    ablation's run, `of` is the run whose decisions it makes again; `answers_by` is the digest of the model."""
+
+    data: str = "-"
+    notes: tuple[str, ...] = ()
+    has_reference: bool = False
+    config: Json = None
+    cash: Micro = 0
+    account: str = ""
+    of: str = ""
+    answers_by: str = ""
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Json]) -> RunManifest:
+        """A manifest as it is stored, of this version or one before; raises Drift where it is damaged."""
+        found: Mapping[str, Any] = manifest
+        cash, notes = found.get("cash", 0), found.get("notes", ())
+        texts = {name: found[name] for name in ("data", "account", "of", "answers_by") if name in found}
+        listed = isinstance(notes, list | tuple) and isinstance(cash, int)
+        if not listed or not all(isinstance(text, str) for text in (*texts.values(), *notes)):
+            raise Drift("a run's manifest is damaged: its texts, notes and cash are not what belongs there.")
+        reference, config = bool(found.get("has_reference")), found.get("config")
+        return cls(notes=tuple(notes), has_reference=reference, config=config, cash=cash, **texts)
+
+    def to_json(self) -> dict[str, Json]:
+        """As it is stored; what is empty and need not be is left out."""
+        optional = {"account": self.account, "answers_by": self.answers_by}
+        return {
+            "data": self.data,
+            "notes": list(self.notes),
+            "has_reference": self.has_reference,
+            "config": self.config,
+            "cash": self.cash,
+            "of": self.of,
+            **{name: text for name, text in optional.items() if text},
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """A stored run. `manifest` describes its inputs in words and hashes."""
+    """A run as stored. `manifest` is the text that is sealed, `about` the same to read."""
 
     id: str
     identity: RunIdentity
@@ -62,6 +105,10 @@ class Run:
     finished: bool
     records: int
     head: str
+
+    @property
+    def about(self) -> RunManifest:
+        return RunManifest.read(self.manifest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ from market.errors import (
 from market.types import Micro, micro
 from storage.canonical import Json, digest
 from storage.lease import Lease
-from storage.records import RecordKind, Run, RunIdentity
+from storage.records import RecordKind, Run, RunIdentity, RunManifest
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
 from strategies.calibration import prepare
@@ -297,19 +297,18 @@ class LiveWorld:
         name = self.account.name
         earlier = await runs_of(self.store, name)
         if earlier:
-            cash = int(str(earlier[0].manifest["cash"]))
+            cash = earlier[0].about.cash
         else:
             cash = await patiently(lambda: self.account.cash(self.clock))
         scope: Json = {"config": self.plan.config.identity(), "series": list(self.plan.config.venue.series)}
-        manifest: dict[str, Json] = {
-            "data": f"polymarket at {self.hosts.clob}",
-            "notes": [self.account.note],
-            "has_reference": self._reference() != "none",
-            "config": scope,
-            "cash": cash,
-            "account": name,
-            "of": "",
-        }
+        manifest = RunManifest(
+            data=f"polymarket at {self.hosts.clob}",
+            notes=(self.account.note,),
+            has_reference=self._reference() != "none",
+            config=scope,
+            cash=cash,
+            account=name,
+        ).to_json()
         label = "live:" + ",".join(self.plan.trade_with)
         for number in count(1):
             identity = RunIdentity(
@@ -424,7 +423,7 @@ class LiveWorld:
     async def _remembered_cash(self) -> Micro:
         """What the account must hold by every run's records."""
         runs = await runs_of(self.store, self.account.name)
-        cash = int(str(runs[0].manifest["cash"]))
+        cash = runs[0].about.cash
         for run in runs:
             cash = balance(cash, await self.store.fills(run.id), await self.store.settlements(run.id))
         return cash

@@ -45,7 +45,7 @@ from market.fees import charged
 from market.types import Micro, micro
 from storage.canonical import Json, digest
 from storage.memory_log import InMemoryRunLog
-from storage.records import RecordKind, Run, RunIdentity
+from storage.records import RecordKind, Run, RunIdentity, RunManifest
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
 from strategies.baselines import LateFavourite, MarketMid
@@ -231,16 +231,16 @@ class World(ReplayWorld):
     async def _begin(self, label: str, model: str, *, of: str = "", answers_by: str = "") -> Run:
         scope: Json = {"config": self.plan.config.identity(), "cycles": self.plan.cycles}
         identity = RunIdentity(self.feed.info.fingerprint, digest(scope), code_identity(), model, label)
-        manifest: dict[str, Json] = {
-            "data": self.feed.info.name,
-            "notes": list(self.feed.info.notes),
-            "has_reference": self.feed.info.has_reference,
-            "config": scope,
-            "cash": micro(self.plan.config.trading.cash),
-            "of": of,
-            "answers_by": answers_by,
-        }
-        return await self.store.begin_run(identity, manifest, WallClock().now())
+        manifest = RunManifest(
+            data=self.feed.info.name,
+            notes=tuple(self.feed.info.notes),
+            has_reference=self.feed.info.has_reference,
+            config=scope,
+            cash=micro(self.plan.config.trading.cash),
+            of=of,
+            answers_by=answers_by,
+        )
+        return await self.store.begin_run(identity, manifest.to_json(), WallClock().now())
 
     def _memory(self) -> Memory:
         trading = self.plan.config.trading

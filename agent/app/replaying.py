@@ -22,7 +22,7 @@ async def replayed(store: Store, records: Sequence[Record], config: Path | None,
     histories = {record.run_id: history_of(runs[record.run_id].identity.label, store) for record in records}
     if not ask:
         return [await replay(store, record, histories[record.run_id]) for record in records]
-    profile = "" if any("account" in runs[record.run_id].manifest for record in records) else profile_for("sample")
+    profile = "" if any(runs[record.run_id].about.account for record in records) else profile_for("sample")
     async with open_engine(load_config(config, profile=profile)) as engine:
         if not engine.capabilities.bit_exact:
             raise NotReady(

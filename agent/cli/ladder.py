@@ -50,7 +50,7 @@ def ladder(
         return
     screen = show.console()
     for run in found:
-        screen.print(f"run {run.id[:8]} · {run.manifest.get('data', '-')}", markup=False)
+        screen.print(f"run {run.id[:8]} · {run.about.data}", markup=False)
     print_ladder(rungs, screen)
     for path in kept:
         screen.print(f"Kept: {path}", markup=False, highlight=False)
@@ -65,7 +65,7 @@ def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None,
     async def read(store: Store) -> list[RecordedForecast]:
         return [forecast for run in runs for forecast in await forecasts(store, run)]
 
-    data = tuple(dict.fromkeys(str(run.manifest.get("data", "-")) for run in runs))
+    data = tuple(dict.fromkeys(run.about.data for run in runs))
     made = EvidenceReport(tuple(run.id for run in runs), data, tuple(rungs), tuple(with_store(config, read)))
     return write_evidence(made, paths.folder(out))
 

@@ -145,7 +145,7 @@ def show_(
 
     found = with_store(config, read)
     if as_json:
-        show.as_json(found)
+        show.as_json(found.to_json())
     else:
         logview.print_explanation(found, show.console())
 

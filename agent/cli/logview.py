@@ -15,6 +15,7 @@ from agent.replay.replay import ReplayResult
 from agent.reports.explain import Explanation
 from market.rules import resolution_rule
 from market.types import UNIT
+from storage.decisions import RecordedCorrection, RecordedNode
 from storage.records import Run
 from storage.store import DecisionSummary, Problem
 
@@ -33,7 +34,7 @@ _TINT = {
 def print_runs(runs: Sequence[Run], screen: Console) -> None:
     rows = table("Runs", "run", "what", "data", "records", "finished", "started", right=("records",))
     for run in runs:
-        data = escape(str(run.manifest.get("data", "-")))
+        data = escape(run.about.data)
         state = "yes" if run.finished else f"[{WARN}]no[/]"
         rows.add_row(run.id, run.identity.label, data, str(run.records), state, f"{run.started_at:%Y-%m-%d %H:%M}")
     screen.print(rows)
@@ -75,20 +76,19 @@ def print_reasons(reasons: Sequence[tuple[str, str, int]], screen: Console) -> N
 def print_explanation(e: Explanation, screen: Console) -> None:
     """One decision, from what was known to what came of it."""
     screen.print()
-    screen.rule(f"[bold]decision {e.id}[/] · {escape(str(e.market['slug']))} · {e.at}", style=ACCENT)
+    screen.rule(f"[bold]decision {e.id}[/] · {escape(e.market.slug)} · {e.at}", style=ACCENT)
     for section in (_verdict, _known, _book, _tree, _claims, _belief, _orders, _tokens):
         section(e, screen)
     screen.print(f"\n[{MUTED}]record {e.seq} of run {e.run_id}, hash {e.hash}[/]")
 
 
 def _verdict(e: Explanation, screen: Console) -> None:
-    decision = e.thought
-    colour = GOOD if decision["action"] != "abstain" else WARN
-    screen.print(f"\n[bold {colour}]{decision['action']}[/]: {decision['reason']}", highlight=False)
-    gate = decision["gate"]
-    if gate["cost"]:
+    decision, gate = e.decision, e.decision.gate
+    colour = GOOD if decision.action != "abstain" else WARN
+    screen.print(f"\n[bold {colour}]{decision.action}[/]: {decision.reason}", highlight=False)
+    if gate.cost:
         screen.print(
-            f"[{MUTED}]largest plausible edge {gate['plausible']:.4f} against a cost of {gate['cost']:.4f} a share; "
+            f"[{MUTED}]largest plausible edge {gate.plausible:.4f} against a cost of {gate.cost:.4f} a share; "
             f"history holds {e.inputs['windows']} such windows, {e.inputs['settings']['rule']['min_support']} needed[/]"
         )
     if e.outcome is not None and e.outcome.payout is not None:
@@ -98,12 +98,12 @@ def _verdict(e: Explanation, screen: Console) -> None:
 def _known(e: Explanation, screen: Console) -> None:
     rows = table("\nWhat was known", "", "")
     fees = e.inputs["fees"]
-    rows.add_row("question", escape(str(e.market["question"])))
+    rows.add_row("question", escape(e.market.question))
     rows.add_row("resolves", _resolves(e.inputs["market"]))
     rows.add_row("cash free", f"${e.inputs['cash'] / UNIT:,.2f}")
     rows.add_row("held", f"{e.inputs['held_yes'] / UNIT:g} Up, {e.inputs['held_no'] / UNIT:g} Down")
     rows.add_row("taker fee", f"{fees['rate']} x p (1 - p) a share ({fees['seen'] or 'dated table'})")
-    features = e.thought["features"] or {}
+    features = e.decision.features or {}
     rows.add_row("features", ", ".join(f"{k} [bold]{v}[/]" for k, v in features.items()) or "-")
     screen.print(rows)
 
@@ -125,35 +125,33 @@ def _book(e: Explanation, screen: Console) -> None:
         ask = (asks[i][0], f"{asks[i][1] / UNIT:,.2f}") if i < len(asks) else ("", "")
         rows.add_row(bid[0], f"[{GOOD}]{bid[1]}[/]", f"[{BAD}]{ask[0]}[/]", ask[1])
     screen.print(rows)
-    screen.print(f"[{MUTED}]received {e.book['received_at']}, book hash {e.thought['book']}[/]")
+    screen.print(f"[{MUTED}]received {e.book['received_at']}, book hash {e.decision.book}[/]")
 
 
 def _tree(e: Explanation, screen: Console) -> None:
-    search = e.thought["search"]
+    search = e.decision.search
     if not search:
         screen.print(f"\n[{MUTED}]The gate was shut: no search, no tokens.[/]")
         return
-    root = Tree(f"[bold {ACCENT}]search[/] [{MUTED}]{search['policy']}, ended: {search['stop']}[/]", guide_style=MUTED)
-    picked = {e.nodes[i]["hash"] for i in search["picked"]}
+    root = Tree(f"[bold {ACCENT}]search[/] [{MUTED}]{search.policy}, ended: {search.stop}[/]", guide_style=MUTED)
+    picked = {e.nodes[i].hash for i in search.picked}
     branches = {"": root}
     for node in e.nodes:
-        branches[node["hash"]] = branches[node["parent"]].add(_node(node, chosen=node["hash"] in picked))
+        branches[node.hash] = branches[node.parent].add(_node(node, chosen=node.hash in picked))
     screen.print()
     screen.print(root)
 
 
-def _node(node: Mapping[str, Any], *, chosen: bool) -> str:
-    claim, verdict = node["claim"], node["verdict"]
-    text = (
-        claim["bucket"] if claim["rung"] == "decision" else f"{claim['feature']} {claim['bucket']} → {claim['effect']}"
-    )
+def _node(node: RecordedNode, *, chosen: bool) -> str:
+    claim, verdict = node.claim, node.verdict
+    text = claim.bucket if claim.rung == "decision" else f"{claim.feature} {claim.bucket} → {claim.effect}"
     label = f"[bold]{text}[/]" if chosen else text
     tail = "" if verdict == "not_a_claim" else f" [{_TINT[verdict]}]{verdict}[/]"
-    return f"{'●' if chosen else '○'} {label}{tail} [{MUTED}]value {node['value']:.2f}, model {node['prior']:.2f}[/]"
+    return f"{'●' if chosen else '○'} {label}{tail} [{MUTED}]value {node.value:.2f}, model {node.prior:.2f}[/]"
 
 
 def _claims(e: Explanation, screen: Console) -> None:
-    search = e.thought["search"]
+    search = e.decision.search
     if not search:
         return
     rows = table(
@@ -161,58 +159,51 @@ def _claims(e: Explanation, screen: Console) -> None:
         "claim", "verdict", "support", "paid Up", "mid said", "posterior [interval]", "log Bayes factor",
         right=("support", "paid Up", "mid said", "log Bayes factor"),
     )  # fmt: skip
-    for c in search["path"]:
-        v, verdict = c["evidence"], c["verdict"]
-        interval = f"{v['posterior']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" if v["support"] else "-"
-        finding = f" ({c['finding']})" if c["finding"] else ""
+    for step in search.path:
+        v, verdict = step.evidence, step.verdict
+        interval = f"{v.posterior:.3f} [{v.low:.3f}, {v.high:.3f}]" if v.support else "-"
+        finding = f" ({step.finding})" if step.finding else ""
         rows.add_row(
-            c["says"],
+            step.says,
             f"[{_TINT[verdict]}]{verdict}{finding}[/]",
-            str(v["support"]),
-            number(v["rate"], 3) if v["support"] else "-",
-            number(v["base_rate"], 3) if v["support"] else "-",
+            str(v.support),
+            number(v.rate, 3) if v.support else "-",
+            number(v.base_rate, 3) if v.support else "-",
             escape(interval),
-            f"{v['log_bayes_factor']:+.2f}",
+            f"{v.log_bayes_factor:+.2f}",
         )
     screen.print(rows)
     trials = e.inputs["settings"]["policy"]["max_nodes"]
     screen.print(f"[{MUTED}]intervals: 90 %, widened for {trials} claims tried at once; the null is the mids[/]")
-    if search["correction"]:
-        _correction(search["correction"], screen)
-    if search["words"]:
-        screen.print(f"[{MUTED}]The model's words: “{escape(search['words'])}”[/]")
+    if search.correction:
+        _correction(search.correction, screen)
+    if search.words:
+        screen.print(f"[{MUTED}]The model's words: “{escape(search.words)}”[/]")
 
 
-def _correction(correction: Mapping[str, Any], screen: Console) -> None:
-    claim = correction["faulty"]["claim"]
-    new = correction["replacement"]
-    became = (
-        f"replaced by {new['claim']['feature']} {new['claim']['bucket']} → {new['claim']['effect']}"
-        if new
-        else "dropped"
-    )
+def _correction(correction: RecordedCorrection, screen: Console) -> None:
+    claim, new = correction.faulty.claim, correction.replacement
+    became = f"replaced by {new.claim.feature} {new.claim.bucket} → {new.claim.effect}" if new else "dropped"
     screen.print(
-        f"[{WARN}]Corrected on {correction['finding']}[/]: {claim['feature']} {claim['bucket']} → {claim['effect']} "
-        f"was {became}."
+        f"[{WARN}]Corrected on {correction.finding}[/]: {claim.feature} {claim.bucket} → {claim.effect} was {became}."
     )
 
 
 def _belief(e: Explanation, screen: Console) -> None:
-    search, edge = e.thought["search"], e.thought["edge"]
-    if not search:
+    made = e.decision
+    if not made.search:
         return
-    belief = search["belief"]
+    belief, edge = made.search.belief, made.edge
     screen.print(
-        f"\n[bold]Belief[/] P(Up) {number(e.thought['probability'])} where the market says {number(e.thought['mid'])}: "
-        f"{belief['shift']:+.4f} log-odds, verified share {belief['verified_share']:.2f}, support {belief['support']}"
+        f"\n[bold]Belief[/] P(Up) {number(made.probability)} where the market says {number(made.mid)}: "
+        f"{belief.shift:+.4f} log-odds, verified share {belief.verified_share:.2f}, support {belief.support}"
     )
-    if reach := e.thought["band"]:
-        screen.print(f"the mid a minute later, nine times in ten: {reach['low']:.3f} to {reach['high']:.3f}")
-    best = edge["best"] if edge else None
-    if best:
+    if reach := made.band:
+        screen.print(f"the mid a minute later, nine times in ten: {reach.low:.3f} to {reach.high:.3f}")
+    if edge and (best := edge.best):
         screen.print(
-            f"best side {best['outcome']} at {best['price']}: net edge {best['net']:+.4f} a share after a fee of "
-            f"{float(edge['fee_per_share']):.4f} and the buffer"
+            f"best side {best.outcome} at {best.price}: net edge {best.net:+.4f} a share after a fee of "
+            f"{edge.fee_per_share:.4f} and the buffer"
         )
 
 

@@ -96,7 +96,7 @@ def edge_runtime(
 def _profile(run: Run) -> str:
     from agent.config.load import profile_for
 
-    return "" if "account" in run.manifest else profile_for(str(run.manifest["data"]))
+    return "" if run.about.account else profile_for(run.about.data)
 
 
 def _write(file: Path, values: dict[str, object]) -> str:

@@ -4,16 +4,32 @@ asks no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from agent.evaluation.ladder import MID, RUNGS, DecisionCost, LadderArm, LadderRung, Truth, constant_lean, ladder
 from market.types import Resolution
-from storage.records import LedgerRow, Record, RecordKind, Run
+from storage.decisions import RecordedDecision
+from storage.records import LedgerRow, RecordKind, Run
 from storage.store import Store
 
 PER_DAY = 288.0
 """Five-minute decisions a day on one market."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A decision by its id, and the instant it was made at."""
+
+    id: str
+    at: datetime
+    decision: RecordedDecision
+
+    @property
+    def place(self) -> str:
+        """The same for the same decision in every run."""
+        return f"{self.decision.market.id}@{self.at.isoformat()}"
 
 
 async def climb(store: Store, runs: Sequence[Run]) -> list[LadderRung]:
@@ -23,11 +39,12 @@ async def climb(store: Store, runs: Sequence[Run]) -> list[LadderRung]:
     windows: dict[str, str] = {}
     for run in sorted(runs, key=lambda r: r.id):
         found = {r.market_id: r for r in await store.outcomes(run.id)}
-        records = await store.records(run.id, RecordKind.DECISION)
-        windows |= _windows(records)
-        outcomes |= _outcomes(records, found)
+        made = await _made(store, run)
+        own = _windows(made)
+        windows |= own
+        outcomes |= _outcomes(own, found)
         for label, held in (await _held(store, run)).items():
-            decisions = records if label == "agent" else await store.records(held.id, RecordKind.DECISION)
+            decisions = made if label == "agent" else await _made(store, held)
             ledger = await store.ledger(held.id)
             for rung in RUNGS:
                 if rung.run == label:
@@ -38,6 +55,10 @@ async def climb(store: Store, runs: Sequence[Run]) -> list[LadderRung]:
     return ladder(ordered, Truth(outcomes, windows, PER_DAY))
 
 
+async def _made(store: Store, run: Run) -> list[_Made]:
+    return [_Made(r.key, r.at, RecordedDecision.of(r)) for r in await store.records(run.id, RecordKind.DECISION)]
+
+
 async def _held(store: Store, run: Run) -> dict[str, Run]:
     """The agent's run and its arms, by label."""
     same = (run.identity.data, run.identity.config, run.identity.code)
@@ -46,45 +67,33 @@ async def _held(store: Store, run: Run) -> dict[str, Run]:
         for r in await store.runs()
         if r.identity.label.startswith("arm:")
         and (r.identity.data, r.identity.config, r.identity.code) == same
-        and r.manifest.get("of") == run.id
+        and r.about.of == run.id
     }
     return {"agent": run, **arms}
 
 
-def _gather(arm: LadderArm, decisions: Sequence[Record], name: str, ledger: dict[str, tuple[LedgerRow, ...]]) -> None:
-    for d in decisions:
-        decision: Any = d.body["thought"]
-        if name not in decision["arms"]:
+def _gather(arm: LadderArm, made: Sequence[_Made], name: str, ledger: dict[str, tuple[LedgerRow, ...]]) -> None:
+    for d in made:
+        if name not in d.decision.arms:
             continue
-        key = _key(d)
-        arm.forecasts[key] = float(decision["arms"][name])
-        rows = ledger.get(d.key, ())
+        arm.forecasts[d.place] = d.decision.arms[name]
+        rows = ledger.get(d.id, ())
         if rows:
             tokens = sum(r.prompt + r.generated for r in rows)
-            arm.costs[key] = DecisionCost(
+            arm.costs[d.place] = DecisionCost(
                 tokens, sum(r.micro_usd for r in rows) / 1e6, sum(r.milliseconds for r in rows)
             )
 
 
-def _key(decision: Record) -> str:
-    """The same for the same decision in every run."""
-    return f"{_market(decision)}@{decision.at.isoformat()}"
-
-
-def _market(decision: Record) -> str:
-    market: Any = decision.body["market"]
-    return str(market["id"])
-
-
-def _windows(decisions: Sequence[Record]) -> dict[str, str]:
+def _windows(made: Sequence[_Made]) -> dict[str, str]:
     """The market of each decision, those of one market together and in order."""
     found: dict[str, list[str]] = {}
-    for d in decisions:
-        found.setdefault(_market(d), []).append(_key(d))
+    for d in made:
+        found.setdefault(d.decision.market.id, []).append(d.place)
     return {key: market for market, keys in found.items() for key in keys}
 
 
-def _outcomes(decisions: Sequence[Record], resolutions: dict[str, Resolution]) -> dict[str, float]:
+def _outcomes(windows: Mapping[str, str], resolutions: Mapping[str, Resolution]) -> dict[str, float]:
     """What YES paid, for decisions whose market resolved."""
     paid = {m: float(r.payout) for m, r in resolutions.items() if r.payout is not None}
-    return {_key(d): paid[m] for d in decisions if (m := _market(d)) in paid}
+    return {key: paid[m] for key, m in windows.items() if m in paid}

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from market.types import Fill, Micro, Order, Side
-from storage.projections import signed_order
+from storage.projections import RecordedOrder
 from storage.records import Record, RecordKind
 from storage.store import Store
 from strategies.base import View
@@ -74,8 +74,9 @@ async def resting(store: Store, run_id: str) -> Resting | None:
 
 
 def _seen(record: Record) -> _Seen:
-    signed = signed_order(dict(record.body))
-    return _Seen(signed.order, signed.id, signed.order.placed_at, str(record.body["view"]))
+    placed = RecordedOrder.of(record)
+    order = placed.signed.order
+    return _Seen(order, placed.signed.id, order.placed_at, placed.view)
 
 
 def _next_view(fill: Fill, intents: Sequence[_Seen]) -> str:

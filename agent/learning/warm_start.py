@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from agent.decision.gate import Gate
 from agent.decision.inputs import Inputs
-from agent.decision.record import inputs_of
+from agent.decision.record import inputs_at, path_of
 from agent.decision.search_budget import kind
 from agent.learning.learner import NEWEST, OnlineLearner, Sample
 from market.types import Resolution
-from storage.records import DecisionFilter, Record, RecordKind, Run
+from storage.decisions import RecordedDecision
+from storage.records import DecisionFilter, RecordKind, Run
 from storage.store import Store
 from strategies.belief import lean
 from strategies.conformal import Band
-from strategies.verification import Checked
 
 SPAN = timedelta(days=30)
 """Older decisions were made by what nobody trades with any more."""
 _PAGE = 500
-_PATH, _GATE, _BAND = TypeAdapter(list[Checked]), TypeAdapter(Gate), TypeAdapter(Band)
 
 
 async def warm_start(store: Store, source: str, runs: Sequence[Run], learner: OnlineLearner, now: datetime) -> int:
@@ -58,8 +53,8 @@ async def _newest_first(store: Store, runs: Sequence[Run], since: datetime) -> A
             read += len(listed)
             first = min(decision.seq for decision in listed)
             records = await store.some(run.id, [RecordKind.DECISION], since=first, limit=len(listed))
-            samples = [(_market(record), await _sample(store, record)) for record in records]
-            yield [(market_id, sample) for market_id, sample in samples if sample is not None]
+            made = [(record.key, RecordedDecision.of(record)) for record in records]
+            yield [(d.market.id, await _sample(store, key, d)) for key, d in made if d.mid is not None]
 
 
 async def _old(store: Store, run: Run, since: datetime) -> bool:
@@ -67,27 +62,19 @@ async def _old(store: Store, run: Run, since: datetime) -> bool:
     return not newest or newest[-1].at < since
 
 
-def _market(record: Record) -> str:
-    market: Any = record.body["market"]
-    return str(market["id"])
+async def _sample(store: Store, decision_id: str, decision: RecordedDecision) -> Sample:
+    """What `Sample.of` made of the decision when it was made."""
+    return sample(await inputs_at(store, decision_id, decision.inputs), decision)
 
 
-async def _sample(store: Store, record: Record) -> Sample | None:
-    """What `Sample.of` made of the thought when it was thought."""
-    decision: Any = record.body["thought"]
-    if decision["mid"] is None:
-        return None
-    inputs, entry = await inputs_of(store, record), _GATE.validate_python(decision["gate"])
-    return sample(inputs, entry, decision)
-
-
-def sample(inputs: Inputs, entry: Gate, decision: Mapping[str, Any]) -> Sample:
-    """From what is kept of a thought in which a price was seen."""
-    state, left, mid = kind(inputs, entry), inputs.seconds_left, float(decision["mid"])
-    band = None if decision["band"] is None else _BAND.validate_json(json.dumps(decision["band"]))
-    search = decision["search"]
-    if search is None:
-        return Sample(state, left, mid, 0.0, mid, False, False, band)
-    path = _PATH.validate_json(json.dumps(search["path"]))
+def sample(inputs: Inputs, decision: RecordedDecision) -> Sample:
+    """From what is kept of a decision in which a price was seen."""
+    gate, band = decision.gate, decision.band
+    entry = Gate(gate.reason, gate.plausible, gate.cost)
+    state, left, mid = kind(inputs, entry), inputs.seconds_left, decision.mid or 0.0
+    reach = None if band is None else Band(band.low, band.high)
+    if decision.search is None:
+        return Sample(state, left, mid, 0.0, mid, False, False, reach)
+    path = path_of(decision.search)
     verified = any(c.verified and c.claim.effect.sign for c in path)
-    return Sample(state, left, mid, lean(path)[0], float(decision["arms"]["correct"]), True, verified, band)
+    return Sample(state, left, mid, lean(path)[0], decision.arms["correct"], True, verified, reach)

@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from market.types import OVER, Fill, Market, Micro, Resolution, Settlement, SignedOrder
-from storage.projections import resolution_of, signed_order
-from storage.records import Record, RecordKind, Run
+from market.types import OVER, Ack, Fill, Market, Micro, Resolution, Settlement, SignedOrder
+from storage.projections import RecordedOrder, ack_of, resolution_of
+from storage.records import RecordKind, Run
 from storage.store import Store
 from strategies.base import View
 from tools.limits import Exposure
@@ -82,29 +82,29 @@ def costs(fills: Iterable[Fill]) -> dict[str, Micro]:
 
 async def runs_of(store: Store, account: str) -> list[Run]:
     """Every run of an account, oldest first."""
-    return [r for r in await store.runs() if r.manifest.get("account") == account]
+    return [r for r in await store.runs() if r.about.account == account]
 
 
 async def load_account_history(store: Store, account: str, present: str) -> AccountHistory:
     """All that the account's runs left; `present` is the run that goes on."""
     runs = await runs_of(store, account)
-    fills, settlements, intents, acks = [], [], list[Record](), list[Record]()
+    fills, settlements, orders, acks = [], [], list[RecordedOrder](), list[Ack]()
     for run in runs:
         fills += await store.fills(run.id)
         settlements += await store.settlements(run.id)
-        intents += await store.records(run.id, RecordKind.INTENT)
-        acks += await store.records(run.id, RecordKind.ACK)
-    over = {str(a.body["order_id"]) for a in acks if a.body["status"] in OVER}
-    signed = [signed_order(dict(i.body)) for i in intents]
+        orders += [RecordedOrder.of(r) for r in await store.records(run.id, RecordKind.INTENT)]
+        acks += [ack_of(r.body) for r in await store.records(run.id, RecordKind.ACK)]
+    over = {a.order_id for a in acks if a.status in OVER}
+    signed = [o.signed for o in orders]
     settled = {s.market_id for s in settlements}
-    seen_in = {s.order.market_id: i for s, i in zip(signed, intents, strict=True)}
-    needed = {m: i for m, i in seen_in.items() if m not in settled}
+    seen_in = {o.signed.order.market_id: o for o in orders}
+    needed = seen_in.keys() - settled
     last = max((s.at for s in settlements), default=runs[0].started_at)
     perhaps_unpaid = {s.market_id for s in settlements if s.cash and s.at > last - _TAIL}
     newest = max((s.order.placed_at for s in signed), default=runs[0].started_at)
     told = await store.records(present, RecordKind.OUTCOME)
     return AccountHistory(
-        cash=int(str(runs[0].manifest["cash"])),
+        cash=runs[0].about.cash,
         since=runs[0].started_at,
         fills=fills,
         settlements=settlements,
@@ -113,13 +113,13 @@ async def load_account_history(store: Store, account: str, present: str) -> Acco
             s for s in signed if s.id in over and s.order.market_id in needed and s.order.placed_at > newest - _TAIL
         ],
         markets=await _markets(store, {m: i for m, i in seen_in.items() if m in needed or m in perhaps_unpaid}),
-        told={(r := resolution_of(dict(o.body))).market_id: r for o in told},
+        told={(r := resolution_of(o.body)).market_id: r for o in told},
     )
 
 
-async def _markets(store: Store, intents: Mapping[str, Record]) -> dict[str, Market]:
+async def _markets(store: Store, orders: Mapping[str, RecordedOrder]) -> dict[str, Market]:
     """Each market as it was seen when an order for it was decided."""
-    hashes = {market_id: str(intent.body["view"]) for market_id, intent in intents.items()}
+    hashes = {market_id: order.view for market_id, order in orders.items()}
     views = await store.objects(list(hashes.values()))
     found: dict[str, Market] = {}
     for market_id, name in hashes.items():

@@ -55,7 +55,7 @@ async def status(store: Store, halted: Halted | None, looked_at: datetime) -> Tr
     """Every account that a run has traded on, the newest first."""
     newest: dict[str, tuple[str, bool]] = {}
     for run in await store.runs():
-        if name := str(run.manifest.get("account", "")):
+        if name := run.about.account:
             newest.pop(name, None)
             newest[name] = (run.id, not run.finished)
     found = []

@@ -47,7 +47,7 @@ class AnswerCache:
 
 async def earlier_runs(store: Store, label: str, model: str) -> list[str]:
     """Runs of this label whose answers are this model's, newest first."""
-    runs = [r for r in await store.runs() if r.identity.label == label and r.manifest.get("answers_by") == model]
+    runs = [r for r in await store.runs() if r.identity.label == label and r.about.answers_by == model]
     return [r.id for r in reversed(runs)][:_LOOKED_THROUGH]
 
 

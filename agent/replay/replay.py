@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -16,12 +15,14 @@ from agent.decision.analogs import History
 from agent.decision.budget import Electricity
 from agent.decision.decide import Decision, make_decision
 from agent.decision.inputs import Inputs, Settings
-from agent.decision.record import _stops, _thought, inputs_of, recorded_calls, written
+from agent.decision.record import inputs_of, recorded_calls, written
 from agent.llm.engine import Capabilities, Engine, ModelIdentity
 from agent.llm.recorded import RecordingEngine, ReplayEngine
 from agent.replay.answer_cache import AnswerCache, decide_or_recall
 from market.errors import Drift
 from storage.canonical import Json, plain
+from storage.decisions import RecordedDecision, thought_of
+from storage.projections import RecordedOrder
 from storage.records import Record, RecordKind
 from storage.store import Store
 from strategies.base import View
@@ -45,20 +46,20 @@ async def replay(store: Store, record: Record, history: History) -> ReplayResult
     inputs = await inputs_of(store, record)
     engine = ReplayEngine(await recorded_calls(store, record), _NO_MODEL, _RECORDED)
     try:
-        again = await make_decision(inputs, engine, history, stops=_stops(record))
+        again = await make_decision(inputs, engine, history, stops=dict(RecordedDecision.of(record).stops))
     except Drift as drift:
         return ReplayResult(record.key, (str(drift),))
-    found = differences(_thought(record), written(again).body)
+    found = differences(thought_of(record), written(again).body)
     for intent in await store.records(record.run_id, RecordKind.INTENT):
-        if intent.body["decision_id"] == record.key:
-            found += await _reorder(store, again, intent)
+        if (order := RecordedOrder.of(intent)).decision_id == record.key:
+            found += await _reorder(store, again, order)
     return ReplayResult(record.key, tuple(found))
 
 
 async def regenerate(store: Store, record: Record, engine: Engine, history: History) -> ReplayResult:
     """Ask the model again, with the recorded inputs and stop points; what it says now must be what it said."""
     inputs, recorder = await inputs_of(store, record), RecordingEngine(engine)
-    again = await make_decision(inputs, recorder, history, stops=_stops(record))
+    again = await make_decision(inputs, recorder, history, stops=dict(RecordedDecision.of(record).stops))
     was, now = await recorded_calls(store, record), recorder.take()
     found = [f"{len(was)} questions were asked, {len(now)} are now"] if len(was) != len(now) else []
     for number, (before, after) in enumerate(zip(was, now, strict=False)):
@@ -66,23 +67,22 @@ async def regenerate(store: Store, record: Record, engine: Engine, history: Hist
             found.append(f"question {number}: another one is asked ({before.kind}, then {after.kind})")
             break  # the ones that follow depend on it
         found += differences(before.result, after.result, f"answer {number}")
-    return ReplayResult(record.key, (*found, *differences(_thought(record), written(again).body)))
+    return ReplayResult(record.key, (*found, *differences(thought_of(record), written(again).body)))
 
 
-async def _reorder(store: Store, decision: Decision, placed: Record) -> list[str]:
+async def _reorder(store: Store, decision: Decision, placed: RecordedOrder) -> list[str]:
     """Decide again on what was seen when an order was placed, at the cycle or later on the hot path."""
-    kept = await store.object(str(placed.body["view"]))
-    signed: Any = placed.body["signed"]
+    kept, signed = await store.object(placed.view), placed.signed
     if kept is None or decision.forecast is None:
-        return [f"order {placed.key}: what was seen when it was placed is missing"]
+        return [f"order {signed.id}: what was seen when it was placed is missing"]
     settings = decision.inputs.settings
     view = _VIEW.validate_python(json.loads(kept.text))
     intent, reason = decide(view, decision.forecast.belief, settings.rule, settings.sizing)
     if intent is None:
-        return [f"order {placed.key}: was placed, is not: {reason}"]
+        return [f"order {signed.id}: was placed, is not: {reason}"]
     names = ("outcome", "side", "price", "size", "tif")
-    was, now = {n: signed["order"][n] for n in names}, plain({n: getattr(intent, n) for n in names})
-    return differences(was, now, f"order {placed.key}")
+    was, now = (plain({n: getattr(order, n) for n in names}) for order in (signed.order, intent))
+    return differences(was, now, f"order {signed.id}")
 
 
 async def rethink(

@@ -4,44 +4,53 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from market.types import Fill, Resolution
-from storage.canonical import Json
+from storage.canonical import Json, plain
+from storage.decisions import RecordedDecision, RecordedMarket, RecordedNode, thought_of
 from storage.records import LedgerRow, Record
 from storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """`thought` is the recorded decision; `nodes` its search tree in the order it grew, each with its hash;
-    `book` and `inputs` what it was made from."""
+    """`decision` is the recorded decision and `thought` the part of its record that a replay must reproduce, as it
+    stands; `nodes` are its search tree in the order it grew; `book` and `inputs` what it was made from."""
 
     id: str
     run_id: str
     seq: int
     hash: str
     at: str
-    market: Mapping[str, Json]
-    thought: Mapping[str, Any]
+    decision: RecordedDecision
+    thought: Mapping[str, Json]
     inputs: Mapping[str, Any]
     book: Mapping[str, Any] | None
-    nodes: Sequence[Mapping[str, Any]]
+    nodes: Sequence[RecordedNode]
     tokens: Sequence[LedgerRow]
     timings: Mapping[str, float]
     orders: Sequence[Mapping[str, Any]]
     fills: Sequence[Fill]
     outcome: Resolution | None
 
+    @property
+    def market(self) -> RecordedMarket:
+        return self.decision.market
+
+    def to_json(self) -> dict[str, Json]:
+        """For other programs: the record as it stands."""
+        names = [f.name for f in fields(self) if f.name not in ("decision", "nodes")]
+        nodes: list[Json] = [{"hash": node.hash, **node.to_json()} for node in self.nodes]
+        return {**{name: plain(getattr(self, name)) for name in names}, "market": plain(self.market), "nodes": nodes}
+
 
 async def explain(store: Store, record: Record) -> Explanation:
     """Gather a decision with its objects, ledger rows, orders, fills and outcome."""
-    decision: Any = record.body["thought"]
-    market: Any = record.body["market"]
-    search = decision["search"]
-    hashes = [decision["inputs"], decision["book"], *(search["nodes"] if search else [])]
-    found = {h: json.loads(o.text) for h, o in (await store.objects(hashes)).items()}
+    decision = RecordedDecision.of(record)
+    nodes = decision.search.nodes if decision.search else ()
+    found = await store.objects([decision.inputs, decision.book, *nodes])
     intents = await store.intents(record.run_id, decision_id=record.key)
     used = await store.ledger(record.run_id, decision_id=record.key)
     took = await store.timings(record.run_id, decision_id=record.key)
@@ -51,14 +60,14 @@ async def explain(store: Store, record: Record) -> Explanation:
         seq=record.seq,
         hash=record.hash,
         at=record.at.isoformat(),
-        market=market,
-        thought=decision,
-        inputs=found[decision["inputs"]],
-        book=found[decision["book"]],
-        nodes=[{"hash": h, **found[h]} for h in (search["nodes"] if search else [])],
+        decision=decision,
+        thought=thought_of(record),
+        inputs=json.loads(found[decision.inputs].text),
+        book=json.loads(found[decision.book].text),
+        nodes=[RecordedNode.of(found[name]) for name in nodes],
         tokens=used.get(record.key, ()),
         timings=took.get(record.key, {}),
         orders=[{"order_id": i.order_id, "status": i.status, "order": i.order} for i in intents],
         fills=await store.fills_of([i.order_id for i in intents]),
-        outcome=await store.outcome_of(record.run_id, str(market["id"])),
+        outcome=await store.outcome_of(record.run_id, decision.market.id),
     )

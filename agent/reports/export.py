@@ -15,6 +15,7 @@ from typing import Any
 from market.errors import Misconfigured, StoreUnavailable
 from market.types import UNIT, Resolution
 from storage.canonical import Json, plain
+from storage.decisions import thought_of
 from storage.records import DecisionFilter, DecisionSummary, RecordKind
 from storage.store import Store
 
@@ -73,8 +74,8 @@ async def _row(
         "hash": "" if record is None else record.hash,
     }
     if whole and record is not None:
-        decision: Any = record.body["thought"]
-        row["thought"] = {k: v for k, v in decision.items() if not (redacted and k in _MONEY_OF_THOUGHT)}
+        thought = thought_of(record)
+        row["thought"] = {k: v for k, v in thought.items() if not (redacted and k in _MONEY_OF_THOUGHT)}
     return {k: v for k, v in row.items() if not (redacted and k in _MONEY)}
 
 

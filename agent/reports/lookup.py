@@ -9,7 +9,7 @@ from storage.store import Store
 
 async def chosen_run(store: Store, prefix: str | None) -> Run:
     """A run by the beginning of its id, or the agent's newest."""
-    runs = [r for r in await store.runs() if prefix or r.identity.label == "agent" or "account" in r.manifest]
+    runs = [r for r in await store.runs() if prefix or r.identity.label == "agent" or r.about.account]
     if not runs:
         raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
     if prefix is None:

@@ -16,6 +16,7 @@ from urllib.request import urlopen
 from agent.config.schema import Config
 from agent.reports.cost import InferenceCost, cost_of
 from agent.reports.run_summary import Funnel, Latency, funnel, latency
+from storage.projections import RecordedOrder, fill_of
 from storage.records import LedgerRow, RecordKind, Run
 from storage.store import Store
 
@@ -56,14 +57,14 @@ async def monitored(store: Store, config: Config, run: Run, last: int) -> Monito
     records = await store.records(run.id, since=since)
     decisions = [r for r in records if r.kind is RecordKind.DECISION]
     ledger, timings = await store.ledger(run.id, since=since), await store.timings(run.id, since=since)
-    ordered: dict[str, str] = {r.key: str(r.body["decision_id"]) for r in records if r.kind is RecordKind.INTENT}
-    filled = {str(r.body["order_id"]) for r in records if r.kind is RecordKind.FILL}
+    ordered = {r.key: RecordedOrder.of(r).decision_id for r in records if r.kind is RecordKind.INTENT}
+    filled = {fill_of(r.body).order_id for r in records if r.kind is RecordKind.FILL}
     came = funnel(decisions, set(ordered.values()), (ordered[o] for o in filled if o in ordered))
     rows = [row for per in ledger.values() for row in per]
     measured = list(timings.values())
     return Monitored(
         run_id=run.id,
-        data=str(run.manifest["data"]),
+        data=run.about.data,
         running=not run.finished,
         decisions=len(decisions),
         newest=decisions[-1].at if decisions else None,

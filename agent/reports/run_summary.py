@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from agent.config.places import database_url
 from agent.config.schema import Config
@@ -19,6 +18,7 @@ from agent.reports.cost import InferenceCost, cost_of
 from agent.trading.result import RunResult
 from backtest.judgement import earned
 from market.types import Fill, FillEvidence, Micro, Resolution
+from storage.decisions import RecordedDecision
 from storage.records import LedgerRow, Record, RecordKind, Run
 from storage.store import Store, open_store
 
@@ -100,25 +100,19 @@ class Summary:
 def funnel(decisions: Sequence[Record], ordered: Collection[str], filled: Iterable[str]) -> Funnel:
     """Count decisions by how far they came. `ordered` and `filled` are the ids of decisions with an order and with a
     fill, at the cycle or later on the hot path."""
-    thoughts = [_thought(d) for d in decisions]
-    searches = [t["search"] for t in thoughts if t["search"]]
-    shadow = sum(1 for t in thoughts if t["search"] and t["gate"]["reason"])
+    made = [RecordedDecision.of(d) for d in decisions]
+    searches = [d.search for d in made if d.search]
     return Funnel(
         cycles=len(decisions),
-        gated=sum(1 for t in thoughts if t["gate"]["reason"]),
+        gated=sum(1 for d in made if d.gate.reason),
         searched=len(searches),
-        shadow=shadow,
-        verified=sum(1 for s in searches if any(c["verdict"] == "supported" for c in s["path"])),
-        corrected=sum(1 for s in searches if s["correction"]),
+        shadow=sum(1 for d in made if d.search and d.gate.reason),
+        verified=sum(1 for s in searches if any(step.supported for step in s.path)),
+        corrected=sum(1 for s in searches if s.correction),
         traded=sum(1 for d in decisions if d.key in ordered),
         filled=len(set(filled)),
-        reasons=dict(Counter(t["reason"] for d, t in zip(decisions, thoughts, strict=True) if d.key not in ordered)),
+        reasons=dict(Counter(m.reason for d, m in zip(decisions, made, strict=True) if d.key not in ordered)),
     )
-
-
-def _thought(record: Record) -> dict[str, Any]:
-    body: Any = record.body["thought"]
-    return dict(body)
 
 
 def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple[Money, ...]:
@@ -174,8 +168,8 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
         lines += [await _trader(store, s.name, r, _note(s.name)) for s, r in outcome.baselines]
         return Summary(
             run_id=run.id,
-            data=str(run.manifest["data"]),
-            notes=tuple(map(str, _listed(run.manifest["notes"]))),
+            data=run.about.data,
+            notes=run.about.notes,
             model=f"{outcome.engine.model} ({outcome.engine.engine})",
             appended=outcome.appended,
             compared=outcome.compared,
@@ -193,10 +187,6 @@ async def summarise(config: Config, outcome: RunResult) -> Summary:
             halted=outcome.halted,
             resting=await resting(store, run.id),
         )
-
-
-def _listed(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else []
 
 
 async def _resolutions(store: Store, run: Run) -> Mapping[str, Resolution]:

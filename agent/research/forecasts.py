@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
+from storage.decisions import RecordedDecision
 from storage.records import Record, RecordKind, Run
 from storage.store import Store
 
@@ -43,18 +43,17 @@ async def forecasts(store: Store, run: Run) -> tuple[RecordedForecast, ...]:
 
 
 def _forecast(record: Record, paid: dict[str, float]) -> RecordedForecast:
-    decision: Any = record.body["thought"]
-    market: Any = record.body["market"]
+    decision = RecordedDecision.of(record)
     return RecordedForecast(
         decision=record.key,
         at=record.at,
-        market=market["id"],
-        slug=market["slug"],
-        action=decision["action"],
-        reason=decision["reason"],
-        mid=decision["mid"],
-        diffusion=decision["arms"].get("diffusion"),
-        probability=decision["probability"],
-        tokens=sum(t["prompt"] + t["generated"] for t in decision["tokens"].values()),
-        paid=paid.get(market["id"]),
+        market=decision.market.id,
+        slug=decision.market.slug,
+        action=decision.action,
+        reason=decision.reason,
+        mid=decision.mid,
+        diffusion=decision.arms.get("diffusion"),
+        probability=decision.probability,
+        tokens=sum(used.charged for used in decision.tokens.values()),
+        paid=paid.get(decision.market.id),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from market.types import Fill, Order
 from storage.canonical import plain
-from storage.records import Record, RecordKind, Run
+from storage.decisions import RecordedDecision
+from storage.records import RecordKind, Run
 from storage.store import Store, StoredIntent
 
 _THOUGHT = ("action", "reason", "mid", "probability", "features", "arms", "gate", "wish", "tokens")
@@ -63,7 +63,7 @@ def _notes(there: Run, here: Run) -> tuple[str, ...]:
     notes = {
         "The recorded run was made on other data.": there.identity.data != here.identity.data,
         "The recorded run had another configuration, or another number of cycles.": (
-            there.manifest.get("config") != here.manifest.get("config")
+            there.about.config != here.about.config
         ),
         "The recorded run was made by other code.": there.identity.code != here.identity.code,
         "The recorded run had another model.": there.identity.model != here.identity.model,
@@ -76,17 +76,12 @@ Things = Mapping[Hashable, tuple[str, object]]
 
 
 async def _decisions(store: Store, run: Run) -> Things:
-    return {_place(d): (d.at.isoformat(), _thought(d)) for d in await store.records(run.id, RecordKind.DECISION)}
-
-
-def _place(decision: Record) -> Hashable:
-    market: Any = decision.body["market"]
-    return str(market["id"]), decision.at
-
-
-def _thought(decision: Record) -> object:
-    body: Any = decision.body["body"]
-    return {name: body[name] for name in _THOUGHT}
+    found: dict[Hashable, tuple[str, object]] = {}
+    for record in await store.records(run.id, RecordKind.DECISION):
+        decision, at = RecordedDecision.of(record), record.at
+        thought = decision.thought()
+        found[decision.market.id, at] = at.isoformat(), {name: thought[name] for name in _THOUGHT}
+    return found
 
 
 async def _orders(store: Store, run: Run) -> Things:

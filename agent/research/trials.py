@@ -20,6 +20,7 @@ from agent.replay.ablations import history_of
 from agent.replay.replay import rethink
 from agent.research.optimising import KNOBS, Aim, Optimised, Optimiser, Target
 from market.errors import NotReady
+from storage.decisions import RecordedDecision
 from storage.records import Record, RecordKind, Run
 from storage.store import Store
 
@@ -108,8 +109,7 @@ def parted(ended: Sequence[Ended]) -> tuple[Sequence[Ended], Sequence[Ended]]:
 
 
 def _market(record: Record) -> str:
-    market: Any = record.body["market"]
-    return str(market["id"])
+    return RecordedDecision.of(record).market.id
 
 
 def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]]:
@@ -127,5 +127,5 @@ def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]
 
 def other_settings(run: Run, config: Config) -> bool:
     """Whether a run was made with settings that this configuration does not have."""
-    scope: Any = run.manifest["config"]
+    scope: Any = run.about.config
     return bool(scope["config"] != config.identity())

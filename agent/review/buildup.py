@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from agent.decision.inputs import Inputs
+from agent.decision.record import path_of
 from agent.review.pictures import BeliefStep, short_label
-from agent.review.whatif import belief_of, path_of
+from agent.review.whatif import belief_of
+from storage.decisions import RecordedDecision
 from strategies.belief import parts
 from strategies.logit import logit, sigmoid
 
@@ -15,14 +16,14 @@ _SHOWN = 5e-5
 _RUNGS = (("search", "all claims believed"), ("verify", "verified ones alone"), ("correct", "after the correction"))
 
 
-def buildup(inputs: Inputs, decision: Mapping[str, Any]) -> list[BeliefStep]:
+def buildup(inputs: Inputs, decision: RecordedDecision) -> list[BeliefStep]:
     """Each claim that history supports moves the log-odds by its share of the path's lean, times the weight learnt so
     far; then come the bound on how far a belief may lean, calibration, and what may be traded on where that is not the
     same. Nothing where there was no search."""
-    search, arms = decision["search"], decision["arms"]
+    search, arms = decision.search, decision.arms
     if not search or "mid" not in arms:
         return []
-    mid = float(arms["mid"])
+    mid = arms["mid"]
     belief, odds = belief_of(inputs, search, inputs.learned.weight), logit(mid)
     steps = [BeliefStep("the market", mid)]
     for checked, share in parts(path_of(search)):
@@ -39,7 +40,7 @@ def buildup(inputs: Inputs, decision: Mapping[str, Any]) -> list[BeliefStep]:
     return steps
 
 
-def rungs(decision: Mapping[str, Any]) -> Sequence[tuple[str, float]]:
+def rungs(decision: RecordedDecision) -> Sequence[tuple[str, float]]:
     """What would have been said with less: P(YES) by what was asked of the claims."""
-    arms = decision["arms"]
-    return [(says, float(arms[name])) for name, says in _RUNGS if decision["search"] and name in arms]
+    arms = decision.arms
+    return [(says, arms[name]) for name, says in _RUNGS if decision.search and name in arms]

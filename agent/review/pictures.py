@@ -9,7 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+
+from storage.decisions import RecordedClaim, RecordedEvidence, RecordedNode
 
 _ROW, _COLUMN, _BOX, _TALL, _EDGE = 30, 190, 168, 24, 12
 _BARS = 28
@@ -40,11 +41,11 @@ def svg(width: float, height: float, says: str, body: str, name: str, role: str 
     )
 
 
-def label_of(claim: Mapping[str, Any]) -> str:
+def label_of(claim: RecordedClaim) -> str:
     """A claim in as few words as it takes."""
-    if claim["rung"] == "decision":
-        return f"→ {claim['bucket']}"
-    return short_label(claim["feature"], claim["bucket"], claim["effect"])
+    if claim.rung == "decision":
+        return f"→ {claim.bucket}"
+    return short_label(claim.feature, claim.bucket, claim.effect)
 
 
 def short_label(feature: str, bucket: str, effect: str) -> str:
@@ -53,22 +54,22 @@ def short_label(feature: str, bucket: str, effect: str) -> str:
     return f"{feature} {bucket}{arrow}"
 
 
-def tree(nodes: Sequence[Mapping[str, Any]], picked: frozenset[str]) -> str:
+def tree(nodes: Sequence[RecordedNode], picked: frozenset[str]) -> str:
     """The search tree from left to right; each node leads to its details. `picked` are hashes of the chosen path."""
     places = _placed(nodes)
-    depth = max((node["depth"] for node in nodes), default=0)
+    depth = max((node.depth for node in nodes), default=0)
     height = _ROW * max((1 + y for _, y in places.values()), default=1) + 2 * _EDGE
-    links = "".join(_link(node, places, picked) for node in nodes if node["parent"])
+    links = "".join(_link(node, places, picked) for node in nodes if node.parent)
     boxes = "".join(_box(node, places, picked) for node in nodes)
     says = f"Search tree: {len(nodes)} claims on {depth} rungs"
     return svg(_COLUMN * depth + 2 * _EDGE, height, says, f"{links}{boxes}", "tree", "group")
 
 
-def _placed(nodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+def _placed(nodes: Sequence[RecordedNode]) -> dict[str, tuple[float, float]]:
     """Column and row of each node: leaves one below the other, a parent in the middle of its children."""
     children: dict[str, list[str]] = {}
     for node in nodes:
-        children.setdefault(node["parent"], []).append(node["hash"])
+        children.setdefault(node.parent, []).append(node.hash)
     rows: dict[str, float] = {}
     free = 0
 
@@ -84,24 +85,24 @@ def _placed(nodes: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]
 
     for root in children.get("", ()):
         place(root)
-    return {node["hash"]: (node["depth"] - 1.0, rows[node["hash"]]) for node in nodes}
+    return {node.hash: (node.depth - 1.0, rows[node.hash]) for node in nodes}
 
 
-def _link(node: Mapping[str, Any], places: Mapping[str, tuple[float, float]], picked: frozenset[str]) -> str:
-    (x0, y0), (x1, y1) = (_corner(places[name]) for name in (node["parent"], node["hash"]))
+def _link(node: RecordedNode, places: Mapping[str, tuple[float, float]], picked: frozenset[str]) -> str:
+    (x0, y0), (x1, y1) = (_corner(places[name]) for name in (node.parent, node.hash))
     x0, y0, y1 = x0 + _BOX, y0 + _TALL / 2, y1 + _TALL / 2
     half = (x0 + x1) / 2
-    kind = "link picked" if node["hash"] in picked else "link"
+    kind = "link picked" if node.hash in picked else "link"
     return f'<path class="{kind}" d="M{x0:.1f} {y0:.1f} C{half:.1f} {y0:.1f} {half:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"/>'
 
 
-def _box(node: Mapping[str, Any], places: Mapping[str, tuple[float, float]], picked: frozenset[str]) -> str:
-    x, y = _corner(places[node["hash"]])
-    kind = f"node {node['verdict']}{' picked' if node['hash'] in picked else ''}"
-    text = escape(label_of(node["claim"]))
+def _box(node: RecordedNode, places: Mapping[str, tuple[float, float]], picked: frozenset[str]) -> str:
+    x, y = _corner(places[node.hash])
+    kind = f"node {node.verdict}{' picked' if node.hash in picked else ''}"
+    text = escape(label_of(node.claim))
     return (
-        f'<a href="#n{node["hash"][:12]}"><g class="{kind}"><title>{text}: {node["verdict"]}, value '
-        f'{node["value"]:.2f}</title><rect x="{x:.1f}" y="{y:.1f}" width="{_BOX}" height="{_TALL}" rx="6"/>'
+        f'<a href="#n{node.hash[:12]}"><g class="{kind}"><title>{text}: {node.verdict}, value '
+        f'{node.value:.2f}</title><rect x="{x:.1f}" y="{y:.1f}" width="{_BOX}" height="{_TALL}" rx="6"/>'
         f'<text x="{x + 9:.1f}" y="{y + 16:.1f}">{text}</text></g></a>'
     )
 
@@ -182,27 +183,27 @@ def _flag(mark: Mark, x: float, top: float, height: float) -> str:
     )
 
 
-def evidence(found: Mapping[str, Any]) -> str:
+def evidence(found: RecordedEvidence) -> str:
     """What history says of a claim against what the market said. A histogram of the share that would have paid had the
     mids been right, each window by itself; the share that did pay; and below them the posterior with its interval."""
-    if not found["support"]:
+    if not found.support:
         return ""
-    k, base, rate = int(found["support"]), float(found["base_rate"]), float(found["rate"])
+    k, base, rate = found.support, found.base_rate, found.rate
     chance = chances(k, base)
     as_far = sum(p for wins, p in chance.items() if abs(wins / k - base) > abs(rate - base) - 1e-9)
     least = 1e-3 * max(chance.values())
     likely = {wins: p for wins, p in chance.items() if p > least}
-    ends = ((min(likely) - 0.5) / k, (max(likely) + 0.5) / k, base, rate, float(found["low"]), float(found["high"]))
+    ends = ((min(likely) - 0.5) / k, (max(likely) + 0.5) / k, base, rate, found.low, found.high)
     begins, finish, floor = min(ends), max(ends), 36.0
 
     def x(p: float) -> float:
         return 4 + 192 * (min(max(p, begins), finish) - begins) / (finish - begins)
 
-    low, high, here = (x(float(found[name])) for name in ("low", "high", "posterior"))
+    low, high, here = (x(p) for p in (found.low, found.high, found.posterior))
     says = (
         f"{rate:.3f} of {k} windows paid where the mids said {base:.3f}: chance alone is as far off in {as_far:.2g} "
-        f"of all cases; posterior {found['posterior']:.3f} from {found['low']:.3f} to "
-        f"{found['high']:.3f}"
+        f"of all cases; posterior {found.posterior:.3f} from {found.low:.3f} to "
+        f"{found.high:.3f}"
     )
     body = (
         f"<title>{escape(says)}</title>"

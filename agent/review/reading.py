@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +19,7 @@ from agent.review.whatif import Changed, WhatIfAnswer, answer
 from market.errors import Misconfigured
 from market.types import UNIT, Micro
 from storage.canonical import Json
+from storage.decisions import RecordedNode
 from storage.records import DecisionFilter, DecisionSummary, LedgerRow, Run, Sorting
 from storage.store import Store
 from strategies.score import Interval, block_interval, log_score, reliability
@@ -71,7 +72,7 @@ class DecisionPage:
     rungs: Sequence[tuple[str, float]]
     points: Sequence[tuple[float, float, float]]
     marks: Sequence[Mark]
-    nodes: Sequence[Mapping[str, Any]]
+    nodes: Sequence[RecordedNode]
     picked: frozenset[str]
     older: str
     newer: str
@@ -82,7 +83,7 @@ class DecisionPage:
 async def runs_with_decisions(store: Store) -> list[Run]:
     """Newest first; the arms of a ladder come after what they belong to."""
     runs = [run for run in await store.runs() if run.records]
-    return sorted(runs, key=lambda run: ("account" in run.manifest or run.identity.label == "agent", run.started_at))[
+    return sorted(runs, key=lambda run: (bool(run.about.account) or run.identity.label == "agent", run.started_at))[
         ::-1
     ]
 
@@ -151,8 +152,7 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
         for bar in bars
         if bar.bid is not None and bar.ask is not None
     ]
-    search = e.thought["search"]
-    hashes = [node["hash"] for node in e.nodes]
+    search = e.decision.search
     older = await store.listed(DecisionFilter(record.run_id, until=record.at, slug=market.slug), limit=1)
     later = DecisionFilter(record.run_id, since=record.at + timedelta(microseconds=1), slug=market.slug)
     newer = await store.listed(later, limit=1, after=max(await store.count(later) - 1, 0))
@@ -161,12 +161,12 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
     )
     return DecisionPage(
         e=e,
-        steps=buildup(inputs, e.thought),
-        rungs=rungs(e.thought),
+        steps=buildup(inputs, e.decision),
+        rungs=rungs(e.decision),
         points=points,
         marks=_marks(e, market.opens_at, record.at, market.closes_at if market.closes_at <= until else None),
         nodes=e.nodes,
-        picked=frozenset(hashes[i] for i in search["picked"]) if search else frozenset(),
+        picked=frozenset(e.nodes[i].hash for i in search.picked) if search else frozenset(),
         older=older[0].id if older else "",
         newer=newer[0].id if newer else "",
         profit=next((d.profit for d in mine if d.id == record.key), None),
@@ -193,21 +193,20 @@ async def comparison(store: Store, a: str, b: str) -> DecisionComparison:
 
 def _told(e: Explanation) -> dict[str, str]:
     """A decision in a few words each."""
-    t, search = e.thought, e.thought["search"] or {}
-    path = " · ".join(label_of(c["claim"]) for c in search.get("path", ()))
-    features = t["features"] or {}
+    made, search = e.decision, e.decision.search
+    path = " · ".join(label_of(step.claim) for step in search.path) if search else ""
     return {
         "run": e.run_id,
-        "market": str(e.market["slug"]),
+        "market": made.market.slug,
         "at": e.at,
-        "decision": f"{t['action']}: {t['reason']}",
-        "mid": "-" if t["mid"] is None else f"{t['mid']:.4f}",
-        "P(Up)": "-" if t["probability"] is None else f"{t['probability']:.4f}",
+        "decision": f"{made.action}: {made.reason}",
+        "mid": "-" if made.mid is None else f"{made.mid:.4f}",
+        "P(Up)": "-" if made.probability is None else f"{made.probability:.4f}",
         "path": path or "-",
-        "verified share": f"{search['belief']['verified_share']:.0%}" if search else "-",
+        "verified share": f"{search.belief.verified_share:.0%}" if search else "-",
         "tokens": f"{sum(r.prompt + r.generated for r in e.tokens):,}",
         "orders": str(len(e.orders)),
-        **{f"feature {name}": str(value) for name, value in features.items()},
+        **{f"feature {name}": value for name, value in (made.features or {}).items()},
     }
 
 
@@ -215,7 +214,7 @@ def _marks(e: Explanation, opens: datetime, at: datetime, closes: datetime | Non
     def seconds(when: datetime) -> float:
         return (when - opens).total_seconds()
 
-    marks = [Mark(seconds(at), "decision", f"{e.thought['action']}: {e.thought['reason']}")]
+    marks = [Mark(seconds(at), "decision", f"{e.decision.action}: {e.decision.reason}")]
     marks += [Mark(seconds(f.at), "fill", f"{f.side} {f.size / UNIT:g} {f.outcome} at {f.price}") for f in e.fills]
     return marks + ([Mark(seconds(closes), "close", "the window closes")] if closes is not None else [])
 

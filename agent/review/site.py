@@ -165,7 +165,7 @@ class _Pages:
         page = await decision_page(self._store, asked.get("run") or None, request.path_params["id"], changed)
         run = await self._store.run(page.e.run_id)
         return self._page(
-            "decision.html", request, [], run, p=page, e=page.e, t=page.e.thought, UNIT=UNIT, changed=changed
+            "decision.html", request, [], run, p=page, e=page.e, t=page.e.decision, UNIT=UNIT, changed=changed
         )
 
     async def compare(self, request: Request) -> Response:

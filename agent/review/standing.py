@@ -42,7 +42,7 @@ class AccountOverview:
 
 async def standing(store: Store, run: Run) -> AccountOverview:
     """Of a run with at least one record."""
-    account = str(run.manifest.get("account", ""))
+    account = run.about.account
     runs = await runs_of(store, account) if account else [run]
     held = await _held(store, runs)
     working = [i for r in runs for i in await store.intents(r.id) if i.status not in OVER]

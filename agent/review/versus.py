@@ -48,7 +48,7 @@ def _told(seen: Overview) -> dict[str, str]:
     made = max(seen.decisions, 1)
     return {
         "run": seen.run.id[:12],
-        "what": f"{seen.run.identity.label} on {seen.run.manifest.get('data', '-')}",
+        "what": f"{seen.run.identity.label} on {seen.run.about.data}",
         "decisions": f"{seen.decisions:,}",
         "profit, settled": f"{seen.profit / UNIT:+,.2f} dollars",
         "log loss": "-" if scores is None else f"{scores.ours:.4f} nats a window",

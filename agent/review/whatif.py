@@ -3,21 +3,15 @@ of the search, without the model. Pure."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
-
-from pydantic import TypeAdapter
 
 from agent.decision.inputs import Inputs
+from agent.decision.record import path_of
+from storage.decisions import RecordedSearch
 from strategies.belief import Belief, believe
 from strategies.edge import best_edge, decide
-from strategies.verification import Checked
-
-_PATH = TypeAdapter(list[Checked])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,7 @@ class WhatIfAnswer:
     fee: Decimal
 
 
-def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> WhatIfAnswer | None:
+def answer(inputs: Inputs, search: RecordedSearch, changed: Changed) -> WhatIfAnswer | None:
     """None where there was no book to decide on."""
     view = inputs.view()
     mid = None if view is None else view.book.mid
@@ -73,12 +67,7 @@ def answer(inputs: Inputs, search: Mapping[str, Any], changed: Changed) -> WhatI
     )
 
 
-def path_of(search: Mapping[str, Any]) -> list[Checked]:
-    """The claims that a search left, with what history said of them."""
-    return _PATH.validate_json(json.dumps(search["path"]))
-
-
-def belief_of(inputs: Inputs, search: Mapping[str, Any], shrink: float) -> Belief:
+def belief_of(inputs: Inputs, search: RecordedSearch, shrink: float) -> Belief:
     """What they come to with this weight."""
     settings = inputs.settings
     return believe(

@@ -51,7 +51,7 @@ class Outbox:
         await asyncio.to_thread(self._keep, dict(self._next))
 
     async def _runs(self) -> list[Run]:
-        return [run for run in await self._store.runs() if run.manifest.get("account") == self._account]
+        return [run for run in await self._store.runs() if run.about.account == self._account]
 
     def _kept(self) -> dict[str, int] | None:
         try:

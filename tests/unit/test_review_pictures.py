@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.review.pictures import chances, evidence
+from storage.decisions import RecordedEvidence
 from strategies.belief import believe, lean, parts
 from strategies.claims import Claim, Effect
 from strategies.logit import logit, sigmoid
-from strategies.verification import AnalogArrays, Checked, Verdict, check, weigh
+from strategies.verification import NOTHING, AnalogArrays, Checked, Verdict, check, weigh
 from tests.fakes import START
 
 
@@ -28,14 +30,14 @@ def test_chances_are_those_of_so_many_coins(k: int, base: float) -> None:
 def test_the_picture_of_any_evidence_stays_in_its_frame(k: int, mid: float, share: float) -> None:
     wins = round(k * share)
     found = weigh(AnalogArrays.of([(mid, 1.0)] * wins + [(mid, 0.0)] * (k - wins)), trials=30)
-    drawn = evidence({n: getattr(found, n) for n in ("support", "rate", "base_rate", "posterior", "low", "high")})
+    drawn = evidence(RecordedEvidence(**asdict(found)))
     across = [float(x) for x in re.findall(r'(?:M|H|cx=")(-?[\d.]+)', drawn)]
     assert min(across) >= -10 and max(across) <= 210
     assert f"of {k} windows paid" in drawn and 'class="paid"' in drawn
 
 
 def test_no_windows_make_no_picture() -> None:
-    assert evidence({"support": 0}) == ""
+    assert evidence(RecordedEvidence(**asdict(NOTHING))) == ""
 
 
 def checked(feature: str, bucket: str, wins: int, of: int = 200) -> Checked:
