@@ -77,6 +77,8 @@ class RunManifest:
         listed = isinstance(notes, list | tuple) and isinstance(cash, int)
         if not listed or not all(isinstance(text, str) for text in (*texts.values(), *notes)):
             raise Drift("a run's manifest is damaged: its texts, notes and cash are not what belongs there.")
+        if texts.get("account") and "cash" not in found:
+            raise Drift(f"the manifest of a run of {texts['account']} does not say what cash it began with.")
         reference, config = bool(found.get("has_reference")), found.get("config")
         return cls(notes=tuple(notes), has_reference=reference, config=config, cash=cash, **texts)
 

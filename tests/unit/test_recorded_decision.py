@@ -43,7 +43,7 @@ from storage.projections import RecordedOrder
 from storage.records import Record, RecordKind, RunManifest, StoredObject
 from strategies.verification import Finding
 from tests.fakes import START
-from tests.unit.test_think import decision, inputs, lifted
+from tests.unit.test_decide import decision, inputs, lifted
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 TEXTS = st.text('abc_é"\\\n', max_size=6)
@@ -339,3 +339,8 @@ def test_a_manifest_of_any_version_reads_with_what_it_lacks_neutral() -> None:
 def test_a_damaged_manifest_says_so(damaged: dict[str, Any]) -> None:
     with pytest.raises(Drift, match="manifest is damaged"):
         RunManifest.read(damaged)
+
+
+def test_an_account_that_began_with_nobody_knows_what_is_not_read_as_penniless() -> None:
+    with pytest.raises(Drift, match="does not say what cash it began with"):
+        RunManifest.read({"account": "paper at the venue"})
