@@ -28,7 +28,8 @@ import numpy as np
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-import agent.app.live as live
+from agent.app import live
+from agent.app.live_plan import LivePlan
 from agent.config.load import load_config
 from agent.live.keys import play_key
 from agent.reports.run_summary import latency
@@ -127,7 +128,7 @@ async def cycles(broker: Broker, url: str, home: Path, blocks: int) -> Mapping[s
         bus.subscribed(CycleStarted, turns.started),
         bus.subscribed(DecisionMade, turns.decided),
     ):
-        plan = live.LivePlan(load_config(None, asked), ("agent", "join_best"))
+        plan = LivePlan(load_config(None, asked), ("agent", "join_best"))
         run = asyncio.create_task(live.run_live(plan, bus))
         await asyncio.gather(run, return_exceptions=True)
     return {"again": turns.again, **{way: compared(turns.took["without"], turns.took[way]) for way in WAYS}}
@@ -156,7 +157,7 @@ async def commands(broker: Broker, url: str, home: Path, count: int) -> dict[str
     }  # fmt: skip
     play_key(home / "play.key")
     stages: list[str] = []
-    plan = live.LivePlan(load_config(None, asked), ("agent", "join_best"))
+    plan = LivePlan(load_config(None, asked), ("agent", "join_best"))
     run = asyncio.create_task(live.run_live(plan, LocalBus(), stages.append))
     while "trading" not in stages:  # noqa: ASYNC110 - what is waited for is a value
         await asyncio.sleep(0.1)

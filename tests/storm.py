@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.app.live import LivePlan, run_live
+from agent.app.live import run_live
+from agent.app.live_plan import LivePlan
 from agent.config.load import load_config
 from agent.live.keys import play_key
 from agent.trading.bus import LocalBus

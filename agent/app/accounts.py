@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from agent.app.recorded import faults
-from agent.app.settings import delays
+from agent.app.settings import delays, faults
 from agent.config.paths import home
 from agent.config.schema import Config
 from agent.live.recovery import AccountHistory
-from backtest.exchange import PaperExchange
 from market.clock import Clock
 from market.types import Market, Micro, micro
 
@@ -67,6 +65,7 @@ class PaperAccount:
     ) -> AsyncIterator[OpenAccount]:
         from agent.live.account import OpenAccount
         from agent.live.preflight import clocks_must_agree
+        from backtest.exchange import PaperExchange  # a run with real money loads nothing of it
         from market.polymarket.rest import reader
 
         wait = delays(self.config)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, strategy_identity
-from agent.app.settings import decision_settings, delays, risk_limits
+from agent.app.run_record import EndedRun, RunManifest, RunRecord
+from agent.app.settings import decision_settings, delays, faults, risk_limits
+from agent.app.traders import BASELINES
 from agent.config.places import database_url, own_hosts
 from agent.config.schema import Config
 from agent.decision import prompts
@@ -32,27 +34,23 @@ from agent.trading.loop import Schedule, Trader, TradingLoop
 from agent.trading.result import RunResult, since
 from agent.trading.strategy_trader import StrategyTrader
 from backtest.exchange import PaperExchange
-from backtest.fault_model import FaultModel
-from backtest.feed_outages import FeedOutages
+from backtest.interrupted import FeedOutages
 from backtest.quality import Quality, quality
 from backtest.recorded import gaps
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, WallClock
-from market.errors import DataInvalid, LedgerMismatch
+from market.errors import DataInvalid
 from market.feed import PricedFeed
 from market.fees import charged
 from market.types import Micro, micro
 from storage.canonical import Json, digest
 from storage.memory_log import InMemoryRunLog
-from storage.records import RecordKind, Run, RunIdentity, RunManifest
+from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
-from strategies.baselines import LateFavourite, MarketMid
-from tools.ledger import balance
 from tools.limits import RiskLimited
 
-BASELINES: tuple[Strategy, ...] = (MarketMid(), LateFavourite())
 PLACEBO_SEED = 20_260_928
 
 
@@ -64,12 +62,6 @@ class PaperPlan:
     data: str = "sample"
     speed: float | None = None
     cycles: int | None = None
-
-
-def faults(config: Config) -> FaultModel:
-    """What goes wrong at the paper exchange and on the way to it."""
-    trading = config.trading
-    return FaultModel(trading.delay_spread, trading.refused, trading.failed, trading.late_payouts, trading.tick_changes)
 
 
 async def open_recording(where: str) -> ReplayFeed:
@@ -106,23 +98,23 @@ async def _on_paper(plan: PaperPlan, feed: PricedFeed, bus: Bus, stage: Callable
             world = World(plan, feed, store, bus, electricity)
             primed = engine.usage
             stage("trading")
-            run, ticks, log, halted = await world.agent(engine)
+            done = await world.agent(engine)
             spent = since(engine, primed)
             stage("running the baselines")
             baselines = [(s, await world.baseline(s)) for s in BASELINES]
             for arm in ARMS:
                 stage(f"climbing the evidence ladder: {arm.name}")
-                await world.arm(arm, run, engine)
+                await world.arm(arm, done.run, engine)
     return RunResult(
-        run,
-        log.appended,
-        log.compared,
-        tuple(ticks),
-        engine.identity,
-        spent,
-        halted,
-        tuple(baselines),
-        measured.said,
+        run=done.run,
+        appended=done.log.appended,
+        compared=done.log.compared,
+        ticks=tuple(done.ticks),
+        engine=engine.identity,
+        used=spent,
+        halted=done.halted,
+        baselines=tuple(baselines),
+        energy=measured.said,
     )
 
 
@@ -184,30 +176,39 @@ class World(ReplayWorld):
     electricity: Electricity | None = None
     recalls: list[AnswerCache] | None = None
 
-    async def agent(self, engine: Engine) -> tuple[Run, list[float], RunLog, str]:
+    async def agent(self, engine: Engine) -> EndedRun:
         """The agent's run: resumed where it stopped, or recomputed and compared where it had ended."""
-        recall = await self._recall("agent", engine)
-        run = await self._begin("agent", digest(engine.identity), answers_by=digest(engine.identity))
-        log = self.store.log(run.id)
-        clock = self._clock()
-        execution = self.execution(log, clock, run.id, self.bus)
-        memory = self._memory()
-        settings = decision_settings(self.plan.config, counted_in_tokens=True)
-        recorder, together = RecordingEngine(engine), talking(engine)
-        power = self.electricity if together is None else None
-        ports = Ports(clock, self.seen, memory, recorder, execution, self.bus, settings, power, recall, together)
-        trader = AgentTrader(ports)
+        recall, model = await self._recall("agent", engine), digest(engine.identity)
+        record, clock = await self._begin("agent", model, answers_by=model), self._clock()
+        execution, memory = self.execution(record.log, clock, record.run.id, self.bus), self._memory()
+        trader = AgentTrader(self._ports(engine, clock, execution, memory, recall))
         await self.play(trader, execution, clock, memory)
-        return await self._end(run, log, execution, clock), trader.ticks, log, execution.halted
+        return EndedRun(await _ended(record, execution, clock), trader.ticks, record.log, execution.halted)
+
+    def _ports(
+        self, engine: Engine, clock: Clock, execution: Execution, memory: Memory, recall: AnswerCache | None
+    ) -> Ports:
+        together = talking(engine)
+        return Ports(
+            clock=clock,
+            feed=self.seen,
+            memory=memory,
+            engine=RecordingEngine(engine),
+            execution=execution,
+            bus=self.bus,
+            settings=decision_settings(self.plan.config, counted_in_tokens=True),
+            electricity=self.electricity if together is None else None,
+            recall=recall,
+            together=together,
+        )
 
     async def baseline(self, strategy: Strategy) -> Run:
         """A strategy's run on the same windows through an exchange of its own."""
-        run = await self._begin(f"baseline:{strategy.name}", strategy_identity(strategy))
-        log = self.store.log(run.id)
+        record = await self._begin(f"baseline:{strategy.name}", strategy_identity(strategy))
         clock = ManualClock(self.schedule().first())
-        execution = self.execution(log, clock, run.id, LocalBus())
+        execution = self.execution(record.log, clock, record.run.id, LocalBus())
         await self.play(StrategyTrader(strategy, execution, prices=self.seen), execution, clock, NoLearning())
-        return await self._end(run, log, execution, clock)
+        return await _ended(record, execution, clock)
 
     async def arm(self, arm: ArmPlan, of: Run, engine: Engine) -> None:
         """An arm of the ladder on the agent's own decisions; one that is finished stands as it is."""
@@ -215,10 +216,10 @@ class World(ReplayWorld):
             engine = ScriptedEngine(seed=PLACEBO_SEED, name="placebo")
             await engine.prime(prompts.static())
         recall, model = await self._recall(arm.label, engine), digest(engine.identity)
-        run = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id, answers_by=model)
-        if not run.finished:
+        record = await self._begin(arm.label, digest([engine.identity, of.id]), of=of.id, answers_by=model)
+        if not record.run.finished:
             decisions = await self.store.records(of.id, RecordKind.DECISION)
-            await run_arm(arm, self.store, decisions, self.store.log(run.id), engine, self.electricity, recall)
+            await run_arm(arm, self.store, decisions, record.log, engine, self.electricity, recall)
 
     async def _recall(self, label: str, engine: Engine) -> AnswerCache | None:
         """Nothing is recalled of a model that might answer otherwise the next time."""
@@ -228,19 +229,22 @@ class World(ReplayWorld):
         self.recalls.append(recall)
         return recall
 
-    async def _begin(self, label: str, model: str, *, of: str = "", answers_by: str = "") -> Run:
+    async def _begin(self, label: str, model: str, *, of: str = "", answers_by: str = "") -> RunRecord:
         scope: Json = {"config": self.plan.config.identity(), "cycles": self.plan.cycles}
-        identity = RunIdentity(self.feed.info.fingerprint, digest(scope), code_identity(), model, label)
+        info = self.feed.info
+        identity = RunIdentity(
+            data=info.fingerprint, config=digest(scope), code=code_identity(), model=model, label=label
+        )
         manifest = RunManifest(
-            data=self.feed.info.name,
-            notes=tuple(self.feed.info.notes),
-            has_reference=self.feed.info.has_reference,
+            data=info.name,
+            notes=info.notes,
+            has_reference=info.has_reference,
             config=scope,
             cash=micro(self.plan.config.trading.cash),
             of=of,
-            answers_by=answers_by,
+            more={"answers_by": answers_by},
         )
-        return await self.store.begin_run(identity, manifest.to_json(), WallClock().now())
+        return await RunRecord.begin(self.store, identity, manifest, WallClock().now())
 
     def _memory(self) -> Memory:
         trading = self.plan.config.trading
@@ -252,18 +256,7 @@ class World(ReplayWorld):
         start = self.schedule().first()
         return ManualClock(start) if self.plan.speed is None else PacedClock(start, self.plan.speed)
 
-    async def _end(self, run: Run, log: RunLog, execution: Execution, clock: Clock) -> Run:
-        """Close the run, once the exchange's account agrees with the run's own records."""
-        account = await execution.account()
-        fills, settlements = await self.store.fills(run.id), await self.store.settlements(run.id)
-        expected = balance(micro(self.plan.config.trading.cash), fills, settlements)
-        if account.cash != expected:
-            raise LedgerMismatch(
-                f"the exchange holds {account.cash} micro-dollars where the records say {expected}.",
-                next_step="Keep the database and read `edgeclaw log verify`.",
-            )
-        held = {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())}
-        unknown = sorted(execution.working)
-        body: dict[str, Json] = {"cash": account.cash, "holdings": held, "unknown": unknown, "halted": execution.halted}
-        await log.end(clock.now(), body)
-        return await self.store.run(run.id) or run
+
+async def _ended(record: RunRecord, execution: Execution, clock: Clock) -> Run:
+    """Close a run whose exchange began with it."""
+    return await record.end(execution, clock, runs=[record.run], unknown=execution.working)

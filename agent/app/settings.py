@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from agent.config.schema import Config
 from agent.decision.budget import Limits
@@ -14,6 +15,9 @@ from market.types import micro
 from strategies.edge import EdgeRule
 from strategies.sizing import Sizing
 from tools.limits import RiskLimits
+
+if TYPE_CHECKING:
+    from backtest.fault_model import FaultModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +107,17 @@ def delays(config: Config) -> Delays:
     """How long the paper exchange takes for an order."""
     trading = config.trading
     return Delays(venue=timedelta(seconds=trading.taker_delay), network=timedelta(seconds=trading.network_delay))
+
+
+def faults(config: Config) -> FaultModel:
+    """Faults of the paper exchange and of the way to it."""
+    from backtest.fault_model import FaultModel  # a run with real money loads nothing of it
+
+    trading = config.trading
+    return FaultModel(
+        spread=trading.delay_spread,
+        refuses=trading.refused,
+        fails=trading.failed,
+        late=trading.late_payouts,
+        changes=trading.tick_changes,
+    )

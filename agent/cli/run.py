@@ -127,7 +127,9 @@ async def _until_told(work: Coroutine[Any, Any, RunResult]) -> RunResult:
 
 
 def _live(config: Config, trade_with: list[str] | None, cycles: int | None, mode: str, risk: bool) -> Work:
-    from agent.app.live import TRADERS, LivePlan, run_live
+    from agent.app.live import run_live
+    from agent.app.live_plan import LivePlan
+    from agent.app.traders import TRADERS
 
     named = tuple(dict.fromkeys(trade_with or ["agent"]))
     for one in named:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.app.live import LivePlan, run_live
+from agent.app.live import run_live
+from agent.app.live_plan import LivePlan
 from agent.app.recorded import PaperPlan, run_paper
 from agent.config.load import load_config, profile_for
 from agent.host.egress import confined

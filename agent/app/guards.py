@@ -1,0 +1,50 @@
+"""Limits around a live account's orders, and the watcher of its kill switch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.app.settings import risk_limits
+from agent.config.schema import Config
+from agent.live.recovery import AccountHistory
+from agent.llm.engine import Engine
+from agent.trading.bus import Bus
+from agent.trading.execution import Execution
+from agent.trading.inhibit import Inhibitor
+from agent.trading.kill_switch import KillSwitchWatcher
+from market.clock import Clock
+from market.types import micro
+from storage.store import RunLog, Store
+from tools.halts import KillSwitch
+from tools.limits import CostLimited, InferenceToday, RateLimited, RiskLimited, Switched
+from tools.orders import OrderTool
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """Configured limits. What a limit says goes to the kill switch, so that the stop outlives this process."""
+
+    config: Config
+    clock: Clock
+    switch: KillSwitch
+    inhibitor: Inhibitor
+
+    def around(
+        self, orders: OrderTool, log: RunLog, bus: Bus, past: AccountHistory, spent: InferenceToday
+    ) -> tuple[Execution, KillSwitchWatcher]:
+        """Execution behind every limit, and what makes it obey the kill switch."""
+        config, before = self.config, past.exposure(self.switch.resumed_at())
+        limited = RateLimited(orders, self.clock, config.venue.orders_per_second)
+        risk = RiskLimited(limited, risk_limits(config), before)
+        tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), self.switch, self.clock)
+        working, paid = dict(before.promised), dict(before.paid)
+        execution = Execution(tool, log, bus, working=working, paid=paid, inhibitor=self.inhibitor)
+        return execution, KillSwitchWatcher(self.switch, execution, tool, self.clock, risk.forget_results)
+
+
+async def inference_today(config: Config, store: Store, clock: Clock, engine: Engine) -> InferenceToday:
+    """Cost of inference today, from the log and from here on."""
+    today = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    before = round(await store.micro_usd_since(today))
+    tokens = lambda: engine.usage.prompt + engine.usage.generated  # noqa: E731
+    return InferenceToday(clock, config.edge.cost.token_price, tokens, before)

@@ -1,0 +1,299 @@
+"""One account on the live market and the run that goes on there: recover, trade, stop or end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.app.engines import talking
+from agent.app.guards import Guards, inference_today
+from agent.app.live_plan import LivePlan, identities, live_manifest
+from agent.app.run_record import EndedRun, RunManifest, RunRecord, initial_cash
+from agent.app.settings import decision_settings, promotion_rule
+from agent.app.traders import strategy_trader
+from agent.config.paths import home
+from agent.decision.budget import Electricity
+from agent.learning.learner import OnlineLearner
+from agent.learning.market_history import Memory
+from agent.learning.warm_start import warm_start
+from agent.live.promotion import promotion
+from agent.live.recovery import AccountHistory, load_account_history, runs_of
+from agent.llm.engine import Engine
+from agent.llm.recorded import RecordingEngine
+from agent.service.pulse import Pulse
+from agent.service.timekeeping import Timekeeper, kept, pace
+from agent.trading.agent_trader import AgentTrader
+from agent.trading.bus import Bus
+from agent.trading.cycle import Ports
+from agent.trading.execution import Execution
+from agent.trading.inhibit import Inhibitor
+from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
+from agent.trading.loop import Trader, TradingLoop
+from agent.trading.strategy_trader import Several
+from market.clock import Clock
+from market.errors import Halt, NotReady, StoreUnavailable, StrategyFailed, VenueUnavailable
+from market.types import Market
+from storage.canonical import digest
+from storage.lease import Lease
+from storage.records import Run
+from storage.store import Store
+from strategies.calibration import prepare
+from tools.halts import KillSwitch
+
+if TYPE_CHECKING:
+    from agent.live.account import LiveAccount, OpenAccount
+    from agent.service.maintenance import MaintenanceJobs
+    from market.polymarket.feed import LiveFeed
+    from market.polymarket.hosts import Hosts
+    from market.polymarket.prices import Source
+
+_IN_FLIGHT = 30.0
+"""Seconds in which what another machine has sent must have come to the venue, before its account is taken on."""
+_LAST_WORDS = 5.0
+"""Seconds in which orders are taken back when a live run is stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trading:
+    """What trading needs once the account is open."""
+
+    engine: Engine
+    record: RunRecord
+    past: AccountHistory
+    feed: LiveFeed
+    hands: OpenAccount
+    execution: Execution
+    watcher: KillSwitchWatcher
+    memory: Memory
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveWorld:
+    """One account on the market as it is now, and the run that goes on there."""
+
+    plan: LivePlan
+    hosts: Hosts
+    account: LiveAccount
+    clock: Clock
+    store: Store
+    bus: Bus
+    electricity: Electricity | None
+    stage: Callable[[str], None]
+    pulse: Pulse
+    inhibitor: Inhibitor
+    lease: Lease
+    ticks: list[float] = field(default_factory=list)
+
+    async def run(self, engine: Engine) -> EndedRun:
+        """Until the slots are done. Stopped before, all orders are taken back and the next start goes on. What must
+        not go on by itself throws the kill switch."""
+        switch = KillSwitch(home())
+        try:
+            switch.prepare()
+            return await self._run(engine, switch)
+        except Halt as stop:
+            with suppress(StoreUnavailable):
+                switch.throw(str(stop), "edgeclaw", self.clock.now())
+            raise
+
+    async def _run(self, engine: Engine, switch: KillSwitch) -> EndedRun:
+        record = await self._begin(engine)
+        past = await load_account_history(self.store, self.account.name, record.run.id)
+        self.stage("listening to the market")
+        async with self._feed(past) as feed, self.account.opened(feed, self.clock, past, _lookup(feed, past)) as hands:
+            trading = await self._recovered(engine, record, past, feed, hands, switch)
+            run = await self._trade(trading)
+            return EndedRun(run, self.ticks, record.log, trading.execution.halted)
+
+    async def _begin(self, engine: Engine) -> RunRecord:
+        """The account's unfinished run of this code, configuration and model, or a new one; what happened while nothing
+        ran is written down as a gap."""
+        from agent.live.preflight import patiently
+
+        if self.account.real:
+            await self._must_be_promoted()
+        await patiently(lambda: self.account.begin(self.clock))
+        if self.lease.taken_from:
+            self.stage(f"waiting for what {self.lease.taken_from} may still have sent")
+            await asyncio.sleep(_IN_FLIGHT)
+        manifest = await self._manifest()
+        identity = identities(self.plan, self.account.name, engine.identity, manifest.config)
+        record = await RunRecord.resume(self.store, identity, manifest, self.clock.now(), self.lease)
+        await record.close_gap(self.plan.schedule, self.clock.now())
+        return record
+
+    async def _must_be_promoted(self) -> None:
+        verdict = await promotion(self.store, promotion_rule(self.plan.config))
+        if not verdict.passed and not self.plan.accept_the_risk:
+            raise NotReady(
+                f"Paper trading has not earned real money yet: {verdict.sentence}",
+                next_step="Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk.",
+            )
+
+    async def _manifest(self) -> RunManifest:
+        from agent.live.preflight import patiently
+
+        earlier = await runs_of(self.store, self.account.name)
+        cash = initial_cash(earlier[0]) if earlier else await patiently(lambda: self.account.cash(self.clock))
+        return live_manifest(self.plan, self.account, self.hosts.clob, cash)
+
+    @asynccontextmanager
+    async def _feed(self, past: AccountHistory) -> AsyncIterator[LiveFeed]:
+        """The live feed, which knows the markets whose shares have not become dollars."""
+        from market.polymarket.feed import Watch, open_feed
+
+        venue = self.plan.config.venue
+        watch = Watch(venue.watched(), venue.slugs)
+        async with open_feed(self.hosts, self.clock, watch, self._source()) as feed:
+            self.pulse.heard = lambda: feed.heard
+            for market in past.unsettled.values():
+                feed.remember(market)
+            yield feed
+
+    def _source(self) -> Source | None:
+        from market.polymarket.prices import source_of
+
+        named = self.plan.reference
+        return None if named == "none" else source_of(named, self.hosts.price_stream, self.account.said)
+
+    async def _recovered(
+        self,
+        engine: Engine,
+        record: RunRecord,
+        past: AccountHistory,
+        feed: LiveFeed,
+        hands: OpenAccount,
+        switch: KillSwitch,
+    ) -> _Trading:
+        """Ready to trade: the account checked, open orders taken back, the learner warmed."""
+        from agent.live.preflight import patiently
+
+        self.stage("checking that all holds")
+        await patiently(lambda: hands.ready(self.clock))
+        spent = await inference_today(self.plan.config, self.store, self.clock, engine)
+        guards = Guards(self.plan.config, self.clock, switch, self.inhibitor)
+        execution, watcher = guards.around(hands.orders, record.log, self.bus, past, spent)
+        self.stage("taking back what was left open")
+        await patiently(lambda: execution.withdraw_all(self.clock.now()))
+        self.stage("learning from the log")
+        return _Trading(
+            engine=engine,
+            record=record,
+            past=past,
+            feed=feed,
+            hands=hands,
+            execution=execution,
+            watcher=watcher,
+            memory=await self._memory(feed),
+        )
+
+    async def _memory(self, feed: LiveFeed) -> Memory:
+        """What this account's earlier runs learnt on this feed, and what is learnt from now on."""
+        trading = self.plan.config.trading
+        source = digest([feed.info.fingerprint, trading.cadence, trading.offset])
+        learner, runs = OnlineLearner(trading.shrink), await runs_of(self.store, self.account.name)
+        await warm_start(self.store, source, runs, learner, self.clock.now())
+        await asyncio.to_thread(prepare, len(learner.known))
+        return Memory(self.store, feed, feed, source, learner)
+
+    async def _trade(self, on: _Trading) -> Run:
+        """Trade until the slots are done, beside the jobs, the kill switch watcher and the timekeeper, and end it."""
+        from agent.service.jobs import scheduled
+
+        self.stage("trading")
+        keeper = Timekeeper(self.clock, self.inhibitor, lambda: on.hands.agree(self.clock))
+        jobs = self._maintenance(on.memory.learner, on.hands).jobs()
+        self.pulse.trading, self.pulse.at_risk = True, on.execution.all_at_risk
+        self.pulse.account = on.execution.standing
+        async with scheduled(jobs, self.bus, self.clock, pace(self.clock)):
+            async with watching_kill_switch(on.watcher), kept(keeper):
+                await self._loop(on)
+            return await self._end(on)
+
+    def _maintenance(self, learner: OnlineLearner, hands: OpenAccount) -> MaintenanceJobs:
+        """Only an account at the venue has winnings that can be late."""
+        from agent.service.maintenance import MaintenanceJobs
+
+        return MaintenanceJobs(
+            config=self.plan.config,
+            home=home(),
+            store=self.store,
+            hosts=self.hosts,
+            clock=self.clock,
+            bus=self.bus,
+            pulse=self.pulse,
+            learner=learner,
+            hands=None if self.plan.paper else hands,
+            folders=tuple({home(), self.store.folder or home()}),
+        )
+
+    async def _loop(self, on: _Trading) -> None:
+        begins = await on.record.begins(self.clock.now())
+        ports = self._ports(on)
+        trading_loop = TradingLoop(
+            self.clock,
+            on.feed,
+            Several([self._trader(name, ports, on.past) for name in self.plan.trade_with]),
+            on.execution,
+            on.memory,
+            self.plan.schedule(begins),
+            open=on.past.unsettled,
+            told=dict(on.past.told),
+        )
+        try:
+            await trading_loop.run()
+        except StoreUnavailable:
+            await _last_words(on.execution.orders.cancel_all())  # whatever came of it could not be written down
+            raise
+        except (asyncio.CancelledError, StrategyFailed, Halt) as stop:
+            await _last_words(self._stop(on, str(stop) or "it was ended"))
+            raise
+
+    def _ports(self, on: _Trading) -> Ports:
+        together = talking(on.engine)
+        return Ports(
+            clock=self.clock,
+            feed=on.feed,
+            memory=on.memory,
+            engine=RecordingEngine(on.engine),
+            execution=on.execution,
+            bus=self.bus,
+            settings=decision_settings(self.plan.config, counted_in_tokens=False),
+            electricity=self.electricity if together is None else None,
+            together=together,
+        )
+
+    def _trader(self, name: str, ports: Ports, past: AccountHistory) -> Trader:
+        if name != "agent":
+            return strategy_trader(name, ports, past)
+        trader = AgentTrader(ports)
+        self.ticks = trader.ticks
+        return trader
+
+    async def _stop(self, on: _Trading, why: str) -> None:
+        await on.execution.withdraw_all(self.clock.now())
+        await on.record.log.stop(why, self.clock.now())
+
+    async def _end(self, on: _Trading) -> Run:
+        """Close the run, once nothing is open and the venue's account agrees with ours to the last unit."""
+        from agent.live.preflight import patiently
+
+        await patiently(lambda: on.execution.withdraw_all(self.clock.now()))
+        differs = await on.hands.compared(self.clock, on.execution.reconcile)
+        runs = await runs_of(self.store, self.account.name)
+        return await on.record.end(on.execution, self.clock, runs=runs, unknown=(), differs=differs)
+
+
+def _lookup(feed: LiveFeed, past: AccountHistory) -> Callable[[str], Market | None]:
+    """Markets by id, those of earlier orders too."""
+    return lambda market_id: feed.market(market_id) or past.markets.get(market_id)
+
+
+async def _last_words(work: Awaitable[object]) -> None:
+    """What is still done when a run ends before its time, as far as it can be and while it does not take long."""
+    with suppress(VenueUnavailable, StoreUnavailable, TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS):
+            await work

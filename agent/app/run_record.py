@@ -1,0 +1,138 @@
+"""The life of a run in the store, the same in every world: begin, gap, end, and the agreement of cash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+from typing import NamedTuple
+
+from agent.trading.execution import Execution
+from agent.trading.loop import Schedule
+from market.clock import Clock
+from market.errors import LedgerMismatch
+from market.types import Micro
+from storage.canonical import Json
+from storage.lease import Lease
+from storage.records import RecordKind, Run, RunIdentity
+from storage.store import RunLog, Store
+from tools.ledger import balance
+
+
+@dataclass(frozen=True, slots=True)
+class RunManifest:
+    """Description of what a run is made of, kept beside its identity. `data` names the market data in words, `cash` is
+    micro-dollars before the first order, `more` holds what only one world has."""
+
+    data: str
+    notes: Sequence[str]
+    has_reference: bool
+    config: Json
+    cash: Micro
+    of: str = ""
+    more: Mapping[str, Json] = field(default_factory=dict)
+
+    def body(self) -> dict[str, Json]:
+        """JSON as it is stored."""
+        return {
+            "data": self.data,
+            "notes": list(self.notes),
+            "has_reference": self.has_reference,
+            "config": self.config,
+            "cash": self.cash,
+            "of": self.of,
+            **self.more,
+        }
+
+
+class EndedRun(NamedTuple):
+    """A run that has ended: the milliseconds of each tick, its log, and why trading was halted, if it was."""
+
+    run: Run
+    ticks: list[float]
+    log: RunLog
+    halted: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run and its log, from its first record to its last."""
+
+    store: Store
+    run: Run
+    log: RunLog
+
+    @classmethod
+    async def begin(cls, store: Store, identity: RunIdentity, manifest: RunManifest, at: datetime) -> RunRecord:
+        """Begin the run of that identity. One that exists is compared with what is computed again."""
+        run = await store.begin_run(identity, manifest.body(), at)
+        return cls(store, run, store.log(run.id))
+
+    @classmethod
+    async def resume(
+        cls, store: Store, identity: Callable[[int], RunIdentity], manifest: RunManifest, at: datetime, lease: Lease
+    ) -> RunRecord:
+        """Go on with the first unfinished run of those that `identity` numbers from 1, or begin it, behind its last
+        record."""
+        for number in count(1):
+            run = await store.begin_run(identity(number), manifest.body(), at)
+            if not run.finished:
+                log = store.log(run.id, lease)
+                await log.go_on()
+                return cls(store, run, log)
+        raise AssertionError("unreachable")
+
+    async def close_gap(self, schedule: Callable[[datetime], Schedule], now: datetime) -> None:
+        """Write down the slots at which nothing was decided since the last decision, because an earlier process of this
+        run was stopped or died. `schedule` gives the slots from an instant on."""
+        begins = await self._after_last_decision()
+        if begins is None:
+            return
+        missed = list(schedule(begins).until(now))
+        last = await self.store.records(self.run.id, since=self.log.length - 1)
+        reason = "stopped" if last[-1].kind is RecordKind.STOP else "interrupted"
+        if missed:
+            await self.log.gap(missed[0], missed[-1], len(missed), reason, now)
+
+    async def begins(self, now: datetime) -> datetime:
+        """Instant from which slots are decided at: none a second time, were the clock set back since."""
+        begins = await self._after_last_decision()
+        return now if begins is None else max(now, begins)
+
+    async def _after_last_decision(self) -> datetime | None:
+        newest = await self.store.decisions(self.run.id, limit=1)
+        return newest[-1].at + timedelta(microseconds=1) if newest else None
+
+    async def end(
+        self, execution: Execution, clock: Clock, *, runs: Sequence[Run], unknown: Collection[str], differs: str = ""
+    ) -> Run:
+        """Close the run, once the exchange's account agrees with the records of `runs`, the account's runs oldest
+        first. `unknown` are orders whose end nobody saw; `differs` says how the accounts differ, where that was found
+        before. Raises LedgerMismatch."""
+        account = await execution.account()
+        if not differs and account.cash != (expected := await recorded_cash(self.store, runs)):
+            differs = f"the account holds {account.cash} micro-dollars where the records say {expected}"
+        if differs:
+            raise LedgerMismatch(f"{differs}.", next_step="Keep the database and read `edgeclaw log verify`.")
+        body: dict[str, Json] = {
+            "cash": account.cash,
+            "holdings": {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())},
+            "unknown": sorted(unknown),
+            "halted": execution.halted,
+        }
+        await self.log.end(clock.now(), body)
+        return await self.store.run(self.run.id) or self.run
+
+
+async def recorded_cash(store: Store, runs: Sequence[Run]) -> Micro:
+    """Micro-dollars that an account holds by the records of its runs, oldest first."""
+    cash = initial_cash(runs[0])
+    for run in runs:
+        cash = balance(cash, await store.fills(run.id), await store.settlements(run.id))
+    return cash
+
+
+def initial_cash(run: Run) -> Micro:
+    """Micro-dollars that an account had when a run of it began."""
+    return int(str(run.manifest["cash"]))
