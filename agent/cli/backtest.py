@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agent.app.backtests import Backtested, BacktestPlan
+    from agent.evaluation.judgement import Judgement
     from agent.research.parity import Parity
     from agent.research.report import Report
-    from backtest.judgement import Judgement
 
 _DEFAULT = ("market_mid", "late_favourite")
 
@@ -53,14 +53,14 @@ def backtest(
     import asyncio
 
     from agent.app.backtests import BacktestPlan
+    from agent.app.recordings import several
     from agent.cli import show
     from agent.config.load import load_config, profile_for
     from agent.config.paths import folder
-    from backtest.sources import BETWEEN, SAMPLE
 
     if parity is not None and (trade_with or out is not None or check_lookahead):
         raise typer.BadParameter("--parity compares one run: leave out --trade-with, --out and --check-lookahead")
-    names, where = _named(trade_with), BETWEEN.join(data or [SAMPLE])
+    names, where = _named(trade_with), several(data or ())
     settings = load_config(config, {} if engine is None else {"edge.runtime": engine}, profile=profile_for(where))
     if out is not None:
         folder(out)

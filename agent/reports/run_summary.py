@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from agent.config.places import database_url
 from agent.config.schema import Config
+from agent.evaluation.judgement import earned
 from agent.evaluation.ladder import LadderRung
 from agent.evaluation.ladder_data import climb
 from agent.evaluation.maker_fills import Resting, resting
 from agent.reports.cost import InferenceCost, cost_of
 from agent.trading.result import RunResult
-from backtest.judgement import earned
 from market.types import Fill, FillEvidence, Micro, Resolution
 from storage.decisions import RecordedDecision
 from storage.records import LedgerRow, Record, RecordKind, Run

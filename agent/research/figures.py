@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agent.evaluation.judgement import JudgedTrade, Judgement
 from agent.reports.plots import AMBER, BLUE, GREEN, INK, PINK, QUIET, RED, RULE, SKY, bare, house_style, saved
 from agent.research.forecasts import RecordedForecast
 from agent.research.judging import Data, JudgedRun
 from agent.research.report import Report
-from backtest.judgement import JudgedTrade, Judgement
 from market.columns import NOBODY, Int32
 from market.types import UNIT, Outcome, Side
 from strategies.score import brier, reliability, risk_by_coverage

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
 
+from agent.evaluation.judgement import JudgedTrade, Judgement, days_of, earned, judge, market_sharpe
 from backtest.columns import Recording
-from backtest.judgement import JudgedTrade, Judgement, days_of, earned, judge, market_sharpe
 from market.feed import PricedFeed
 from market.fees import charged, maker_rebate
 from market.types import Fill, Market, Outcome, PayoutSource

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from agent.evaluation.judgement import Group, Judgement
 from agent.evaluation.ladder import LadderRung
 from agent.reports import html as pages
 from agent.research.judging import Coverage, JudgedRun
 from agent.research.report import Report
-from backtest.judgement import Group, Judgement
 from market.types import UNIT, Micro
 from strategies.score import FEWEST, Interval
 

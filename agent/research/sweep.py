@@ -25,9 +25,9 @@ import numpy as np
 from agent.app.backtests import Rehearsal, rehearsal, strategies
 from agent.app.identity import code_identity, strategy_identity
 from agent.config.load import load_config
+from agent.evaluation.judgement import BLOCK
 from agent.install.command import tie_to_parent
 from agent.research.space import Point, Space, read_space
-from backtest.judgement import BLOCK
 from market.errors import NotReady, StrategyFailed
 from market.types import Market, Micro
 from storage.canonical import digest

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.judgement import JudgedTrade, days_of, earned, judge, market_sharpe
+from agent.evaluation.judgement import JudgedTrade, days_of, earned, judge, market_sharpe
 from market.types import UNIT, Fill, FillEvidence, Outcome, PayoutSource, Resolution, Side
 from strategies.score import deflated_sharpe, sharpe
 from tests.fakes import after, market
