@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from agent.app.engines import open_electricity, open_engine
-from agent.app.recorded import open_recording
+from agent.app.recordings import open_recording
 from agent.app.settings import promotion_rule
 from agent.config.paths import home
 from agent.config.places import database_url

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.app.recorded import PaperPlan, World, open_recording
+from agent.app.recorded import PaperPlan, World
+from agent.app.recordings import open_recording
 from agent.config.load import load_config
 from agent.reports.run_summary import latency
 from agent.trading.bus import LocalBus

@@ -30,7 +30,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from agent.app.engines import open_engine
-from agent.app.recorded import PaperPlan, World, open_recording
+from agent.app.recorded import PaperPlan, World
+from agent.app.recordings import open_recording
 from agent.config.load import load_config
 from agent.host.memory import collect_seldom
 from agent.trading.bus import LocalBus

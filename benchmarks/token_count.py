@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from agent.app.engines import open_engine
-from agent.app.recorded import PaperPlan, World, open_recording
+from agent.app.recorded import PaperPlan, World
+from agent.app.recordings import open_recording
 from agent.config.load import load_config
 from agent.decision.prompts import opening
 from agent.llm.engine import Engine

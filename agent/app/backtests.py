@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 
 from agent.app.engines import open_electricity, open_engine, slow_load
 from agent.app.identity import strategy_identity
-from agent.app.recorded import PaperPlan, ReplayWorld, World, open_recording
+from agent.app.recorded import PaperPlan, ReplayWorld, World
+from agent.app.recordings import open_recording
 from agent.app.traders import BASELINES
 from agent.config.places import database_url, own_hosts
 from agent.config.schema import Config

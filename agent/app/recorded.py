@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, strategy_identity
+from agent.app.recordings import open_recording
 from agent.app.run_record import EndedRun, RunManifest, RunRecord
 from agent.app.settings import decision_settings, delays, faults, risk_limits
 from agent.app.traders import BASELINES
@@ -35,10 +34,6 @@ from agent.trading.result import RunResult, since
 from agent.trading.strategy_trader import StrategyTrader
 from backtest.exchange import PaperExchange
 from backtest.interrupted import FeedOutages
-from backtest.quality import Quality, quality
-from backtest.recorded import gaps
-from backtest.replay import ReplayFeed
-from backtest.sources import open_recorded
 from market.clock import Clock, ManualClock, PacedClock, WallClock
 from market.errors import DataInvalid
 from market.feed import PricedFeed
@@ -62,21 +57,6 @@ class PaperPlan:
     data: str = "sample"
     speed: float | None = None
     cycles: int | None = None
-
-
-async def open_recording(where: str) -> ReplayFeed:
-    """A recording by name, folder or file; read off the event loop."""
-    return await asyncio.to_thread(open_recorded, where)
-
-
-async def look_through(where: str) -> Quality:
-    """How good a recording is; read off the event loop."""
-
-    def look() -> Quality:
-        place = Path(where).expanduser()
-        return quality(open_recorded(where).recordings, gaps(place) if place.is_dir() else ())
-
-    return await asyncio.to_thread(look)
 
 
 async def run_paper(plan: PaperPlan, bus: Bus, stage: Callable[[str], None] = lambda _: None) -> RunResult:

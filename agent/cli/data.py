@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from agent.app.recordings import Quality
     from agent.live.backfill import Filled
     from agent.live.recorder import Progress
-    from backtest.quality import Quality
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Record the market, and see how good a recording is."
@@ -132,9 +132,8 @@ def bring_in(
 
     A few damaged rows are dropped and counted; more refuse the file, with the row and what is wrong with it.
     """
+    from agent.app.recordings import import_tables
     from agent.cli import show
-    from backtest.importing import bring_in as work
-    from backtest.importing import read_map
 
     screen = show.console()
     with screen.status("reading ...") if screen.is_terminal and not as_json else nullcontext() as status:
@@ -143,7 +142,7 @@ def bring_in(
             if status is not None:
                 status.update(f"{done:,} of {total:,} books written")
 
-        found = work(books, markets, read_map(mapping), None if dry_run else out, told)
+        found = import_tables(books, markets, mapping, None if dry_run else out, told)
     if as_json:
         show.as_json(found)
         return
@@ -164,7 +163,7 @@ def quality(
     as_json: AsJson = False,
 ) -> None:
     """Report gaps, repetitions, crossed books, clock skew and coverage of a recording. Exit 1 with findings."""
-    from agent.app.recorded import look_through
+    from agent.app.recordings import look_through
     from agent.cli import show
 
     found = asyncio.run(look_through(where))

@@ -44,12 +44,12 @@ def sweep(
     from dataclasses import replace
 
     from agent.app.backtests import rehearsal, strategies
+    from agent.app.recordings import SAMPLE
     from agent.cli import show
     from agent.config.load import load_config, profile_for
     from agent.config.paths import home
     from agent.research import sweep as swept
     from agent.research.space import read_space
-    from backtest.sources import SAMPLE
     from storage.sweeps import default_url
 
     profile = profile_for(data)

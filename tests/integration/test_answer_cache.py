@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.app.recorded import PaperPlan, World, open_recording
+from agent.app.recorded import PaperPlan, World
+from agent.app.recordings import open_recording
 from agent.config.load import load_config
 from agent.config.schema import Config
 from agent.llm.scripted import ScriptedEngine
