@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from agent.app.engines import unprimed
 from agent.config.places import own_hosts
 from agent.config.schema import Config
-from agent.decision.budget import Budget, Limits
+from agent.decision.budget import Budget
+from agent.decision.inputs import Limits
 from agent.host.egress import confined
 from market.errors import NotReady
 

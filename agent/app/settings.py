@@ -7,8 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from agent.config.schema import Config
-from agent.decision.budget import Limits
-from agent.decision.inputs import Settings
+from agent.decision.inputs import Limits, Settings
 from agent.live.promotion import PromotionRule
 from agent.search.tree import Policy
 from market.types import micro

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from agent.decision.inputs import Limits
 from agent.host.power import Meter
 from agent.llm.engine import Usage
 from agent.search.tree import OutOfBudget
@@ -22,17 +23,6 @@ JOULES = "joules:"
 """Before a phase's name: the name of its measured energy among a decision's timings."""
 _JOULES_PER_KWH = 3.6e6
 _ESTIMATE_SECONDS = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`seconds` is None where the deadline is counted in tokens (replays). `cost` and `token_price` are dollars; the
-    price is the owner's estimate of what a token costs on the box."""
-
-    tokens: int = 1600
-    seconds: float | None = None
-    cost: float = 0.01
-    token_price: float = 5e-8
 
 
 @dataclass(slots=True)

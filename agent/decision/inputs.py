@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from agent.decision.budget import Limits
 from agent.search.tree import Policy
 from market.fees import FeeSchedule
 from market.types import Book, Market
@@ -20,6 +19,17 @@ from strategies.calibration import IDENTITY, Calibration
 from strategies.edge import EdgeRule
 from strategies.features import Features
 from strategies.sizing import Sizing
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`seconds` is None where the deadline is counted in tokens (replays). `cost` and `token_price` are dollars; the
+    price is the owner's estimate of what a token costs on the box."""
+
+    tokens: int = 1600
+    seconds: float | None = None
+    cost: float = 0.01
+    token_price: float = 5e-8
 
 
 @dataclass(frozen=True, slots=True)

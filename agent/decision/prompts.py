@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.llm.engine import Prompt
+from agent.llm.prompt import Prompt
 from strategies.claims import LADDER, Claim, Effect
 from strategies.verification import Checked, Finding
 

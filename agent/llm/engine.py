@@ -11,22 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.llm.prompt import Prompt as Prompt
 from storage.canonical import Json
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """Text in segments, static part first. Each segment is tokenised by itself, so that the tokens of a shared
-    beginning never depend on what follows it."""
-
-    segments: tuple[str, ...]
-
-    def then(self, *more: str) -> Prompt:
-        return Prompt(self.segments + more)
-
-    @property
-    def text(self) -> str:
-        return "".join(self.segments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import pytest
 
 from agent.app.recorded import PaperPlan, World
 from agent.config.load import load_config
-from agent.decision.budget import Limits
+from agent.decision.inputs import Limits
 from agent.llm.engine import Answers, Question
 from agent.llm.scripted import ScriptedEngine
 from agent.trading.agent_trader import AgentTrader

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from agent.decision.asker import Asker
-from agent.decision.budget import Budget, Limits
+from agent.decision.budget import Budget
+from agent.decision.inputs import Limits
 from agent.llm.engine import Prompt, Question, Sampling, Usage
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from agent.app.recorded import PaperPlan, World
 from agent.config.load import load_config
-from agent.decision.budget import Electricity, Limits
+from agent.decision.budget import Electricity
 from agent.decision.decide import Decision, make_decision
-from agent.decision.inputs import Inputs
+from agent.decision.inputs import Inputs, Limits
 from agent.decision.record import written
 from agent.llm.engine import Answers, Generated, Prompt, Question, Sampling
 from agent.llm.recorded import RecordedCall, RecordingEngine, ReplayEngine

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from agent.analysis.analysis import Analysed, analyse, checked
 from agent.analysis.choosing import scan
 from agent.analysis.report import markdown
-from agent.decision.budget import Budget, Limits
+from agent.decision.budget import Budget
+from agent.decision.inputs import Limits
 from agent.llm.scripted import ScriptedEngine
 from market.errors import Misconfigured
 from tests import planted

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.decision.budget import Budget, Electricity, Limits
+from agent.decision.budget import Budget, Electricity
+from agent.decision.inputs import Limits
 from agent.llm.engine import Usage
 from agent.search.tree import OutOfBudget
 from market.clock import monotonic

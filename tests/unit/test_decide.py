@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from agent.decision import prompts
 from agent.decision.analogs import PlaceboHistory, look_back
-from agent.decision.budget import Limits
 from agent.decision.decide import Decision, make_decision
 from agent.decision.gate import book_fault, gate
-from agent.decision.inputs import Inputs, Learned, Settings
+from agent.decision.inputs import Inputs, Learned, Limits, Settings
 from agent.decision.record import written
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine

@@ -5,9 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.decision.budget import Limits
 from agent.decision.gate import Gate
-from agent.decision.inputs import Earned, Inputs, Learned, Settings
+from agent.decision.inputs import Earned, Inputs, Learned, Limits, Settings
 from agent.decision.search_budget import TABLE, allocate, chance_of_finding, disagreement, kind, prize
 from agent.search.tree import Policy
 from market.fees import schedule
