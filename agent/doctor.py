@@ -51,7 +51,9 @@ def _halt() -> Check:
     halted = KillSwitch(home()).read()
     if halted is None:
         return Check("trading", True, "allowed")
-    return Check("trading", False, halted.sentence(), "Look, then run: edgeclaw resume --reason TEXT")
+    return Check(
+        name="trading", ok=False, found=halted.sentence(), next_step="Look, then run: edgeclaw resume --reason TEXT"
+    )
 
 
 async def _account(config: Config) -> list[Check]:
@@ -60,7 +62,14 @@ async def _account(config: Config) -> list[Check]:
     if not (venue.loopback or venue.key_file or venue.key_credential):
         return [Check("venue", True, "not configured: paper trading needs no account")]
     if find_spec("polymarket") is None or find_spec("web3") is None:
-        return [Check("venue", False, "the extra `live` is not installed", "Run: pip install 'edgeclaw[live]'")]
+        return [
+            Check(
+                name="venue",
+                ok=False,
+                found="the extra `live` is not installed",
+                next_step="Run: pip install 'edgeclaw[live]'",
+            )
+        ]
     from agent.live import checks
     from market.polymarket.hosts import Hosts
 
@@ -78,14 +87,14 @@ async def _promotion(config: Config) -> Check:
     if config.venue.loopback:
         return Check("promotion", True, f"not needed for pretend money ({verdict.sentence.rstrip('.')})")
     step = "" if verdict.passed else "Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk."
-    return Check("promotion", verdict.passed, verdict.sentence, step)
+    return Check(name="promotion", ok=verdict.passed, found=verdict.sentence, next_step=step)
 
 
 async def _tried(name: str, check: Callable[[], Awaitable[str]]) -> Check:
     try:
         return Check(name, True, await check())
     except EdgeclawError as error:
-        return Check(name, False, str(error), error.next_step)
+        return Check(name=name, ok=False, found=str(error), next_step=error.next_step)
 
 
 def _disk() -> Check:
@@ -94,13 +103,20 @@ def _disk() -> Check:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     ok = free >= NEEDED_BYTES
-    return Check("disk", ok, f"{free / 1e9:.1f} GB free for {home()}", "" if ok else "Free half a gigabyte.")
+    return Check(
+        name="disk",
+        ok=ok,
+        found=f"{free / 1e9:.1f} GB free for {home()}",
+        next_step="" if ok else "Free half a gigabyte.",
+    )
 
 
 def _clock() -> Check:
     now = WallClock().now()
     ok = now > datetime(2026, 1, 1, tzinfo=UTC)
-    return Check("clock", ok, f"{now:%Y-%m-%d %H:%M:%S} UTC", "" if ok else "Set the clock of this box.")
+    return Check(
+        name="clock", ok=ok, found=f"{now:%Y-%m-%d %H:%M:%S} UTC", next_step="" if ok else "Set the clock of this box."
+    )
 
 
 async def _database(config: Config) -> str:
@@ -145,7 +161,7 @@ async def energy_check(config: Config, sources: Sources = BOX) -> Check:
         if electricity is not None:
             return Check("energy", True, f"{seen.said}, priced at ${cost.kwh_price:g} a kWh")
     instead = f"{seen.said.rstrip('.')}; dollars are counted by token price"
-    return Check("energy", cost.basis != "energy", instead, seen.next_step)
+    return Check(name="energy", ok=cost.basis != "energy", found=instead, next_step=seen.next_step)
 
 
 async def _sample() -> str:

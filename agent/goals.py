@@ -193,16 +193,27 @@ async def _on_paper(config: Config, feed: str, cycles: int) -> tuple[Run, GoalCo
 
 DEEDS = (
     GoalAction(
-        "predict", MARKET, "predict where the price goes", frozenset({"predict", "forecast", "prediction", "movement"}),
-        ("predict next 5-min price movement", "will bitcoin be up"), _predict,
+        name="predict",
+        tool=MARKET,
+        does="predict where the price goes",
+        cues=frozenset({"predict", "forecast", "prediction", "movement"}),
+        examples=("predict next 5-min price movement", "will bitcoin be up"),
+        do=_predict,
     ),
     GoalAction(
-        "portfolio", WALLET, "tell what the account holds",
-        frozenset({"balance", "portfolio", "positions", "wallet", "cash", "holdings"}),
-        ("what is my balance", "show my positions"), _portfolio,
+        name="portfolio",
+        tool=WALLET,
+        does="tell what the account holds",
+        cues=frozenset({"balance", "portfolio", "positions", "wallet", "cash", "holdings"}),
+        examples=("what is my balance", "show my positions"),
+        do=_portfolio,
     ),
     GoalAction(
-        "trade", ORDER, "trade on paper for an hour", frozenset({"trade", "buy", "sell", "order", "orders", "trading"}),
-        ("trade for me", "place orders on the next markets"), _trade,
+        name="trade",
+        tool=ORDER,
+        does="trade on paper for an hour",
+        cues=frozenset({"trade", "buy", "sell", "order", "orders", "trading"}),
+        examples=("trade for me", "place orders on the next markets"),
+        do=_trade,
     ),
-)  # fmt: skip
+)

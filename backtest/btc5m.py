@@ -144,4 +144,4 @@ def _joined(listed: ListedMarket, parts: Sequence[_Part]) -> Recording:
     bids, asks = Ladder.stacked([p.bids for p in ordered]), Ladder.stacked([p.asks for p in ordered])
     if listed.token is Outcome.NO:
         bids, asks = asks.mirrored(), bids.mirrored()
-    return Recording(listed.market, received, at, bids, asks, listed.resolution)
+    return Recording(market=listed.market, received=received, at=at, bids=bids, asks=asks, resolution=listed.resolution)

@@ -102,7 +102,11 @@ def read_ladder(file: Path) -> LadderFile:
         own = kept[cells.starts[kept] == start]
         market, resolution = _listing(rows[int(own[0])])
         times, (bid, ask) = cells.received[own], (side.rows(own) for side in sides)
-        recordings.append(Recording(market, times, times, bid, ask, resolution, series))
+        recordings.append(
+            Recording(
+                market=market, received=times, at=times, bids=bid, asks=ask, resolution=resolution, reference=series
+            )
+        )
     notes = _notes(recordings, series, _disagreements(cells.quotes, kept))
     return LadderFile(recordings, notes + ([dropped] if dropped else []), _instants(recordings))
 

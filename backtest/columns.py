@@ -78,13 +78,13 @@ class Recording:
         if np.any(np.diff(received) < 0):
             raise ValueError("books must be in order of receipt")
         return cls(
-            market,
-            received,
-            np.array([to_ms(b.at) for b in books], np.int64),
-            Ladder.of([b.bids for b in books]),
-            Ladder.of([b.asks for b in books]),
-            resolution,
-            reference,
+            market=market,
+            received=received,
+            at=np.array([to_ms(b.at) for b in books], np.int64),
+            bids=Ladder.of([b.bids for b in books]),
+            asks=Ladder.of([b.asks for b in books]),
+            resolution=resolution,
+            reference=reference,
         )
 
 

@@ -179,7 +179,9 @@ class PaperExchange:
         size, payout = self._ledger.held(resolution.market_id, outcome), resolution.pays(outcome)
         if not size or payout is None:
             return []
-        settlement = Settlement(resolution.market_id, outcome, size, payout, resolution.source, now)
+        settlement = Settlement(
+            market_id=resolution.market_id, outcome=outcome, size=size, payout=payout, source=resolution.source, at=now
+        )
         self._ledger.settle(settlement)
         return [settlement]
 
@@ -218,10 +220,14 @@ class PaperExchange:
         buys, schedule = order.side is Side.BUY, self._fees(market, arrives)
         balance = self._ledger.cash if buys else self._ledger.held(order.market_id, order.outcome)
         active = self._reserved() if buys else self._selling(order)
-        applicant = Applicant(signed.id, order, market, arrives, balance, active, schedule)
+        applicant = Applicant(
+            id=signed.id, order=order, market=market, arrives=arrives, balance=balance, active=active, fees=schedule
+        )
         if reason := refusal(applicant):
             return Ack(signed.id, OrderStatus.REJECTED, reason)
-        entry = Working(signed, arrives, len(self._acks), order.size, worst_fee(order, schedule))
+        entry = Working(
+            signed=signed, arrives=arrives, number=len(self._acks), left=order.size, fee=worst_fee(order, schedule)
+        )
         place = self._places.setdefault(market.id, _Place(market, now, Pit(self)))
         place.pit.admit(entry)
         self._open[signed.id] = entry

@@ -260,4 +260,4 @@ def _joined(market: Market, resolution: Resolution | None, parts: Sequence[_Part
     bids, asks = (Ladder.stacked([getattr(p, side) for p in ordered]) for side in ("bids", "asks"))
     if Outcome(mapping.side) is Outcome.NO:
         bids, asks = asks.mirrored(), bids.mirrored()
-    return Recording(market, received, at, bids, asks, resolution)
+    return Recording(market=market, received=received, at=at, bids=bids, asks=asks, resolution=resolution)

@@ -95,7 +95,14 @@ def _recording(market: Market, table: pa.Table, outcome: Resolution | None) -> R
     order = np.argsort(received, kind="stable")
     bids, asks = (_ladder(table, side) for side in ("bid", "ask"))
     at = table["at_ms"].to_numpy()
-    return Recording(market, received[order], at[order], bids.rows(order), asks.rows(order), outcome)
+    return Recording(
+        market=market,
+        received=received[order],
+        at=at[order],
+        bids=bids.rows(order),
+        asks=asks.rows(order),
+        resolution=outcome,
+    )
 
 
 def _by_market(table: pa.Table) -> dict[str, npt.NDArray[np.intp]]:

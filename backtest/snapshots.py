@@ -97,7 +97,16 @@ def _recordings(file: Path, markets: Mapping[str, tuple[Market, Resolution]]) ->
         rows = np.flatnonzero((codes == index) & ~findings.bad)
         if len(rows):
             received = steady(times[rows], file.name, numbers[rows])
-            recordings.append(Recording(market, received, received, bids.rows(rows), asks.rows(rows), resolution))
+            recordings.append(
+                Recording(
+                    market=market,
+                    received=received,
+                    at=received,
+                    bids=bids.rows(rows),
+                    asks=asks.rows(rows),
+                    resolution=resolution,
+                )
+            )
     if not recordings:
         raise DataInvalid(f"{file.name} has no books of the UP token.", next_step="Fetch the file again.")
     return recordings, dropped

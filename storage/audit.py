@@ -92,7 +92,7 @@ def _sound(row: Row[Any]) -> bool:
 
 def _of_record(row: Row[Any], fault: str) -> Problem:
     sentence = f"Record {row.seq} of run {row.run_id} ({row.kind} {row.key}) {fault}."
-    return Problem(row.run_id, row.seq, row.kind, row.key, sentence)
+    return Problem(run_id=row.run_id, seq=row.seq, kind=row.kind, key=row.key, sentence=sentence)
 
 
 def _verify(connection: Connection, run_id: str | None) -> Iterator[Problem]:
@@ -120,7 +120,7 @@ def _check_run(connection: Connection, run_id: str, row: Row[Any] | None) -> Ite
 
 
 def _of_run(run_id: str, fault: str) -> Problem:
-    return Problem(run_id, None, "run", run_id, f"Run {run_id} {fault}.")
+    return Problem(run_id=run_id, seq=None, kind="run", key=run_id, sentence=f"Run {run_id} {fault}.")
 
 
 def _run_faults(row: Row[Any], walk: _Walk) -> Iterator[str]:
@@ -159,7 +159,7 @@ def _of_row(table: str, row: dict[str, Any], identity: _Key, fault: str) -> Prob
     run_id, key = str(identity[0]), "/".join(map(str, identity[1:]))
     kind = table.removesuffix("s")
     sentence = f"The listing of {kind} {key} (record {row['seq']} of run {run_id}) {fault}."
-    return Problem(run_id, row["seq"], kind, key, sentence)
+    return Problem(run_id=run_id, seq=row["seq"], kind=kind, key=key, sentence=sentence)
 
 
 def _check_references(connection: Connection, run_id: str) -> Iterator[Problem]:
@@ -175,7 +175,7 @@ def _check_references(connection: Connection, run_id: str) -> Iterator[Problem]:
     for row in connection.execute(query):
         if row.kind is None:
             sentence = f"Object {row.hash} is used by record {row.seq} of run {run_id}, which is missing."
-            yield Problem(run_id, row.seq, "object", row.hash, sentence)
+            yield Problem(run_id=run_id, seq=row.seq, kind="object", key=row.hash, sentence=sentence)
         elif row.found is None:
             yield _of_record(row, f"needs object {row.hash}, which is missing")
 
@@ -223,4 +223,6 @@ def _check_objects(connection: Connection, run_id: str | None) -> Iterator[Probl
 
 
 def _of_object(row: Row[Any], run_id: str | None, fault: str) -> Problem:
-    return Problem(run_id or "", None, "object", row.hash, f"Object {row.hash} ({row.kind}) {fault}.")
+    return Problem(
+        run_id=run_id or "", seq=None, kind="object", key=row.hash, sentence=f"Object {row.hash} ({row.kind}) {fault}."
+    )

@@ -66,7 +66,7 @@ def back_up(url: str, to: Path) -> Copied:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise StoreUnavailable(f"{source} could not be copied to {to}: {error}.") from error
-    return Copied(to, found.size, found.runs, found.records)
+    return Copied(file=to, size=found.size, runs=found.runs, records=found.records)
 
 
 def restore(file: Path, url: str) -> tuple[Copied, Path | None]:
@@ -93,7 +93,7 @@ def restore(file: Path, url: str) -> tuple[Copied, Path | None]:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise StoreUnavailable(f"{file} could not be put in the place of {target}: {error}.") from error
-    return Copied(target, found.size, found.runs, found.records), aside
+    return Copied(file=target, size=found.size, runs=found.runs, records=found.records), aside
 
 
 def looked_through(file: Path) -> Copied:
@@ -106,7 +106,7 @@ def looked_through(file: Path) -> Copied:
             runs, records = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM runs").fetchone()
     except sqlite3.DatabaseError as error:
         raise DataInvalid(f"{file} is no copy of our database: {error}.", next_step="Name another file.") from error
-    return Copied(file, file.stat().st_size, runs, records)
+    return Copied(file=file, size=file.stat().st_size, runs=runs, records=records)
 
 
 def _connect(file: Path) -> sqlite3.Connection:

@@ -191,7 +191,14 @@ def piece(number: int, body: bytes, step: int, as_of: int, limit: int) -> Piece:
         end = min(count, max(0, (as_of - first) // unit + 1))
     begin = max(0, end - limit)
     rows = body[_HEAD.itemsize + begin * size : _HEAD.itemsize + end * size]
-    return Piece(layout, first + begin * unit, unit, end - begin, rows, None if at is None else at[begin:end])
+    return Piece(
+        layout=layout,
+        first=first + begin * unit,
+        unit=unit,
+        length=end - begin,
+        rows=rows,
+        at=None if at is None else at[begin:end],
+    )
 
 
 def _damaged(number: int, how: str) -> DataInvalid:
@@ -217,7 +224,14 @@ def unpack(pieces: Sequence[Piece]) -> BarColumns:
     prices = rows["price"] * (_ONE if layout & _WIDE_PRICES else _PRICE)
     depths = rows["depth"] * (_ONE if layout & _WIDE_DEPTHS else _SHARES)
     updates = rows["updates"].astype(np.int64)
-    return BarColumns(_at(pieces), prices[:, 0], prices[:, 1], depths[:, 0], depths[:, 1], updates)
+    return BarColumns(
+        at=_at(pieces),
+        bid=prices[:, 0],
+        ask=prices[:, 1],
+        bid_depth=depths[:, 0],
+        ask_depth=depths[:, 1],
+        updates=updates,
+    )
 
 
 def _at(pieces: Sequence[Piece]) -> Ints:

@@ -238,7 +238,17 @@ def _intents(
     for row in connection.execute(query):
         signed = signed_order(json.loads(row.body))
         made = from_us(row.created_at)
-        found.append(StoredIntent(run_id, signed.id, row.decision_id, signed.order, signed.body, row.status, made))
+        found.append(
+            StoredIntent(
+                run_id=run_id,
+                order_id=signed.id,
+                decision_id=row.decision_id,
+                order=signed.order,
+                body=signed.body,
+                status=row.status,
+                created_at=made,
+            )
+        )
     return found
 
 
@@ -265,8 +275,15 @@ def _micro_usd_since(connection: Connection, at: int) -> float:
 
 
 def _ledger_row(row: Row[Any]) -> LedgerRow:
-    tokens = (int(row.prompt), int(row.cached), int(row.generated), int(row.calls))  # sums are decimals elsewhere
-    return LedgerRow(Phase(row.phase), *tokens, float(row.milliseconds), float(row.micro_usd))
+    return LedgerRow(
+        phase=Phase(row.phase),
+        prompt=int(row.prompt),  # sums are decimals in other databases than SQLite
+        cached=int(row.cached),
+        generated=int(row.generated),
+        calls=int(row.calls),
+        milliseconds=float(row.milliseconds),
+        micro_usd=float(row.micro_usd),
+    )
 
 
 def _spent(connection: Connection, run_id: str) -> dict[Phase, LedgerRow]:

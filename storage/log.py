@@ -201,7 +201,16 @@ class RunLog:
         # In UTC, as it is read back: the hash covers the text of the instant, zone and all.
         at = from_us(to_us(at))
         made = link(self.run_id, self._seq, kind, key, at, text, self._head)
-        record = Record(self.run_id, self._seq, kind, key, at, json.loads(text), self._head, made)
+        record = Record(
+            run_id=self.run_id,
+            seq=self._seq,
+            kind=kind,
+            key=key,
+            at=at,
+            body=json.loads(text),
+            prev=self._head,
+            hash=made,
+        )
         if self._seq < self._known():
             self._compare(record)
             self.compared += 1

@@ -102,4 +102,13 @@ def believe(
     share = sum(c.verified for c in claims) / len(claims) if claims else 0.0
     mean, sd, support = lean(path)
     shift = min(max(shrink * mean, -max_shift), max_shift)
-    return Belief(market_id, as_of, expires_at, shift, shrink * sd, share, support, calibration)
+    return Belief(
+        market_id=market_id,
+        as_of=as_of,
+        expires_at=expires_at,
+        shift=shift,
+        sd=shrink * sd,
+        verified_share=share,
+        support=support,
+        calibration=calibration,
+    )

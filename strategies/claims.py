@@ -65,7 +65,12 @@ class Claim:
 
 def decision(choice: str) -> Claim:
     """The claim of the last rung."""
-    return Claim(LADDER[-1].name, "decision", choice, Effect(choice) if choice in ("up", "down") else Effect.NONE)
+    return Claim(
+        rung=LADDER[-1].name,
+        feature="decision",
+        bucket=choice,
+        effect=Effect(choice) if choice in ("up", "down") else Effect.NONE,
+    )
 
 
 def legal(claim: Claim) -> bool:

@@ -84,7 +84,13 @@ def _edges(view: View, belief: Belief, rule: EdgeRule) -> Iterator[Edge]:
         ask = view.book.of(outcome).best_ask
         if ask is not None and 0 < ask < 1:
             net = p - float(ask + view.fees.per_share(ask) + rule.buffer)
-            yield Edge(outcome, ask, p, net, _NORMAL.cdf(net / sd) if sd > 0 else float(net > 0))
+            yield Edge(
+                outcome=outcome,
+                price=ask,
+                probability=p,
+                net=net,
+                confidence=_NORMAL.cdf(net / sd) if sd > 0 else float(net > 0),
+            )
 
 
 def decide(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent | None, str]:
@@ -126,7 +132,16 @@ def _posted(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple
     if not size_allowed(size, view.market.min_size):
         return None
     why = f"joins the bid at {bid}, edge {net:.4f}"
-    return OrderIntent(outcome, Side.BUY, bid, size, why, TimeInForce.GTC, post_only=True, good_until=ends), "post"
+    return OrderIntent(
+        outcome=outcome,
+        side=Side.BUY,
+        price=bid,
+        size=size,
+        why=why,
+        tif=TimeInForce.GTC,
+        post_only=True,
+        good_until=ends,
+    ), "post"
 
 
 def _taken(view: View, belief: Belief, rule: EdgeRule, sizing: Sizing) -> tuple[OrderIntent | None, str]:

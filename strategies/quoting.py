@@ -44,5 +44,12 @@ class JoinBest:
             return None
         ends = view.market.closes_at - timedelta(seconds=self.stop)
         return OrderIntent(
-            outcome, Side.BUY, bid, size, f"joins the bid at {bid}", TimeInForce.GTC, post_only=True, good_until=ends
+            outcome=outcome,
+            side=Side.BUY,
+            price=bid,
+            size=size,
+            why=f"joins the bid at {bid}",
+            tif=TimeInForce.GTC,
+            post_only=True,
+            good_until=ends,
         )

@@ -169,7 +169,9 @@ def reliability(p: Sequence[float], y: Sequence[float], bins: int = 10) -> list[
         # Wilson's interval, which stays inside [0, 1] and is sound for a handful of forecasts.
         middle, width = (share + z * z / (2 * n)) / (1 + z * z / n), z / (1 + z * z / n)
         half = width * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        found.append(Bin(n, float(forecasts[own].mean()), share, middle - half, middle + half))
+        found.append(
+            Bin(n=n, forecast=float(forecasts[own].mean()), share=share, low=middle - half, high=middle + half)
+        )
     return found
 
 

@@ -132,7 +132,17 @@ class Checked:
         return self.verdict is Verdict.SUPPORTED
 
 
-NOTHING = Evidence(0, 0.0, 0.5, 0.5, 0.5, 0.0, 1.0, 0.9, 0.0)
+NOTHING = Evidence(
+    support=0,
+    rate=0.0,
+    base_rate=0.5,
+    rival_rate=0.5,
+    posterior=0.5,
+    low=0.0,
+    high=1.0,
+    confidence=0.9,
+    log_bayes_factor=0.0,
+)
 
 
 def weigh(analogs: AnalogArrays, *, trials: int = 1, confidence: float = 0.9) -> Evidence:

@@ -33,5 +33,5 @@ async def analysed(config: Config, file: Path, question: str = "") -> Analysed:
     with confined(own_hosts(config)):
         async with unprimed(edge) as engine:
             await engine.prime(opening())
-            limits = Limits(_TOKENS, None, edge.cost_limit, edge.cost.token_price)
+            limits = Limits(tokens=_TOKENS, seconds=None, cost=edge.cost_limit, token_price=edge.cost.token_price)
             return await analyse(file, question, engine, Budget(limits))

@@ -94,7 +94,9 @@ async def _at_venue(
                 stage(what)
 
             inhibitor, primed = Inhibitor(), engine.usage
-            commands = Commands(plan.config, KillSwitch(home()), pulse, clock, inhibitor, bus)
+            commands = Commands(
+                config=plan.config, switch=KillSwitch(home()), pulse=pulse, clock=clock, inhibitor=inhibitor, bus=bus
+            )
             async with (
                 store.leased(account.name, clock.now()) as lease,
                 link(commands, store, account.name, bus, home()),

@@ -234,12 +234,12 @@ class LiveWorld:
         begins = await on.record.begins(self.clock.now())
         ports = self._ports(on)
         trading_loop = TradingLoop(
-            self.clock,
-            on.feed,
-            Several([self._trader(name, ports, on.past) for name in self.plan.trade_with]),
-            on.execution,
-            on.memory,
-            self.plan.schedule(begins),
+            clock=self.clock,
+            feed=on.feed,
+            trader=Several([self._trader(name, ports, on.past) for name in self.plan.trade_with]),
+            execution=on.execution,
+            memory=on.memory,
+            schedule=self.plan.schedule(begins),
             open=on.past.unsettled,
             told=dict(on.past.told),
         )

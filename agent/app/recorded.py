@@ -136,7 +136,9 @@ class ReplayWorld:
         return Execution(RiskLimited(exchange, risk_limits(self.plan.config)), log, bus)
 
     async def play(self, trader: Trader, execution: Execution, clock: Clock, memory: Outcomes) -> None:
-        await TradingLoop(clock, self.seen, trader, execution, memory, self.schedule()).run()
+        await TradingLoop(
+            clock=clock, feed=self.seen, trader=trader, execution=execution, memory=memory, schedule=self.schedule()
+        ).run()
 
     async def profits(self, strategy: Strategy) -> dict[str, Micro]:
         """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""

@@ -65,7 +65,7 @@ def _series(plan: VenuePlan, clock: Clock) -> Sequence[Series]:
 
     if plan.books == "synthetic":
         walks = enumerate(dict.fromkeys(plan.assets))
-        return [Walk(clock.now(), plan.seed + n, asset, plan.seconds) for n, asset in walks]
+        return [Walk(begins=clock.now(), seed=plan.seed + n, asset=asset, seconds=plan.seconds) for n, asset in walks]
     recordings = open_recorded(plan.books).recordings
     ended = [r for r in recordings if r.resolution is not None and r.resolution.payout is not None]
     if not ended:

@@ -78,9 +78,17 @@ def list_(
         if why:
             return await store.reasons(chosen)
         wanted = DecisionFilter(
-            chosen, None if action is None else action.value, reason, market, _utc(since), _utc(until), below, searched,
-            corrected, traded,
-        )  # fmt: skip
+            run_id=chosen,
+            action=None if action is None else action.value,
+            reason=reason,
+            slug=market,
+            since=_utc(since),
+            until=_utc(until),
+            below=below,
+            searched=searched,
+            corrected=corrected,
+            traded=traded,
+        )
         found = await store.listed(wanted, sorting=Sorting(sort.value), limit=limit)
         return found[::-1] if sort is Sort.NEWEST else found
 

@@ -43,12 +43,12 @@ def install(
         raise typer.BadParameter(f"--mode {mode} is not possible: use paper or live")
     settings = load_config(config)
     asked = installing.InstallRequest(
-        installing.console_script(),
-        installing.words_of(config.absolute() if config is not None else None, real=mode == "live"),
-        installing.keys_of(settings, key, passphrase),
-        tuple(allow or ()),
-        memory,
-        installing.systemd_version(),
+        executable=installing.console_script(),
+        words=installing.words_of(config.absolute() if config is not None else None, real=mode == "live"),
+        keys=installing.keys_of(settings, key, passphrase),
+        addresses=tuple(allow or ()),
+        memory=memory,
+        systemd=installing.systemd_version(),
     )
     beside: tuple[str, ...] = ()
     if server is not None:

@@ -58,7 +58,7 @@ def sweep(
     points = chosen.points(trials, seed)
     where = None if config is None else str(config.absolute())
     place = data if data == SAMPLE else str(Path(data).expanduser().absolute())
-    task = swept.SweepTask(place, where, profile, str(space.absolute()), holdout)
+    task = swept.SweepTask(data=place, config=where, profile=profile, space=str(space.absolute()), holdout=holdout)
     url = storage or default_url(home())
     study = swept.opened_study(url, on, chosen, points, holdout)
     screen = show.console()

@@ -44,7 +44,17 @@ def serve(
     from agent.app.venue import VenuePlan, open_venue
 
     assets = tuple(asset or ("btc",))
-    plan = VenuePlan(port, speed, books, assets, minutes * 60, seed, faucet, strict_wallets, auto_redeem)
+    plan = VenuePlan(
+        port=port,
+        speed=speed,
+        books=books,
+        assets=assets,
+        seconds=minutes * 60,
+        seed=seed,
+        faucet=faucet,
+        strict_wallets=strict_wallets,
+        auto_redeem=auto_redeem,
+    )
 
     async def until_stopped() -> None:
         async with open_venue(plan) as base:

@@ -186,7 +186,14 @@ async def look_back(inputs: Inputs, features: Features, history: History, trials
     """The past of one decision."""
     settings, left, length = inputs.settings, inputs.seconds_left, inputs.market.seconds
     windows = await history.past(inputs.source, as_of=inputs.as_of, window=length, embargo=embargo_of(settings, length))
-    return Analogs(windows, features, (left - settings.band, left + settings.band), inputs.as_of, trials, settings)
+    return Analogs(
+        windows=windows,
+        now=features,
+        band=(left - settings.band, left + settings.band),
+        as_of=inputs.as_of,
+        trials=trials,
+        settings=settings,
+    )
 
 
 def embargo_of(settings: Settings, length: int) -> timedelta:

@@ -155,7 +155,15 @@ class Budget:
 
     def _row(self, phase: Phase) -> LedgerRow:
         u = self.spent.get(phase, Usage())
-        return LedgerRow(phase, u.prompt, u.cached, u.generated, u.calls, u.milliseconds, self._dollars(phase) * 1e6)
+        return LedgerRow(
+            phase=phase,
+            prompt=u.prompt,
+            cached=u.cached,
+            generated=u.generated,
+            calls=u.calls,
+            milliseconds=u.milliseconds,
+            micro_usd=self._dollars(phase) * 1e6,
+        )
 
 
 def charged(spent: Mapping[Phase, Usage]) -> dict[str, dict[str, int]]:

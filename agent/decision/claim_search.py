@@ -92,7 +92,9 @@ class Proposals:
         families: list[list[ClaimNode]] = [[] for _ in nodes]
         for (parent, feature, p), (bucket, pb), row in zip(named, buckets, effects, strict=True):
             for i in chosen(row, 1, chance) if chance else range(len(row)):
-                claim = Claim(LADDER[level].name, feature, bucket, Effect(prompts.EFFECTS[i]))
+                claim = Claim(
+                    rung=LADDER[level].name, feature=feature, bucket=bucket, effect=Effect(prompts.EFFECTS[i])
+                )
                 families[parent].append(self._child(opened[parent], nodes[parent], claim, p * pb * row[i]))
         return [family if chance else self._likeliest(family, wanted) for family in families]
 

@@ -67,7 +67,7 @@ async def _replace(proposals: Proposals, node: ClaimNode, faulty: Checked) -> Ch
     else:
         effects = tuple(e for e in effects if e != claim.effect)
     effect = await _choose(proposals, at.then(f" {bucket}"), effects)
-    return proposals.past.check(Claim(claim.rung, claim.feature, bucket, Effect(effect)))
+    return proposals.past.check(Claim(rung=claim.rung, feature=claim.feature, bucket=bucket, effect=Effect(effect)))
 
 
 async def _choose(proposals: Proposals, at: Prompt, options: Sequence[str]) -> str:

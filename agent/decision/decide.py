@@ -85,20 +85,40 @@ async def make_decision(
     budget = Budget(inputs.settings.limits, electricity=electricity, replayed=stops)
     entry = gate(inputs)
     if inputs.features is None:
-        return Decision(inputs, entry, None, None, entry.reason, budget, {})
+        return Decision(
+            inputs=inputs, gate=entry, forecast=None, intent=None, reason=entry.reason, budget=budget, arms={}
+        )
     trials = max(inputs.settings.policy.max_nodes, len(inputs.features.buckets))  # every bucket is weighed for hope
     past = await look_back(inputs, inputs.features, history, trials)
     band = past.reach(inputs.learned.alpha)
     shadow = inputs.settings.shadow and entry.reason in THINKABLE
     policy = allocate(inputs, entry)
     if reason := _idle(inputs, entry, policy, past, shadow=shadow):
-        return Decision(inputs, entry, None, None, reason, budget, unsearched(inputs, past), band)
+        return Decision(
+            inputs=inputs,
+            gate=entry,
+            forecast=None,
+            intent=None,
+            reason=reason,
+            budget=budget,
+            arms=unsearched(inputs, past),
+            band=band,
+        )
     with suppress(EngineUnavailable):  # an engine that is gone says so again when it is asked
         await engine.forget()
     made = await forecast(inputs, entry, past, policy or inputs.settings.policy, engine, budget)
     budget.close()
     intent, reason = _decide(inputs, entry, made)
-    return Decision(inputs, entry, made, intent, reason, budget, {**baselines(past), **made.arms}, band)
+    return Decision(
+        inputs=inputs,
+        gate=entry,
+        forecast=made,
+        intent=intent,
+        reason=reason,
+        budget=budget,
+        arms={**baselines(past), **made.arms},
+        band=band,
+    )
 
 
 def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Analogs, *, shadow: bool) -> str:

@@ -89,7 +89,18 @@ async def forecast(
     verdicts = {i: p for i, v in enumerate(tree.visits) if (p := proposals.verdicts.get(v.item.prompt)) is not None}
     rows = past.rows()
     return Forecast(
-        policy.name, tree, verdicts, final, mended, belief, arms, words, asker.failed, len(rows), past.digest(), picked
+        policy=policy.name,
+        tree=tree,
+        verdicts=verdicts,
+        path=final,
+        correction=mended,
+        belief=belief,
+        arms=arms,
+        words=words,
+        failed=asker.failed,
+        rows=len(rows),
+        read=past.digest(),
+        picked=picked,
     )
 
 

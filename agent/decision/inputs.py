@@ -108,7 +108,16 @@ class Inputs:
         """The market as a strategy sees it; None without a book."""
         if self.book is None:
             return None
-        return View(self.market, self.book, self.fees, self.as_of, self.cash, self.held_yes, self.held_no, self.at_risk)
+        return View(
+            market=self.market,
+            book=self.book,
+            fees=self.fees,
+            at=self.as_of,
+            cash=self.cash,
+            held_yes=self.held_yes,
+            held_no=self.held_no,
+            at_risk=self.at_risk,
+        )
 
     @property
     def seconds_left(self) -> int:

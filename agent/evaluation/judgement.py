@@ -207,7 +207,10 @@ def _equity(trades: Sequence[JudgedTrade]) -> tuple[ProfitPoint, ...]:
     best = accumulate(totals, max, initial=0)
     next(best, None)
     rows = zip(profits.items(), totals, best, strict=True)
-    return tuple(ProfitPoint(closes[m], m, pnl, total, top - total) for (m, pnl), total, top in rows)
+    return tuple(
+        ProfitPoint(at=closes[m], market_id=m, pnl=pnl, total=total, drawdown=top - total)
+        for (m, pnl), total, top in rows
+    )
 
 
 def _rebates(trades: Sequence[JudgedTrade]) -> Micro:
@@ -241,12 +244,12 @@ def _groups(trades: Sequence[JudgedTrade], key: Callable[[JudgedTrade], str]) ->
         grouped[key(trade)].append(trade)
     return tuple(
         Group(
-            name,
-            len(own),
-            len({t.fill.market_id for t in own}),
-            sum(t.cost for t in own),
-            sum(t.fill.fee for t in own),
-            sum(t.pnl or 0 for t in own),
+            name=name,
+            fills=len(own),
+            markets=len({t.fill.market_id for t in own}),
+            cost=sum(t.cost for t in own),
+            fees=sum(t.fill.fee for t in own),
+            pnl=sum(t.pnl or 0 for t in own),
         )
         for name, own in sorted(grouped.items())
     )

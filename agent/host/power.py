@@ -155,7 +155,7 @@ class Zone:
     def at(cls, path: Path) -> Zone:
         """Raises OSError or ValueError where a file is missing, forbidden or no number."""
         span = _number(path / "max_energy_range_uj")
-        return cls(path, _text(path / "name"), span, _number(path / "energy_uj"))
+        return cls(path=path, name=_text(path / "name"), span=span, last=_number(path / "energy_uj"))
 
     def microjoules(self) -> int:
         now = _number(self.path / "energy_uj")

@@ -104,4 +104,4 @@ def _listed(said: Any) -> Iterator[HubFile]:
         size = int(item["size"])
         if not inside(path) or size < 0:
             raise ValueError(f"{path!r} of {size} bytes is no file")
-        yield HubFile(path, size, str(large["oid"]) if large else "", str(item["oid"]))
+        yield HubFile(path=path, size=size, sha256=str(large["oid"]) if large else "", blob=str(item["oid"]))

@@ -68,4 +68,6 @@ def _wheels(items: Sequence[dict[str, dict[str, object]]]) -> Iterator[Wheel]:
         if not isinstance(archive, dict):
             raise TypeError("no archive")
         file = unquote(urlsplit(str(download["url"])).path).rpartition("/")[2]
-        yield Wheel(str(about["name"]), str(about["version"]), file, str(archive["hashes"]["sha256"]))
+        yield Wheel(
+            name=str(about["name"]), version=str(about["version"]), file=file, sha256=str(archive["hashes"]["sha256"])
+        )

@@ -80,15 +80,15 @@ def plan_mlc(
         raise Misconfigured("--pin takes two versions.", next_step="Give it as LLM,AI: the versions of both wheels.")
     device = accelerator.choose(accelerator.detect(chosen.probe), chosen.device)
     at = Installation(
-        home.absolute(),
-        device,
-        place.repository(model),
-        _lock(home, offline, chosen.lock).absolute(),
-        offline.absolute() if offline else None,
-        chosen.pins,
-        chosen.interpreter,
-        chosen.index,
-        chosen.hub.rstrip("/"),
+        home=home.absolute(),
+        accelerator=device,
+        model=place.repository(model),
+        lock=_lock(home, offline, chosen.lock).absolute(),
+        offline=offline.absolute() if offline else None,
+        pins=chosen.pins,
+        interpreter=chosen.interpreter,
+        index=chosen.index,
+        hub=chosen.hub.rstrip("/"),
     )
     runtime.checked(lock.read_lock(at.lock), at)
     environment = runtime.MakeEnvironment(at)

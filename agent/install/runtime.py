@@ -115,7 +115,7 @@ class LockWheels:
         )
         rest = [wheel for wheel in resolved(report.out) if _normal(wheel.name) not in self.place.pair]
         version, platform = interpreter(self.place.interpreter)
-        runtime = Runtime(self.place.accelerator.build, version, platform, (*pair, *rest))
+        runtime = Runtime(build=self.place.accelerator.build, python=version, platform=platform, wheels=(*pair, *rest))
         locks.write_lock(self.place.lock, Lock(runtime, locks.read_lock(self.place.lock).models))
 
     def _requirements(self) -> list[str]:
@@ -233,7 +233,7 @@ def _keep(folder: Path, name: str, wheels: Path) -> Wheel:
     if found is None:
         raise NotReady(f"The index holds no wheel of {name} for this box.", next_step="Give --python another Python.")
     wheels.mkdir(parents=True, exist_ok=True)
-    wheel = Wheel(name, found.name.split("-")[1], found.name, notes.hashed(found))
+    wheel = Wheel(name=name, version=found.name.split("-")[1], file=found.name, sha256=notes.hashed(found))
     shutil.move(found, wheels / found.name)
     return wheel
 

@@ -54,9 +54,27 @@ class Sample:
         made, state = decision.forecast, kind(decision.inputs, decision.gate)
         left, band = decision.inputs.seconds_left, decision.band
         if made is None:
-            return cls(state, left, decision.mid, 0.0, decision.mid, False, False, band)
+            return cls(
+                kind=state,
+                seconds_left=left,
+                mid=decision.mid,
+                lean=0.0,
+                forecast=decision.mid,
+                searched=False,
+                found=False,
+                band=band,
+            )
         verified = any(c.verified and c.claim.effect.sign for c in made.path)
-        return cls(state, left, decision.mid, lean(made.path)[0], made.arms["correct"], True, verified, band)
+        return cls(
+            kind=state,
+            seconds_left=left,
+            mid=decision.mid,
+            lean=lean(made.path)[0],
+            forecast=made.arms["correct"],
+            searched=True,
+            found=verified,
+            band=band,
+        )
 
     def seen(self, mids: Mapping[int, float]) -> Sample:
         """The same with what became of the mid; `mids` are by seconds to the close."""

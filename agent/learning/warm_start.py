@@ -74,7 +74,18 @@ def sample(inputs: Inputs, decision: RecordedDecision) -> Sample:
     state, left, mid = kind(inputs, entry), inputs.seconds_left, decision.mid or 0.0
     reach = None if band is None else Band(band.low, band.high)
     if decision.search is None:
-        return Sample(state, left, mid, 0.0, mid, False, False, reach)
+        return Sample(
+            kind=state, seconds_left=left, mid=mid, lean=0.0, forecast=mid, searched=False, found=False, band=reach
+        )
     path = path_of(decision.search)
     verified = any(c.verified and c.claim.effect.sign for c in path)
-    return Sample(state, left, mid, lean(path)[0], decision.arms["correct"], True, verified, reach)
+    return Sample(
+        kind=state,
+        seconds_left=left,
+        mid=mid,
+        lean=lean(path)[0],
+        forecast=decision.arms["correct"],
+        searched=True,
+        found=verified,
+        band=reach,
+    )

@@ -156,7 +156,14 @@ class VenueAccount:
     ) -> AsyncIterator[OpenAccount]:
         """With the user channel, heartbeats and reconciliation running."""
         async with self.client(clock) as client:
-            remembered = AccountSnapshot(past.cash, past.since, past.fills, past.settlements, past.working, past.ended)
+            remembered = AccountSnapshot(
+                cash=past.cash,
+                since=past.since,
+                fills=past.fills,
+                settlements=past.settlements,
+                orders=past.working,
+                ended=past.ended,
+            )
             books = AccountBooks(markets, remembered)
             orders = PolymarketOrders(client, self.trader, clock, markets, books)
             hello = partial(_hello, self.credentials)
@@ -169,7 +176,12 @@ class VenueAccount:
                     ready = partial(self_test, asked, orders)
                     agree = partial(clocks_must_agree, asked)
                     yield OpenAccount(
-                        orders, ready, agree, orders.audit, lambda: dict(books.unpaid), orders.see_payments
+                        orders=orders,
+                        ready=ready,
+                        agree=agree,
+                        audit=orders.audit,
+                        unpaid=lambda: dict(books.unpaid),
+                        see_payments=orders.see_payments,
                     )
                 finally:
                     for task in tasks:

@@ -75,7 +75,10 @@ async def fill(asked: VenueReader, store: Store, market: Market, since: datetime
                 )
                 prices[closes] = round(point.price * UNIT)
         begins = ends
-    bars = [Bar(market.id, at, price, price, 0, 0, 1) for at, price in sorted(prices.items())]
+    bars = [
+        Bar(market_id=market.id, at=at, bid=price, ask=price, bid_depth=0, ask_depth=0, updates=1)
+        for at, price in sorted(prices.items())
+    ]
     await store.add_markets(source, [market])
     await store.add_bars(source, HISTORY_STEP, bars)
     try:

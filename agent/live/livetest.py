@@ -42,9 +42,16 @@ class Livetest:
         before = await self.orders.account()
         price = max(_DEEP, self.market.tick)
         order = Order(
-            self.market.id, Outcome.YES, Side.BUY, price, self.market.min_size, TimeInForce.GTC, self.clock.now(),
-            "livetest", post_only=True,
-        )  # fmt: skip
+            market_id=self.market.id,
+            outcome=Outcome.YES,
+            side=Side.BUY,
+            price=price,
+            size=self.market.min_size,
+            tif=TimeInForce.GTC,
+            placed_at=self.clock.now(),
+            key="livetest",
+            post_only=True,
+        )
         signed = await self.orders.sign(order)
         self._say("signed", f"order {signed.id[:12]} for {units(order.size)} shares of {self.market.slug} at ${price}")
         ack = await self.orders.send(signed)

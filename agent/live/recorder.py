@@ -89,4 +89,11 @@ class _Recording:
 
     def progress(self) -> Progress:
         w = self.archive.written
-        return Progress(w["frame"], w["book"], w["price"], w["gap"], self.markets, self.outcomes)
+        return Progress(
+            frames=w["frame"],
+            books=w["book"],
+            prices=w["price"],
+            gaps=w["gap"],
+            markets=self.markets,
+            outcomes=self.outcomes,
+        )

@@ -55,7 +55,12 @@ def _holding(said: Any) -> ResolvedHolding:
     """From a position as the official client gives it."""
     size, worth = micro(said.current_size), micro(said.current_value.quantize(_UNIT))
     return ResolvedHolding(
-        str(said.condition_id), str(said.title), str(said.outcome), size, worth, bool(said.negative_risk)
+        market_id=str(said.condition_id),
+        title=str(said.title),
+        outcome=str(said.outcome),
+        size=size,
+        worth=worth,
+        neg_risk=bool(said.negative_risk),
     )
 
 
@@ -198,7 +203,7 @@ async def open_wallet(config: Config, home: Path, ask: Ask | None = None) -> Asy
             chain.open_chain(rpc, key.address, clock, wallet=trader.wallet) as wallet,
             reader(hosts, clock) as asked,
         ):
-            yield OpenWallet(config, hosts, clock, account, wallet, asked)
+            yield OpenWallet(config=config, hosts=hosts, clock=clock, account=account, chain=wallet, asked=asked)
 
 
 def node_of(config: Config, hosts: Hosts) -> str:

@@ -28,11 +28,11 @@ class Usage:
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
-            self.prompt + other.prompt,
-            self.cached + other.cached,
-            self.generated + other.generated,
-            self.calls + other.calls,
-            self.milliseconds + other.milliseconds,
+            prompt=self.prompt + other.prompt,
+            cached=self.cached + other.cached,
+            generated=self.generated + other.generated,
+            calls=self.calls + other.calls,
+            milliseconds=self.milliseconds + other.milliseconds,
         )
 
     @property

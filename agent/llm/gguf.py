@@ -295,7 +295,9 @@ def _parsed(content: Bytes) -> Gguf:
     for tensor in tensors:
         if tensor.offset + tensor.bytes > len(data):
             raise ValueError(f"the tensor {tensor.name} is cut off")
-    return Gguf(pairs, metadata, file_type_at, alignment, tensors, data)
+    return Gguf(
+        pairs=pairs, metadata=metadata, file_type_at=file_type_at, alignment=alignment, tensors=tensors, data=data
+    )
 
 
 def _tensor(cursor: _Cursor) -> Tensor:

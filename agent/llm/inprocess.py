@@ -216,7 +216,9 @@ class InProcessEngine(ABC, Generic[W]):
         """Add up what was spent since `before` on a call with prompts of `whole` tokens; None for one that failed."""
         prompt, generated = (now - then for now, then in zip(self._session.spent, before, strict=True))
         cached = 0 if whole is None else whole - prompt
-        usage = Usage(prompt, cached, generated, 1, (monotonic() - began) * 1000)
+        usage = Usage(
+            prompt=prompt, cached=cached, generated=generated, calls=1, milliseconds=(monotonic() - began) * 1000
+        )
         self._usage += usage
         return usage
 

@@ -63,7 +63,14 @@ class RecordedCall:
             kind, key, error, message = texts
         except (KeyError, TypeError, ValueError) as problem:
             raise DataInvalid("A recorded model answer is damaged.") from problem
-        return cls(kind, key, value.get("result"), (prompt, cached, generated, calls), error, message)
+        return cls(
+            kind=kind,
+            key=key,
+            result=value.get("result"),
+            usage=(prompt, cached, generated, calls),
+            error=error,
+            message=message,
+        )
 
 
 def _asked(kind: str, *what: Json) -> tuple[str, str]:

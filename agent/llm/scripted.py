@@ -138,7 +138,7 @@ class ScriptedEngine:
         return self._counted(new, sum(words for _, words in found) - new, generated)
 
     def _counted(self, prompt: int, cached: int, generated: int = 0) -> Usage:
-        usage = Usage(prompt, cached, generated, 1)
+        usage = Usage(prompt=prompt, cached=cached, generated=generated, calls=1)
         self._usage += usage
         return usage
 

@@ -261,7 +261,9 @@ class Conversation:
         self.leave()
 
     def _charged(self, new: int, whole: int, generated: int, milliseconds: float) -> Usage:
-        usage = self._together.counted(Usage(new, whole - new, generated, 1, milliseconds))
+        usage = self._together.counted(
+            Usage(prompt=new, cached=whole - new, generated=generated, calls=1, milliseconds=milliseconds)
+        )
         self._usage += usage
         return usage
 

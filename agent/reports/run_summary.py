@@ -147,10 +147,10 @@ def latency(name: str, milliseconds: Sequence[float], limit: float | None = None
     """Median and 99th percentile, by the nearest rank, and how many were over `limit`."""
     ordered = sorted(milliseconds)
     if not ordered:
-        return Latency(name, 0, None, None, limit)
+        return Latency(name=name, n=0, p50=None, p99=None, limit=limit)
     p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
     over = sum(1 for m in ordered if limit is not None and m > limit)
-    return Latency(name, len(ordered), p50, p99, limit, over)
+    return Latency(name=name, n=len(ordered), p50=p50, p99=p99, limit=limit, over=over)
 
 
 async def summarise(config: Config, outcome: RunResult) -> Summary:

@@ -128,7 +128,9 @@ async def judged(store: Store, data: Data, name: str, run: Run) -> JudgedRun:
         if (ratio := market_sharpe(await trades_of(store, data, other))) is not None
     ]
     orders = len(await store.intents(run.id))
-    return JudgedRun(name, run.id, orders, judge(trades, days=data.days, others=others), trades)
+    return JudgedRun(
+        name=name, run_id=run.id, orders=orders, judgement=judge(trades, days=data.days, others=others), trades=trades
+    )
 
 
 async def trials(store: Store, run: Run) -> list[Run]:

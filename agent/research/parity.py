@@ -117,7 +117,9 @@ def _compare(kind: str, there: Things, here: Things) -> tuple[Compared, list[tup
     said = [(there[k][0], f"{one} at {there[k][0]}: {_apart(there[k][1], here[k][1])}") for k in differ]
     said += [(there[k][0], f"{one} at {there[k][0]}: only in the recorded run") for k in lost]
     said += [(here[k][0], f"{one} at {here[k][0]}: only in the backtest") for k in new]
-    return Compared(kind, len(both) - len(differ), len(differ), len(lost), len(new)), said
+    return Compared(
+        kind=kind, equal=len(both) - len(differ), differ=len(differ), only_there=len(lost), only_here=len(new)
+    ), said
 
 
 def _apart(there: object, here: object) -> str:

@@ -31,7 +31,9 @@ async def report(store: Store, done: Backtested) -> Report:
     """Gather it from the finished runs."""
     data = Data(done.feed, done.feed.recordings)
     tried = [await judged(store, data, name, run) for name, run in done.runs.items()]
-    tried += [JudgedRun(name, "", 0, None, failed=why) for name, why in done.failed.items()]
+    tried += [
+        JudgedRun(name=name, run_id="", orders=0, judgement=None, failed=why) for name, why in done.failed.items()
+    ]
     agent, known = done.runs.get("agent"), strategies()
     blind = [] if done.feed.info.has_reference else [n for n in done.runs if isinstance(known.get(n), Referenced)]
     identity = next(iter(done.runs.values())).identity if done.runs else None

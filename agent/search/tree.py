@@ -86,7 +86,15 @@ class Policy:
             raise ValueError(f"unknown search policy {name!r}")
         if name == "greedy":
             branching = width = 1
-        return cls(name, depth, branching, width, max_nodes, samples if POLICIES[name].draws else 1, flip)
+        return cls(
+            name=name,
+            depth=depth,
+            branching=branching,
+            width=width,
+            max_nodes=max_nodes,
+            samples=samples if POLICIES[name].draws else 1,
+            flip=flip,
+        )
 
     @property
     def traits(self) -> Traits:

@@ -58,7 +58,9 @@ async def search(
     if policy.traits.draws and chance is None:
         raise ValueError(f"{policy.name} draws its children and needs a chance")
     tree: Tree[T] = Tree(policy)
-    grower = _Grower(root, expand, judge, chance if policy.traits.draws else None, answer, key)
+    grower = _Grower(
+        root=root, expand=expand, judge=judge, chance=chance if policy.traits.draws else None, answer=answer, key=key
+    )
     while wants := plan(tree):
         room = policy.max_nodes - len(tree.visits)
         if room <= 0:

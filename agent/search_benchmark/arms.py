@@ -167,7 +167,9 @@ class Solver:
         """Remember how the search stands; never a reason to end it."""
         standing = _standing(tree)
         right = standing is not None and self.puzzle.correct(self.answer(standing))
-        self.trail.append(ArmPoint(self.meter.evaluated, len(tree.visits), self.checks, right))
+        self.trail.append(
+            ArmPoint(charged=self.meter.evaluated, generated=len(tree.visits), checks=self.checks, correct=right)
+        )
         return ""
 
     def _holds(self, node: PathNode) -> bool:

@@ -113,17 +113,17 @@ def _task(found: ExperimentResult, grid: Grid, name: str) -> TaskResult:
     lines = tuple(_line(a, by_arm, grid) for a in arms)
     guessing = sum(map(chance_of_guessing, puzzles)) / len(puzzles)
     return TaskResult(
-        task.name,
-        task.title,
-        task.checks,
-        len(puzzles),
-        guessing,
-        grid.main,
-        alone,
-        lines,
-        versus,
-        tuple(_curve(a, by_arm, grid) for a in arms),
-        _goals(arms, lines, versus, grid.main, guessing),
+        task=task.name,
+        title=task.title,
+        checks=task.checks,
+        questions=len(puzzles),
+        guessing=guessing,
+        budget=grid.main,
+        alone=alone,
+        lines=lines,
+        versus=versus,
+        curves=tuple(_curve(a, by_arm, grid) for a in arms),
+        goals=_goals(arms, lines, versus, grid.main, guessing),
     )
 
 
@@ -162,13 +162,13 @@ def _line(arm: BenchmarkArm, by_arm: dict[str, list[ArmOutcome]], grid: Grid) ->
     points = _points(arm, by_arm, grid.main)
     n = len(points)
     return Line(
-        arm.name,
-        arm.role.value,
-        _rate(points),
-        sum(p.charged for p in points) / n,
-        sum(p.generated for p in points) / n,
-        sum(p.checks for p in points) / n,
-        _flops(arm, points, grid.parameters),
+        arm=arm.name,
+        role=arm.role.value,
+        accuracy=_rate(points),
+        charged=sum(p.charged for p in points) / n,
+        generated=sum(p.generated for p in points) / n,
+        checks=sum(p.checks for p in points) / n,
+        flops=_flops(arm, points, grid.parameters),
     )
 
 

@@ -39,10 +39,10 @@ async def write(
     checked = POLICIES[arm.policy].pick is Pick.LEAF
     trail = [
         ArmPoint(
-            opening + round(each * n),
-            round(each * n),
-            n if checked else 0,
-            puzzle.correct(_chosen(puzzle, answers[:n], checked=checked)),
+            charged=opening + round(each * n),
+            generated=round(each * n),
+            checks=n if checked else 0,
+            correct=puzzle.correct(_chosen(puzzle, answers[:n], checked=checked)),
         )
         for n in range(1, count + 1)
     ]

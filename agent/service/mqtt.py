@@ -165,9 +165,16 @@ class Link:
             pulse = self.pulse
             remarks = pulse.remarks()
             health = HealthTold(
-                WallClock().now().isoformat(), not remarks, remarks, pulse.stage, pulse.trading, round(pulse.lag, 3),
-                round(pulse.silence, 3), self.dropped, len(self.waiting),
-            )  # fmt: skip
+                at=WallClock().now().isoformat(),
+                well=not remarks,
+                complaints=remarks,
+                stage=pulse.stage,
+                trading=pulse.trading,
+                lag=round(pulse.lag, 3),
+                silence=round(pulse.silence, 3),
+                dropped=self.dropped,
+                waiting=len(self.waiting),
+            )
             await client.publish(self.broker.topic("health"), _payload(_fields(health)), qos=0)
             await asyncio.sleep(self.broker.heartbeat)
 

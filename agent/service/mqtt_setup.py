@@ -36,14 +36,14 @@ def link(
     from agent.service.outbox import Outbox
 
     broker = Broker(
-        asked.host,
-        asked.port,
-        asked.instance,
-        asked.username,
-        _password(asked, environment),
-        _tls(asked),
-        asked.heartbeat,
-        asked.queue,
+        host=asked.host,
+        port=asked.port,
+        instance=asked.instance,
+        username=asked.username,
+        password=_password(asked, environment),
+        tls=_tls(asked),
+        heartbeat=asked.heartbeat,
+        queue=asked.queue,
     )
     outbox = Outbox(store, account, home / "mqtt.json")
     return linked(Link(broker, commands.pulse, outbox, commands.handle_command, commands.handle_signal), bus)

@@ -155,7 +155,22 @@ def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs
     """Inputs of a cycle in which nothing could be seen: the decision says why and nothing else."""
     fees, memory = charged(market, as_of), ports.memory
     learned = memory.learner.learned(as_of)
-    return Inputs(market, as_of, memory.source, None, None, fees, 0, 0, 0, 0, 0, reason, ports.settings, learned)
+    return Inputs(
+        market=market,
+        as_of=as_of,
+        source=memory.source,
+        book=None,
+        features=None,
+        fees=fees,
+        cash=0,
+        held_yes=0,
+        held_no=0,
+        at_risk=0,
+        windows=0,
+        blocked=reason,
+        settings=ports.settings,
+        learned=learned,
+    )
 
 
 def publish(bus: Bus, decided: CommittedDecision) -> None:

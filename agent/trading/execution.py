@@ -204,7 +204,14 @@ class Execution:
             Holding(market, outcome.value, size) for (market, outcome), size in sorted(account.holdings.items())
         )
         working = tuple(self.working.values())
-        return AccountSummary(self.log.run_id, account.cash, account.free, self.all_at_risk(), held, working)
+        return AccountSummary(
+            run=self.log.run_id,
+            cash=account.cash,
+            free=account.free,
+            at_risk=self.all_at_risk(),
+            held=held,
+            working=working,
+        )
 
     async def look(self, market: Market, book: Book, at: datetime) -> View:
         """A market as a strategy sees it."""

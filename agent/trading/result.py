@@ -28,5 +28,8 @@ def since(engine: Engine, primed: Usage) -> Usage:
     """What was used after the engine had been primed."""
     used = engine.usage
     return Usage(
-        used.prompt - primed.prompt, used.cached - primed.cached, used.generated - primed.generated, used.calls
+        prompt=used.prompt - primed.prompt,
+        cached=used.cached - primed.cached,
+        generated=used.generated - primed.generated,
+        calls=used.calls,
     )

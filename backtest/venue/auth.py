@@ -166,11 +166,11 @@ class Door:
         market, outcome = tokens[str(signed.token_id)]
         known_as = order_id(signed)
         return Submission(
-            known_as,
-            caller.key,
-            signed.maker.lower(),
-            posted.as_order(market, outcome, now),
-            posted.kind,
+            id=known_as,
+            owner=caller.key,
+            address=signed.maker.lower(),
+            order=posted.as_order(market, outcome, now),
+            kind=posted.kind,
             expires_at=_expiry(posted, now),
             budget=posted.budget,
         )
@@ -220,7 +220,15 @@ class _Posted:
             price = _floored(exact, market.tick)
         side = Side.BUY if self.buys else Side.SELL
         return Order(
-            market.id, outcome, side, price, shares, _KINDS[self.kind], now, self.signature.hex()[:16], self.post_only
+            market_id=market.id,
+            outcome=outcome,
+            side=side,
+            price=price,
+            size=shares,
+            tif=_KINDS[self.kind],
+            placed_at=now,
+            key=self.signature.hex()[:16],
+            post_only=self.post_only,
         )
 
 
@@ -291,7 +299,14 @@ def _posted(body: Any) -> _Posted:
             builder=_bytes(said.builder, 32),
         )
         signature = _bytes(said.signature)
-        posted = _Posted(order, signature, wire.owner, wire.orderType, _number(said.expiration), wire.postOnly)
+        posted = _Posted(
+            order=order,
+            signature=signature,
+            owner=wire.owner,
+            kind=wire.orderType,
+            expiration=_number(said.expiration),
+            post_only=wire.postOnly,
+        )
         order_id(order)
     except (ValueError, OverflowError):
         raise refused(_BAD_BODY) from None

@@ -318,13 +318,13 @@ class Exchange:
         fees = charged(hall.market, now)
         pays_with = CASH if order.side is Side.BUY else hall.market.token(order.outcome)
         applicant = Applicant(
-            submission.id,
-            order,
-            hall.market,
-            now,
-            purse.chain(pays_with),
-            self._active(submission.address, pays_with),
-            fees,
+            id=submission.id,
+            order=order,
+            market=hall.market,
+            arrives=now,
+            balance=purse.chain(pays_with),
+            active=self._active(submission.address, pays_with),
+            fees=fees,
             matched=purse.owes(pays_with),
             budget=submission.budget,
         )
@@ -334,7 +334,15 @@ class Exchange:
         left = order.size if submission.budget is None else affordable(submission.budget, order.price)
         signed = SignedOrder(submission.id, order)
         # Owned by the address, not the API key: two keys of one wallet must not trade with each other either.
-        working = Working(signed, now, number, left, worst_fee(order, fees), submission.address, submission.budget)
+        working = Working(
+            signed=signed,
+            arrives=now,
+            number=number,
+            left=left,
+            fee=worst_fee(order, fees),
+            owner=submission.address,
+            budget=submission.budget,
+        )
         takes = hall.book is not None and hall.pit.would_trade(working, hall.book)
         if takes and (reason := CROSSES if order.post_only else too_little(order, submission.budget)):
             raise VenueRefusal(reason)
@@ -449,9 +457,19 @@ class Exchange:
             legs.append((self.purses[maker.submission.address], _leg(maker, price, execution.size, 0)))
         trade_id = _trade_id(market.id, len(self.trades))
         trade = VenueTrade(
-            trade_id, market, outcome, side, execution.price, execution.size, fee, taker, maker,
-            tuple(legs), execution.at, execution.at,
-        )  # fmt: skip
+            id=trade_id,
+            market=market,
+            outcome=outcome,
+            side=side,
+            price=execution.price,
+            size=execution.size,
+            fee=fee,
+            taker=taker,
+            maker=maker,
+            legs=tuple(legs),
+            matched_at=execution.at,
+            updated_at=execution.at,
+        )
         self.trades[trade_id] = trade
         self.halls[market.id].last_trade = execution.price, side
         for purse, leg in legs:

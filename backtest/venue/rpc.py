@@ -300,7 +300,9 @@ class LoopbackChain:
             ok, gas = self._execute(sent)
             self._counts[sent.sender] = sent.nonce + 1
             self._spent[sent.sender] = self._spent.get(sent.sender, 0) + gas * min(sent.fee, _BASE_FEE + _PRIORITY)
-            self._mined[sent.hash] = _MinedTransaction(sent.hash, sent.block, ok, gas, sent.sender, sent.to)
+            self._mined[sent.hash] = _MinedTransaction(
+                hash=sent.hash, block=sent.block, ok=ok, gas=gas, sender=sent.sender, to=sent.to
+            )
 
     # -- relayed batches
 
@@ -328,7 +330,9 @@ class LoopbackChain:
                     act()
             except (_Reverted, ValueError):
                 ok = False
-            self._mined[batch.hash] = _MinedTransaction(batch.hash, batch.block, ok, gas, HOUSE, batch.owner)
+            self._mined[batch.hash] = _MinedTransaction(
+                hash=batch.hash, block=batch.block, ok=ok, gas=gas, sender=HOUSE, to=batch.owner
+            )
 
     def _execute(self, sent: _SignedTransaction) -> tuple[bool, int]:
         """Execute a transaction; return its success, and the gas it used: all it had if it ran out."""
@@ -347,7 +351,7 @@ class LoopbackChain:
         if isinstance(event, TradeChanged) and event.trade.status is VenueTradeStatus.MINED:
             known_as = event.trade.transaction
             block = seconds(event.at) // _SECONDS
-            self._mined[known_as] = _MinedTransaction(known_as, block, True, 250_000, HOUSE, _EXCHANGE)
+            self._mined[known_as] = _MinedTransaction(hash=known_as, block=block, ok=True, gas=250_000, sender=HOUSE, to=_EXCHANGE)
 
     def _number(self) -> int:
         return seconds(self._state.exchange.now) // _SECONDS
@@ -485,7 +489,15 @@ def _decoded(raw: bytes, block: int) -> _SignedTransaction:
         raise _Error(_NODE, "invalid sender: the transaction is of another chain")
     known_as = "0x" + keccak(raw).hex()
     return _SignedTransaction(
-        known_as, sender, _int(nonce), _int(fee), _int(gas), "0x" + to.hex(), _int(value), data, block
+        hash=known_as,
+        sender=sender,
+        nonce=_int(nonce),
+        fee=_int(fee),
+        gas=_int(gas),
+        to="0x" + to.hex(),
+        value=_int(value),
+        data=data,
+        block=block,
     )
 
 

@@ -135,8 +135,15 @@ class Depth:
     def book(
         self, market_id: str, at: datetime, received_at: datetime, outcome: Outcome, depth: int | None = None
     ) -> Book:
-        """The book as a value, best first, cut to `depth` levels a side."""
-        return Book(market_id, at, received_at, self._bids.shown(depth), self._asks.shown(depth), outcome)
+        """,The book as a value, best first, cut to `depth` levels a side."""
+        return Book(
+            market_id=market_id,
+            at=at,
+            received_at=received_at,
+            bids=self._bids.shown(depth),
+            asks=self._asks.shown(depth),
+            outcome=outcome,
+        )
 
 
 def _levels(reported: list[PriceLevel]) -> dict[int, Micro]:

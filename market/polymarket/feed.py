@@ -196,7 +196,15 @@ class LiveFeed:
         if self._reader.hosts.pretend:
             notes.append("A loopback venue: markets and money are pretend.")
         place, priced = self._reader.hosts.clob, self.prices is not None
-        return FeedInfo(f"polymarket at {place}", f"live|{place}", None, None, priced, False, tuple(notes))
+        return FeedInfo(
+            name=f"polymarket at {place}",
+            fingerprint=f"live|{place}",
+            begins=None,
+            ends=None,
+            has_reference=priced,
+            has_trades=False,
+            notes=tuple(notes),
+        )
 
     def market(self, market_id: str) -> Market | None:
         """A market that is or was followed."""
@@ -461,7 +469,9 @@ class LiveFeed:
         if self._tap is not None:
             self._tap.book(book)
         bid_depth, ask_depth = book.depth(_DEPTH_LEVELS)
-        watched.rows.append(_Row(now, _micro(book.best_bid), _micro(book.best_ask), bid_depth, ask_depth))
+        watched.rows.append(
+            _Row(at=now, bid=_micro(book.best_bid), ask=_micro(book.best_ask), bid_depth=bid_depth, ask_depth=ask_depth)
+        )
         for listener in self._listeners:
             if watched.market.id in listener.market_ids and not listener.put(book):
                 self.health.dropped += 1
@@ -550,7 +560,17 @@ def bars_of(market_id: str, rows: Sequence[_Row], after: datetime, until: dateti
             continue
         row = rows[n - 1]
         updates = _since(rows, n, begins)
-        bars.append(Bar(market_id, closes, row.bid, row.ask, row.bid_depth, row.ask_depth, updates))
+        bars.append(
+            Bar(
+                market_id=market_id,
+                at=closes,
+                bid=row.bid,
+                ask=row.ask,
+                bid_depth=row.bid_depth,
+                ask_depth=row.ask_depth,
+                updates=updates,
+            )
+        )
     return bars
 
 

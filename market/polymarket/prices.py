@@ -92,7 +92,14 @@ def polybolt(url: str, credentials: Mapping[str, str]) -> Source:
         return [json.dumps(auth), json.dumps({"op": "subscribe", "rid": "2", "subscriptions": wanted})]
 
     note = "Reference prices: the venue's own stream; the price itself is Pyth's, the settlement average Chainlink's."
-    return Source("polybolt", url, note, Habits(json.dumps({"op": "ping"}), 30.0, 90.0), hello, _read_polybolt)
+    return Source(
+        name="polybolt",
+        url=url,
+        note=note,
+        habits=Habits(json.dumps({"op": "ping"}), 30.0, 90.0),
+        hello=hello,
+        read=_read_polybolt,
+    )
 
 
 def _read_polybolt(raw: bytes) -> Sequence[PriceUpdate]:
@@ -145,7 +152,7 @@ def rtds(url: str = "wss://ws-live-data.polymarket.com") -> Source:
         return [json.dumps({"action": "subscribe", "subscriptions": wanted})]
 
     note = "Reference prices: Chainlink's, by the venue's older stream, which it has announced to switch off."
-    return Source("rtds", url, note, Habits("PING", 5.0, 60.0), hello, _read_rtds)
+    return Source(name="rtds", url=url, note=note, habits=Habits("PING", 5.0, 60.0), hello=hello, read=_read_rtds)
 
 
 def _read_rtds(raw: bytes) -> Sequence[PriceUpdate]:
@@ -187,7 +194,9 @@ def spot(url: str = "wss://data-stream.binance.vision") -> Source:
         return [json.dumps({"method": "SUBSCRIBE", "params": wanted, "id": 1})]
 
     note = "Reference prices: a proxy (Binance spot, USDT), not what the venue settles on."
-    return Source("spot", f"{url}/stream", note, Habits("", 20.0, 60.0), hello, _read_spot)
+    return Source(
+        name="spot", url=f"{url}/stream", note=note, habits=Habits("", 20.0, 60.0), hello=hello, read=_read_spot
+    )
 
 
 def _read_spot(raw: bytes) -> Sequence[PriceUpdate]:

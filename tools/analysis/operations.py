@@ -361,18 +361,36 @@ def stuck(frame: pl.DataFrame, about: Sequence[str]) -> Made:
 
 N, T, C, F = (ColumnKind.NUMBER,), (ColumnKind.TIME,), (ColumnKind.CATEGORY,), (ColumnKind.FLAG,)
 CATALOGUE: tuple[Operation, ...] = (
-    Operation("by_category", "compare groups", (N, C), by_category, "which region sells most"),
-    Operation("over_time", "follow over time", (N, T), over_time, "how did sales develop by month"),
-    Operation("shift", "find a change of level", (N, T), shift, "when did the level change"),
-    Operation("correlate", "relate two numbers", (N, N), correlate, "does price depend on demand"),
-    Operation("rate", "how often something is true", (F, C), rate, "which carrier is late most often"),
-    Operation("outliers", "find odd values", (N,), outliers, "are there strange readings"),
-    Operation("gaps", "find time without rows", (T,), gaps, "is data missing for some hours"),
-    Operation("stuck", "find a number that stands still", (N, T), stuck, "did a sensor hang"),
-    Operation("total", "sum up one number", (N,), total, "how much was sold in all"),
-    Operation("top", "list the largest rows", (N,), top, "what were the biggest orders"),
-    Operation("missing", "count missing values", (), missing, "how complete is the file"),
-    Operation("duplicates", "count repeated rows", (), duplicates, "are rows there twice"),
+    Operation(
+        name="by_category", does="compare groups", takes=(N, C), run=by_category, example="which region sells most"
+    ),
+    Operation(
+        name="over_time", does="follow over time", takes=(N, T), run=over_time, example="how did sales develop by month"
+    ),
+    Operation(
+        name="shift", does="find a change of level", takes=(N, T), run=shift, example="when did the level change"
+    ),
+    Operation(
+        name="correlate", does="relate two numbers", takes=(N, N), run=correlate, example="does price depend on demand"
+    ),
+    Operation(
+        name="rate",
+        does="how often something is true",
+        takes=(F, C),
+        run=rate,
+        example="which carrier is late most often",
+    ),
+    Operation(name="outliers", does="find odd values", takes=(N,), run=outliers, example="are there strange readings"),
+    Operation(
+        name="gaps", does="find time without rows", takes=(T,), run=gaps, example="is data missing for some hours"
+    ),
+    Operation(
+        name="stuck", does="find a number that stands still", takes=(N, T), run=stuck, example="did a sensor hang"
+    ),
+    Operation(name="total", does="sum up one number", takes=(N,), run=total, example="how much was sold in all"),
+    Operation(name="top", does="list the largest rows", takes=(N,), run=top, example="what were the biggest orders"),
+    Operation(name="missing", does="count missing values", takes=(), run=missing, example="how complete is the file"),
+    Operation(name="duplicates", does="count repeated rows", takes=(), run=duplicates, example="are rows there twice"),
 )
 """All operations, the most informative first."""
 BY_NAME = {operation.name: operation for operation in CATALOGUE}

@@ -175,17 +175,17 @@ def read_user_frame(raw: bytes) -> Sequence[TradeSaid | OrderSaid]:
 
 def _trade(said: _Trade) -> TradeSaid:
     return TradeSaid(
-        said.id,
-        said.taker_order_id,
-        said.market,
-        said.asset_id,
-        Side(said.side.lower()),
-        _priced(said.price),
-        micro(said.size),
-        trade_status(said.status),
-        EPOCH + timedelta(seconds=int(said.match_time)),
-        tuple(_part(p, said) for p in said.maker_orders),
-        said.transaction_hash or "",
+        id=said.id,
+        taker_order_id=said.taker_order_id,
+        market_id=said.market,
+        token=said.asset_id,
+        side=Side(said.side.lower()),
+        price=_priced(said.price),
+        size=micro(said.size),
+        status=trade_status(said.status),
+        matched_at=EPOCH + timedelta(seconds=int(said.match_time)),
+        parts=tuple(_part(p, said) for p in said.maker_orders),
+        transaction=said.transaction_hash or "",
     )
 
 
@@ -226,17 +226,17 @@ def of_trade(said: Any) -> TradeSaid:
         for m in said.maker_orders
     )
     return TradeSaid(
-        said.id,
-        said.taker_order_id,
-        str(said.condition_id),
-        str(said.asset_id),
-        Side(said.side.lower()),
-        said.price,
-        micro(said.size),
-        trade_status(said.status),
-        said.matched_at,
-        parts,
-        said.transaction_hash or "",
+        id=said.id,
+        taker_order_id=said.taker_order_id,
+        market_id=str(said.condition_id),
+        token=str(said.asset_id),
+        side=Side(said.side.lower()),
+        price=said.price,
+        size=micro(said.size),
+        status=trade_status(said.status),
+        matched_at=said.matched_at,
+        parts=parts,
+        transaction=said.transaction_hash or "",
     )
 
 

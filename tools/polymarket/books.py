@@ -277,7 +277,9 @@ class AccountBooks:
         size, payout = self._ledger.held(resolution.market_id, outcome), resolution.pays(outcome)
         if not size or payout is None:
             return None
-        return Settlement(resolution.market_id, outcome, size, payout, resolution.source, now)
+        return Settlement(
+            market_id=resolution.market_id, outcome=outcome, size=size, payout=payout, source=resolution.source, at=now
+        )
 
     @property
     def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:

@@ -327,7 +327,9 @@ class ChainWallet:
                 f"The account {self._owner} has {pol(int(owned))} POL and may need {pol(gas * most)} for gas.",
                 next_step="Send it some POL.",
             )
-        return Transaction(int(nonce), priority, most, gas, call, self._chain_id)
+        return Transaction(
+            nonce=int(nonce), priority_fee=priority, most_fee=most, gas=gas, call=call, chain_id=self._chain_id
+        )
 
     async def _by_name(self, named: Mapping[str, str], contract: str, signature: str) -> dict[str, int]:
         answer = await asyncio.gather(*(self._number(contract, signature, self._wallet, a) for a in named.values()))
@@ -382,7 +384,14 @@ async def open_chain(
                 f"The node at {host} is of chain {found}, not of {chain_id}.",
                 next_step="Give the address of a node of Polygon." if chain_id == CHAIN_ID else "Give another node.",
             )
-        yield ChainWallet(web3, host, owner, wallet or wallets_of(owner).deposit, clock, chain_id)
+        yield ChainWallet(
+            web3=web3,
+            host=host,
+            owner=owner,
+            wallet=wallet or wallets_of(owner).deposit,
+            clock=clock,
+            chain_id=chain_id,
+        )
 
 
 def _web3(rpc_url: str, session: aiohttp.ClientSession) -> Any:

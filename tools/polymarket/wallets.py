@@ -65,11 +65,11 @@ def wallets_of(eoa: str) -> Wallets:
     )
     safe_hash = bytes.fromhex(contracts.SAFE_INIT_CODE_HASH[2:])
     return Wallets(
-        checksummed(owner[12:]),
-        _create2(contracts.PROXY_FACTORY, keccak(owner[12:]), keccak(proxy_code)),
-        _create2(contracts.SAFE_FACTORY, keccak(owner), safe_hash),
-        _deposit(_BEACON_PREFIX, contracts.DEPOSIT_WALLET_BEACON, _BEACON_CODE, args),
-        _deposit(_UUPS_PREFIX, contracts.DEPOSIT_WALLET_IMPLEMENTATION, _UUPS_CODE, args),
+        eoa=checksummed(owner[12:]),
+        proxy=_create2(contracts.PROXY_FACTORY, keccak(owner[12:]), keccak(proxy_code)),
+        safe=_create2(contracts.SAFE_FACTORY, keccak(owner), safe_hash),
+        deposit=_deposit(_BEACON_PREFIX, contracts.DEPOSIT_WALLET_BEACON, _BEACON_CODE, args),
+        deposit_uups=_deposit(_UUPS_PREFIX, contracts.DEPOSIT_WALLET_IMPLEMENTATION, _UUPS_CODE, args),
     )
 
 

@@ -149,7 +149,9 @@ class Context:
 
     def _captured_page(self) -> c.Array[c.c_char]:
         """The saved state of one page of cells, to be put wherever cells must not be used."""
-        self._decode([PrefixRow(0, at, (self._pad,), False, at) for at in range(_PAGE)])
+        self._decode(
+            [PrefixRow(token=0, position=at, sequences=(self._pad,), wanted=False, cell=at) for at in range(_PAGE)]
+        )
         page = self.saved(self._pad)
         self._remove(self._pad)
         return page
@@ -305,7 +307,9 @@ class Context:
         """One llama_decode. One row takes other kernels than several, so there are always at least two rows, and two
         outputs if there is one: the padding row is evaluated anew into its own cell, and attends only to itself."""
         self._stop.check()
-        padding = [PrefixRow(0, 0, (self._pad,), False, 0)] if len(rows) < 2 else []
+        padding = (
+            [PrefixRow(token=0, position=0, sequences=(self._pad,), wanted=False, cell=0)] if len(rows) < 2 else []
+        )
         if padding:
             self._remove(self._pad)
             self._padded = False

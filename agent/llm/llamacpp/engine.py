@@ -79,7 +79,7 @@ async def open_llamacpp(
         found = file_hash(path, lambda share: hear(share / 2))
         if sha256 is not None and found != sha256:
             raise NotReady(f"{path.name} is not the expected model: its hash differs.", next_step="Install it again.")
-        identity = ModelIdentity("llamacpp", name or path.stem, found, loaded.label)
+        identity = ModelIdentity(engine="llamacpp", model=name or path.stem, sha256=found, library=loaded.label)
         model = Model(loaded, path, lambda share: hear((1 + share) / 2))
         cache = Context(model, threads=threads, cells=context, sequences=sequences)
         made_by = (found, loaded.label, loaded.system, f"{cache.lanes} lanes")

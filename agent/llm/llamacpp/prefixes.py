@@ -125,7 +125,17 @@ class Cached:
         copies = tuple(
             (m.source, seq, length(m.want.blocks[: m.start])) for seq, m in zip(added, missing, strict=True) if m.start
         )
-        return BatchPlan(flush, dropped, copies, rows, kept, fresh, added, used, top)
+        return BatchPlan(
+            flush=flush,
+            dropped=dropped,
+            copies=copies,
+            rows=rows,
+            kept=kept,
+            fresh=fresh,
+            added=added,
+            used=used,
+            top=top,
+        )
 
     def _looked_up(self, wanted: Sequence[PrefixRequest]) -> tuple[dict[PrefixRequest, int], list[_Missing]]:
         ordered = sorted((blocks, seq) for seq, blocks in self.entries.items())
@@ -228,7 +238,13 @@ def _laid_out(
     nodes, paths = _forest(missing, sequences)
     _place(nodes, -(-top // lanes), lanes)
     rows = [
-        PrefixRow(token, node.position + place, tuple(node.sequences), place in node.wanted, node.cell + place)
+        PrefixRow(
+            token=token,
+            position=node.position + place,
+            sequences=tuple(node.sequences),
+            wanted=place in node.wanted,
+            cell=node.cell + place,
+        )
         for node in nodes
         for place, token in enumerate(node.block)
     ]
@@ -251,12 +267,16 @@ def _forest(
     for item, seq in zip(missing, sequences, strict=True):
         begun = item.want.blocks[: item.start]
         if (at := roots.get(begun)) is None:
-            at = roots[begun] = _Node((), length(begun), _mixed(0, chain.from_iterable(begun)), None)
+            at = roots[begun] = _Node(
+                block=(), position=length(begun), mark=_mixed(0, chain.from_iterable(begun)), parent=None
+            )
         path = paths[item.want] = []
         for block in item.want.blocks[item.start :]:
             if (below := at.children.get(block)) is None:
                 position = at.position + len(at.block)
-                below = at.children[block] = _Node(block, position, _mixed(at.mark, block), at)
+                below = at.children[block] = _Node(
+                    block=block, position=position, mark=_mixed(at.mark, block), parent=at
+                )
                 nodes.append(below)
             at = below
             at.sequences.append(seq)

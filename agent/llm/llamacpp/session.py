@@ -177,7 +177,12 @@ class LlamacppSession:
         texts: list[str] = []
         for first in range(0, n, together):
             forks = [
-                _Fork(sequence, ahead, found[want][0], np.random.default_rng([sampling.seed, first + at]))
+                _Fork(
+                    sequence=sequence,
+                    position=ahead,
+                    logits=found[want][0],
+                    chance=np.random.default_rng([sampling.seed, first + at]),
+                )
                 for at, sequence in enumerate(self.context.forks[: min(together, n - first)])
             ]
             for fork in forks:
@@ -200,11 +205,14 @@ class LlamacppSession:
                 if self._ended(fork, token, stop) or fork.written >= max_tokens:
                     live.remove(fork)
                 else:
-                    rows.append(PrefixRow(token, fork.position, (fork.sequence,), True, -1))
+                    rows.append(
+                        PrefixRow(token=token, position=fork.position, sequences=(fork.sequence,), wanted=True, cell=-1)
+                    )
             if rows:
                 self._place(live)
                 placed = [
-                    PrefixRow(r.token, r.position, r.sequences, True, f.cell) for r, f in zip(rows, live, strict=True)
+                    PrefixRow(token=r.token, position=r.position, sequences=r.sequences, wanted=True, cell=f.cell)
+                    for r, f in zip(rows, live, strict=True)
                 ]
                 for at, logits in self.context.step(placed).items():
                     live[at].logits = logits

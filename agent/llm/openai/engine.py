@@ -130,7 +130,9 @@ class OpenAIEngine:
             self._prefixes.append(ids)
         new = self._held.prime(ids)
         if not new:
-            return self._book(Usage(0, len(ids), 0, 1, (monotonic() - began) * 1000))
+            return self._book(
+                Usage(prompt=0, cached=len(ids), generated=0, calls=1, milliseconds=(monotonic() - began) * 1000)
+            )
         asked = _Asked(ids, new)
         try:
             return (await self._charged([asked], self._complete(_ONE, asked, None, _text), began))[1]
@@ -390,7 +392,15 @@ class OpenAIEngine:
             cached += max(0, len(one.ids) - evaluated)
             generated += written
         calls = int(any(a.sent for a in asked))
-        return self._book(Usage(prompt, cached, generated, calls, (monotonic() - began) * 1000 * calls))
+        return self._book(
+            Usage(
+                prompt=prompt,
+                cached=cached,
+                generated=generated,
+                calls=calls,
+                milliseconds=(monotonic() - began) * 1000 * calls,
+            )
+        )
 
     def _took(self, asked: _Asked, made: Completion) -> tuple[int, int]:
         """Tokens evaluated and written for an answer."""

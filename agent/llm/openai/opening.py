@@ -106,7 +106,10 @@ def served(
     known: dict[str, Json] = {"server": dialect.name, "context": context, "tokenizer": tokens.sha256}
     known |= {"files": files} if files else {"described": described}
     identity = ModelIdentity(
-        dialect.name, str(entry["id"]), digest(known), f"{dialect.name}, {'by its files' if files else _SAID}"
+        engine=dialect.name,
+        model=str(entry["id"]),
+        sha256=digest(known),
+        library=f"{dialect.name}, {'by its files' if files else _SAID}",
     )
     return ServerModel(dialect, str(entry["id"]), identity, context, remote.parallel)
 

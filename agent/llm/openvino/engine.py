@@ -72,7 +72,9 @@ async def open_openvino(
             raise NotReady(f"{path.name} is not the expected model: its hash differs.", next_step="Install it again.")
         if notes is not None:
             acceptance.require(notes, found, precision)
-        identity = ModelIdentity("openvino", name or path.stem, found, f"{acceptance.LIBRARY} {precision}")
+        identity = ModelIdentity(
+            engine="openvino", model=name or path.stem, sha256=found, library=f"{acceptance.LIBRARY} {precision}"
+        )
         return OpenvinoSession(loaded(path, precision, threads), TokenVocabulary(path, library), context), identity
 
     worker = ThreadPoolExecutor(1, thread_name_prefix="openvino")

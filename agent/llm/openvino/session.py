@@ -165,7 +165,7 @@ class OpenvinoSession:
                     continue
                 position = self.tree.positions[sample.cell] + 1
                 parent, sample.cell = sample.cell, self.tree.grow(sample.cell, position)
-                rows.append(CacheRow(token, position, parent, sample.cell))
+                rows.append(CacheRow(token=token, position=position, parent=parent, answers=sample.cell))
             if rows:
                 for sample, logits in zip(live, self._extend(rows), strict=True):
                     sample.logits = logits

@@ -71,7 +71,12 @@ class CacheTree:
 
     def copy(self) -> CacheTree:
         return CacheTree(
-            self.room, self.parents[:], self.positions[:], self.children.copy(), self.known.copy(), self.floor
+            room=self.room,
+            parents=self.parents[:],
+            positions=self.positions[:],
+            children=self.children.copy(),
+            known=self.known.copy(),
+            floor=self.floor,
         )
 
     def cut(self, top: int) -> None:
@@ -165,11 +170,11 @@ class CacheTree:
             parent, cell = cell, self.children.get((cell, token), NONE)
             if cell == NONE:
                 cell = self.children[parent, token] = self.grow(parent, position)
-                rows.append(CacheRow(token, position, parent, NONE))
+                rows.append(CacheRow(token=token, position=position, parent=parent, answers=NONE))
             if position >= first:
                 cells.append(cell)
                 if cell not in self.known:
-                    self._answer(cell, CacheRow(token, position, parent, cell), rows)
+                    self._answer(cell, CacheRow(token=token, position=position, parent=parent, answers=cell), rows)
         return tuple(cells)
 
     def _answer(self, cell: int, row: CacheRow, rows: list[CacheRow]) -> None:
