@@ -36,7 +36,7 @@ async def measure() -> dict[str, object]:
         ):
             run, *_ = await World(PaperPlan(config, cycles=CYCLES), feed, store, LocalBus(), electricity).agent(engine)
             ledger, timings = await store.ledger(run.id), await store.timings(run.id)
-    made = cost(ledger, timings, Rhythm(288, 1), InferencePrices(prices.token_price, prices.kwh_price), seen.said)
+    made = cost(ledger, timings, Rhythm(288, 1), InferencePrices(prices.token_price, prices.kwh_price, None), seen.said)
     tokens = sum(p.tokens for p in made.phases) / made.decisions
     by_tokens = tokens * prices.token_price
     by_energy = made.dollars if made.by_energy == made.asked > 0 else None

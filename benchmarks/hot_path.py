@@ -31,7 +31,8 @@ from market.types import UNIT, Book, Market
 from storage.records import RunIdentity
 from storage.store import Store, open_store
 from strategies.belief import Belief
-from tools.limits import RiskLimited, RiskLimits
+from tests.values import risk_limits
+from tools.limits import RiskLimited
 
 
 async def measure(url: str, name: str) -> dict[str, object]:
@@ -56,7 +57,11 @@ async def _trader(store: Store, feed: PricedFeed, clock: ManualClock) -> AgentTr
     identity = RunIdentity("bench", "bench", "bench", "bench", "bench")
     log = store.log((await store.begin_run(identity, {}, clock.now())).id)
     exchange = PaperExchange(feed, clock, cash=10**6 * UNIT, run=log.run_id)
-    execution = Execution(RiskLimited(exchange, RiskLimits(10**15, 10**15, 10**15, 10**6)), log, LocalBus())
+    execution = Execution(
+        RiskLimited(exchange, risk_limits(order=10**15, market=10**15, loss=10**15, open_orders=10**6)),
+        log,
+        LocalBus(),
+    )
     caps = {"trading.max_order": 10, "trading.max_market": 10**6}
     settings = decision_settings(load_config(None, caps), counted_in_tokens=True)
     engine = RecordingEngine(ScriptedEngine())

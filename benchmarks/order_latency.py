@@ -35,8 +35,9 @@ from market.types import UNIT, Ack, Book, Market, OrderStatus, Outcome, Side, Si
 from storage.records import RunIdentity
 from storage.store import open_store
 from strategies.base import OrderIntent
+from tests.values import risk_limits
 from tools.halts import KillSwitch
-from tools.limits import CostLimited, RateLimited, RiskLimited, RiskLimits, Switched
+from tools.limits import CostLimited, RateLimited, RiskLimited, Switched
 from tools.orders import Around
 from tools.polymarket.client import SigningAccount
 
@@ -128,7 +129,10 @@ async def measure(folder: Path, url: str, seconds: float) -> dict[str, object]:
             account.opened(feed, clock, past, feed.market) as hands,
         ):
             await patiently(lambda: hands.ready(clock))
-            risk = RiskLimited(RateLimited(hands.orders, clock, 1e6), RiskLimits(10**15, 10**15, 10**15, 10**6))
+            risk = RiskLimited(
+                RateLimited(hands.orders, clock, 1e6),
+                risk_limits(order=10**15, market=10**15, loss=10**15, open_orders=10**6),
+            )
             tool = Timed(Switched(CostLimited(risk, UNIT, lambda: 0), KillSwitch(folder), clock))
             bench = Bench(Execution(tool, store.log(run.id), LocalBus()), tool, feed, clock)
             await bench.run(seconds)

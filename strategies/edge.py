@@ -27,10 +27,10 @@ class EdgeRule:
     never to the probability of the outcome. `buffer` is dollars a share reserved for costs outside the model. `post` is
     the extra that a resting order has to earn a share, for adverse selection; None disables resting orders."""
 
-    threshold: float = 0.8
-    buffer: Decimal = Decimal("0.01")
-    min_support: int = 50
-    post: Decimal | None = None
+    threshold: float
+    buffer: Decimal
+    min_support: int
+    post: Decimal | None
 
 
 @dataclass(frozen=True, slots=True)

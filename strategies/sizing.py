@@ -15,9 +15,9 @@ _LOT: Micro = 10_000
 class Sizing:
     """Sizing limits. `fraction` of full Kelly; caps are micro-dollars of cost for one order and for one market."""
 
-    fraction: float = 0.25
-    max_order: Micro = 25_000_000
-    max_market: Micro = 50_000_000
+    fraction: float
+    max_order: Micro
+    max_market: Micro
 
 
 def kelly_stake(p: float, cost: Decimal, cash: Micro, at_risk: Micro, sizing: Sizing) -> Micro:

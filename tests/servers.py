@@ -14,10 +14,11 @@ from socket import socket
 
 from agent.llm.mlc.engine import attached
 from agent.llm.openai.engine import OpenAIEngine
-from agent.llm.openai.opening import ServerSettings, open_server
+from agent.llm.openai.opening import open_server
 from agent.llm.scripted import Rule
 from tests.engines import model_file
 from tests.model_server import CONTEXT, ModelServer
+from tests.values import server_settings
 
 _LLAMA = """
 import sys, time, xllamacpp
@@ -45,7 +46,7 @@ async def served(
     it."""
     async with ModelServer(flavour, rule).serving() as server:
         own = folder if flavour in ("mlc", "plain") else None
-        remote = ServerSettings(
+        remote = server_settings(
             server.base, tokenizer=own, context=CONTEXT if own else 0, timeout=timeout, cooldown=cooldown
         )
         async with (attached if flavour == "mlc" else open_server)(remote) as engine:

@@ -17,18 +17,18 @@ from tools.halts import KillSwitch
 from tools.orders import Around, OrderTool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RiskLimits:
     """Micro-dollars of cost for one order, for the orders of one market, and of all markets together, which are
     correlated; and of settled results: total loss, loss on one UTC day, and drawdown from the best result."""
 
-    order: Micro = 50_000_000
-    market: Micro = 100_000_000
-    loss: Micro = 250_000_000
-    open_orders: int = 20
-    together: Micro = 250_000_000
-    day: Micro = 150_000_000
-    drawdown: Micro = 250_000_000
+    order: Micro
+    market: Micro
+    loss: Micro
+    open_orders: int
+    together: Micro
+    day: Micro
+    drawdown: Micro
 
 
 @dataclass(slots=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.app.engines import unprimed
+from agent.app.settings import analysis_limits
 from agent.config.places import own_hosts
 from agent.config.schema import Config
 from agent.decision.budget import Budget
-from agent.decision.inputs import Limits
 from agent.host.egress import confined
 from market.errors import NotReady
 
@@ -33,5 +33,4 @@ async def analysed(config: Config, file: Path, question: str = "") -> Analysed:
     with confined(own_hosts(config)):
         async with unprimed(edge) as engine:
             await engine.prime(opening())
-            limits = Limits(tokens=_TOKENS, seconds=None, cost=edge.cost_limit, token_price=edge.cost.token_price)
-            return await analyse(file, question, engine, Budget(limits))
+            return await analyse(file, question, engine, Budget(analysis_limits(edge, _TOKENS)))

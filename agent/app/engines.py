@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from importlib.util import find_spec
 from pathlib import Path
 
+from agent.app.settings import mlc_child, server_settings
 from agent.config.paths import home
 from agent.config.schema import Config, EdgeConfig
 from agent.decision import prompts
@@ -101,9 +102,9 @@ def _openvino(edge: EdgeConfig) -> AbstractAsyncContextManager[Engine]:
 async def _openai(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """A server of the owner's own network."""
     _must_have_client()
-    from agent.llm.openai.opening import ServerSettings, open_server
+    from agent.llm.openai.opening import open_server
 
-    async with open_server(ServerSettings(**edge.remote.values())) as engine:
+    async with open_server(server_settings(edge.remote)) as engine:
         yield engine
 
 
@@ -111,21 +112,18 @@ async def _openai(edge: EdgeConfig) -> AsyncIterator[Engine]:
 async def _mlc(edge: EdgeConfig) -> AsyncIterator[Engine]:
     """A child process of ours where edge.mlc.python is set, else a server that runs by itself."""
     _must_have_client()
-    from agent.llm.mlc.engine import Child, attached, started
-    from agent.llm.openai.opening import ServerSettings
+    from agent.llm.mlc.engine import attached, started
 
-    remote = ServerSettings(**edge.remote.values())
+    remote = server_settings(edge.remote)
     own = edge.mlc.python != ""
-    async with started(remote, Child(**edge.mlc.values())) if own else attached(remote) as engine:
+    async with started(remote, mlc_child(edge.mlc)) if own else attached(remote) as engine:
         yield engine
 
 
 def server_command(config: Config) -> tuple[str, ...]:
     """How the model server is started that the section edge.mlc describes. Raises Misconfigured where something of it
     is not set."""
-    from agent.llm.mlc.engine import Child
-
-    return Child(**config.edge.mlc.values()).argv(config.edge.remote.parallel)
+    return mlc_child(config.edge.mlc).argv(config.edge.remote.parallel)
 
 
 def _must_have_client() -> None:

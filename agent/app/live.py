@@ -11,7 +11,8 @@ from agent.host.egress import confined, host_of
 from agent.review.serving import beside
 from agent.service.commands import Commands
 from agent.service.mqtt_setup import link
-from agent.service.supervision import attended, pulse_of
+from agent.service.pulse import Pulse
+from agent.service.supervision import attended
 from agent.trading.bus import LocalBus
 from agent.trading.inhibit import Inhibitor
 from market.errors import (
@@ -28,6 +29,7 @@ from agent.app.accounts import account_of
 from agent.app.engines import open_electricity, open_engine, slow_load
 from agent.app.live_plan import LivePlan
 from agent.app.live_run import LiveWorld
+from agent.app.settings import pulse_bounds
 from agent.config.places import database_url, own_hosts
 from agent.trading.result import RunResult, since
 
@@ -86,7 +88,7 @@ async def _at_venue(
             open_engine(plan.config, slow_load(stage)) as engine,
             open_electricity(plan.config) as (electricity, measured),
         ):
-            pulse = pulse_of(plan.config.service)
+            pulse = Pulse(pulse_bounds(plan.config.service))
             pulse.queues["store"] = store.waiting
 
             def told(what: str) -> None:

@@ -46,7 +46,7 @@ class LivePlan:
         return Schedule(
             begins,
             None,
-            cadence=timedelta(seconds=trading.cadence or 300),
+            cadence=timedelta(seconds=trading.every),
             offset=timedelta(seconds=trading.offset),
             cycles=self.cycles,
         )

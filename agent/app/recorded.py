@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
@@ -116,10 +116,14 @@ class ReplayWorld:
         if info.begins is None:
             raise DataInvalid(f"{info.name} holds no recorded books.", next_step="Choose another --feed.")
         trading = self.plan.config.trading
-        schedule = Schedule(info.begins, info.ends, offset=timedelta(seconds=trading.offset), cycles=self.plan.cycles)
-        if trading.cadence is not None:
-            return replace(schedule, cadence=timedelta(seconds=trading.cadence))
-        return replace(schedule, instants=info.instants or None)
+        return Schedule(
+            info.begins,
+            info.ends,
+            cadence=timedelta(seconds=trading.every),
+            offset=timedelta(seconds=trading.offset),
+            cycles=self.plan.cycles,
+            instants=(info.instants or None) if trading.cadence is None else None,
+        )
 
     def execution(self, log: RunLog, clock: Clock, run_id: str, bus: Bus) -> Execution:
         wait = delays(self.plan.config)

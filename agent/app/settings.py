@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config.schema import Config
+from agent.config.schema import Config, EdgeConfig, MlcConfig, RemoteConfig, ServiceConfig
 from agent.decision.inputs import Limits, Settings
 from agent.live.promotion import PromotionRule
 from agent.search.tree import Policy
+from agent.service.pulse import Bounds
+from market.errors import Misconfigured
 from market.types import micro
 from strategies.edge import EdgeRule
 from strategies.sizing import Sizing
 from tools.limits import RiskLimits
 
 if TYPE_CHECKING:
+    from agent.llm.mlc.engine import Child
+    from agent.llm.openai.opening import ServerSettings
     from backtest.fault_model import FaultModel
 
 
@@ -83,6 +88,11 @@ def decision_limits(config: Config, *, counted_in_tokens: bool) -> Limits:
     )
 
 
+def analysis_limits(edge: EdgeConfig, tokens: int) -> Limits:
+    """The budget of questions about a file, in dollars as for a decision."""
+    return Limits(tokens=tokens, seconds=None, cost=edge.cost_limit, token_price=edge.cost.token_price)
+
+
 def risk_limits(config: Config) -> RiskLimits:
     """The hard limits around the order tool, in micro-dollars."""
     risk = config.risk
@@ -120,3 +130,50 @@ def faults(config: Config) -> FaultModel:
         late=trading.late_payouts,
         changes=trading.tick_changes,
     )
+
+
+def pulse_bounds(service: ServiceConfig) -> Bounds:
+    """Silence of the market and lateness of the loop that are complained of."""
+    return Bounds(silence=service.market_silence, lag=service.loop_lag)
+
+
+def server_settings(remote: RemoteConfig) -> ServerSettings:
+    """A model server as its client takes it: files as paths, None for none."""
+    from agent.llm.openai.opening import ServerSettings  # needs the extra `remote`
+
+    return ServerSettings(
+        url=remote.url,
+        allow_remote=remote.allow_remote,
+        api_key_file=_path(remote.api_key_file),
+        model=remote.model,
+        tokenizer=_path(remote.tokenizer),
+        context=remote.context,
+        timeout=remote.timeout,
+        parallel=remote.parallel,
+    )
+
+
+def mlc_child(mlc: MlcConfig) -> Child:
+    """A model server of our own as its supervisor takes it. Raises Misconfigured for a path that is not set."""
+    from agent.llm.mlc.engine import Child  # needs the extra `remote`
+
+    python, folder, library = _path(mlc.python), _path(mlc.model_dir), _path(mlc.model_lib)
+    if python is None or folder is None or library is None:
+        paths = {"python": python, "model_dir": folder, "model_lib": library}
+        missing = [f"edge.mlc.{name}" for name, path in paths.items() if path is None]
+        raise Misconfigured(
+            f"{' and '.join(missing)} must be set too.", next_step="Run: edgeclaw install edge-runtime --engine mlc"
+        )
+    return Child(
+        python=python,
+        model_dir=folder,
+        model_lib=library,
+        device=mlc.device,
+        port=mlc.port,
+        mode=mlc.mode,
+        overrides=mlc.overrides,
+    )
+
+
+def _path(given: str) -> Path | None:
+    return Path(given).expanduser() if given else None

@@ -8,15 +8,15 @@ from __future__ import annotations
 import re
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from market.errors import Misconfigured
 from storage.canonical import Json
 from strategies.claims import LADDER
 
+_WINDOW = 300.0
+"""Seconds of the shortest window, and between slots where nothing else is asked for."""
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -65,10 +65,6 @@ class SearchBudgetConfig(Section):
     deadline: Seconds = Field(60.0, description="of a search on live data; recordings are limited by tokens alone")
 
 
-def _path(given: str) -> Path | None:
-    return Path(given).expanduser() if given else None
-
-
 class RemoteConfig(Section):
     url: str = Field("", description="of a model server, as http://127.0.0.1:8000")
     allow_remote: bool = Field(False, description="prompts may leave this network, to an https address")
@@ -79,10 +75,6 @@ class RemoteConfig(Section):
     timeout: Seconds = Field(30.0, gt=0, description="an answer that takes longer counts as none")
     parallel: int = Field(4, ge=1, le=64, description="questions asked at once")
 
-    def values(self) -> dict[str, Any]:
-        """As the client takes them: files as paths, None for none."""
-        return self.model_dump() | {name: _path(getattr(self, name)) for name in ("api_key_file", "tokenizer")}
-
 
 class MlcConfig(Section):
     python: str = Field("", description="of the environment that has mlc_llm; empty uses the server at edge.remote.url")
@@ -92,15 +84,6 @@ class MlcConfig(Section):
     port: int = Field(8000, ge=1024, le=65535)
     mode: Literal["local", "interactive", "server"] = "local"
     overrides: str = Field("", description="of mlc_llm serve; empty for what edge.remote.parallel needs")
-
-    def values(self) -> dict[str, Any]:
-        """As the supervisor takes them. Raises Misconfigured for a path that is not set."""
-        paths = {name: _path(getattr(self, name)) for name in ("python", "model_dir", "model_lib")}
-        if missing := [f"edge.mlc.{name}" for name, path in paths.items() if path is None]:
-            raise Misconfigured(
-                f"{' and '.join(missing)} must be set too.", next_step="Run: edgeclaw install edge-runtime --engine mlc"
-            )
-        return self.model_dump() | paths
 
 
 class CostConfig(Section):
@@ -218,6 +201,11 @@ class TradingConfig(Section):
         description="on recordings: the share of time in which no new book is heard of",
     )
     late_payouts: Seconds = Field(0.0, description="on paper: how long after the outcome is known shares are paid")
+
+    @property
+    def every(self) -> float:
+        """Seconds between the slots of a live run."""
+        return _WINDOW if self.cadence is None else self.cadence
 
 
 class RiskConfig(Section):

@@ -26,13 +26,13 @@ class Limits:
     """`seconds` is None where the deadline is counted in tokens (replays). `cost` and `token_price` are dollars; the
     price is the owner's estimate of what a token costs on the box."""
 
-    tokens: int = 1600
-    seconds: float | None = None
-    cost: float = 0.01
-    token_price: float = 5e-8
+    tokens: int
+    seconds: float | None
+    cost: float
+    token_price: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """How to think; part of the run's identity. `band` is how far, in seconds to close, an analog may be, `embargo` how
     long before now a window's outcome must have been known (None is one window's length), `fresh_for` how old the
@@ -44,20 +44,20 @@ class Settings:
     limits: Limits
     rule: EdgeRule
     sizing: Sizing
-    shrink: float = 0.1
-    max_shift: float = 0.3
+    shrink: float
+    max_shift: float
     band: int = 60
-    embargo: int | None = None
-    fresh_for: float = 90 * 86_400.0
-    analogs: int = 400
-    max_age: float = 15.0
+    embargo: int | None
+    fresh_for: float
+    analogs: int
+    max_age: float
     external: bool = True
-    self_verify: bool = True
-    correct: bool = True
-    shadow: bool = False
-    answer_tokens: int = 16
-    frugal: bool = True
-    seed: int = 0
+    self_verify: bool
+    correct: bool
+    shadow: bool
+    answer_tokens: int
+    frugal: bool
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ _BLOCK = 3
 class PromotionRule:
     """Least days with a settled trade, and how sure the profit of a day must be above zero."""
 
-    days: int = 14
-    level: float = 0.95
+    days: int
+    level: float
 
 
 @dataclass(frozen=True, slots=True)

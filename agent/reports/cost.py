@@ -75,7 +75,7 @@ class InferencePrices:
 
     token: float
     kwh: float
-    watts: float | None = None
+    watts: float | None
 
 
 def cost(
@@ -167,5 +167,5 @@ def cost_of(
     """What some decisions cost: as many markets at a time as there were decisions at one instant, on the average."""
     priced = config.edge.cost
     markets = len(decisions) / max(len({d.at for d in decisions}), 1)
-    prices = InferencePrices(priced.token_price, priced.kwh_price, priced.watts)
+    prices = InferencePrices(token=priced.token_price, kwh=priced.kwh_price, watts=priced.watts)
     return cost(ledger, timings, Rhythm(PER_DAY, markets), prices, energy)

@@ -79,7 +79,7 @@ class Policy:
 
     @classmethod
     def named(
-        cls, name: str, *, depth: int, branching: int, width: int, max_nodes: int, samples: int = 8, flip: float = 0.05
+        cls, name: str, *, depth: int, branching: int, width: int, max_nodes: int, samples: int = 1, flip: float = 0.05
     ) -> Policy:
         """Raises ValueError for a name nobody knows."""
         if name not in POLICIES:

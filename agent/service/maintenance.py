@@ -28,7 +28,6 @@ from strategies.calibration import prepare
 
 _REDEEM, _HEALTH, _CALIBRATION = timedelta(minutes=1), timedelta(minutes=1), timedelta(minutes=10)
 _RETENTION, _HISTORY, _MEMORY = timedelta(days=1), timedelta(hours=1), timedelta(minutes=30)
-_CADENCE = 300.0
 _MEGABYTE = 1_000_000
 _AWAY = timedelta(hours=24)
 """How far back a start looks for windows that ended while nothing ran."""
@@ -91,7 +90,7 @@ class MaintenanceJobs:
         """Find what refers to itself and nobody else needs, half-way between two slots: by itself the interpreter looks
         through old values once there are a quarter more of them, which takes a service days."""
         trading = self.config.trading
-        await self.clock.wait_until(half_way(self.clock.now(), trading.cadence or _CADENCE, trading.offset))
+        await self.clock.wait_until(half_way(self.clock.now(), trading.every, trading.offset))
         gc.collect()
         return ""
 

@@ -47,13 +47,13 @@ class Broker:
     """Where it is and how it is spoken to. `instance` is this agent's part of every topic."""
 
     host: str
-    port: int = 1883
-    instance: str = "edgeclaw"
-    username: str = ""
-    password: str = ""
-    tls: ssl.SSLContext | None = None
-    heartbeat: float = 10.0
-    queue: int = 1000
+    port: int
+    instance: str
+    username: str
+    password: str
+    tls: ssl.SSLContext | None
+    heartbeat: float
+    queue: int
 
     def topic(self, *parts: str) -> str:
         return "/".join(("edgeclaw", self.instance, *parts))

@@ -27,8 +27,8 @@ _ASK, _ANSWER = 30.0, 10.0
 class Bounds:
     """Seconds that the market may be silent, and that the loop may be late."""
 
-    silence: float = 60.0
-    lag: float = 5.0
+    silence: float
+    lag: float
 
 
 async def _nobody() -> None:
@@ -41,7 +41,7 @@ class Pulse:
     heard of; None until it is listened to. `stage` says what the run is at, `trading` whether it has come to trade,
     `at_risk` what holdings and working orders cost, `account` how it stands; `queues` say by name how much waits."""
 
-    bounds: Bounds = Bounds()
+    bounds: Bounds
     stage: str = "starting"
     trading: bool = False
     heard: Callable[[], float] | None = None

@@ -9,14 +9,9 @@ from importlib.util import find_spec
 from agent.config.schema import ServiceConfig
 from agent.llm.engine import Engine
 from agent.service.notify import Notifier
-from agent.service.pulse import Bounds, Pulse, beating
+from agent.service.pulse import Pulse, beating
 from agent.trading.bus import LocalBus
 from market.errors import NotReady
-
-
-def pulse_of(service: ServiceConfig) -> Pulse:
-    """One that complains by the configuration."""
-    return Pulse(Bounds(service.market_silence, service.loop_lag))
 
 
 @asynccontextmanager

@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 from typer.main import get_command
 
-from agent.config.schema import Config
+from agent.app.settings import pulse_bounds
+from agent.config.schema import Config, ServiceConfig
 from agent.service.contract import schemas
 from agent.service.metrics import Metrics
 from agent.service.pulse import Pulse
@@ -123,7 +124,7 @@ def mqtt() -> str:
 def metrics() -> str:
     """Every figure with its labels."""
     rows = []
-    for family in Metrics(Pulse()).registry.collect():
+    for family in Metrics(Pulse(pulse_bounds(ServiceConfig()))).registry.collect():
         if family.name.startswith("edgeclaw_"):
             name = family.name + ("_total" if family.type == "counter" else "")
             rows.append((f"`{name}`", family.type, family.documentation))

@@ -28,6 +28,7 @@ from storage.canonical import Json
 from tests.engines import LABELS, STATIC, loaded, loaded_openvino, questions
 from tests.servers import llama_server, served
 from tests.tiny_model import write_model
+from tests.values import server_settings
 
 Scenario = Callable[[Engine], Awaitable[None]]
 Play = Callable[[Scenario], None]
@@ -99,7 +100,7 @@ def _named(variable: str) -> ServerSettings:
     prefix = variable.removesuffix("BASE_URL")
     tokenizer = os.environ.get(f"{prefix}TOKENIZER")
     context = int(os.environ.get(f"{prefix}CONTEXT", "0"))
-    return ServerSettings(os.environ[variable], tokenizer=Path(tokenizer) if tokenizer else None, context=context)
+    return server_settings(os.environ[variable], tokenizer=Path(tokenizer) if tokenizer else None, context=context)
 
 
 SERVERS = ("OPENAI_BASE_URL", "MLC_BASE_URL")
@@ -116,7 +117,7 @@ def _play(name: str, request: pytest.FixtureRequest) -> Play:
     if kind in ("openai", "mlc"):
         return play_served(flavour or "mlc", request.getfixturevalue("folder"))
     if kind == "llama-server":
-        return play_remote(open_server, ServerSettings(request.getfixturevalue("llama_base"), parallel=1))
+        return play_remote(open_server, server_settings(request.getfixturevalue("llama_base"), parallel=1))
     if kind.endswith("_BASE_URL"):
         return play_remote(attached if kind.startswith("MLC") else open_server, _named(kind))
     return {"scripted": play_scripted, "replayed": play_replayed}[kind]

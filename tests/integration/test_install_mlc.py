@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from agent.app.settings import mlc_child
 from agent.config.load import load_config
 from agent.install import InstallStep, MlcChoices, execute, plan_mlc
 from agent.install import lock as locks
@@ -184,7 +185,7 @@ def test_the_settings_name_what_was_installed(first: tuple[Box, list[str], list[
     box = first[0]
     written = box.root / "llama3.2-3b" / "edgeclaw.yaml"
     edge = yaml.safe_load(written.read_text())["edge"]
-    assert load_config(written).edge.mlc.values()["port"] == edge["mlc"]["port"], "a run takes it as it is"
+    assert mlc_child(load_config(written).edge.mlc).port == edge["mlc"]["port"], "a run takes it as it is"
     assert (edge["runtime"], edge["model"], edge["mlc"]["device"]) == ("mlc", "llama3.2-3b", "vulkan:0")
     assert Path(edge["mlc"]["python"]).exists() and Path(edge["mlc"]["model_lib"]).is_file()
     assert (Path(edge["mlc"]["model_dir"]) / "mlc-chat-config.json").is_file()

@@ -17,7 +17,6 @@ import pytest
 
 from agent.decision.asker import Asker
 from agent.decision.budget import Budget
-from agent.decision.inputs import Limits
 from agent.llm.engine import Prompt, Question, Sampling, Usage
 from agent.llm.llamacpp.abi import Library
 from agent.llm.llamacpp.engine import LlamaEngine, open_llamacpp
@@ -26,6 +25,7 @@ from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, NotReady
 from storage.records import Phase
 from tests.engines import LABELS, STATIC, loaded, long_question, model_file, questions
+from tests.values import limits
 
 pytestmark = pytest.mark.model
 
@@ -145,7 +145,7 @@ def test_the_ledger_is_the_engines_usage_whatever_is_stopped(llama: Loaded) -> N
 
     async def scenario() -> Budget:
         nonlocal stopped
-        budget = Budget(Limits(tokens=10**6, cost=10**6))
+        budget = Budget(limits(tokens=10**6, cost=10**6))
         asker = Asker(engine, budget)
         await engine.forget()
         for number in range(14):

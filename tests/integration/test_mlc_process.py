@@ -24,12 +24,12 @@ from agent.doctor import Check, examine
 from agent.llm.mlc.engine import Child, attached, environment, started
 from agent.llm.mlc.process import Patience, Supervisor
 from agent.llm.openai.engine import OpenAIEngine
-from agent.llm.openai.opening import ServerSettings
 from market.errors import EngineUnavailable, Misconfigured, NotReady
 from tests.engines import STATIC, questions
 from tests.model_server import Fault, ModelServer
 from tests.servers import free_port, until
 from tests.tiny_model import write_model
+from tests.values import server_settings
 
 ROOT = Path(__file__).parents[2]
 QUICK = Patience(start=30, poll=0.05, watch=0.2, stop=0.5, back_off=0.05, misses=1, crashes=50, window=60)
@@ -47,12 +47,21 @@ def shim(path: Path, more: str = "") -> Path:
 @pytest.fixture
 def child(tmp_path: Path) -> Child:
     model = write_model(tmp_path / "tiny-q4f16_1-MLC")
-    return Child(shim(tmp_path / "python"), model, model / "tiny.so", "cuda:0", free_port(), patience=QUICK)
+    return Child(
+        shim(tmp_path / "python"),
+        model,
+        model / "tiny.so",
+        "cuda:0",
+        free_port(),
+        mode="local",
+        overrides="",
+        patience=QUICK,
+    )
 
 
 @asynccontextmanager
 async def running(child: Child) -> AsyncIterator[tuple[OpenAIEngine, int]]:
-    async with started(ServerSettings("", timeout=2.0, cooldown=0.0), child) as engine:
+    async with started(server_settings("", timeout=2.0, cooldown=0.0), child) as engine:
         await engine.prime(STATIC)
         yield engine, await pid_on(child.port)
 
@@ -249,7 +258,7 @@ def test_a_child_that_does_not_come_up_says_its_last_words(child: Child, tmp_pat
     child.python.write_text("#!/bin/sh\necho Cannot find the model library >&2\nexit 1\n")
 
     async def scope(one: Child) -> None:
-        async with started(ServerSettings(""), one):
+        async with started(server_settings(""), one):
             pass
 
     with pytest.raises(NotReady, match="Cannot find the model library"):
@@ -262,7 +271,7 @@ def test_a_child_that_does_not_come_up_says_its_last_words(child: Child, tmp_pat
 @pytest.mark.parametrize("device", ["auto", "", "cpu", "cpu:0", "gpu"])
 def test_a_device_is_named_or_nothing_is_started(device: str, child: Child) -> None:
     async def scope() -> None:
-        async with started(ServerSettings(""), replace(child, device=device)):
+        async with started(server_settings(""), replace(child, device=device)):
             pass
 
     with pytest.raises(Misconfigured, match="processor") as raised:
@@ -272,7 +281,7 @@ def test_a_device_is_named_or_nothing_is_started(device: str, child: Child) -> N
 
 def test_what_is_missing_or_in_the_way_is_named(child: Child, tmp_path: Path) -> None:
     async def scope(one: Child) -> None:
-        async with started(ServerSettings(""), one):
+        async with started(server_settings(""), one):
             pass
 
     async def occupied() -> None:
@@ -292,7 +301,7 @@ def test_a_server_that_runs_by_itself_must_be_mlc_and_alive(child: Child) -> Non
     async def scope(flavour: str, fault: Fault = Fault.NONE, **how: Any) -> None:
         async with ModelServer(flavour).serving() as server:
             server.fault = fault
-            async with attached(ServerSettings(server.base, tokenizer=child.model_dir, context=2048, **how)):
+            async with attached(server_settings(server.base, tokenizer=child.model_dir, context=2048, **how)):
                 pass
 
     asyncio.run(scope("mlc"))

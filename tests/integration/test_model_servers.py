@@ -19,7 +19,7 @@ from agent.decision import prompts
 from agent.doctor import examine
 from agent.llm.engine import Engine, Prompt, Question, Sampling, Usage
 from agent.llm.openai.engine import OpenAIEngine
-from agent.llm.openai.opening import ServerSettings, open_server
+from agent.llm.openai.opening import open_server
 from agent.llm.scripted import ScriptedEngine
 from agent.replay.replay import replay as again
 from agent.trading.bus import LocalBus
@@ -35,6 +35,7 @@ from tests.integration.test_trading import planted, up
 from tests.model_server import Fault, ModelServer
 from tests.servers import llama_server, served, until
 from tests.tiny_model import write_model
+from tests.values import server_settings
 
 FLAVOURS = ("mlc", "llamacpp", "vllm", "plain")
 LYING = (
@@ -100,7 +101,7 @@ def test_a_server_that_ignores_logit_bias_is_found_out(flavour: str, folder: Pat
         async with ModelServer(flavour).serving() as server:
             server.fault = Fault.BIAS_IGNORED
             with pytest.raises(NotReady, match="cannot choose among labels"):
-                async with open_server(ServerSettings(server.base, tokenizer=folder, context=2048)):
+                async with open_server(server_settings(server.base, tokenizer=folder, context=2048)):
                     pass
 
     asyncio.run(opening())
@@ -131,7 +132,7 @@ def test_tokens_that_a_server_does_not_admit_are_charged_as_counted_here(
 def test_an_answer_without_mlc_extra_is_counted_here(folder: Path) -> None:
     async def scope() -> None:
         async with ModelServer("mlc", debug=False).serving() as server:
-            remote = ServerSettings(server.base, tokenizer=folder, context=2048)
+            remote = server_settings(server.base, tokenizer=folder, context=2048)
             async with open_server(remote) as engine:
                 needed = engine.tokens_needed([question.prompt for question in questions(3)])
                 assert (await engine.classify(questions(3))).usage.charged == needed
@@ -421,7 +422,7 @@ def test_the_configuration_opens_a_server_and_the_doctor_says_how_it_is(
 
 def test_what_a_server_lacks_is_named_before_anything_is_traded(folder: Path, tmp_path: Path) -> None:
     async def opening(flavour: str, **how: Any) -> None:
-        async with ModelServer(flavour).serving() as server, open_server(ServerSettings(server.base, **how)):
+        async with ModelServer(flavour).serving() as server, open_server(server_settings(server.base, **how)):
             pass
 
     key = tmp_path / "key"
@@ -439,7 +440,7 @@ def test_what_a_server_lacks_is_named_before_anything_is_traded(folder: Path, tm
             asyncio.run(opening(flavour, **how))
 
     async def nobody() -> None:
-        async with open_server(ServerSettings("http://127.0.0.1:9")):
+        async with open_server(server_settings("http://127.0.0.1:9")):
             pass
 
     with pytest.raises(EngineUnavailable, match="cannot be reached") as raised:
@@ -468,7 +469,7 @@ def test_a_real_llama_server_agrees_with_the_library_in_this_process() -> None:
         expected = runner.run(engine.classify(asked)).probabilities
 
     async def scope(base: str) -> tuple[tuple[float, ...], ...]:
-        async with open_server(ServerSettings(base, parallel=1)) as remote:
+        async with open_server(server_settings(base, parallel=1)) as remote:
             return (await remote.classify(asked)).probabilities
 
     with llama_server() as base:

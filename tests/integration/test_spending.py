@@ -121,7 +121,7 @@ class Case:
         policy = Policy.named(
             "beam", depth=self.depth, branching=self.branching, width=self.width, max_nodes=self.nodes
         )
-        limits = Limits(self.tokens, self.seconds, self.cost, token_price=1e-6)
+        limits = Limits(tokens=self.tokens, seconds=self.seconds, cost=self.cost, token_price=1e-6)
         return inputs(200, policy=policy, limits=limits, self_verify=self.self_verify, frugal=False)
 
     def erratic(self, salt: int) -> Electricity:

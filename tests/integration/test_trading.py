@@ -51,6 +51,7 @@ from storage.store import RunLog, Store, open_store
 from strategies.base import OrderIntent, View
 from strategies.quoting import JoinBest
 from tests.fakes import START, book, levels, market, recorded, replay
+from tests.values import risk_limits
 from tools.ledger import balance
 from tools.limits import RiskLimited, RiskLimits
 from tools.orders import Around, OrderTool
@@ -267,7 +268,7 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             log, clock = store.log(run.id), ManualClock(START)
-            execution, wire = desk_on(store, log, plan, clock, RiskLimits(market=10**12))
+            execution, wire = desk_on(store, log, plan, clock, risk_limits(market=10**12))
             m = market(0, seconds=SECONDS)
             for i, size in enumerate(sizes):
                 intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.63"), size * UNIT, "test")
@@ -302,7 +303,7 @@ def test_limits_hold_for_every_sequence_of_orders_and_faults(
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             clock, m = ManualClock(START), market(0, seconds=SECONDS)
-            limits = RiskLimits(order=order * UNIT, market=total * UNIT)
+            limits = risk_limits(order=order * UNIT, market=total * UNIT)
             execution, wire = desk_on(store, store.log(run.id), plan, clock, limits)
             for i, cost in enumerate(costs):
                 intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.50"), 2 * cost * UNIT, "test")
@@ -322,7 +323,7 @@ def test_what_a_killed_order_promised_is_free_again() -> None:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
             clock, m = ManualClock(START), market(0, seconds=SECONDS)
             execution, wire = desk_on(
-                store, store.log(run.id), [], clock, RiskLimits(order=10 * UNIT, market=10 * UNIT)
+                store, store.log(run.id), [], clock, risk_limits(order=10 * UNIT, market=10 * UNIT)
             )
             for i in range(3):
                 intent = OrderIntent(
@@ -364,7 +365,7 @@ def test_a_halted_desk_sends_nothing() -> None:
     async def scope() -> None:
         async with open_store("sqlite://") as store:
             run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
-            execution, wire = desk_on(store, store.log(run.id), [], ManualClock(START), RiskLimits(loss=0))
+            execution, wire = desk_on(store, store.log(run.id), [], ManualClock(START), risk_limits(loss=0))
             intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.51"), 10 * UNIT, "test")
             heard: list[TradingHalted] = []
             assert isinstance(execution.bus, LocalBus)
@@ -389,7 +390,7 @@ async def resting() -> AsyncIterator[tuple[Execution, QuotingTrader, Book]]:
     async with open_store("sqlite://") as store:
         run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
         log, clock = store.log(run.id), ManualClock(START)
-        execution, _ = desk_on(store, log, [], clock, RiskLimits(market=10**12))
+        execution, _ = desk_on(store, log, [], clock, risk_limits(market=10**12))
         quoting, m = QuotingTrader(JoinBest(), execution), market(0, seconds=SECONDS)
         await quoting.cycle(START, [m], "")
         standing = await planted().book(m.id, START)

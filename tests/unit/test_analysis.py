@@ -14,10 +14,10 @@ from agent.analysis.analysis import Analysed, analyse, checked
 from agent.analysis.choosing import scan
 from agent.analysis.report import markdown
 from agent.decision.budget import Budget
-from agent.decision.inputs import Limits
 from agent.llm.scripted import ScriptedEngine
 from market.errors import Misconfigured
 from tests import planted
+from tests.values import limits
 from tools.analysis.checking import unsupported
 from tools.analysis.operations import CATALOGUE, ask
 from tools.analysis.reading import profile, read_table
@@ -149,7 +149,7 @@ def test_odd_tables_are_no_error(tmp_path: Path) -> None:
 
 def analysed(path: Path, question: str) -> Analysed:
     engine = ScriptedEngine(seed=5)
-    return asyncio.run(analyse(path, question, engine, Budget(Limits(tokens=4000))))
+    return asyncio.run(analyse(path, question, engine, Budget(limits(tokens=4000))))
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.decision.budget import Budget, Electricity
-from agent.decision.inputs import Limits
 from agent.llm.engine import Usage
 from agent.search.tree import OutOfBudget
 from market.clock import monotonic
 from storage.records import Phase
+from tests.values import limits
 
 calls = st.lists(st.tuples(st.sampled_from(list(Phase)), st.integers(0, 300), st.integers(0, 300)), max_size=40)
 
 
 @given(limit=st.integers(0, 2000), cost=st.floats(0, 1e-4), calls=calls)
 def test_reserving_first_never_passes_a_limit(limit: int, cost: float, calls: list[tuple[Phase, int, int]]) -> None:
-    budget = Budget(Limits(tokens=limit, cost=cost))
+    budget = Budget(limits(tokens=limit, cost=cost))
     for phase, prompt, cached in calls:
         try:
             budget.reserve(prompt)
@@ -33,8 +33,8 @@ def test_reserving_first_never_passes_a_limit(limit: int, cost: float, calls: li
 
 def test_a_passed_deadline_ends_the_search() -> None:
     with pytest.raises(OutOfBudget, match="deadline"):
-        Budget(Limits(seconds=0.0)).reserve(1)
-    assert Budget(Limits()).seconds_left() is None
+        Budget(limits(seconds=0.0)).reserve(1)
+    assert Budget(limits()).seconds_left() is None
 
 
 @dataclass
@@ -64,7 +64,7 @@ def call(budget: Budget, dial: Dial, phase: Phase, tokens: int, joules: float) -
     budget.settle(phase, Usage(prompt=tokens, calls=1))
 
 
-LIVE = Limits(tokens=10_000, seconds=3600.0, cost=100 * PER_JOULE, token_price=1e-12)
+LIVE = limits(tokens=10_000, seconds=3600.0, cost=100 * PER_JOULE, token_price=1e-12)
 
 
 def test_what_a_phase_draws_is_its_cost_and_what_lies_between_is_nobodys() -> None:
@@ -96,7 +96,7 @@ def test_a_call_that_never_came_back_has_drawn_too() -> None:
 
 def test_a_phase_with_a_failed_reading_is_counted_by_tokens_and_shows_no_joules() -> None:
     dial = Dial()
-    budget = Budget(Limits(seconds=3600.0, token_price=1e-6), electricity=power(dial))
+    budget = Budget(limits(seconds=3600.0, token_price=1e-6), electricity=power(dial))
     call(budget, dial, Phase.SEARCH, 10, 20.0)
     dial.at = None
     budget.reserve(7, Phase.SEARCH)
@@ -141,8 +141,8 @@ def test_one_odd_reading_does_not_forbid_the_model_for_good() -> None:
 
 def test_recorded_feeds_and_replays_heed_no_meter() -> None:
     dear = Electricity(Dial(), kwh_price=1e12, rates=dict.fromkeys(Phase, (1e9, monotonic())))
-    recorded = Budget(Limits(seconds=None), electricity=dear)
-    again = Budget(Limits(seconds=0.0), electricity=dear, replayed={1: "deadline", 3: "cost"})
+    recorded = Budget(limits(seconds=None), electricity=dear)
+    again = Budget(limits(seconds=0.0), electricity=dear, replayed={1: "deadline", 3: "cost"})
     for budget in (recorded, again):
         budget.reserve(10)
     with pytest.raises(OutOfBudget, match="deadline"):
@@ -155,7 +155,7 @@ def test_recorded_feeds_and_replays_heed_no_meter() -> None:
 
 def test_the_price_of_tokens_holds_whatever_the_meter_says() -> None:
     free = Electricity(Dial(), kwh_price=0.0)
-    budget = Budget(Limits(seconds=3600.0, cost=10e-6, token_price=1e-6), electricity=free)
+    budget = Budget(limits(seconds=3600.0, cost=10e-6, token_price=1e-6), electricity=free)
     budget.reserve(10)
     with pytest.raises(OutOfBudget, match="cost"):
         budget.reserve(11)

@@ -6,7 +6,7 @@ from agent.reports.cost import DAYS, InferencePrices, Rhythm, cost
 from storage.records import LedgerRow, Phase
 
 RHYTHM = Rhythm(per_day=288, markets=2)
-PRICES = InferencePrices(token=1e-6, kwh=0.5)
+PRICES = InferencePrices(token=1e-6, kwh=0.5, watts=None)
 
 
 def rows(search: int, answer: int, *, ms: float = 100.0, micro_usd: float = 10.0) -> tuple[LedgerRow, ...]:

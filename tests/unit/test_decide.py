@@ -13,7 +13,7 @@ from agent.decision import prompts
 from agent.decision.analogs import PlaceboHistory, look_back
 from agent.decision.decide import Decision, make_decision
 from agent.decision.gate import book_fault, gate
-from agent.decision.inputs import Inputs, Learned, Limits, Settings
+from agent.decision.inputs import Inputs, Learned
 from agent.decision.record import written
 from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
@@ -22,11 +22,10 @@ from market.fees import schedule
 from market.types import UNIT, Book, Market, Outcome
 from storage.records import Observation, Phase
 from strategies.claims import LADDER, Effect, legal
-from strategies.edge import EdgeRule
 from strategies.features import BUCKETS, SCALES, Features
-from strategies.sizing import Sizing
 from strategies.verification import Finding, Verdict
 from tests.fakes import START, Remembered, book, levels, market
+from tests.values import decision_settings, limits
 
 STATE = (0.0,) * len(SCALES)
 BUCKETS_NOW = {name: options[-1] for name, options in BUCKETS.items()}
@@ -56,7 +55,7 @@ def lifted(n: int = 200, share: float = 0.9) -> Remembered:
 
 
 def inputs(windows: int = 0, seen: Book | None = BOOK, **change: object) -> Inputs:
-    made = Settings(BEAM, Limits(tokens=4000), EdgeRule(), Sizing(), max_shift=0.5, shrink=0.5)
+    made = decision_settings(BEAM, limits(tokens=4000), max_shift=0.5, shrink=0.5)
     made = replace(made, **change)  # type: ignore[arg-type]
     features, fees = Features(500_000, 900, BUCKETS_NOW, STATE), schedule("crypto", START)
     learned = Learned(made.shrink)
@@ -175,7 +174,7 @@ def test_a_spent_budget_never_opens_a_trade_by_dropping_a_refuted_claim() -> Non
     before = mended.budget.tokens - mended.budget.spent[Phase.CORRECT].charged
     for tokens in range(before, mended.budget.tokens):
         short = decision(
-            replace(asked, settings=replace(asked.settings, limits=Limits(tokens=tokens))),
+            replace(asked, settings=replace(asked.settings, limits=limits(tokens=tokens))),
             lifted(),
             ScriptedEngine(mostly_right),
         )
@@ -190,7 +189,7 @@ def test_never_over_budget_by_a_token_and_always_an_answer(
     tokens: int, seed: int, width: int, self_verify: bool
 ) -> None:
     policy = replace(BEAM, width=width)
-    asked = inputs(200, limits=Limits(tokens=tokens), policy=policy, self_verify=self_verify)
+    asked = inputs(200, limits=limits(tokens=tokens), policy=policy, self_verify=self_verify)
     engine = ScriptedEngine(seed=seed)
     made = decision(asked, lifted(), engine)
     assert made.budget.tokens == engine.usage.charged <= tokens
@@ -230,7 +229,7 @@ def test_a_dying_engine_leaves_the_incumbent_and_no_trade(calls: int) -> None:
 
 
 def test_a_passed_deadline_ends_the_search_and_keeps_what_there_is() -> None:
-    made = decision(inputs(windows=200, limits=Limits(seconds=0.0)), lifted())
+    made = decision(inputs(windows=200, limits=limits(seconds=0.0)), lifted())
     assert made.forecast is not None and made.forecast.tree.stop == "deadline" and made.action == "abstain"
 
 

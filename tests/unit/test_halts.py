@@ -20,8 +20,9 @@ from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from market.clock import EPOCH, ManualClock
 from market.errors import Halt, LimitExceeded, StoreUnavailable, VenueUnavailable
 from market.types import UNIT, Ack, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
+from tests.values import risk_limits
 from tools.halts import Halted, KillSwitch
-from tools.limits import CostLimited, RateLimited, Results, RiskLimits, Switched
+from tools.limits import CostLimited, RateLimited, Results, Switched
 from tools.orders import Account, OrderTool
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -220,7 +221,7 @@ def test_results_are_the_sums_they_say(earned: list[tuple[int, int]]) -> None:
     ],
 )
 def test_each_limit_of_losses_is_told_apart(earned: list[tuple[int, int]], said: str) -> None:
-    limits = RiskLimits(loss=100 * UNIT, day=80 * UNIT, drawdown=120 * UNIT)
+    limits = risk_limits(loss=100 * UNIT, day=80 * UNIT, drawdown=120 * UNIT)
     results = Results()
     for day, dollars in earned:
         results.add(NOW + timedelta(days=day), dollars * UNIT)

@@ -16,12 +16,12 @@ from jsonschema import Draft202012Validator
 from agent.config.schema import Config
 from agent.service.commands import Commands
 from agent.service.contract import COMMANDS, MONEY, schemas, told_events
-from agent.service.pulse import Pulse
 from agent.trading.bus import LocalBus
 from agent.trading.inhibit import Inhibitor
 from market.clock import ManualClock
 from market.events import SignalHeard
 from tests.fakes import START
+from tests.values import pulse
 from tools.halts import KillSwitch
 
 
@@ -52,7 +52,7 @@ def test_every_event_every_record_about_money_and_every_command_is_described() -
 @asynccontextmanager
 async def commanded(home: Path) -> AsyncIterator[tuple[Commands, LocalBus]]:
     bus = LocalBus()
-    yield Commands(Config(), KillSwitch(home), Pulse(), ManualClock(START), Inhibitor(), bus), bus
+    yield Commands(Config(), KillSwitch(home), pulse(), ManualClock(START), Inhibitor(), bus), bus
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.decision.gate import Gate
-from agent.decision.inputs import Earned, Inputs, Learned, Limits, Settings
+from agent.decision.inputs import Earned, Inputs, Learned
 from agent.decision.search_budget import TABLE, allocate, chance_of_finding, disagreement, kind, prize
 from agent.search.tree import Policy
 from market.fees import schedule
 from market.types import UNIT
-from strategies.edge import EdgeRule
 from strategies.features import Features
-from strategies.sizing import Sizing
 from tests.fakes import START, book, market
+from tests.values import decision_settings, limits
 
 BEAM = Policy.named("beam", depth=5, branching=3, width=2, max_nodes=27)
 OPEN = Gate("", plausible=0.05, cost=0.02)
@@ -22,7 +21,7 @@ FRESH = Learned(0.1)
 
 
 def inputs(price: float = 5e-8, *, diffusion: float | None = None, learned: Learned = FRESH) -> Inputs:
-    settings = Settings(BEAM, Limits(token_price=price), EdgeRule(), Sizing())
+    settings = decision_settings(BEAM, limits(token_price=price))
     features, fees = Features(500_000, 900, {}, (), diffusion), schedule("crypto", START)
     return Inputs(market(), START, "s", book(), features, fees, 100 * UNIT, 0, 0, 0, 99, "", settings, learned)
 

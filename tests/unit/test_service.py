@@ -16,13 +16,15 @@ import aiohttp
 import pytest
 import yaml
 
+from tests.values import pulse as pulse_with
+
 pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
 
 from agent.llm.engine import EngineHealth
 from agent.llm.scripted import ScriptedEngine
 from agent.service.metrics import Metrics
 from agent.service.notify import Notifier
-from agent.service.pulse import Bounds, Pulse, beating
+from agent.service.pulse import Pulse, beating
 from agent.service.web import serving
 from agent.trading.bus import LocalBus
 from market.clock import monotonic
@@ -65,7 +67,7 @@ def test_systemd_hears_that_it_trades_and_is_fed_only_while_all_is_well(tmp_path
     keeper = Keeper(address)
     notifier = Notifier.of({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "60000", "WATCHDOG_PID": str(os.getpid())})
     assert notifier.interval == pytest.approx(0.02)
-    heard, pulse = [monotonic()], Pulse(Bounds(silence=30, lag=5))
+    heard, pulse = [monotonic()], pulse_with(silence=30, lag=5)
 
     async def scenario() -> None:
         async with beating(pulse, ScriptedEngine(), notifier):
@@ -93,7 +95,7 @@ def test_systemd_hears_that_it_trades_and_is_fed_only_while_all_is_well(tmp_path
 
 def test_a_loop_that_stood_still_is_complained_of_for_ten_seconds() -> None:
     async def scenario() -> None:
-        pulse = Pulse(Bounds(lag=0.2))
+        pulse = pulse_with(lag=0.2)
         async with beating(pulse, ScriptedEngine(), Notifier()):
             await asyncio.sleep(0.3)
             assert pulse.complaints() == ()
@@ -117,7 +119,7 @@ def test_an_engine_that_is_not_well_or_does_not_say_is_complained_of(
             return health
 
     async def scenario() -> None:
-        pulse = Pulse()
+        pulse = pulse_with()
         async with beating(pulse, Ill(), Notifier()):
             await asyncio.sleep(0.05)
             assert said in pulse.complaints()[0]
@@ -139,7 +141,7 @@ async def _got(port: int, page: str) -> tuple[int, str]:
 
 def _pages(scenario: Callable[[int, Pulse, LocalBus, list[str]], object]) -> None:
     async def scope() -> None:
-        pulse, bus, halted = Pulse(), LocalBus(), [""]
+        pulse, bus, halted = pulse_with(), LocalBus(), [""]
         metrics = Metrics(pulse)
         with metrics.counting(bus):
             async with serving("127.0.0.1:0", pulse, metrics, lambda: halted[0]) as port:
@@ -223,7 +225,7 @@ def test_what_happens_is_counted() -> None:
 
 def test_an_address_that_is_taken_is_one_sentence() -> None:
     async def scenario() -> None:
-        pulse = Pulse()
+        pulse = pulse_with()
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
@@ -237,7 +239,7 @@ def test_an_address_that_is_taken_is_one_sentence() -> None:
 
 def test_rules_and_dashboard_ask_for_figures_that_there_are() -> None:
     """A renamed figure must not silence an alert."""
-    told = Metrics(Pulse()).text().decode()
+    told = Metrics(pulse_with()).text().decode()
     known = set(re.findall(r"^# TYPE (\w+)", told, re.MULTILINE))
     known |= {f"{name}_bucket" for name in known} | {f"{name.removesuffix('_total')}_total" for name in known}
     for name in ("prometheus-alerts.yaml", "grafana-dashboard.json"):

@@ -18,12 +18,12 @@ from market.types import UNIT, Book, Level, Outcome, Side, notional
 from strategies.base import Scanning, Strategy, View
 from strategies.baselines import Diffusion, LateFavourite, MarketMid, Threshold, diffusion, market_mid
 from strategies.belief import Belief
-from strategies.edge import EdgeRule, best_edge, decide, plausible_edge
+from strategies.edge import best_edge, decide, plausible_edge
 from strategies.logit import logit, sigmoid
-from strategies.sizing import Sizing, kelly_stake, shares_for
+from strategies.sizing import kelly_stake, shares_for
 from tests.fakes import START, book, levels, market
+from tests.values import RULE, SIZING
 
-RULE, SIZING = EdgeRule(), Sizing()
 cents = st.integers(2, 97)
 shifts = st.floats(-2, 2)
 

@@ -46,9 +46,9 @@ class Child:
     model_dir: Path
     model_lib: Path
     device: str
-    port: int = 8000
-    mode: str = "local"
-    overrides: str = ""
+    port: int
+    mode: str
+    overrides: str
     patience: Patience = field(default_factory=Patience)
 
     def argv(self, parallel: int) -> tuple[str, ...]:

@@ -27,20 +27,20 @@ _CHOICE = Question(Prompt(("Is the sky blue? Answer yes or no. The answer is",))
 _SAID = "as its server describes it"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Where a server is and how to treat it. `model` may be empty where it has only one; `context` of 0 asks the
     server; `tokenizer` is a tokenizer.json or the folder that holds one; `timeout` is seconds for any one answer,
     `cooldown` seconds for which a server that failed repeatedly is left alone."""
 
     url: str
-    allow_remote: bool = False
-    api_key_file: Path | None = None
-    model: str = ""
-    tokenizer: Path | None = None
-    context: int = 0
-    timeout: float = 30.0
-    parallel: int = 4
+    allow_remote: bool
+    api_key_file: Path | None
+    model: str
+    tokenizer: Path | None
+    context: int
+    timeout: float
+    parallel: int
     cooldown: float = 30.0
 
 
