@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from agent.app.accounts import account_of
+from agent.app.engines import open_electricity, open_engine, slow_load
+from agent.app.live_plan import LivePlan
+from agent.app.live_run import LiveWorld
+from agent.app.settings import pulse_bounds
 from agent.config.paths import home
+from agent.config.places import database_url, own_hosts
 from agent.host.egress import confined, host_of
+from agent.llm.engine import Engine
 from agent.review.serving import beside
 from agent.service.commands import Commands
 from agent.service.mqtt_setup import link
@@ -15,23 +24,16 @@ from agent.service.pulse import Pulse
 from agent.service.supervision import attended
 from agent.trading.bus import LocalBus
 from agent.trading.inhibit import Inhibitor
-from market.errors import (
-    NotReady,
-)
-from storage.store import open_store
+from agent.trading.result import RunResult, since
+from market.clock import Clock
+from market.errors import NotReady
+from storage.lease import Lease
+from storage.store import Store, open_store
 from tools.halts import KillSwitch
 
 if TYPE_CHECKING:
     from agent.live.account import LiveAccount
     from market.polymarket.hosts import Hosts
-
-from agent.app.accounts import account_of
-from agent.app.engines import open_electricity, open_engine, slow_load
-from agent.app.live_plan import LivePlan
-from agent.app.live_run import LiveWorld
-from agent.app.settings import pulse_bounds
-from agent.config.places import database_url, own_hosts
-from agent.trading.result import RunResult, since
 
 
 def must_trade() -> None:
@@ -88,24 +90,9 @@ async def _at_venue(
             open_engine(plan.config, slow_load(stage)) as engine,
             open_electricity(plan.config) as (electricity, measured),
         ):
-            pulse = Pulse(pulse_bounds(plan.config.service))
-            pulse.queues["store"] = store.waiting
-
-            def told(what: str) -> None:
-                pulse.stage = what
-                stage(what)
-
-            inhibitor, primed = Inhibitor(), engine.usage
-            commands = Commands(
-                config=plan.config, switch=KillSwitch(home()), pulse=pulse, clock=clock, inhibitor=inhibitor, bus=bus
-            )
-            async with (
-                store.leased(account.name, clock.now()) as lease,
-                link(commands, store, account.name, bus, home()),
-                attended(plan.config.service, bus, pulse, engine, _halted),
-                beside(database_url(plan.config), plan.config.service.review, told),
-            ):
-                done = await LiveWorld(
+            primed = engine.usage
+            async with _surrounded(plan, account.name, clock, store, engine, bus, stage) as around:
+                world = LiveWorld(
                     plan=plan,
                     hosts=hosts,
                     account=account,
@@ -113,22 +100,56 @@ async def _at_venue(
                     store=store,
                     bus=bus,
                     electricity=electricity,
-                    stage=told,
-                    pulse=pulse,
-                    inhibitor=inhibitor,
-                    lease=lease,
-                ).run(engine)
-            return RunResult(
-                run=done.run,
-                appended=done.log.appended,
-                compared=done.log.compared,
-                ticks=tuple(done.ticks),
-                engine=engine.identity,
-                used=since(engine, primed),
-                halted=done.halted,
-                baselines=(),
-                energy=measured.said,
-            )
+                    stage=around.stage,
+                    pulse=around.pulse,
+                    inhibitor=around.inhibitor,
+                    lease=around.lease,
+                )
+                done = await world.run(engine)
+            return done.result(engine, since(engine, primed), measured.said)
+
+
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What a run shares with its service."""
+
+    pulse: Pulse
+    inhibitor: Inhibitor
+    lease: Lease
+    tell: Callable[[str], None]
+
+    def stage(self, what: str) -> None:
+        """Say what the run is at."""
+        self.pulse.stage = what
+        self.tell(what)
+
+
+@asynccontextmanager
+async def _surrounded(
+    plan: LivePlan,
+    account: str,
+    clock: Clock,
+    store: Store,
+    engine: Engine,
+    bus: LocalBus,
+    tell: Callable[[str], None],
+) -> AsyncIterator[_Surroundings]:
+    """While the block lasts the account is leased, the broker linked, systemd told, the pages and the review site
+    served."""
+    config, inhibitor = plan.config, Inhibitor()
+    pulse = Pulse(pulse_bounds(config.service))
+    pulse.queues["store"] = store.waiting
+    commands = Commands(
+        config=config, switch=KillSwitch(home()), pulse=pulse, clock=clock, inhibitor=inhibitor, bus=bus
+    )
+    async with store.leased(account, clock.now()) as lease:
+        around = _Surroundings(pulse, inhibitor, lease, tell)
+        async with (
+            link(commands, store, account, bus, home()),
+            attended(config.service, bus, pulse, engine, _halted),
+            beside(database_url(config), config.service.review, around.stage),
+        ):
+            yield around
 
 
 def _halted() -> str:

@@ -85,17 +85,7 @@ async def _on_paper(plan: PaperPlan, feed: PricedFeed, bus: Bus, stage: Callable
             for arm in ARMS:
                 stage(f"climbing the evidence ladder: {arm.name}")
                 await world.arm(arm, done.run, engine)
-    return RunResult(
-        run=done.run,
-        appended=done.log.appended,
-        compared=done.log.compared,
-        ticks=tuple(done.ticks),
-        engine=engine.identity,
-        used=spent,
-        halted=done.halted,
-        baselines=tuple(baselines),
-        energy=measured.said,
-    )
+    return done.result(engine, spent, measured.said, baselines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import NamedTuple
 
+from agent.llm.engine import Engine, Usage
 from agent.trading.execution import Execution
 from agent.trading.loop import Schedule
+from agent.trading.result import RunResult
 from market.clock import Clock
 from market.errors import LedgerMismatch
 from market.types import Micro
@@ -17,6 +19,7 @@ from storage.canonical import Json
 from storage.lease import Lease
 from storage.records import RecordKind, Run, RunIdentity
 from storage.store import RunLog, Store
+from strategies.base import Strategy
 from tools.ledger import balance
 
 
@@ -53,6 +56,22 @@ class EndedRun(NamedTuple):
     ticks: list[float]
     log: RunLog
     halted: str
+
+    def result(
+        self, engine: Engine, used: Usage, energy: str, baselines: Sequence[tuple[Strategy, Run]] = ()
+    ) -> RunResult:
+        """What its summary is made of; `energy` says how it was measured, or why not."""
+        return RunResult(
+            run=self.run,
+            appended=self.log.appended,
+            compared=self.log.compared,
+            ticks=tuple(self.ticks),
+            engine=engine.identity,
+            used=used,
+            halted=self.halted,
+            baselines=tuple(baselines),
+            energy=energy,
+        )
 
 
 @dataclass(frozen=True, slots=True)
