@@ -54,7 +54,12 @@ class RecordedOrder:
         """Raises Drift where the record is damaged."""
         body: Mapping[str, Any] = record.body
         try:
-            return cls(body["decision_id"], signed_order(body), body["view"], body.get("why", ""))
+            return cls(
+                decision_id=body["decision_id"],
+                signed=signed_order(body),
+                view=body["view"],
+                why=body.get("why", ""),
+            )
         except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise Drift(f"order {record.key} is damaged: {type(error).__name__} {error}.") from None
 

@@ -8,13 +8,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from agent.app.identity import code_identity
-from agent.app.run_record import RunManifest
 from agent.config.schema import Config
 from agent.llm.engine import ModelIdentity
 from agent.trading.loop import Schedule
 from market.types import Micro
 from storage.canonical import Json, digest
-from storage.records import RunIdentity
+from storage.records import RunIdentity, RunManifest
 
 if TYPE_CHECKING:
     from agent.live.account import LiveAccount
@@ -56,11 +55,11 @@ def live_manifest(plan: LivePlan, account: LiveAccount, venue: str, cash: Micro)
     """Manifest of a run of the account at a venue's address; `cash` is what its first run began with."""
     return RunManifest(
         data=f"polymarket at {venue}",
-        notes=[account.note],
+        notes=(account.note,),
         has_reference=plan.reference != "none",
         config={"config": plan.config.identity(), "series": list(plan.config.venue.series)},
         cash=cash,
-        more={"account": account.name},
+        account=account.name,
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.app.engines import talking
 from agent.app.guards import Guards, inference_today
 from agent.app.live_plan import LivePlan, identities, live_manifest
-from agent.app.run_record import EndedRun, RunManifest, RunRecord, initial_cash
+from agent.app.run_record import EndedRun, RunRecord
 from agent.app.settings import decision_settings, promotion_rule
 from agent.app.traders import strategy_trader
 from agent.config.paths import home
@@ -38,7 +38,7 @@ from market.errors import Halt, NotReady, StoreUnavailable, StrategyFailed, Venu
 from market.types import Market
 from storage.canonical import digest
 from storage.lease import Lease
-from storage.records import Run
+from storage.records import Run, RunManifest
 from storage.store import Store
 from strategies.calibration import prepare
 from tools.halts import KillSwitch
@@ -137,7 +137,7 @@ class LiveWorld:
         from agent.live.preflight import patiently
 
         earlier = await runs_of(self.store, self.account.name)
-        cash = initial_cash(earlier[0]) if earlier else await patiently(lambda: self.account.cash(self.clock))
+        cash = earlier[0].about.cash if earlier else await patiently(lambda: self.account.cash(self.clock))
         return live_manifest(self.plan, self.account, self.hosts.clob, cash)
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from datetime import timedelta
 from agent.app.engines import open_electricity, open_engine, slow_load, talking
 from agent.app.identity import code_identity, strategy_identity
 from agent.app.recordings import open_recording
-from agent.app.run_record import EndedRun, RunManifest, RunRecord
+from agent.app.run_record import EndedRun, RunRecord
 from agent.app.settings import decision_settings, delays, faults, risk_limits
 from agent.app.traders import BASELINES
 from agent.config.places import database_url, own_hosts
@@ -33,7 +33,7 @@ from agent.trading.loop import Schedule, Trader, TradingLoop
 from agent.trading.result import RunResult, since
 from agent.trading.strategy_trader import StrategyTrader
 from backtest.exchange import PaperExchange
-from backtest.interrupted import FeedOutages
+from backtest.feed_outages import FeedOutages
 from market.clock import Clock, ManualClock, PacedClock, WallClock
 from market.errors import DataInvalid
 from market.feed import PricedFeed
@@ -41,7 +41,7 @@ from market.fees import charged
 from market.types import Micro, micro
 from storage.canonical import Json, digest
 from storage.memory_log import InMemoryRunLog
-from storage.records import RecordKind, Run, RunIdentity
+from storage.records import RecordKind, Run, RunIdentity, RunManifest
 from storage.store import RunLog, Store, open_store
 from strategies.base import Strategy
 from tools.limits import RiskLimited
@@ -213,12 +213,12 @@ class World(ReplayWorld):
         )
         manifest = RunManifest(
             data=info.name,
-            notes=info.notes,
+            notes=tuple(info.notes),
             has_reference=info.has_reference,
             config=scope,
             cash=micro(self.plan.config.trading.cash),
             of=of,
-            more={"answers_by": answers_by},
+            answers_by=answers_by,
         )
         return await RunRecord.begin(self.store, identity, manifest, WallClock().now())
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 from typing import NamedTuple
@@ -17,36 +17,10 @@ from market.errors import LedgerMismatch
 from market.types import Micro
 from storage.canonical import Json
 from storage.lease import Lease
-from storage.records import RecordKind, Run, RunIdentity
+from storage.records import RecordKind, Run, RunIdentity, RunManifest
 from storage.store import RunLog, Store
 from strategies.base import Strategy
 from tools.ledger import balance
-
-
-@dataclass(frozen=True, slots=True)
-class RunManifest:
-    """Description of what a run is made of, kept beside its identity. `data` names the market data in words, `cash` is
-    micro-dollars before the first order, `more` holds what only one world has."""
-
-    data: str
-    notes: Sequence[str]
-    has_reference: bool
-    config: Json
-    cash: Micro
-    of: str = ""
-    more: Mapping[str, Json] = field(default_factory=dict)
-
-    def body(self) -> dict[str, Json]:
-        """JSON as it is stored."""
-        return {
-            "data": self.data,
-            "notes": list(self.notes),
-            "has_reference": self.has_reference,
-            "config": self.config,
-            "cash": self.cash,
-            "of": self.of,
-            **self.more,
-        }
 
 
 class EndedRun(NamedTuple):
@@ -85,7 +59,7 @@ class RunRecord:
     @classmethod
     async def begin(cls, store: Store, identity: RunIdentity, manifest: RunManifest, at: datetime) -> RunRecord:
         """Begin the run of that identity. One that exists is compared with what is computed again."""
-        run = await store.begin_run(identity, manifest.body(), at)
+        run = await store.begin_run(identity, manifest.to_json(), at)
         return cls(store, run, store.log(run.id))
 
     @classmethod
@@ -95,7 +69,7 @@ class RunRecord:
         """Go on with the first unfinished run of those that `identity` numbers from 1, or begin it, behind its last
         record."""
         for number in count(1):
-            run = await store.begin_run(identity(number), manifest.body(), at)
+            run = await store.begin_run(identity(number), manifest.to_json(), at)
             if not run.finished:
                 log = store.log(run.id, lease)
                 await log.go_on()
@@ -146,12 +120,7 @@ class RunRecord:
 
 async def recorded_cash(store: Store, runs: Sequence[Run]) -> Micro:
     """Micro-dollars that an account holds by the records of its runs, oldest first."""
-    cash = initial_cash(runs[0])
+    cash = runs[0].about.cash
     for run in runs:
         cash = balance(cash, await store.fills(run.id), await store.settlements(run.id))
     return cash
-
-
-def initial_cash(run: Run) -> Micro:
-    """Micro-dollars that an account had when a run of it began."""
-    return int(str(run.manifest["cash"]))

@@ -173,7 +173,7 @@ class _Check(TypedDict):
 def _check(checked: Checked) -> _Check:
     claim, finding = checked.claim, checked.finding
     return {
-        "claim": RecordedClaim(claim.rung, claim.feature, claim.bucket, claim.effect.value),
+        "claim": RecordedClaim(rung=claim.rung, feature=claim.feature, bucket=claim.bucket, effect=claim.effect.value),
         "evidence": _evidence(checked.evidence),
         "verdict": checked.verdict.value,
         "finding": None if finding is None else finding.value,
@@ -260,7 +260,8 @@ def _checked(check: RecordedCheck) -> Checked:
         log_bayes_factor=found.log_bayes_factor,
         age=found.age,
     )
-    return Checked(Claim(claim.rung, claim.feature, claim.bucket, effect), evidence, verdict, finding)
+    same = Claim(rung=claim.rung, feature=claim.feature, bucket=claim.bucket, effect=effect)
+    return Checked(same, evidence, verdict, finding)
 
 
 _INPUTS = TypeAdapter(Inputs)

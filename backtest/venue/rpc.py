@@ -351,7 +351,9 @@ class LoopbackChain:
         if isinstance(event, TradeChanged) and event.trade.status is VenueTradeStatus.MINED:
             known_as = event.trade.transaction
             block = seconds(event.at) // _SECONDS
-            self._mined[known_as] = _MinedTransaction(hash=known_as, block=block, ok=True, gas=250_000, sender=HOUSE, to=_EXCHANGE)
+            self._mined[known_as] = _MinedTransaction(
+                hash=known_as, block=block, ok=True, gas=250_000, sender=HOUSE, to=_EXCHANGE
+            )
 
     def _number(self) -> int:
         return seconds(self._state.exchange.now) // _SECONDS

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from typer.testing import CliRunner
 
-from agent.app.recorded import BASELINES
+from agent.app.traders import BASELINES
 from agent.cli import app
 from agent.config.load import load_config
 from agent.learning.learner import OnlineLearner

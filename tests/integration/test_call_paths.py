@@ -21,7 +21,8 @@ import pytest
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 pytest.importorskip("starlette", reason="the extra `review` is not installed")
 
-from agent.app.live import LivePlan, LiveWorld
+from agent.app.live_plan import LivePlan
+from agent.app.live_run import LiveWorld
 from agent.app.recorded import PaperPlan, World
 from agent.config.load import load_config
 from agent.config.schema import Config
@@ -30,7 +31,6 @@ from agent.learning.market_history import Memory
 from agent.live.account import VenueAccount
 from agent.llm.scripted import ScriptedEngine
 from agent.review.site import site
-from agent.service.pulse import Pulse
 from agent.trading.bus import LocalBus
 from agent.trading.inhibit import Inhibitor
 from backtest.venue.scenarios import Tape, listed
@@ -44,6 +44,7 @@ from storage.records import DecisionFilter
 from storage.store import Store, open_store
 from tests.fakes import START, book, levels
 from tests.integration.test_trading import SECONDS, WINDOWS, planted, up
+from tests.values import pulse
 from tests.venue import KEY, loopback
 from tools.keystore import SecretKey
 from tools.polymarket.client import SigningAccount
@@ -209,9 +210,18 @@ async def traded_at_a_venue(folder: Path) -> list[Call]:
         await remembered(store, digest([f"live|{hosts.clob}", config.trading.cadence, config.trading.offset]), config)
         async with store.leased(account.name, clock.now()) as lease:
             world = LiveWorld(
-                LivePlan(config), hosts, account, clock, store, LocalBus(), None, at("trading", trace.start), Pulse(),
-                Inhibitor(), lease,
-            )  # fmt: skip
+                plan=LivePlan(config),
+                hosts=hosts,
+                account=account,
+                clock=clock,
+                store=store,
+                bus=LocalBus(),
+                electricity=None,
+                stage=at("trading", trace.start),
+                pulse=pulse(),
+                inhibitor=Inhibitor(),
+                lease=lease,
+            )
             with trace.running():
                 run = asyncio.create_task(world.run(ScriptedEngine(up)))
                 ordered = asyncio.create_task(trace.ended.wait())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.app.run_record import RunManifest, RunRecord, recorded_cash
+from agent.app.run_record import RunRecord, recorded_cash
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
 from agent.trading.loop import Schedule
@@ -20,11 +20,11 @@ from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.errors import LedgerMismatch
 from market.types import UNIT
-from storage.records import DecisionRecord, RecordKind, RunIdentity
+from storage.records import DecisionRecord, RecordKind, RunIdentity, RunManifest
 from storage.store import Store, open_store
 from tests.fakes import START, book, recorded, replay
 
-MANIFEST = RunManifest(data="books", notes=["a note"], has_reference=False, config={}, cash=1000 * UNIT)
+MANIFEST = RunManifest(data="books", notes=("a note",), has_reference=False, config={}, cash=1000 * UNIT)
 CADENCE = timedelta(minutes=5)
 
 
