@@ -23,7 +23,6 @@ from sqlalchemy.pool import QueuePool, StaticPool
 
 from market.errors import Misconfigured, NotReady
 from storage.faults import translated
-from storage.wal import must_be_whole
 
 T = TypeVar("T")
 
@@ -153,6 +152,9 @@ def _sqlite_engine(url: URL, place: str, read_only: bool) -> Engine:
     memory = url.database in _MEMORY
     if not memory:
         if not read_only:
+            # here, because it adds up with numpy, which reading does without
+            from storage.wal import must_be_whole
+
             must_be_whole(Path(str(url.database)).expanduser().absolute())
         url = _file_url(url, Path(str(url.database)).expanduser().absolute(), place, read_only)
     wait = {} if "timeout" in url.query else {"timeout": BUSY_SECONDS}

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, column, inspect, select, table, text
 
 from market.errors import DataInvalid, NotReady
 from storage.connection import Database
 
 _LOCK = 7_301_984
 """Key of the migration among PostgreSQL's advisory locks."""
+REVISIONS = ("0001", "0002", "0003", "0004")
+"""Those of the migrations, the newest last. Written down here, so that a database which has the newest is recognised
+without Alembic, which takes longer to import than most verbs to answer."""
+_VERSION = table("alembic_version", column("version_num"))
 
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    return config
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 
 def prepare(database: Database, *, read_only: bool = False) -> None:
@@ -29,9 +27,8 @@ def prepare(database: Database, *, read_only: bool = False) -> None:
     Errors: NotReady if the database is from a newer version, or older and `read_only`; DataInvalid if it belongs to
     another program.
     """
-    scripts = ScriptDirectory.from_config(_config())
     with database.reading() as connection:
-        if _current(connection, scripts, database.place) == scripts.get_current_head():
+        if _current(connection, database.place) == REVISIONS[-1]:
             return
     if read_only:
         raise NotReady(
@@ -42,28 +39,40 @@ def prepare(database: Database, *, read_only: bool = False) -> None:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         # Checked again under the lock: another program may have migrated in the meantime.
-        if _current(connection, scripts, database.place) != scripts.get_current_head():
+        if _current(connection, database.place) != REVISIONS[-1]:
             upgrade(connection)
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Migrate inside the caller's transaction."""
-    config = _config()
+    from alembic import command  # here: only where something is to migrate
+
+    config = scripts()
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
 
 
-def _current(connection: Connection, scripts: ScriptDirectory, place: str) -> str | None:
+def scripts() -> Config:
+    """Alembic's configuration: where the migrations are."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def _current(connection: Connection, place: str) -> str | None:
     """Revision of the database, which this program must know; None while it is empty."""
-    revision = MigrationContext.configure(connection).get_current_revision()
-    if revision is None:
-        if inspect(connection).get_table_names():
+    look = inspect(connection)
+    found = connection.scalar(select(_VERSION.c.version_num)) if look.has_table(_VERSION.name) else None
+    if found is None:
+        if look.get_table_names():
             raise DataInvalid(f"{place} is some other program's database.", next_step="Name another file.")
         return None
-    if revision not in {s.revision for s in scripts.walk_revisions()}:
+    if found not in REVISIONS:
         raise NotReady(
-            f"the database {place} was made by a newer version of edgeclaw (schema {revision}, "
-            f"this one knows {scripts.get_current_head()}).",
+            f"the database {place} was made by a newer version of edgeclaw (schema {found}, "
+            f"this one knows {REVISIONS[-1]}).",
             next_step="Upgrade edgeclaw, or name another database.",
         )
-    return revision
+    return str(found)

@@ -6,12 +6,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from storage.audit import Audit
 from storage.connection import Database, open_database
-from storage.history import MarketHistory
 from storage.journal import Journal
-from storage.listing import Listing
 from storage.log import RunLog
+from storage.log_reader import LogReader
 from storage.migrate import prepare
 from storage.prices import PriceBars
 from storage.records import DecisionSummary, Problem, StoredIntent
@@ -20,7 +18,7 @@ from storage.windows import Windows
 __all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredIntent", "open_store"]
 
 
-class Store(Journal, Listing, PriceBars, Windows, MarketHistory, Audit):
+class Store(LogReader, PriceBars, Windows):
     """All stored data, over one database. Calls run one after the other in the database's own thread."""
 
     def __init__(self, database: Database) -> None:

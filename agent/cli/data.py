@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +43,8 @@ def record(
 
     Replay it: edgeclaw run --feed FOLDER. Needs no key. Stop it with Ctrl-C: what was heard is on disk then.
     """
+    import asyncio
+
     from agent.app.live import must_trade
     from agent.cli import show
     from agent.config.load import load_config
@@ -88,6 +89,8 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """Back-fill the venue's price history of markets into the database, as bars of a minute."""
+    import asyncio
+
     from agent.app.live import must_trade
     from agent.cli import show
     from agent.config.load import load_config
@@ -163,6 +166,8 @@ def quality(
     as_json: AsJson = False,
 ) -> None:
     """Report gaps, repetitions, crossed books, clock skew and coverage of a recording. Exit 1 with findings."""
+    import asyncio
+
     from agent.app.recordings import look_through
     from agent.cli import show
 

@@ -66,14 +66,14 @@ def status(
 ) -> None:
     """Tell whether trading is halted, and how each account stands by the log. Exit 4 while halted."""
     from agent.cli import show
-    from agent.cli.log import with_store
+    from agent.cli.log import with_log
     from agent.live.status import TradingStatus
     from agent.live.status import status as read
     from market.errors import NotReady
 
     switch = _switch()
     try:
-        found: TradingStatus = with_store(config, lambda store: read(store, switch.read(), switch.resumed_at()))
+        found: TradingStatus = with_log(config, lambda store: read(store, switch.read(), switch.resumed_at()))
     except NotReady:  # nothing has been recorded yet
         found = TradingStatus(switch.read(), ())
     if as_json:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from agent.evaluation.ladder import LadderRung
+    from storage.log_reader import LogReader
     from storage.records import Run
-    from storage.store import Store
     from strategies.score import Interval
 
 _WIDTH = 33
@@ -34,16 +34,16 @@ def ladder(
     """Score mid, diffusion, logistic, model, search, verification, correction and calibration on the same decisions,
     with placebos and intervals. Several runs are taken together. Asks no model."""
     from agent.cli import show
-    from agent.cli.log import with_store
+    from agent.cli.log import with_log
     from agent.evaluation.ladder_data import climb
 
-    async def read(store: Store) -> tuple[list[Run], list[LadderRung]]:
+    async def read(store: LogReader) -> tuple[list[Run], list[LadderRung]]:
         from agent.reports.lookup import chosen_run
 
         chosen = [await chosen_run(store, prefix) for prefix in runs] if runs else [await chosen_run(store, None)]
         return chosen, await climb(store, chosen)
 
-    found, rungs = with_store(config, read)
+    found, rungs = with_log(config, read)
     kept = _kept(found, rungs, config, out) if out is not None else []
     if as_json:
         show.as_json({"runs": [r.id for r in found], "ladder": rungs, "kept": [str(path) for path in kept]})
@@ -57,16 +57,16 @@ def ladder(
 
 
 def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None, out: Path) -> list[Path]:
-    from agent.cli.log import with_store
+    from agent.cli.log import with_log
     from agent.config import paths
     from agent.research.evidence import EvidenceReport, write_evidence
     from agent.research.forecasts import RecordedForecast, forecasts
 
-    async def read(store: Store) -> list[RecordedForecast]:
+    async def read(store: LogReader) -> list[RecordedForecast]:
         return [forecast for run in runs for forecast in await forecasts(store, run)]
 
     data = tuple(dict.fromkeys(run.about.data for run in runs))
-    made = EvidenceReport(tuple(run.id for run in runs), data, tuple(rungs), tuple(with_store(config, read)))
+    made = EvidenceReport(tuple(run.id for run in runs), data, tuple(rungs), tuple(with_log(config, read)))
     return write_evidence(made, paths.folder(out))
 
 

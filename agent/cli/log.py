@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from storage.log_reader import LogReader
     from storage.records import Record
     from storage.store import Store
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -71,7 +73,7 @@ def list_(
     from agent.reports.lookup import chosen_run
     from storage.records import DecisionFilter, Sorting
 
-    async def read(store: Store) -> Any:
+    async def read(store: LogReader) -> Any:
         if runs:
             return await store.runs()
         chosen = (await chosen_run(store, run)).id
@@ -92,7 +94,7 @@ def list_(
         found = await store.listed(wanted, sorting=Sorting(sort.value), limit=limit)
         return found[::-1] if sort is Sort.NEWEST else found
 
-    found = with_store(config, read)
+    found = with_log(config, read)
     if as_json:
         show.as_json(found)
         return
@@ -124,12 +126,12 @@ def export_(
     from agent.reports.lookup import chosen_run
     from storage.records import DecisionFilter
 
-    async def read(store: Store) -> Any:
+    async def read(store: LogReader) -> Any:
         chosen = (await chosen_run(store, run)).id
         wanted = DecisionFilter(run_id=chosen, slug=market, since=_utc(since), until=_utc(until))
         return await export(store, wanted, file, redacted=redacted)
 
-    done = with_store(config, read)
+    done = with_log(config, read)
     if as_json:
         show.as_json(done)
     else:
@@ -148,10 +150,10 @@ def show_(
     from agent.reports.explain import explain
     from agent.reports.lookup import chosen_decision
 
-    async def read(store: Store) -> Any:
+    async def read(store: LogReader) -> Any:
         return await explain(store, await chosen_decision(store, decision, run))
 
-    found = with_store(config, read)
+    found = with_log(config, read)
     if as_json:
         show.as_json(found.to_json())
     else:
@@ -197,6 +199,8 @@ def serve(
 ) -> None:
     """Serve the review site until it is stopped: overview, decisions with filters, and each decision in pictures. It
     reads the log, also while an agent writes it, and changes nothing."""
+    import asyncio
+
     from agent.cli import show
     from agent.review.serving import reviewing
 
@@ -217,11 +221,11 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
     from agent.cli import logview, show
     from agent.reports.lookup import chosen_run
 
-    async def read(store: Store) -> Any:
+    async def read(store: LogReader) -> Any:
         chosen = (await chosen_run(store, run)).id if run else None
         return await store.verify(chosen)
 
-    problems = with_store(config, read)
+    problems = with_log(config, read)
     if as_json:
         show.as_json(problems)
     else:
@@ -230,22 +234,40 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
         raise typer.Exit(1)
 
 
+def with_log(config: Path | None, read: Callable[[LogReader], Awaitable[T]]) -> T:
+    """Open the log read-only, ask it one thing, close it. Raises NotReady where nothing has been recorded."""
+    from storage.log_reader import open_log
+
+    return _asked(open_log(_recorded_at(config)), read)
+
+
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
-    """Open the store read-only, ask it one thing, close it."""
+    """The same with the price history, which takes longer to open."""
+    from storage.store import open_store
+
+    return _asked(open_store(_recorded_at(config), read_only=True), read)
+
+
+def _asked(opening: AbstractAsyncContextManager[S], read: Callable[[S], Awaitable[T]]) -> T:
+    import asyncio
+
+    async def scope() -> T:
+        async with opening as opened:
+            return await read(opened)
+
+    return asyncio.run(scope())
+
+
+def _recorded_at(config: Path | None) -> str:
+    """The database's address. Raises NotReady where there is no such file."""
     from agent.config.load import load_config
     from agent.config.places import database_url
     from market.errors import NotReady
-    from storage.store import open_store
 
     url = database_url(load_config(config))
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
-
-    async def scope() -> T:
-        async with open_store(url, read_only=True) as store:
-            return await read(store)
-
-    return asyncio.run(scope())
+    return url
 
 
 async def _chosen(store: Store, decision: str | None, run: str | None) -> list[Record]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
 from agent.cli.show import ACCENT, BAD, GOOD, MUTED, WARN, bar, number, table, tinted
-from agent.replay.replay import ReplayResult
-from agent.reports.explain import Explanation
 from market.rules import resolution_rule
 from market.types import UNIT
-from storage.decisions import RecordedCorrection, RecordedNode
-from storage.records import Run
-from storage.store import DecisionSummary, Problem
+
+if TYPE_CHECKING:
+    # what is shown was made by the verb already: importing the engine room for its types takes longer than showing
+    from agent.replay.replay import ReplayResult
+    from agent.reports.explain import Explanation
+    from storage.decisions import RecordedCorrection, RecordedNode
+    from storage.records import DecisionSummary, Problem, Run
 
 _TINT = {
     "supported": GOOD,

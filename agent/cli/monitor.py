@@ -78,9 +78,9 @@ async def _found(config: Config, run: str | None, last: int) -> Monitored:
     from agent.config.places import database_url
     from agent.reports.lookup import chosen_run
     from agent.reports.monitoring import monitored
-    from storage.store import open_store
+    from storage.log_reader import open_log
 
-    async with open_store(database_url(config), read_only=True) as store:
+    async with open_log(database_url(config)) as store:
         return await monitored(store, config, await chosen_run(store, run), last)
 
 

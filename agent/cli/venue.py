@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import asyncio
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="A pretend Polymarket on this machine.")
 
@@ -41,6 +43,8 @@ def serve(
 ) -> None:
     """Serve every host of the venue (orders, books, discovery, data, relayer, price stream, chain) on one port of
     127.0.0.1 until it is stopped. Money and markets are pretend; POST /venue/faults makes things go wrong."""
+    import asyncio
+
     from agent.app.venue import VenuePlan, open_venue
 
     assets = tuple(asset or ("btc",))
@@ -68,6 +72,8 @@ def serve(
 @contextmanager
 def _stopped() -> Iterator[asyncio.Event]:
     """Set once the process is asked to end."""
+    import asyncio
+
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

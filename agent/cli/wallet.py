@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -198,6 +197,8 @@ def _settings(config: Path | None, venue: str | None, key_file: Path | None) -> 
 
 
 def _with_wallet(config: Config, act: Any) -> Any:
+    import asyncio
+
     from agent.app.live import must_trade
     from agent.config.paths import home
 

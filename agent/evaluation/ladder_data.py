@@ -11,8 +11,8 @@ from datetime import datetime
 from agent.evaluation.ladder import MID, RUNGS, DecisionCost, LadderArm, LadderRung, Truth, constant_lean, ladder
 from market.types import Resolution
 from storage.decisions import RecordedDecision
+from storage.log_reader import LogReader
 from storage.records import LedgerRow, RecordKind, Run
-from storage.store import Store
 
 PER_DAY = 288.0
 """Five-minute decisions a day on one market."""
@@ -32,7 +32,7 @@ class _Made:
         return f"{self.decision.market.id}@{self.at.isoformat()}"
 
 
-async def climb(store: Store, runs: Sequence[Run]) -> list[LadderRung]:
+async def climb(store: LogReader, runs: Sequence[Run]) -> list[LadderRung]:
     """The ladder over the decisions of these agent runs, with the arms that were run on the same inputs."""
     arms = {rung.name: LadderArm(rung.name) for rung in RUNGS}
     outcomes: dict[str, float] = {}
@@ -55,11 +55,11 @@ async def climb(store: Store, runs: Sequence[Run]) -> list[LadderRung]:
     return ladder(ordered, Truth(outcomes, windows, PER_DAY))
 
 
-async def _made(store: Store, run: Run) -> list[_Made]:
+async def _made(store: LogReader, run: Run) -> list[_Made]:
     return [_Made(r.key, r.at, RecordedDecision.of(r)) for r in await store.records(run.id, RecordKind.DECISION)]
 
 
-async def _held(store: Store, run: Run) -> dict[str, Run]:
+async def _held(store: LogReader, run: Run) -> dict[str, Run]:
     """The agent's run and its arms, by label."""
     same = (run.identity.data, run.identity.config, run.identity.code)
     arms = {

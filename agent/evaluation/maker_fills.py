@@ -15,9 +15,9 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from market.types import Fill, Micro, Order, Side
+from storage.log_reader import LogReader
 from storage.projections import RecordedOrder
 from storage.records import Record, RecordKind
-from storage.store import Store
 from strategies.base import View
 from strategies.score import Interval, block_interval
 
@@ -50,7 +50,7 @@ class _Seen:
     view: str
 
 
-async def resting(store: Store, run_id: str) -> Resting | None:
+async def resting(store: LogReader, run_id: str) -> Resting | None:
     """Of one run; None where it let no order wait."""
     intents = [_seen(r) for r in await store.records(run_id, RecordKind.INTENT)]
     waiting = {i.order_id: i for i in intents if i.order.post_only}

@@ -12,7 +12,7 @@ import numpy as np
 from agent.live.recovery import runs_of
 from market.polymarket.hosts import Hosts
 from market.types import UNIT, Fill, Micro, Settlement
-from storage.store import Store
+from storage.log_reader import LogReader
 from strategies.score import block_interval
 
 _BLOCK = 3
@@ -38,7 +38,7 @@ class PromotionVerdict:
     sentence: str
 
 
-async def promotion(store: Store, rule: PromotionRule) -> PromotionVerdict:
+async def promotion(store: LogReader, rule: PromotionRule) -> PromotionVerdict:
     """Judge every paper run on the venue's real market in this store."""
     name = f"paper at {Hosts().clob}"
     fills, settlements = list[Fill](), list[Settlement]()

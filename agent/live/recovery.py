@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from market.types import OVER, Ack, Fill, Market, Micro, Resolution, Settlement, SignedOrder
+from storage.log_reader import LogReader
 from storage.projections import RecordedOrder, ack_of, resolution_of
 from storage.records import RecordKind, Run
-from storage.store import Store
 from strategies.base import View
 from tools.limits import Exposure
 
@@ -80,12 +80,12 @@ def costs(fills: Iterable[Fill]) -> dict[str, Micro]:
     return found
 
 
-async def runs_of(store: Store, account: str) -> list[Run]:
+async def runs_of(store: LogReader, account: str) -> list[Run]:
     """Every run of an account, oldest first."""
     return [r for r in await store.runs() if r.about.account == account]
 
 
-async def load_account_history(store: Store, account: str, present: str) -> AccountHistory:
+async def load_account_history(store: LogReader, account: str, present: str) -> AccountHistory:
     """All that the account's runs left; `present` is the run that goes on."""
     runs = await runs_of(store, account)
     fills, settlements, orders, acks = [], [], list[RecordedOrder](), list[Ack]()
@@ -117,7 +117,7 @@ async def load_account_history(store: Store, account: str, present: str) -> Acco
     )
 
 
-async def _markets(store: Store, orders: Mapping[str, RecordedOrder]) -> dict[str, Market]:
+async def _markets(store: LogReader, orders: Mapping[str, RecordedOrder]) -> dict[str, Market]:
     """Each market as it was seen when an order for it was decided."""
     hashes = {market_id: order.view for market_id, order in orders.items()}
     views = await store.objects(list(hashes.values()))

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from agent.live.recovery import AccountHistory, load_account_history
 from market.types import Micro
-from storage.store import Store
+from storage.log_reader import LogReader
 from tools.halts import Halted
 from tools.ledger import Ledger
 from tools.limits import Results
@@ -51,7 +51,7 @@ class TradingStatus:
     accounts: tuple[AccountStatus, ...]
 
 
-async def status(store: Store, halted: Halted | None, looked_at: datetime) -> TradingStatus:
+async def status(store: LogReader, halted: Halted | None, looked_at: datetime) -> TradingStatus:
     """Every account that a run has traded on, the newest first."""
     newest: dict[str, tuple[str, bool]] = {}
     for run in await store.runs():

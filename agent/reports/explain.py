@@ -10,8 +10,8 @@ from typing import Any
 from market.types import Fill, Resolution
 from storage.canonical import Json, plain
 from storage.decisions import RecordedDecision, RecordedMarket, RecordedNode, thought_of
+from storage.log_reader import LogReader
 from storage.records import LedgerRow, Record
-from storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Explanation:
         return {**{name: plain(getattr(self, name)) for name in names}, "market": plain(self.market), "nodes": nodes}
 
 
-async def explain(store: Store, record: Record) -> Explanation:
+async def explain(store: LogReader, record: Record) -> Explanation:
     """Gather a decision with its objects, ledger rows, orders, fills and outcome."""
     decision = RecordedDecision.of(record)
     nodes = decision.search.nodes if decision.search else ()

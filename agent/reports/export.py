@@ -16,8 +16,8 @@ from market.errors import Misconfigured, StoreUnavailable
 from market.types import UNIT, Resolution
 from storage.canonical import Json, plain
 from storage.decisions import thought_of
+from storage.log_reader import LogReader
 from storage.records import DecisionFilter, DecisionSummary, RecordKind
-from storage.store import Store
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 _AT_ONCE = 500
@@ -35,7 +35,7 @@ class Exported:
     redacted: bool
 
 
-async def export(store: Store, wanted: DecisionFilter, file: Path, *, redacted: bool = False) -> Exported:
+async def export(store: LogReader, wanted: DecisionFilter, file: Path, *, redacted: bool = False) -> Exported:
     """Write the decisions, oldest first; `file` says by its name in which format. Raises Misconfigured for another one,
     StoreUnavailable where it cannot be written."""
     if file.suffix not in FORMATS:
@@ -52,7 +52,7 @@ async def export(store: Store, wanted: DecisionFilter, file: Path, *, redacted: 
     return Exported(str(file), len(rows), redacted)
 
 
-async def _rows(store: Store, wanted: DecisionFilter, *, whole: bool, redacted: bool) -> AsyncIterator[Row]:
+async def _rows(store: LogReader, wanted: DecisionFilter, *, whole: bool, redacted: bool) -> AsyncIterator[Row]:
     outcomes, left = dict[str, dict[str, Resolution]](), await store.count(wanted)
     while left > 0:
         left, some = max(0, left - _AT_ONCE), min(left, _AT_ONCE)
@@ -64,7 +64,7 @@ async def _rows(store: Store, wanted: DecisionFilter, *, whole: bool, redacted: 
 
 
 async def _row(
-    store: Store, summary: DecisionSummary, outcomes: Mapping[str, Resolution], *, whole: bool, redacted: bool
+    store: LogReader, summary: DecisionSummary, outcomes: Mapping[str, Resolution], *, whole: bool, redacted: bool
 ) -> Row:
     outcome = outcomes.get(summary.market_id)
     record = await store.record(summary.run_id, RecordKind.DECISION, summary.id)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from market.errors import Misconfigured, NotReady
+from storage.log_reader import LogReader
 from storage.records import Record, Run
-from storage.store import Store
 
 
-async def chosen_run(store: Store, prefix: str | None) -> Run:
+async def chosen_run(store: LogReader, prefix: str | None) -> Run:
     """A run by the beginning of its id, or the agent's newest."""
     runs = [r for r in await store.runs() if prefix or r.identity.label == "agent" or r.about.account]
     if not runs:
@@ -21,6 +21,6 @@ async def chosen_run(store: Store, prefix: str | None) -> Run:
     return matching[0]
 
 
-async def chosen_decision(store: Store, prefix: str, run: str | None) -> Record:
+async def chosen_decision(store: LogReader, prefix: str, run: str | None) -> Record:
     """One decision by the beginning of its id, in the chosen run or in any."""
     return await store.decision((await chosen_run(store, run)).id if run else None, prefix)

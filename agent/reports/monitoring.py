@@ -16,9 +16,9 @@ from urllib.request import urlopen
 from agent.config.schema import Config
 from agent.reports.cost import InferenceCost, cost_of
 from agent.reports.run_summary import Funnel, Latency, funnel, latency
+from storage.log_reader import LogReader
 from storage.projections import RecordedOrder, fill_of
 from storage.records import LedgerRow, RecordKind, Run
-from storage.store import Store
 
 _ANSWER = 2.0
 
@@ -51,7 +51,7 @@ class Monitored:
     health: AgentHealth | None
 
 
-async def monitored(store: Store, config: Config, run: Run, last: int) -> Monitored:
+async def monitored(store: LogReader, config: Config, run: Run, last: int) -> Monitored:
     """Of the newest `last` decisions."""
     since = min((d.seq for d in await store.decisions(run.id, limit=last)), default=0)
     records = await store.records(run.id, since=since)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from storage.decisions import RecordedDecision
+from storage.log_reader import LogReader
 from storage.records import Record, RecordKind, Run
-from storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RecordedForecast:
         return self.mid is not None and self.probability is not None and self.paid is not None
 
 
-async def forecasts(store: Store, run: Run) -> tuple[RecordedForecast, ...]:
+async def forecasts(store: LogReader, run: Run) -> tuple[RecordedForecast, ...]:
     """Every decision of a run of the agent, by time, then market."""
     paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
     found = [_forecast(d, paid) for d in await store.records(run.id, RecordKind.DECISION)]

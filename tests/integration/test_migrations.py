@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Dialect, create_engine, event
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.schema import CreateTable
 
 from market.errors import DataInvalid, Misconfigured, NotReady, StoreUnavailable
 from market.feed import Bar
-from storage.migrate import upgrade
+from storage.migrate import REVISIONS, scripts, upgrade
 from storage.records import Observation
 from storage.schema import from_us, metadata
 from storage.store import open_store
@@ -45,6 +46,11 @@ def test_migrations_make_exactly_the_schema() -> None:
         (made,) = connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE sql LIKE '%CONSTRAINT%'").one()
         assert made == len(metadata.tables) + 1
     engine.dispose()
+
+
+def test_the_revisions_that_are_known_without_alembic_are_the_migrations() -> None:
+    walked = [script.revision for script in ScriptDirectory.from_config(scripts()).walk_revisions()]
+    assert list(REVISIONS) == walked[::-1]
 
 
 def test_an_empty_folder_becomes_a_database(tmp_path: Path) -> None:
