@@ -18,7 +18,7 @@ from agent.learning.learner import OnlineLearner
 from agent.learning.market_history import Memory
 from agent.llm.recorded import RecordingEngine
 from agent.llm.scripted import ScriptedEngine
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from agent.trading.agent_trader import ActiveBelief, AgentTrader
 from agent.trading.bus import LocalBus
 from agent.trading.cycle import Ports

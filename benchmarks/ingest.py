@@ -23,7 +23,7 @@ from typing import Any
 
 import aiohttp
 
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from market.clock import WallClock
 from market.polymarket.feed import LiveFeed, Watch
 from market.polymarket.hosts import Hosts

@@ -12,7 +12,7 @@ from agent.app.engines import open_engine
 from agent.app.recorded import PaperPlan, World
 from agent.app.recordings import open_recording
 from agent.config.load import load_config
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from agent.trading.bus import LocalBus
 from market.clock import monotonic
 from storage.store import open_store

@@ -32,7 +32,7 @@ from agent.app import live
 from agent.app.live_plan import LivePlan
 from agent.config.load import load_config
 from agent.live.keys import play_key
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from agent.service.commands import Commands
 from agent.service.mqtt_setup import link
 from agent.trading.bus import LocalBus

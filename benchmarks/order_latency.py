@@ -25,7 +25,7 @@ from agent.live.account import VenueAccount
 from agent.live.keys import play_key
 from agent.live.preflight import patiently, venue_clock
 from agent.live.recovery import AccountHistory
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
 from market.clock import Clock, monotonic

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 from agent.decision.inputs import identify
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from agent.review.serving import reviewing
 from market.clock import monotonic
 from storage.records import DecisionRecord, LedgerRow, Record, RecordKind, Run

@@ -17,7 +17,7 @@ from polymarket._internal.actions.orders.typed_data import build_order_signature
 from polymarket._internal.actions.orders.types import UnsignedOrder
 from polymarket.types import HexString
 
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from market.clock import monotonic
 from tools.polymarket.signing import Signer
 from tools.polymarket.typed import DEPOSIT, EOA, VenueOrder

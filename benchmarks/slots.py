@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent.reports.run_summary import latency
+from agent.reports.funnel import latency
 from tests.running import Agent, venue
 
 GOAL_MS = 50.0

@@ -1,38 +1,112 @@
 """The command line: `edgeclaw VERB`. Knows how to ask and how to show; what it shows is computed elsewhere.
 
 Exit codes: 0 ok, 1 a finding or difference, 2 usage or configuration, 3 not ready, 4 halted, 5 venue or engine
-unavailable. Heavy modules are imported inside the verbs, so that `--help` is quick.
+unavailable. A verb's module is imported when the verb is asked for, and heavy modules inside the verbs, so that
+`--help` and whatever only reads are quick.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_group
 
-from agent.cli import analyze as analyze_verb
-from agent.cli import backtest as backtest_verb
-from agent.cli import backup as backup_verbs
-from agent.cli import config as config_verbs
-from agent.cli import data as data_verbs
-from agent.cli import evidence as evidence_verbs
-from agent.cli import halt as halt_verbs
-from agent.cli import log as log_verbs
-from agent.cli import mcp as mcp_verb
-from agent.cli import monitor as monitor_verbs
-from agent.cli import optimize as optimize_verbs
-from agent.cli import run as run_verb
-from agent.cli import service as service_verbs
-from agent.cli import setup as setup_verbs
-from agent.cli import sweep as sweep_verb
-from agent.cli import venue as venue_verbs
-from agent.cli import wallet as wallet_verbs
 from agent.host.memory import collect_seldom, share_heaps
 from market.errors import EdgeclawError
 
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """Place of a verb, as `module:name` below `agent.cli`; without a `short_help` it is a group of verbs."""
+
+    place: str
+    short_help: str = ""
+    example: str = ""
+
+    def register(self, name: str, on: typer.Typer) -> None:
+        module, _, attribute = self.place.partition(":")
+        found = getattr(import_module(f"{__name__}.{module}"), attribute)
+        if self.short_help:
+            on.command(name, short_help=self.short_help, epilog=f"Example: {self.example}")(found)
+        else:
+            on.add_typer(found, name=name)
+
+
+_VERBS = {
+    "doctor": _Verb("setup:doctor", "Check what a run needs.", "edgeclaw doctor --json"),
+    "run": _Verb("run:run", "Trade, on paper or live.", "edgeclaw run --feed sample --speed max --cycles 6"),
+    "backtest": _Verb(
+        "backtest:backtest",
+        "Judge strategies on recorded markets.",
+        "edgeclaw backtest --data sample --trade-with late_favourite --out report",
+    ),
+    "sweep": _Verb(
+        "sweep:sweep", "Try many settings of a strategy.", "edgeclaw sweep space.yaml --data sample --trials 40"
+    ),
+    "analyze": _Verb(
+        "analyze:analyze",
+        "Find out what stands in a file.",
+        'edgeclaw analyze sales.csv --question "which region sells most" --out report',
+    ),
+    "halt": _Verb("halt:halt", "Stop trading now.", 'edgeclaw halt --reason "going on holiday"'),
+    "resume": _Verb("halt:resume", "Allow trading again.", 'edgeclaw resume --reason "read the ten losers"'),
+    "status": _Verb("halt:status", "How things stand.", "edgeclaw status --json"),
+    "mcp": _Verb("mcp:mcp", "Serve the log to other agents.", "edgeclaw mcp --show"),
+    "install": _Verb("setup:install_app"),
+    "monitor": _Verb("monitor:monitor_app"),
+    "optimize": _Verb("optimize:app"),
+    "service": _Verb("service:service_app"),
+    "log": _Verb("log:app"),
+    "config": _Verb("config:app"),
+    "evidence": _Verb("evidence:app"),
+    "data": _Verb("data:app"),
+    "venue": _Verb("venue:app"),
+    "wallet": _Verb("wallet:app"),
+}
+
+
+@cache
+def _built(name: str) -> Any:
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None, callback=_edgeclaw)
+    _VERBS[name].register(name, alone)
+    return get_group(alone).commands[name]
+
+
+class _Commands(Mapping[str, Any]):
+    """Commands by name, each built when it is looked up: to build all of them takes longer than most verbs."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _built(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_VERBS)
+
+    def __len__(self) -> int:
+        return len(_VERBS)
+
+
+class _Verbs(TyperGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: Any = _Commands()
+
+
+def _edgeclaw() -> None:
+    """A callback makes of an application a group, whatever is registered on it."""
+
+
 app = typer.Typer(
     name="edgeclaw",
+    cls=_Verbs,
+    callback=_edgeclaw,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -40,53 +114,6 @@ app = typer.Typer(
     help="A Polymarket trading agent whose small model runs on your own box, searches, and is verified.",
     epilog="Example: edgeclaw install edge-runtime && edgeclaw run --feed sample --speed max",
 )
-app.add_typer(setup_verbs.install_app, name="install")
-app.command("doctor", short_help="Check what a run needs.", epilog="Example: edgeclaw doctor --json")(
-    setup_verbs.doctor
-)
-app.command(
-    "run",
-    short_help="Trade, on paper or live.",
-    epilog="Example: edgeclaw run --feed sample --speed max --cycles 6",
-)(run_verb.run)
-app.command(
-    "backtest",
-    short_help="Judge strategies on recorded markets.",
-    epilog="Example: edgeclaw backtest --data sample --trade-with late_favourite --out report",
-)(backtest_verb.backtest)
-app.command(
-    "sweep",
-    short_help="Try many settings of a strategy.",
-    epilog="Example: edgeclaw sweep space.yaml --data sample --trials 40",
-)(sweep_verb.sweep)
-app.command(
-    "analyze",
-    short_help="Find out what stands in a file.",
-    epilog='Example: edgeclaw analyze sales.csv --question "which region sells most" --out report',
-)(analyze_verb.analyze)
-app.command("halt", short_help="Stop trading now.", epilog='Example: edgeclaw halt --reason "going on holiday"')(
-    halt_verbs.halt
-)
-app.command(
-    "resume", short_help="Allow trading again.", epilog='Example: edgeclaw resume --reason "read the ten losers"'
-)(halt_verbs.resume)
-app.command("status", short_help="How things stand.", epilog="Example: edgeclaw status --json")(halt_verbs.status)
-app.add_typer(monitor_verbs.monitor_app, name="monitor")
-app.add_typer(optimize_verbs.app, name="optimize")
-app.add_typer(service_verbs.service_app, name="service")
-app.add_typer(log_verbs.app, name="log")
-app.add_typer(config_verbs.app, name="config")
-app.add_typer(evidence_verbs.app, name="evidence")
-data_verbs.app.command(
-    "backup", short_help="Copy the database while it is in use.", epilog="Example: edgeclaw data backup ~/edgeclaw.bak"
-)(backup_verbs.backup)
-data_verbs.app.command(
-    "restore", short_help="Put such a copy back.", epilog="Example: edgeclaw data restore ~/edgeclaw.bak"
-)(backup_verbs.restore)
-app.command("mcp", short_help="Serve the log to other agents.", epilog="Example: edgeclaw mcp --show")(mcp_verb.mcp)
-app.add_typer(data_verbs.app, name="data")
-app.add_typer(venue_verbs.app, name="venue")
-app.add_typer(wallet_verbs.app, name="wallet")
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from agent.cli.data import AsJson, File
+File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def backup(

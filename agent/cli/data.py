@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.cli.backup import AsJson, File, backup, restore
+
 if TYPE_CHECKING:
     from agent.app.recordings import Quality
     from agent.live.backfill import Filled
@@ -17,9 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Record the market, and see how good a recording is."
 )
-File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
 Venue = Annotated[str | None, typer.Option("--venue", help="A loopback venue's address instead of the real one.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(
@@ -209,3 +209,11 @@ def _print_quality(where: str, found: Quality, findings: tuple[str, ...]) -> Non
 def _skews(found: Quality) -> tuple[list[float], list[float]]:
     """Medians and 99th percentiles of the markets."""
     return [m.skew_p50 for m in found.markets], [m.skew_p99 for m in found.markets]
+
+
+app.command(
+    "backup", short_help="Copy the database while it is in use.", epilog="Example: edgeclaw data backup ~/edgeclaw.bak"
+)(backup)
+app.command("restore", short_help="Put such a copy back.", epilog="Example: edgeclaw data restore ~/edgeclaw.bak")(
+    restore
+)

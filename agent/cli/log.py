@@ -69,7 +69,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """List decisions, oldest first, or in the order of --sort."""
-    from agent.cli import logview, show
+    from agent.cli import show
     from agent.reports.lookup import chosen_run
     from storage.records import DecisionFilter, Sorting
 
@@ -98,6 +98,8 @@ def list_(
     if as_json:
         show.as_json(found)
         return
+    from agent.cli import logview
+
     look = logview.print_runs if runs else logview.print_reasons if why else logview.print_decisions
     look(found, show.console())
 
@@ -146,7 +148,7 @@ def show_(
     as_json: AsJson = False,
 ) -> None:
     """Explain one decision: book, tree, every claim with its evidence, belief, tokens, orders and fills."""
-    from agent.cli import logview, show
+    from agent.cli import show
     from agent.reports.explain import explain
     from agent.reports.lookup import chosen_decision
 
@@ -157,6 +159,8 @@ def show_(
     if as_json:
         show.as_json(found.to_json())
     else:
+        from agent.cli import logview
+
         logview.print_explanation(found, show.console())
 
 
@@ -172,7 +176,7 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Think decisions through again from their recorded answers; exit 1 where one comes out differently."""
-    from agent.cli import logview, show
+    from agent.cli import show
 
     if every == (decision is not None):
         raise typer.BadParameter("name one decision, or pass --all")
@@ -186,6 +190,8 @@ def replay(
     if as_json:
         show.as_json(results)
     else:
+        from agent.cli import logview
+
         logview.print_replays(results, show.console())
     if any(r.differences for r in results):
         raise typer.Exit(1)
@@ -218,7 +224,7 @@ def serve(
 @app.command(short_help="Check every hash and link.", epilog="Example: edgeclaw log verify")
 def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> None:
     """Check every hash and link of the log, of all runs or one; exit 1 and name what does not hold."""
-    from agent.cli import logview, show
+    from agent.cli import show
     from agent.reports.lookup import chosen_run
 
     async def read(store: LogReader) -> Any:
@@ -229,6 +235,8 @@ def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> N
     if as_json:
         show.as_json(problems)
     else:
+        from agent.cli import logview
+
         logview.print_problems(problems, show.console())
     if problems:
         raise typer.Exit(1)
@@ -260,14 +268,25 @@ def _asked(opening: AbstractAsyncContextManager[S], read: Callable[[S], Awaitabl
 
 def _recorded_at(config: Path | None) -> str:
     """The database's address. Raises NotReady where there is no such file."""
-    from agent.config.load import load_config
-    from agent.config.places import database_url
     from market.errors import NotReady
 
-    url = database_url(load_config(config))
+    url = _database(config)
     if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
         raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")
     return url
+
+
+def _database(config: Path | None) -> str:
+    """Address of the database that a file names. Without one the defaults hold, and no configuration is built, which
+    takes as long as a short answer."""
+    if config is None:
+        from agent.config.paths import own_database
+
+        return own_database()
+    from agent.config.load import load_config
+    from agent.config.places import database_url
+
+    return database_url(load_config(config))
 
 
 async def _chosen(store: Store, decision: str | None, run: str | None) -> list[Record]:

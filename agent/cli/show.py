@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-
-from rich.console import Console
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from storage.canonical import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 ACCENT, MUTED, GOOD, BAD, WARN = "cyan", "grey62", "green", "red", "yellow"
 
 
 def console() -> Console:
+    from rich.console import Console  # here, because JSON does without it
+
     return Console(highlight=False)
 
 
@@ -31,6 +35,8 @@ def as_line(value: object) -> None:
 
 def table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
     """An unboxed table in the house style; `right` names the columns of numbers."""
+    from rich.table import Table
+
     made = Table(
         title=title, title_justify="left", title_style=f"bold {ACCENT}", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )

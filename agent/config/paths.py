@@ -13,6 +13,11 @@ def home() -> Path:
     return Path(os.environ.get("EDGECLAW_HOME") or Path.home() / ".edgeclaw")
 
 
+def own_database() -> str:
+    """Address of the database where `storage.url` names none."""
+    return f"sqlite:///{home() / 'edgeclaw.db'}"
+
+
 def folder(path: Path) -> Path:
     """The folder, made where it is missing. Raises Misconfigured where it cannot be."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.config.paths import home
+from agent.config.paths import own_database
 from agent.config.schema import Config
 from agent.host.egress import host_of
 
@@ -14,4 +14,4 @@ def own_hosts(config: Config) -> frozenset[str]:
 
 def database_url(config: Config) -> str:
     """Where the store is: as configured, else in the home folder."""
-    return config.storage.url or f"sqlite:///{home() / 'edgeclaw.db'}"
+    return config.storage.url or own_database()

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from agent.evaluation.cadence import PER_DAY
 from agent.evaluation.ladder import MID, RUNGS, DecisionCost, LadderArm, LadderRung, Truth, constant_lean, ladder
 from market.types import Resolution
 from storage.decisions import RecordedDecision
 from storage.log_reader import LogReader
 from storage.records import LedgerRow, RecordKind, Run
-
-PER_DAY = 288.0
-"""Five-minute decisions a day on one market."""
 
 
 @dataclass(frozen=True, slots=True)

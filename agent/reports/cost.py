@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from agent.config.schema import Config
 from agent.decision.budget import JOULES
-from agent.evaluation.ladder_data import PER_DAY
+from agent.evaluation.cadence import PER_DAY
 from storage.records import LedgerRow, Phase, Record
 
 GOAL = 100.0

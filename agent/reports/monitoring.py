@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from agent.config.schema import Config
 from agent.reports.cost import InferenceCost, cost_of
-from agent.reports.run_summary import Funnel, Latency, funnel, latency
+from agent.reports.funnel import Funnel, Latency, funnel, latency
 from storage.log_reader import LogReader
 from storage.projections import RecordedOrder, fill_of
 from storage.records import LedgerRow, RecordKind, Run

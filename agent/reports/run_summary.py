@@ -6,7 +6,7 @@ Knows no live state: the same records always give the same summary, durations ap
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.config.places import database_url
@@ -16,26 +16,11 @@ from agent.evaluation.ladder import LadderRung
 from agent.evaluation.ladder_data import climb
 from agent.evaluation.maker_fills import Resting, resting
 from agent.reports.cost import InferenceCost, cost_of
+from agent.reports.funnel import Funnel, Latency, funnel, latency
 from agent.trading.result import RunResult
 from market.types import Fill, FillEvidence, Micro, Resolution
-from storage.decisions import RecordedDecision
-from storage.records import LedgerRow, Record, RecordKind, Run
+from storage.records import LedgerRow, RecordKind, Run
 from storage.store import Store, open_store
-
-
-@dataclass(frozen=True, slots=True)
-class Funnel:
-    """How many decisions came how far, and why the others stopped. `shadow` searches were for the log alone."""
-
-    cycles: int
-    gated: int
-    searched: int
-    shadow: int
-    verified: int
-    corrected: int
-    traded: int
-    filled: int
-    reasons: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +49,6 @@ class TraderLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds; None where nothing was measured. `over` counts what took longer than `limit`."""
-
-    name: str
-    n: int
-    p50: float | None
-    p99: float | None
-    limit: float | None = None
-    over: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Summary:
     """All that is told at the end of a run."""
 
@@ -95,24 +68,6 @@ class Summary:
     ladder: tuple[LadderRung, ...]
     halted: str = ""
     resting: Resting | None = None
-
-
-def funnel(decisions: Sequence[Record], ordered: Collection[str], filled: Iterable[str]) -> Funnel:
-    """Count decisions by how far they came. `ordered` and `filled` are the ids of decisions with an order and with a
-    fill, at the cycle or later on the hot path."""
-    made = [RecordedDecision.of(d) for d in decisions]
-    searches = [d.search for d in made if d.search]
-    return Funnel(
-        cycles=len(decisions),
-        gated=sum(1 for d in made if d.gate.reason),
-        searched=len(searches),
-        shadow=sum(1 for d in made if d.search and d.gate.reason),
-        verified=sum(1 for s in searches if any(step.supported for step in s.path)),
-        corrected=sum(1 for s in searches if s.correction),
-        traded=sum(1 for d in decisions if d.key in ordered),
-        filled=len(set(filled)),
-        reasons=dict(Counter(m.reason for d, m in zip(decisions, made, strict=True) if d.key not in ordered)),
-    )
 
 
 def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple[Money, ...]:
@@ -141,16 +96,6 @@ def tokens(rows: Iterable[LedgerRow]) -> dict[str, int]:
     for row in rows:
         total[row.phase.value] += row.prompt + row.generated
     return dict(total)
-
-
-def latency(name: str, milliseconds: Sequence[float], limit: float | None = None) -> Latency:
-    """Median and 99th percentile, by the nearest rank, and how many were over `limit`."""
-    ordered = sorted(milliseconds)
-    if not ordered:
-        return Latency(name=name, n=0, p50=None, p99=None, limit=limit)
-    p50, p99 = (ordered[min(len(ordered) - 1, int(q * len(ordered)))] for q in (0.5, 0.99))
-    over = sum(1 for m in ordered if limit is not None and m > limit)
-    return Latency(name=name, n=len(ordered), p50=p50, p99=p99, limit=limit, over=over)
 
 
 async def summarise(config: Config, outcome: RunResult) -> Summary:
