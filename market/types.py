@@ -155,18 +155,6 @@ class Book:
 
 
 @dataclass(frozen=True, slots=True)
-class Trade:
-    """A public trade of one token."""
-
-    market_id: str
-    at: datetime
-    outcome: Outcome
-    side: Side
-    price: Decimal
-    size: Micro
-
-
-@dataclass(frozen=True, slots=True)
 class Market:
     """A binary market with its constraints on orders.
 

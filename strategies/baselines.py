@@ -15,7 +15,7 @@ import numpy as np
 from market.columns import NOBODY, Columns, Mask
 from market.feed import ReferenceTick
 from market.rules import on_grid, resolution_rule
-from market.types import UNIT, Book, Market, Micro, Outcome, Side, micro
+from market.types import UNIT, Market, Micro, Outcome, Side, micro
 from strategies.base import OrderIntent, View
 from strategies.edge import offered
 from strategies.sizing import shares_for
@@ -31,11 +31,6 @@ a third less than a diffusion that moves as much in five minutes; from ten secon
 _LEAST_RETURNS = 10
 
 NO_DIFFUSION = "no reference price series in this data: a diffusion has nothing to diffuse"
-
-
-def market_mid(book: Book) -> float | None:
-    """The null hypothesis of every claim: P(YES) is the mid."""
-    return None if book.mid is None else float(book.mid)
 
 
 def diffusion(reference: float, strike: float, sigma: float, seconds_left: float) -> float:

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from strategies.features import BUCKETS
-
 
 class Effect(StrEnum):
     UP = "up"
@@ -71,14 +69,6 @@ def decision(choice: str) -> Claim:
         bucket=choice,
         effect=Effect(choice) if choice in ("up", "down") else Effect.NONE,
     )
-
-
-def legal(claim: Claim) -> bool:
-    """True if the ladder allows this claim."""
-    if claim.decides:
-        return claim.feature == "decision" and claim.bucket in DECISIONS
-    rungs = {r.name: r.features for r in LADDER}
-    return claim.feature in rungs.get(claim.rung, ()) and claim.bucket in BUCKETS[claim.feature]
 
 
 def true_now(claim: Claim, buckets: Mapping[str, str]) -> bool:

@@ -50,8 +50,6 @@ class Fault(StrEnum):
     POSITIVE_LOGPROB = "positive_logprob"
     NAN_LOGPROB = "nan_logprob"
     BIAS_IGNORED = "bias_ignored"
-    SCHEMA_IGNORED = "schema_ignored"
-    FLOAT_INTEGER = "float_integer"
 
 
 class ModelServer:
@@ -211,9 +209,6 @@ class ModelServer:
         return answer | {"usage": usage}
 
     def _choice(self, body: Body, prompt: list[int], number: int) -> tuple[str, str, Body | None, int]:
-        if (schema := self._schema(body)) is not None:
-            text = json.dumps(self._instance(schema))
-            return text, "stop", None, len(self._model.encode(text))
         bias = {} if self.fault is Fault.BIAS_IGNORED else {int(t): b for t, b in body.get("logit_bias", {}).items()}
         chance = np.random.default_rng([body.get("seed") or 0, number])
         ids, written, first = list(prompt), list[int](), None
@@ -257,25 +252,6 @@ class ModelServer:
 
     def _printed(self, token: int) -> str:
         return "".join(c for c in self._model.texts[token] if 33 <= ord(c) <= 126)
-
-    def _schema(self, body: Body) -> Mapping[str, Any] | None:
-        found = body.get("json_schema") or body.get("response_format", {}).get("schema")
-        found = found or body.get("response_format", {}).get("json_schema", {}).get("schema")
-        schema: Mapping[str, Any] | None = json.loads(found) if isinstance(found, str) else found
-        return schema
-
-    def _instance(self, schema: Mapping[str, Any]) -> Any:
-        """The simplest value of a schema; limited to what the old grammar compiler knew."""
-        kind = schema.get("type")
-        if self.fault is Fault.SCHEMA_IGNORED and kind in ("string", "integer"):
-            return "surely" if kind == "string" else -7
-        if kind == "object":
-            return {name: self._instance(inner) for name, inner in schema["properties"].items()}
-        if kind == "array":
-            return [self._instance(schema["items"])]
-        plain: Body = {"string": "yes", "integer": 3, "number": 0.5}
-        value: Any = schema["enum"][0] if "enum" in schema else plain.get(str(kind), True)
-        return float(value) if kind == "integer" and self.fault is Fault.FLOAT_INTEGER else value
 
     def _lied(self, answer: Body) -> Body:
         """The answer as distorted by the present fault."""

@@ -1,14 +1,11 @@
-"""Wallet port: balances and approvals of an account as the chain has them, for comparison with the venue's.
-
-Values and their meaning for the operator. Knows no node, no keys and no venue.
-"""
+"""Wallet values: balances and approvals of an account as the chain has them, for comparison with the venue's, and their
+meaning for the operator. Knows no node, no keys and no venue."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from market.types import Micro, units
 
@@ -55,21 +52,6 @@ class Receipt:
     @property
     def status(self) -> str:
         return "ok" if self.ok else "reverted"
-
-
-class Wallet(Protocol):
-    """Reads of the chain. Every method raises VenueUnavailable if the node does not answer, or its answer cannot be
-    used."""
-
-    async def status(self) -> WalletStatus: ...
-
-    async def positions(self, tokens: Sequence[str]) -> Mapping[str, Micro]:
-        """Micro-shares that the funder holds of each token, zeros included."""
-        ...
-
-    async def receipt(self, transaction_hash: str) -> Receipt | None:
-        """None if the chain has no such transaction in a block yet."""
-        ...
 
 
 def advice(status: WalletStatus) -> tuple[str, ...]:

@@ -7,12 +7,11 @@ clock, a market or a database.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.llm.prompt import Prompt as Prompt
-from storage.canonical import Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +81,14 @@ class Scored:
 class Capabilities:
     """`bit_exact`: the same calls give the same bits again, whatever was cached. `exact_usage`: what `tokens_needed`
     says is what is then charged; without it more may be, where a server's cache has lost what it held. `labels` is the
-    most a question may have, None for any number. `json_schema`: the engine is a `JsonEngine`."""
+    most a question may have, None for any number."""
 
-    exact_labels: bool
     score: bool
     bit_exact: bool
     abort: bool
     context: int
     exact_usage: bool = True
     labels: int | None = None
-    json_schema: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,20 +165,3 @@ class Engine(Protocol):
     async def health(self) -> EngineHealth: ...
 
     async def aclose(self) -> None: ...
-
-
-class JsonEngine(Engine, Protocol):
-    """An engine that can also be held to a JSON schema while it writes."""
-
-    async def generate_json(
-        self,
-        prompt: Prompt,
-        schema: Mapping[str, Json],
-        *,
-        max_tokens: int,
-        sampling: Sampling = Sampling(),
-        deadline: float | None = None,
-    ) -> tuple[Json, Usage]:
-        """One value that satisfies `schema`. ValueError for a schema with keywords that servers do not honour;
-        EngineUnavailable for an answer that breaks it."""
-        ...

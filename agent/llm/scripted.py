@@ -57,7 +57,7 @@ class ScriptedEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(exact_labels=True, score=True, bit_exact=True, abort=True, context=_CONTEXT)
+        return Capabilities(score=True, bit_exact=True, abort=True, context=_CONTEXT)
 
     @property
     def usage(self) -> Usage:

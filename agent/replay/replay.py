@@ -30,7 +30,7 @@ from strategies.edge import decide
 
 _VIEW = TypeAdapter(View)
 _NO_MODEL = ModelIdentity("recorded", "recorded", "")
-_RECORDED = Capabilities(exact_labels=True, score=True, bit_exact=True, abort=False, context=0)
+_RECORDED = Capabilities(score=True, bit_exact=True, abort=False, context=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,17 +14,15 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from agent.llm.engine import Answers, Engine, JsonEngine, Question, Sampling, Usage
+from agent.llm.engine import Answers, Engine, Question, Sampling, Usage
 from agent.llm.mlc.engine import attached
 from agent.llm.openai.opening import ServerSettings, open_server
 from agent.llm.recorded import RecordedCall, RecordingEngine, ReplayEngine
 from agent.llm.scripted import ScriptedEngine
 from market.errors import DataInvalid, Drift, EngineTimeout, EngineUnavailable
-from storage.canonical import Json
 from tests.engines import LABELS, STATIC, loaded, loaded_openvino, questions
 from tests.servers import llama_server, served
 from tests.tiny_model import write_model
@@ -329,27 +327,6 @@ def test_more_labels_than_an_engine_can_tell_apart_are_refused_before_anything_i
         with pytest.raises(ValueError, match="at most"):
             await engine.classify([Question(STATIC, tuple(f" {chr(97 + at)}" for at in range(most + 1)))])
         assert engine.usage == before
-
-    play_live(scenario)
-
-
-def test_an_engine_that_promises_json_is_held_to_the_schema(play_live: Play) -> None:
-    schema: dict[str, Json] = {
-        "type": "object",
-        "properties": {"side": {"type": "string", "enum": ["up", "down"]}, "sure": {"type": "integer", "enum": [1, 5]}},
-        "required": ["side", "sure"],
-        "additionalProperties": False,
-    }
-
-    async def scenario(engine: Engine) -> None:
-        if not engine.capabilities.json_schema:
-            return
-        writer = cast("JsonEngine", engine)
-        value, usage = await writer.generate_json(STATIC.then("As JSON: "), schema, max_tokens=60)
-        assert isinstance(value, dict) and value["side"] in ("up", "down") and value["sure"] in (1, 5)
-        assert usage.generated > 0
-        with pytest.raises(ValueError, match="minimum"):
-            await writer.generate_json(STATIC, {"type": "integer", "minimum": 1}, max_tokens=5)
 
     play_live(scenario)
 

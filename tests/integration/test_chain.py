@@ -43,7 +43,7 @@ from tools.polymarket.chain import (
 )
 from tools.polymarket.signing import Signer
 from tools.polymarket.typed import keccak
-from tools.wallet import KINDS, Receipt, Wallet, advice
+from tools.wallet import KINDS, Receipt, advice
 
 SIGNER, STRANGER = Signer.of_hex(KEY), Signer.of_hex(OTHER_KEY)
 EOA = SIGNER.address
@@ -89,17 +89,16 @@ def test_the_chain_and_the_venue_say_the_same_of_every_kind_of_wallet(signature_
         async with loopback(pace=QUICK) as (server, base), official(base, signature_type) as client:
             market, own = open_market(server), address_of(signature_type)
             async with open_chain(base, EOA, WallClock(), wallet=own) as wallet:
-                port: Wallet = wallet
-                await _same(port, client, market)
+                await _same(wallet, client, market)
                 await client.place_limit_order(
                     token_id=market.yes_token, price=Decimal("0.51"), size=Decimal(10), side="BUY"
                 )
-                await _same(port, client, market)
+                await _same(wallet, client, market)
                 await until(lambda: all(t.status == "CONFIRMED" for t in server.state.exchange.trades.values()))
-                await _same(port, client, market)
-                status = await port.status()
+                await _same(wallet, client, market)
+                status = await wallet.status()
                 assert status.balance == server.state.exchange.purses[own].chain(CASH) < PLAY
-                assert await port.positions([market.no_token, market.yes_token]) == {
+                assert await wallet.positions([market.no_token, market.yes_token]) == {
                     market.no_token: 0,
                     market.yes_token: 10 * UNIT,
                 }
@@ -111,7 +110,7 @@ def test_the_chain_and_the_venue_say_the_same_of_every_kind_of_wallet(signature_
     asyncio.run(scenario())
 
 
-async def _same(wallet: Wallet, client: Any, market: Market) -> None:
+async def _same(wallet: chain.ChainWallet, client: Any, market: Market) -> None:
     """Compare every figure that both can be asked for."""
     status, held = await wallet.status(), await wallet.positions([market.yes_token])
     cash = await client.get_balance_allowance(asset_type="COLLATERAL")

@@ -26,7 +26,6 @@ from agent.trading.bus import LocalBus
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotReady
 from market.events import DecisionMade
-from storage.canonical import Json
 from storage.records import Record, RecordKind
 from storage.store import open_store
 from tests.engines import STATIC, loaded, questions
@@ -43,12 +42,6 @@ LYING = (
     *(Fault.TWO_CHOICES, Fault.NOT_JSON, Fault.ENDLESS),
 )
 FAILING = (Fault.TEXT_500, Fault.ENCODED_400, Fault.RESET, Fault.REDIRECT, Fault.HANG, Fault.DEAD)
-SCHEMA: dict[str, Json] = {
-    "type": "object",
-    "properties": {"side": {"type": "string", "enum": ["up", "down"]}, "sure": {"type": "integer", "enum": [1, 5]}},
-    "required": ["side", "sure"],
-    "additionalProperties": False,
-}
 
 
 @pytest.fixture(scope="session")
@@ -145,35 +138,23 @@ def test_nothing_is_sent_that_some_server_chokes_on(flavour: str, folder: Path) 
     async def scenario(server: ModelServer, engine: OpenAIEngine) -> None:
         await engine.classify([*questions(3), Question(STATIC, (" up", " down", " abstain"))])
         await engine.generate(STATIC, max_tokens=4, n=3, sampling=Sampling(0.8, 1), stop=".")
-        if engine.capabilities.json_schema:
-            await engine.generate_json(STATIC, SCHEMA, max_tokens=20)
         for body in server.asked:
-            assert not {"user", "n", "best_of", "max_completion_tokens", "echo", "stream"} & set(body)
+            assert not {
+                "user",
+                "n",
+                "best_of",
+                "max_completion_tokens",
+                "echo",
+                "stream",
+                "response_format",
+                "json_schema",
+            } & set(body)
             assert 1 <= body["max_tokens"] <= 20 and all(isinstance(token, int) for token in body["prompt"])
             if (wanted := body.get("logprobs")) is not None:
                 assert wanted == len(body["logit_bias"]) <= 5 and len(set(body["logit_bias"].values())) == 1
                 assert (body["temperature"], body["top_p"], body["max_tokens"]) == (1.0, 1.0, 1)
 
     play(flavour, folder, scenario)
-
-
-def test_a_schema_is_checked_before_and_the_answer_after(folder: Path) -> None:
-    async def scenario(server: ModelServer, engine: OpenAIEngine) -> None:
-        server.fault = Fault.FLOAT_INTEGER
-        value, _ = await engine.generate_json(STATIC, SCHEMA, max_tokens=20)
-        assert value == {"side": "up", "sure": 1} and isinstance(value, dict) and isinstance(value["sure"], int)
-        server.fault = Fault.SCHEMA_IGNORED
-        with pytest.raises(EngineUnavailable, match=r"answer\.side"):
-            await engine.generate_json(STATIC, SCHEMA, max_tokens=20)
-        server.fault = Fault.NONE
-        sent = len(server.asked)
-        refused: list[dict[str, Json]] = [{"type": "foo"}, {"type": "integer", "maximum": 3}, {"type": "object"}]
-        for bad in refused:
-            with pytest.raises(ValueError, match="the schema"):
-                await engine.generate_json(STATIC, bad, max_tokens=20)
-        assert len(server.asked) == sent
-
-    play("mlc", folder, scenario)
 
 
 def test_control_text_from_outside_reaches_no_prompt(folder: Path) -> None:

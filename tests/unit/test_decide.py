@@ -21,7 +21,7 @@ from agent.search.tree import POLICIES, Policy
 from market.fees import schedule
 from market.types import UNIT, Book, Market, Outcome
 from storage.records import Observation, Phase
-from strategies.claims import LADDER, Effect, legal
+from strategies.claims import DECISIONS, LADDER, Claim, Effect
 from strategies.features import BUCKETS, SCALES, Features
 from strategies.verification import Finding, Verdict
 from tests.fakes import START, Remembered, book, levels, market
@@ -78,6 +78,14 @@ def copycat(
         return [sure if t in now or label == wanted else 1.0 for t, label in zip(told, labels, strict=True)]
 
     return ScriptedEngine(rule, fail_after=fail_after)
+
+
+def legal(claim: Claim) -> bool:
+    """Tell whether the ladder allows a claim."""
+    if claim.decides:
+        return claim.feature == "decision" and claim.bucket in DECISIONS
+    rungs = {r.name: r.features for r in LADDER}
+    return claim.feature in rungs.get(claim.rung, ()) and claim.bucket in BUCKETS[claim.feature]
 
 
 def test_thin_history_shuts_the_gate_and_costs_nothing() -> None:

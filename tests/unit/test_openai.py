@@ -1,9 +1,8 @@
-"""The parts of the client for model servers: addresses, answers, schemas, tokens, the breaker; each by itself."""
+"""The parts of the client for model servers: addresses, answers, tokens, the breaker; each by itself."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +18,10 @@ from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import LLAMA, MLC, PLAIN, VLLM, Dialect, named
 from agent.llm.openai.held import ServerPrefixes
 from agent.llm.openai.reading import Label, completion, label_row, reported
-from agent.llm.openai.schema import check_schema, checked
 from agent.llm.openai.tokens import LocalTokens
 from agent.llm.openai.wire import strict_json
 from agent.llm.trie import Trie
 from market.errors import EngineUnavailable, Misconfigured, NotReady
-from storage.canonical import Json
 from tests.tiny_model import tokenizer, write_model
 
 UP, DOWN = Label(7, " up"), Label(9, " down")
@@ -168,82 +165,8 @@ def test_a_row_is_the_softmax_of_the_labels_whatever_the_server_normalises_over(
 
 
 def test_unknown_servers_are_trusted_least() -> None:
-    assert named("somebody") is PLAIN and PLAIN.schema is None and PLAIN.tokenize is None
+    assert named("somebody") is PLAIN and PLAIN.tokenize is None
     assert {named(owner).name for owner in ("MLC-LLM", "llamacpp", "vllm")} == {"mlc", "llama-server", "vllm"}
-
-
-def answer(kind: str, **more: Json) -> dict[str, Json]:
-    inner: dict[str, Json] = {"type": kind, **more}
-    return {"type": "object", "properties": {"x": inner}, "required": ["x"], "additionalProperties": False}
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        "{not json",
-        {},
-        {"type": "foo"},
-        {"type": ["string", "null"]},
-        {"type": "number", "minimum": 0},
-        {"type": "string", "maxLength": 4},
-        {"type": "string", "enum": []},
-        {"type": "integer", "enum": [1, True]},
-        {"type": "array"},
-        {"type": "array", "items": {"type": "string"}, "maxItems": 3},
-        {"type": "object", "properties": {"x": {"type": "string"}}},
-        {"type": "object", "properties": {"x": {"type": "string"}}, "required": [], "additionalProperties": False},
-        answer("string", pattern="a+"),
-        {"anyOf": [{"type": "string"}]},
-    ],
-)
-def test_a_schema_that_servers_ignore_or_die_of_is_refused(schema: Json) -> None:
-    with pytest.raises(ValueError, match="the schema"):
-        check_schema(schema)
-
-
-def test_a_schema_may_not_be_nested_without_end() -> None:
-    schema: dict[str, Json] = {"type": "string"}
-    for _ in range(20):
-        schema = {"type": "array", "items": schema}
-    with pytest.raises(ValueError, match="deep"):
-        check_schema(schema)
-
-
-@pytest.mark.parametrize(
-    ("schema", "value", "kept"),
-    [
-        (answer("integer"), {"x": 1.0}, {"x": 1}),
-        (answer("integer", enum=[1, 2]), {"x": 2.0}, {"x": 2}),
-        (answer("number"), {"x": 1}, {"x": 1}),
-        (answer("boolean"), {"x": True}, {"x": True}),
-        (answer("array", items={"type": "string"}), {"x": ["a"]}, {"x": ["a"]}),
-    ],
-)
-def test_an_answer_of_the_schema_is_kept(schema: dict[str, Json], value: Json, kept: Json) -> None:
-    check_schema(schema)
-    found = checked(schema, value)
-    assert found == kept and json.dumps(found) == json.dumps(kept)
-
-
-@pytest.mark.parametrize(
-    ("schema", "value"),
-    [
-        (answer("integer"), {"x": 1.5}),
-        (answer("integer"), {"x": True}),
-        (answer("integer", enum=[1, 2]), {"x": 3}),
-        (answer("string", enum=["up"]), {"x": "down"}),
-        (answer("boolean"), {"x": 1}),
-        (answer("number"), {"x": "0.5"}),
-        (answer("array", items={"type": "string"}), {"x": "a"}),
-        (answer("string"), {"x": "a", "y": "b"}),
-        (answer("string"), {}),
-        (answer("string"), ["x"]),
-    ],
-)
-def test_an_answer_of_another_shape_is_refused(schema: dict[str, Json], value: Json) -> None:
-    check_schema(schema)
-    with pytest.raises(EngineUnavailable, match="JSON is wrong"):
-        checked(schema, value)
 
 
 @pytest.mark.parametrize("text", ["NaN", '{"a": Infinity}', "[" * 100_000, "{", b"\xff"])

@@ -16,7 +16,7 @@ from market.fees import schedule
 from market.rules import on_grid, size_allowed
 from market.types import UNIT, Book, Level, Outcome, Side, notional
 from strategies.base import Scanning, Strategy, View
-from strategies.baselines import Diffusion, LateFavourite, MarketMid, Threshold, diffusion, market_mid
+from strategies.baselines import Diffusion, LateFavourite, MarketMid, Threshold, diffusion
 from strategies.belief import Belief
 from strategies.edge import best_edge, decide, plausible_edge
 from strategies.logit import logit, sigmoid
@@ -112,10 +112,8 @@ def test_shares_never_cost_more_than_the_stake(stake: int, cost: int, available:
     assert shares % 10_000 == 0 and shares <= available and notional(price, shares) <= stake + 1
 
 
-def test_the_market_mid_never_trades_and_is_the_mid() -> None:
+def test_the_market_mid_never_trades() -> None:
     assert MarketMid().decide(view(49, 51)) is None
-    assert market_mid(view(49, 51).book) == 0.5
-    assert market_mid(book(bids=())) is None
 
 
 @pytest.mark.parametrize(

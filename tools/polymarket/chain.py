@@ -191,7 +191,10 @@ def _prefixed(kind: int, inner: bytes) -> bytes:
 
 
 class ChainWallet:
-    """`Wallet` of one key and one of its wallets, over an open node. Made by `open_chain`."""
+    """Reads and transactions of one key and one of its wallets, over an open node. Made by `open_chain`.
+
+    Every method raises VenueUnavailable where the node does not answer, or not sensibly.
+    """
 
     def __init__(self, web3: Any, host: str, owner: str, wallet: str, clock: Clock, chain_id: int) -> None:
         owner, wallet = _checked(owner), _checked(wallet)
@@ -233,8 +236,8 @@ class ChainWallet:
         )
 
     async def positions(self, tokens: Sequence[str]) -> Mapping[str, Micro]:
-        """Holdings of tokens of the first protocol. Raises Misconfigured for positions of the second, which are in
-        another contract."""
+        """Micro-shares that the wallet holds of each token of the first protocol, zeros included. Raises Misconfigured
+        for positions of the second, which another contract keeps."""
         numbers = [int(token) for token in tokens]
         if other := next((t for t in numbers if contracts.is_position_id(t)), None):
             raise Misconfigured(f"{other} is a position of the second protocol.", next_step="Ask the venue for it.")
@@ -244,6 +247,7 @@ class ChainWallet:
         return dict(zip(tokens, (amount for part in held for amount in part), strict=True))
 
     async def receipt(self, transaction_hash: str) -> Receipt | None:
+        """None where the chain has no such transaction in a block, which it may have later."""
         from web3.exceptions import TransactionNotFound
 
         raw = _bytes32(transaction_hash)

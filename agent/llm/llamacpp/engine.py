@@ -36,7 +36,7 @@ class LlamaEngine(InProcessEngine[PrefixRequest]):
     def capabilities(self) -> Capabilities:
         context = self._session.context
         exact = context.model.sliding_window == 0
-        return Capabilities(exact_labels=True, score=True, bit_exact=exact, abort=True, context=context.cells)
+        return Capabilities(score=True, bit_exact=exact, abort=True, context=context.cells)
 
     def alone(self) -> Alone:
         """See `agent.llm.together.Shared`."""

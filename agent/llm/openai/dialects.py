@@ -5,12 +5,9 @@ Data and pure functions; sends nothing. Sources: the servers' own code and answe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-from storage.canonical import Json
 
 BIAS = 100.0
 """Added alike to the logits of all labels, so that no other token is ever sampled and their ratios stay."""
@@ -46,7 +43,6 @@ class Dialect:
     tokenize: Callable[[str, bool], dict[str, Any]] | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
-    schema: Callable[[Mapping[str, Json]], dict[str, Any]] | None = None
     ask_ids: bool = False
     branches: bool = True
 
@@ -63,18 +59,6 @@ class Dialect:
         return asked | ({"logprob_token_ids": list(labels)} if self.ask_ids else {})
 
 
-def _mlc_schema(schema: Mapping[str, Json]) -> dict[str, Any]:
-    return {"response_format": {"type": "json_object", "schema": json.dumps(schema)}}
-
-
-def _llama_schema(schema: Mapping[str, Json]) -> dict[str, Any]:
-    return {"json_schema": dict(schema)}
-
-
-def _vllm_schema(schema: Mapping[str, Json]) -> dict[str, Any]:
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}}
-
-
 def _llama_tokenize(text: str, opening: bool) -> dict[str, Any]:
     return {"content": text, "add_special": opening, "parse_special": True}
 
@@ -83,7 +67,7 @@ def _vllm_tokenize(text: str, opening: bool) -> dict[str, Any]:
     return {"prompt": text, "add_special_tokens": opening}
 
 
-MLC = Dialect("mlc", "/metrics", labels=5, by_id=False, biased=True, shown=_printed, schema=_mlc_schema)
+MLC = Dialect("mlc", "/metrics", labels=5, by_id=False, biased=True, shown=_printed)
 LLAMA = Dialect(
     "llama-server",
     "/health",
@@ -93,7 +77,6 @@ LLAMA = Dialect(
     tokenize=_llama_tokenize,
     sampling={"top_k": 0, "min_p": 0.0, "cache_prompt": True},
     extra={"post_sampling_probs": True},
-    schema=_llama_schema,
     branches=False,
 )
 VLLM = Dialect(
@@ -105,7 +88,6 @@ VLLM = Dialect(
     tokenize=_vllm_tokenize,
     sampling={"top_k": 0, "min_p": 0.0},
     extra={"return_tokens_as_token_ids": True},
-    schema=_vllm_schema,
     ask_ids=True,
 )
 PLAIN = Dialect("openai", "/v1/models", labels=5, by_id=False, biased=True)

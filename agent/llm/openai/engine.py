@@ -28,12 +28,10 @@ from agent.llm.openai.breaker import Breaker
 from agent.llm.openai.dialects import Dialect
 from agent.llm.openai.held import ServerPrefixes
 from agent.llm.openai.reading import Completion, Label, completion, label_row
-from agent.llm.openai.schema import answered, check_schema
 from agent.llm.openai.tokens import Ids, Tokens
 from agent.llm.openai.wire import NeverBegun, RequestRefused, ServerWire
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
-from storage.canonical import Json
 
 T = TypeVar("T")
 GREEDY = Sampling()
@@ -107,14 +105,12 @@ class OpenAIEngine:
     def capabilities(self) -> Capabilities:
         dialect = self._served.dialect
         return Capabilities(
-            exact_labels=True,
             score=False,
             bit_exact=False,
             abort=True,
             context=self._served.context,
             exact_usage=False,
             labels=dialect.labels,
-            json_schema=dialect.schema is not None,
         )
 
     @property
@@ -203,26 +199,9 @@ class OpenAIEngine:
         different = n if sampling.temperature > 0 else 1
         fields |= {"stop": [stop]} if stop else {}
         drawn = [fields | {"seed": _seed(sampling.seed, number)} for number in range(different)]
-        texts, usage = await self._written(prompt, drawn, stop, deadline, _text)
+        texts, usage = await self._written(prompt, drawn, stop, deadline)
         cut = tuple(text.partition(stop)[0] if stop else text for text in texts)
         return Generated(cut * (n // different), usage)
-
-    async def generate_json(
-        self,
-        prompt: Prompt,
-        schema: Mapping[str, Json],
-        *,
-        max_tokens: int,
-        sampling: Sampling = GREEDY,
-        deadline: float | None = None,
-    ) -> tuple[Json, Usage]:
-        if (shape := self._served.dialect.schema) is None:
-            raise EngineUnavailable(f"The {self._served.dialect.name} server is not known to honour JSON schemas.")
-        check_schema(schema)
-        fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": sampling.temperature, "top_p": 1.0}
-        fields |= {"seed": _seed(sampling.seed, 0), **shape(schema)}
-        (value,), usage = await self._written(prompt, [fields], "", deadline, lambda made: answered(schema, made.text))
-        return value, usage
 
     async def health(self) -> EngineHealth:
         """Asks the server, whatever is believed of it."""
@@ -275,13 +254,8 @@ class OpenAIEngine:
         return [_Asked(ids, new, limit) for ids, new in zip(prompts, self._held.taken(prompts), strict=True)]
 
     async def _written(
-        self,
-        prompt: Prompt,
-        requests: Sequence[Mapping[str, Any]],
-        stop: str,
-        deadline: float | None,
-        read: Callable[[Completion], T],
-    ) -> tuple[list[T], Usage]:
+        self, prompt: Prompt, requests: Sequence[Mapping[str, Any]], stop: str, deadline: float | None
+    ) -> tuple[list[str], Usage]:
         if _CONTROL.search(stop):
             raise ValueError(f"the stop text is control text: {stop!r}")
         began, until = monotonic(), _instant(deadline)
@@ -291,7 +265,7 @@ class OpenAIEngine:
         if len(ids) + limit > self._served.context:
             raise EngineUnavailable(f"{limit} tokens more do not fit the context of {self._served.context}.")
         asked = self._taken([ids] * len(requests), limit)
-        texts = self._together(self._complete(f, a, until, read) for f, a in zip(requests, asked, strict=True))
+        texts = self._together(self._complete(f, a, until, _text) for f, a in zip(requests, asked, strict=True))
         return await self._charged(asked, texts, began)
 
     async def _complete(

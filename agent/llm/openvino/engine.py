@@ -31,7 +31,7 @@ class OpenVinoEngine(InProcessEngine[CacheRequest]):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(exact_labels=True, score=True, bit_exact=False, abort=True, context=self._session.tree.room)
+        return Capabilities(score=True, bit_exact=False, abort=True, context=self._session.tree.room)
 
     def _health(self) -> EngineHealth:
         network = self._session.network
