@@ -273,3 +273,7 @@ class Problem:
     kind: str
     key: str
     sentence: str
+
+
+JOULES = "joules:"
+"""Before a phase's name: the name of its measured energy among a decision's timings."""

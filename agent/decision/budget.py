@@ -17,10 +17,8 @@ from agent.host.power import Meter
 from agent.llm.engine import Usage
 from agent.search.tree import OutOfBudget
 from market.clock import monotonic
-from storage.records import LedgerRow, Phase
+from storage.records import JOULES, LedgerRow, Phase
 
-JOULES = "joules:"
-"""Before a phase's name: the name of its measured energy among a decision's timings."""
 _JOULES_PER_KWH = 3.6e6
 _ESTIMATE_SECONDS = 3600.0
 

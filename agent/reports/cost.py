@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.config.schema import Config
-from agent.decision.budget import JOULES
 from agent.evaluation.cadence import PER_DAY
-from storage.records import LedgerRow, Phase, Record
+from storage.records import JOULES, LedgerRow, Phase, Record
 
 GOAL = 100.0
 """Dollars a month that a box's inference is meant to stay below."""
