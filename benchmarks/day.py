@@ -152,7 +152,7 @@ def measure(cycles: int, markets: int, speed: float) -> dict[str, object]:
     ):
         home, port, told = Path(folder) / "home", free_port(), Told(broker)
         home.mkdir()
-        no_limits = dict.fromkeys(("market", "together", "loss", "day", "drawdown"), 1_000_000)
+        no_limits = dict.fromkeys(("market_exposure", "total_exposure", "loss", "daily_loss", "drawdown"), 1_000_000)
         config = {
             "venue": {"series": [f"{asset}-5m" for asset in assets], "orders_per_second": 40},
             "edge": {"shadow_search": True, "strategy": "fixed"},

@@ -102,7 +102,7 @@ class Turns:
 
 async def cycles(broker: Broker, url: str, home: Path, blocks: int) -> Mapping[str, Any]:
     """The time of cycles by way, and the ratios to those without a broker."""
-    limits = dict.fromkeys(("market", "together", "loss", "day", "drawdown"), 1_000_000)
+    limits = dict.fromkeys(("market_exposure", "total_exposure", "loss", "daily_loss", "drawdown"), 1_000_000)
     asked = {
         **{f"risk.{name}": limit for name, limit in limits.items()}, "risk.open_orders": 100,
         "edge.runtime": "scripted", "edge.shadow_search": True, "edge.strategy": "fixed", "venue.loopback": url,

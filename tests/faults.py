@@ -303,7 +303,7 @@ def feed_frozen(place: Path, _: int) -> str:
                     return said.count("WATCHDOG=1")
 
         asked = {"NOTIFY_SOCKET": str(notify), "WATCHDOG_USEC": "600000"}
-        service = {"service": {"listen": f"127.0.0.1:{port}", "market_silence": 3}}
+        service = {"service": {"listen": f"127.0.0.1:{port}", "market_data_timeout": 3}}
         agent = Agent(url, place / "home", config=service, environment=dict(asked))
         with agent.running() as process:
             until("it trades", lambda: fed() and trading(agent)())

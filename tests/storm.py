@@ -40,7 +40,7 @@ from tools.halts import KillSwitch
 from tools.polymarket.client import SigningAccount
 
 TRADERS = ("late_favourite", "join_best")
-_NO_LIMITS = ("risk.market", "risk.together", "risk.loss", "risk.day", "risk.drawdown")
+_NO_LIMITS = ("risk.market_exposure", "risk.total_exposure", "risk.loss", "risk.daily_loss", "risk.drawdown")
 """Risk limits lifted for the storm, which must not stop trading."""
 
 

@@ -103,7 +103,7 @@ def unread(feed: ReplayFeed, plan: BacktestPlan) -> ReplayFeed:
     """Without the markets of which the agent's model may have read how they ended. Raises DataInvalid where none are
     left."""
     edge = plan.config.edge
-    known = edge.read_until or read_until(edge.model)
+    known = edge.knowledge_cutoff or read_until(edge.model)
     if "agent" not in plan.strategies or plan.include_read or known is None or edge.runtime == "scripted":
         return feed
     later = [r.market.id for r in feed.recordings if r.market.opens_at.date() > known]

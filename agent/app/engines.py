@@ -40,7 +40,7 @@ async def open_engine(config: Config, progress: Progress = None) -> AsyncIterato
     at a time and cannot."""
     async with unprimed(config.edge, progress) as engine:
         await engine.prime(prompts.static())
-        yield engine if config.edge.together == 1 else _in_batches(engine, config.edge.together)
+        yield engine if config.edge.batched_markets == 1 else _in_batches(engine, config.edge.batched_markets)
 
 
 def talking(engine: Engine) -> SharedEngine | None:
@@ -52,7 +52,7 @@ def _in_batches(engine: Engine, at_once: int) -> SharedEngine:
     if isinstance(engine, LlamaEngine | ScriptedEngine):
         return SharedEngine(engine, at_once)
     raise Misconfigured(
-        f"{engine.identity.engine} is asked about one market at a time.", next_step="Set edge.together to 1."
+        f"{engine.identity.engine} is asked about one market at a time.", next_step="Set edge.batched_markets to 1."
     )
 
 
@@ -77,8 +77,8 @@ def _llamacpp(edge: EdgeConfig, progress: Progress) -> AbstractAsyncContextManag
         sha256=edge.model_sha256 or known or None,
         library=edge.library,
         threads=edge.threads or THREADS,
-        context=CONTEXT * min(edge.together, _ROOM),
-        sequences=SEQUENCES * min(edge.together, _ROOM),
+        context=CONTEXT * min(edge.batched_markets, _ROOM),
+        sequences=SEQUENCES * min(edge.batched_markets, _ROOM),
         progress=progress,
         saved=home() / "prefixes",
     )

@@ -98,7 +98,7 @@ class ReplayWorld:
     @property
     def seen(self) -> PricedFeed:
         """What traders hear of it."""
-        stale = self.plan.config.trading.stale
+        stale = self.plan.config.trading.outage_rate
         return FeedOutages(self.feed, stale) if stale else self.feed
 
     def schedule(self) -> Schedule:
@@ -224,7 +224,7 @@ class World(ReplayWorld):
 
     def _memory(self) -> Memory:
         trading = self.plan.config.trading
-        heard: list[Json] = [trading.stale] if trading.stale else []
+        heard: list[Json] = [trading.outage_rate] if trading.outage_rate else []
         source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset, *heard])
         return Memory(self.store, self.seen, self.seen, source, OnlineLearner(self.plan.config.trading.shrink))
 

@@ -43,7 +43,7 @@ def decision_settings(config: Config, *, counted_in_tokens: bool) -> Settings:
             threshold=edge.self_verify.threshold,
             buffer=trading.buffer,
             min_support=trading.min_support,
-            post=trading.post,
+            post=trading.maker_premium,
         ),
         sizing=Sizing(
             fraction=trading.kelly_fraction,
@@ -54,7 +54,7 @@ def decision_settings(config: Config, *, counted_in_tokens: bool) -> Settings:
         max_shift=trading.max_shift,
         analogs=trading.analogs,
         embargo=None if trading.embargo is None else int(trading.embargo),
-        fresh_for=trading.fresh_for,
+        fresh_for=trading.max_evidence_age,
         seed=edge.seed,
         max_age=trading.max_book_age,
         self_verify=edge.self_verify.enabled,
@@ -98,11 +98,11 @@ def risk_limits(config: Config) -> RiskLimits:
     risk = config.risk
     return RiskLimits(
         order=micro(risk.order),
-        market=micro(risk.market),
+        market=micro(risk.market_exposure),
         loss=micro(risk.loss),
         open_orders=risk.open_orders,
-        together=micro(risk.together),
-        day=micro(risk.day),
+        together=micro(risk.total_exposure),
+        day=micro(risk.daily_loss),
         drawdown=micro(risk.drawdown),
     )
 
@@ -124,17 +124,17 @@ def faults(config: Config) -> FaultModel:
 
     trading = config.trading
     return FaultModel(
-        spread=trading.delay_spread,
-        refuses=trading.refused,
-        fails=trading.failed,
-        late=trading.late_payouts,
-        changes=trading.tick_changes,
+        spread=trading.network_delay_sigma,
+        refuses=trading.rejection_rate,
+        fails=trading.settlement_failure_rate,
+        late=trading.payout_delay,
+        changes=trading.tick_change_rate,
     )
 
 
 def pulse_bounds(service: ServiceConfig) -> Bounds:
     """Silence of the market and lateness of the loop that are complained of."""
-    return Bounds(silence=service.market_silence, lag=service.loop_lag)
+    return Bounds(silence=service.market_data_timeout, lag=service.loop_lag)
 
 
 def server_settings(remote: RemoteConfig) -> ServerSettings:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from agent.config.renamed import with_present_names
 from agent.config.schema import Config
 from market.errors import Misconfigured
 
@@ -25,7 +26,8 @@ def profile_for(feed: str) -> str:
 
 
 def load_config(path: Path | None, overrides: Mapping[str, object] | None = None, *, profile: str = "") -> Config:
-    """Read a file over a profile over the defaults, then dotted `overrides` ("edge.model") over all of them.
+    """Read a file over a profile over the defaults, then dotted `overrides` ("edge.model") over all of them. Former
+    names are accepted, with a warning.
 
     Raises Misconfigured in one sentence that names the key.
     """
@@ -74,7 +76,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         message = f"{path} must hold sections such as 'edge:' and 'trading:'."
         raise Misconfigured(message, next_step="Start from config/edgeclaw.example.yaml.")
-    return loaded
+    return with_present_names(loaded)
 
 
 def nested(values: Mapping[str, object]) -> dict[str, Any]:
@@ -85,7 +87,7 @@ def nested(values: Mapping[str, object]) -> dict[str, Any]:
         for key in reversed(dotted.split(".")):
             one = {key: one}
         tree = merged(tree, one)
-    return tree
+    return with_present_names(tree)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

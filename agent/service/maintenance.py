@@ -57,7 +57,7 @@ class MaintenanceJobs:
             Job("health", _HEALTH, self.health),
             Job("calibration", _CALIBRATION, self.calibration),
             Job("memory", _MEMORY, self.memory),
-            Job("retention", _RETENTION, self.retention) if service.keep_prices else None,
+            Job("retention", _RETENTION, self.retention) if service.price_retention_days else None,
             Job("history", _HISTORY, self.history) if service.backfill else None,
         ]
         return [job for job in known if job is not None]
@@ -71,7 +71,7 @@ class MaintenanceJobs:
 
     async def health(self) -> str:
         """Whether there is room on the disks. A run says so long before it has to stop for want of it."""
-        least = self.config.service.least_room * _MEGABYTE
+        least = self.config.service.min_free_disk_mb * _MEGABYTE
         short = await asyncio.to_thread(_short, self.folders, least)
         self.pulse.warn("disk", short)
         return short
@@ -96,7 +96,9 @@ class MaintenanceJobs:
 
     async def retention(self) -> str:
         """Forget prices older than is wanted. Decisions, and all that they were made from, stay."""
-        dropped = await self.store.drop_bars(self.clock.now() - timedelta(days=self.config.service.keep_prices))
+        dropped = await self.store.drop_bars(
+            self.clock.now() - timedelta(days=self.config.service.price_retention_days)
+        )
         return f"{dropped} old pieces of price history were dropped." if dropped else ""
 
     async def history(self) -> str:

@@ -282,7 +282,7 @@ def test_a_long_storm_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.soak
 def test_a_hundred_windows_at_a_hundred_times_the_pace_balance_to_the_micro_unit(tmp_path: Path) -> None:
     serve = [*EDGECLAW, "venue", "serve", "--port", "0", "--speed", "100", "--json"]
-    limits = dict.fromkeys(("market", "together", "loss", "day", "drawdown"), "1000000")
+    limits = dict.fromkeys(("market_exposure", "total_exposure", "loss", "daily_loss", "drawdown"), "1000000")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps({"risk": limits}))
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as process:

@@ -40,7 +40,7 @@ def watched_over(address: str, market: subprocess.Popen[str], tmp_path: Path) ->
                 return said
 
     config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"service": {"listen": f"127.0.0.1:{port}", "market_silence": SILENCE}}))
+    config.write_text(json.dumps({"service": {"listen": f"127.0.0.1:{port}", "market_data_timeout": SILENCE}}))
     run = [*EDGECLAW, "run", "--feed", "live", "--venue", address, "--engine", "scripted", "--config", str(config)]
     asked = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000", "EDGECLAW_HOME": str(tmp_path)}
     with (

@@ -42,7 +42,7 @@ def config(**changes: object) -> Config:
 
 def test_another_configuration_with_the_same_questions_spends_nothing(tmp_path: Path) -> None:
     asyncio.run(ran(tmp_path / "one.db", config(), ScriptedEngine()))
-    other = config(**{"trading.refused": 0.01})
+    other = config(**{"trading.rejection_rate": 0.01})
     found, spent, spared = asyncio.run(ran(tmp_path / "one.db", other, ScriptedEngine()))
     fresh, again, none = asyncio.run(ran(tmp_path / "two.db", other, ScriptedEngine()))
     assert found == fresh
@@ -69,7 +69,7 @@ def test_another_model_has_its_own_answers_and_a_paper_run_recalls_nothing(tmp_p
 
 def test_a_conversation_in_which_the_model_failed_is_had_again(tmp_path: Path) -> None:
     asyncio.run(ran(tmp_path / "one.db", config(), ScriptedEngine(fail_after=3)))
-    other = config(**{"trading.refused": 0.01})
+    other = config(**{"trading.rejection_rate": 0.01})
     found, spent, _ = asyncio.run(ran(tmp_path / "one.db", other, ScriptedEngine()))
     fresh, again, _ = asyncio.run(ran(tmp_path / "two.db", other, ScriptedEngine()))
     assert found == fresh and 0 < spent <= again

@@ -231,7 +231,7 @@ def _thought(record: Record) -> tuple[object, ...]:
 
 def test_the_configuration_says_how_many() -> None:
     async def scenario() -> None:
-        async with open_engine(load_config(None, {"edge.runtime": "scripted", "edge.together": 3})) as engine:
+        async with open_engine(load_config(None, {"edge.runtime": "scripted", "edge.batched_markets": 3})) as engine:
             assert isinstance(engine, SharedEngine) and engine.at_once == 3
 
     asyncio.run(scenario())

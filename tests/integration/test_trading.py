@@ -181,7 +181,7 @@ def test_the_hot_path_acts_on_a_standing_belief_when_the_price_comes(tmp_path: P
 
 
 def test_an_order_waits_where_taking_is_too_dear_and_fills_without_a_fee(tmp_path: Path) -> None:
-    made = play(tmp_path / "dips.db", planted(dips=True), **{"trading.post": "0"})
+    made = play(tmp_path / "dips.db", planted(dips=True), **{"trading.maker_premium": "0"})
     actions = {d.body["summary"]["action"] for d in made.decisions}
     assert actions == {"abstain", "post"}
     assert made.fills
@@ -194,7 +194,7 @@ def test_an_order_waits_where_taking_is_too_dear_and_fills_without_a_fee(tmp_pat
 
 
 def test_an_order_that_waits_makes_room_for_one_that_takes(tmp_path: Path) -> None:
-    made = play(tmp_path / "late.db", planted(late=True), **{"trading.post": "0"})
+    made = play(tmp_path / "late.db", planted(late=True), **{"trading.maker_premium": "0"})
     posted = [d for d in made.decisions if d.body["summary"]["action"] == "post"]
     assert posted
     assert made.fills and not any(f.maker for f in made.fills)

@@ -7,6 +7,7 @@ import yaml
 
 from agent.app.settings import decision_settings
 from agent.config.load import PROFILES, annotated, known_keys, load_config
+from agent.config.renamed import RENAMED
 from agent.config.schema import Config
 from market.errors import EdgeclawError, Misconfigured
 
@@ -100,8 +101,64 @@ def test_what_is_shown_explains_its_keys_and_is_a_configuration() -> None:
     made = load_config(None, {"edge.cost.watts": 40, "storage.url": "sqlite:///a # b"}, profile="sample")
     lines = annotated(made)
     assert Config.model_validate(yaml.safe_load("\n".join(lines))) == made
-    assert "    kwh_price: 0.3  # dollars of a kilowatt-hour of electricity" in lines
+    assert "    kwh_price: 0.3  # dollars per kilowatt-hour" in lines
 
 
 def test_the_price_of_a_token_has_moved_and_the_old_key_says_where(tmp_path: Path) -> None:
     assert "'edge.cost.token_price'" in refusal("edge: {token_price: 1.0e-8}", tmp_path)
+
+
+_OTHER_VALUES = {
+    "edge.together": 4,
+    "edge.read_until": "2026-05-01",
+    "trading.post": "0.02",
+    "trading.fresh_for": "1h",
+    "trading.delay_spread": 0.5,
+    "trading.refused": 0.25,
+    "trading.failed": 0.25,
+    "trading.tick_changes": 0.25,
+    "trading.stale": 0.25,
+    "trading.late_payouts": "90s",
+    "risk.market": "7",
+    "risk.together": "7",
+    "risk.day": "7",
+    "service.market_silence": 7,
+    "service.least_room": 7,
+    "service.keep_prices": 7,
+}
+"""A value other than the default for each setting that has had another name."""
+
+
+@pytest.mark.parametrize(("former", "value"), _OTHER_VALUES.items())
+def test_a_former_name_is_accepted_with_a_warning_that_names_the_present_one(
+    former: str, value: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    present = RENAMED[former]
+    wanted = load_config(None, {present: value})
+    assert wanted != Config() and not caplog.records
+    section, key = former.split(".")
+    file = tmp_path / "old.yaml"
+    file.write_text(yaml.safe_dump({section: {key: value}}), encoding="utf-8")
+    for made in (load_config(file), load_config(None, {former: value})):
+        assert made == wanted
+    assert len(caplog.records) == 2
+    for record in caplog.records:
+        said = record.getMessage()
+        assert record.levelname == "WARNING" and repr(former) in said and repr(present) in said and "\n" not in said
+
+
+def test_former_names_are_gone_and_present_ones_known() -> None:
+    assert set(_OTHER_VALUES) == set(RENAMED)
+    known = set(known_keys())
+    assert set(RENAMED.values()) <= known and not set(RENAMED) & known
+
+
+def test_a_setting_under_both_names_is_refused(tmp_path: Path) -> None:
+    said = refusal("trading: {stale: 0.1, outage_rate: 0.2}", tmp_path)
+    assert "'trading.stale'" in said and "'trading.outage_rate'" in said
+
+
+def test_an_override_wins_over_a_file_whatever_the_names(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("trading: {stale: 0.1}", encoding="utf-8")
+    assert load_config(file, {"trading.outage_rate": 0.2}).trading.outage_rate == 0.2

@@ -15,7 +15,7 @@ from tests.fakes import START, book, market, recorded, replay
 
 
 def plan(until: date | None, *strategies: str, include_read: bool = False, runtime: str = "llamacpp") -> BacktestPlan:
-    config = load_config(None, {"edge.runtime": runtime, "edge.read_until": until})
+    config = load_config(None, {"edge.runtime": runtime, "edge.knowledge_cutoff": until})
     return BacktestPlan(config, "test", strategies or ("agent",), include_read=include_read)
 
 
