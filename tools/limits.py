@@ -51,9 +51,9 @@ class Results:
     def breach(self, limits: RiskLimits) -> str:
         """Description of the first loss limit that is reached, or empty."""
         for what, lost, most in (
-            ("settled losses", -self.total, limits.loss),
-            (f"settled losses of {self.day}", -self.today, limits.day),
-            ("the fall from the best result", self.best - self.total, limits.drawdown),
+            ("settled loss", -self.total, limits.loss),
+            (f"daily settled loss of {self.day}", -self.today, limits.day),
+            ("drawdown of settled profit", self.best - self.total, limits.drawdown),
         ):
             if lost >= most:
                 return f"{what} of ${units(lost)} reached the limit of ${units(most)}"
@@ -140,18 +140,18 @@ class RiskLimited(Around):
         if order.side is Side.SELL:
             return ""
         if order.cost > self._limits.order:
-            return f"limit: order costs ${units(order.cost)}, at most ${units(self._limits.order)} is allowed"
+            return f"limit: order cost of ${units(order.cost)} exceeds ${units(self._limits.order)}"
         await self._pull()
         working = {o.id for o in (await self._inner.account()).open_orders} | self._unknown
         self._promised = {i: o for i, o in self._promised.items() if i in working}
         promised = sum(o.cost for o in self._promised.values() if o.market_id == order.market_id)
         if self._paid.get(order.market_id, 0) + promised + order.cost > self._limits.market:
-            return f"limit: this market would hold more than ${units(self._limits.market)}"
+            return f"limit: market exposure would exceed ${units(self._limits.market)}"
         held = sum(max(0, cost) for cost in self._paid.values())
         if held + sum(o.cost for o in self._promised.values()) + order.cost > self._limits.together:
-            return f"limit: all markets together would hold more than ${units(self._limits.together)}"
+            return f"limit: total exposure would exceed ${units(self._limits.together)}"
         if len(working) >= self._limits.open_orders:
-            return f"limit: {self._limits.open_orders} orders are open already"
+            return f"limit: maximum of {self._limits.open_orders} open orders"
         return ""
 
 
@@ -179,7 +179,7 @@ class RateLimited(Around):
 
     async def send(self, signed: SignedOrder) -> Ack:
         if not self._take():
-            return Ack(signed.id, OrderStatus.REJECTED, f"limit: at most {self._rate:g} orders a second")
+            return Ack(signed.id, OrderStatus.REJECTED, f"limit: rate of {self._rate:g} orders per second")
         return await self._inner.send(signed)
 
     async def cancel(self, order_id: str) -> bool:
@@ -196,7 +196,9 @@ class CostLimited(Around):
 
     async def send(self, signed: SignedOrder) -> Ack:
         if self._spent() >= self._most:
-            return Ack(signed.id, OrderStatus.REJECTED, f"limit: inference has cost ${units(self._most)} today")
+            return Ack(
+                signed.id, OrderStatus.REJECTED, f"limit: daily inference budget of ${units(self._most)} is spent"
+            )
         return await self._inner.send(signed)
 
 

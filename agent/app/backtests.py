@@ -113,7 +113,7 @@ def unread(feed: ReplayFeed, plan: BacktestPlan) -> ReplayFeed:
     said = f"the model may have read about what happened until {known.isoformat()}"
     if not later:
         raise DataInvalid(
-            f"{said}, which is later than every market here.", next_step="Add --include-read to try it all the same."
+            f"{said}, which is later than every market here.", next_step="Add --include-read to include it."
         )
     return feed.only(later, f"Left out: {left_out} of {len(feed.recordings)} markets, since {said}.")
 

@@ -52,7 +52,7 @@ def _in_batches(engine: Engine, at_once: int) -> SharedEngine:
     if isinstance(engine, LlamaEngine | ScriptedEngine):
         return SharedEngine(engine, at_once)
     raise Misconfigured(
-        f"{engine.identity.engine} is asked about one market at a time.", next_step="Set edge.batched_markets to 1."
+        f"{engine.identity.engine} does not support batched markets.", next_step="Set edge.batched_markets to 1."
     )
 
 

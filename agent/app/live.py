@@ -44,7 +44,7 @@ def must_trade() -> None:
         if find_spec(name) is None
     ]
     if missing:
-        raise NotReady("What trades at the venue is not installed.", next_step="Run: pip install 'edgeclaw[live]'")
+        raise NotReady("Live-trading dependencies are not installed.", next_step="Run: pip install 'edgeclaw[live]'")
 
 
 async def run_live(plan: LivePlan, bus: LocalBus, stage: Callable[[str], None] = lambda _: None) -> RunResult:

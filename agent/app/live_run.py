@@ -129,7 +129,7 @@ class LiveWorld:
         verdict = await promotion(self.store, promotion_rule(self.plan.config))
         if not verdict.passed and not self.plan.accept_the_risk:
             raise NotReady(
-                f"Paper trading has not earned real money yet: {verdict.sentence}",
+                f"Live trading is not unlocked by paper trading yet: {verdict.sentence}",
                 next_step="Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk.",
             )
 

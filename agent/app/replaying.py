@@ -25,12 +25,10 @@ async def replayed(store: Store, records: Sequence[Record], config: Path | None,
     profile = "" if any(runs[record.run_id].about.account for record in records) else profile_for("sample")
     async with open_engine(load_config(config, profile=profile)) as engine:
         if not engine.capabilities.bit_exact:
-            raise NotReady(
-                f"{engine.identity.engine} does not say the same each time.", next_step="Leave --regenerate."
-            )
+            raise NotReady(f"{engine.identity.engine} is not deterministic.", next_step="Omit --regenerate.")
         if any(runs[record.run_id].identity.model != digest(engine.identity) for record in records):
             raise NotReady(
-                f"The run was thought by another model than {engine.identity.model}.",
+                f"The run was made with another model than {engine.identity.model}.",
                 next_step="Name its configuration: --config FILE",
             )
         return [await regenerate(store, record, engine, histories[record.run_id]) for record in records]

@@ -107,7 +107,7 @@ class RunRecord:
         if not differs and account.cash != (expected := await recorded_cash(self.store, runs)):
             differs = f"the account holds {account.cash} micro-dollars where the records say {expected}"
         if differs:
-            raise LedgerMismatch(f"{differs}.", next_step="Keep the database and read `edgeclaw log verify`.")
+            raise LedgerMismatch(f"{differs}.", next_step="Keep the database and run: edgeclaw log verify")
         body: dict[str, Json] = {
             "cash": account.cash,
             "holdings": {f"{m}/{o}": size for (m, o), size in sorted(account.holdings.items())},

@@ -45,20 +45,20 @@ _VERBS = {
     "run": _Verb("run:run", "Trade, on paper or live.", "edgeclaw run --feed sample --speed max --cycles 6"),
     "backtest": _Verb(
         "backtest:backtest",
-        "Judge strategies on recorded markets.",
+        "Backtest strategies on recorded markets.",
         "edgeclaw backtest --data sample --trade-with late_favourite --out report",
     ),
     "sweep": _Verb(
-        "sweep:sweep", "Try many settings of a strategy.", "edgeclaw sweep space.yaml --data sample --trials 40"
+        "sweep:sweep", "Sweep the parameters of a strategy.", "edgeclaw sweep space.yaml --data sample --trials 40"
     ),
     "analyze": _Verb(
         "analyze:analyze",
-        "Find out what stands in a file.",
+        "Analyze a table.",
         'edgeclaw analyze sales.csv --question "which region sells most" --out report',
     ),
-    "halt": _Verb("halt:halt", "Stop trading now.", 'edgeclaw halt --reason "going on holiday"'),
-    "resume": _Verb("halt:resume", "Allow trading again.", 'edgeclaw resume --reason "read the ten losers"'),
-    "status": _Verb("halt:status", "How things stand.", "edgeclaw status --json"),
+    "halt": _Verb("halt:halt", "Halt trading now (kill switch).", 'edgeclaw halt --reason "going on holiday"'),
+    "resume": _Verb("halt:resume", "Resume trading after a halt.", 'edgeclaw resume --reason "read the ten losers"'),
+    "status": _Verb("halt:status", "Status of trading and accounts.", "edgeclaw status --json"),
     "mcp": _Verb("mcp:mcp", "Serve the log to other agents.", "edgeclaw mcp --show"),
     "install": _Verb("setup:install_app"),
     "monitor": _Verb("monitor:monitor_app"),
@@ -111,7 +111,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="A Polymarket trading agent whose small model runs on your own box, searches, and is verified.",
+    help="A Polymarket trading agent with a small on-device model, tree search and verified claims.",
     epilog="Example: edgeclaw install edge-runtime && edgeclaw run --feed sample --speed max",
 )
 
@@ -127,7 +127,7 @@ def main() -> None:
     except typer.TyperException as error:
         sys.exit(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_say("Stopped. Whatever was recorded is kept; the same command goes on from there.", 130))
+        sys.exit(_say("Interrupted. Everything recorded is kept; the same command resumes from there.", 130))
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -20,10 +20,10 @@ _ROWS = 6
 
 
 def analyze(
-    file: Annotated[Path, typer.Argument(help="A .csv, .xlsx or .parquet file, of millions of rows where need be.")],
-    question: Annotated[str, typer.Option(help="What to find out; what stands out where nothing is asked.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Keep Markdown, a page and pictures in this folder.")] = None,
-    model: Annotated[str | None, typer.Option(help="A known model's name or the path of a GGUF file.")] = None,
+    file: Annotated[Path, typer.Argument(help="A .csv, .xlsx or .parquet file.")],
+    question: Annotated[str, typer.Option(help="Question to answer; without it, the most notable findings.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Write Markdown, an HTML page and figures to this folder.")] = None,
+    model: Annotated[str | None, typer.Option(help="Name of a known model, or path of a GGUF file.")] = None,
     engine: Annotated[str | None, typer.Option(help="scripted for a dry run without a model.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the defaults.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

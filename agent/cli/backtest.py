@@ -28,26 +28,30 @@ def backtest(
     trade_with: Annotated[
         list[str] | None, typer.Option(help="A strategy by name, agent among them; may be repeated.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Keep result, trades, figures and a page in this folder.")] = None,
-    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many slots with an open market.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write results, trades, figures and an HTML page to this folder.")
+    ] = None,
+    cycles: Annotated[int | None, typer.Option(min=1, help="Number of slots with an open market to replay.")] = None,
     check_lookahead: Annotated[
         bool,
-        typer.Option("--check-lookahead", help="Also replay cut short: the orders until then must be equal."),
+        typer.Option("--check-lookahead", help="Check for look-ahead: truncated replays must place the same orders."),
     ] = False,
     parity: Annotated[
-        str | None, typer.Option(help="A recorded run's id or its beginning: replay its trader and compare.")
+        str | None, typer.Option(help="Id (or prefix) of a recorded run: replay its trader and compare.")
     ] = None,
     include_read: Annotated[
         bool,
-        typer.Option("--include-read", help="Also markets that opened before the agent's model was published."),
+        typer.Option("--include-read", help="Include markets opened before the model's knowledge cutoff."),
     ] = False,
-    engine: Annotated[str | None, typer.Option(help="The agent's: as for `run`; scripted needs no model.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine of the agent, as for `run`; scripted needs no model.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Replay recorded markets through the agent's own session, desk and paper exchange, and judge what came of it.
+    """Replay recorded markets through the agent's own trading loop, execution and paper exchange, and report results.
 
-    Profit is after fees, by market, with intervals, and beside what luck would show in as many trials. The same data,
+    Profit is after fees, by market, with intervals, and deflated for the number of trials. The same data,
     code and configuration give the same result to the byte.
     """
     import asyncio
@@ -80,7 +84,7 @@ def backtest(
     else:
         _tell(screen, made, leaks, kept)
         if done.recalled:
-            said = f"{done.recalled:,} tokens of answers were taken from the log, not spent again."
+            said = f"{done.recalled:,} tokens were answered from the log instead of the model."
             screen.print(said, style=show.MUTED, markup=False)
     if leaks or done.failed:
         raise typer.Exit(1)
@@ -104,7 +108,7 @@ def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool)
             name = trader_of(run)
             if name not in ("agent", *strategies()):
                 raise Misconfigured(
-                    f"nobody here trades as run {run.id[:8]} did ({run.identity.label}).",
+                    f"no strategy here matches the trader of run {run.id[:8]} ({run.identity.label}).",
                     next_step="Choose another run: edgeclaw log list --runs.",
                 )
             stage(f"replaying {name}")
@@ -125,8 +129,8 @@ def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool)
 def _tell_parity(screen: Console, found: Parity) -> None:
     from agent.cli import show
 
-    columns = ("equal", "differ", "only recorded", "only here")
-    rows = show.table(f"Run {found.there[:8]} beside a backtest of today", "", *columns, right=columns)
+    columns = ("equal", "differ", "only recorded", "only backtest")
+    rows = show.table(f"Parity of run {found.there[:8]} with a backtest", "", *columns, right=columns)
     for c in found.compared:
         rows.add_row(c.kind, *(str(n) for n in (c.equal, c.differ, c.only_there, c.only_here)))
     screen.print()
@@ -180,7 +184,7 @@ def _stages(screen: Console, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     if quiet:
         yield lambda _: None
     elif screen.is_terminal:
-        with screen.status("beginning") as status:
+        with screen.status("starting") as status:
             yield lambda text: status.update(f"{text} ...")
     else:
         yield lambda text: screen.print(f"{text} ...", markup=False)
@@ -208,7 +212,7 @@ def _tell(screen: Console, made: Report, leaks: Sequence[str] | None, kept: Sequ
         for leak in leaks:
             screen.print(leak, style=show.BAD, markup=False)
         if not leaks:
-            screen.print("No look-ahead: replays cut short placed the same orders.", style=show.GOOD, markup=False)
+            screen.print("No look-ahead: truncated replays placed the same orders.", style=show.GOOD, markup=False)
     for path in kept[-1:]:
         screen.print(f"\nRead it: {path}", markup=False)
 
@@ -218,7 +222,7 @@ def _missing(made: Report) -> Iterator[str]:
     if c.silent:
         yield f"{len(c.silent)} markets have no book."
     if c.unresolved:
-        yield f"{len(c.unresolved)} markets have no known outcome; no profit is counted there."
+        yield f"{len(c.unresolved)} markets have no known outcome; excluded from profit."
 
 
 def _strategies(screen: Console, made: Report) -> None:
@@ -229,14 +233,14 @@ def _strategies(screen: Console, made: Report) -> None:
     from strategies.score import FEWEST
 
     rows = show.table(
-        "What it came to, in dollars after fees",
-        "strategy", "orders", "fills", "markets", "won", "fees", "PnL", "drawdown", "at mid",
-        right=("orders", "fills", "markets", "won", "fees", "PnL", "drawdown", "at mid"),
+        "Results in dollars after fees",
+        "strategy", "orders", "fills", "markets", "win rate", "fees", "PnL", "drawdown", "PnL at mid",
+        right=("orders", "fills", "markets", "win rate", "fees", "PnL", "drawdown", "PnL at mid"),
     )  # fmt: skip
     sure = show.table(
-        "How sure that is",
-        "strategy", "PnL a market [95 %]", "by chance", "not luck", "days needed", "verdict",
-        right=("PnL a market [95 %]", "by chance", "not luck", "days needed"),
+        "Statistical significance",
+        "strategy", "PnL per market [95 %]", "p-value", "deflated Sharpe", "days needed", "verdict",
+        right=("PnL per market [95 %]", "p-value", "deflated Sharpe", "days needed"),
     )  # fmt: skip
     for one in made.tried:
         found = one.judgement
@@ -269,11 +273,11 @@ def _strategies(screen: Console, made: Report) -> None:
             screen.print(one.failed, style=show.BAD, markup=False)
     trials = max((t.judgement.trials for t in made.tried if t.judgement), default=0)
     for said in (
-        "at mid: what fills at the mid without fees would have pretended.",
-        "by chance: the probability of at least this profit if every mid was right.",
-        f"not luck: the probability that it beats the best of {trials} worthless trials (deflated Sharpe ratio).",
-        "days needed: of such trading until a test would see the gain observed; a dash where there is none.",
-        f"Of fewer than {FEWEST} markets neither is told.",
+        "PnL at mid: the same fills at the mid, without fees; not attainable.",
+        "p-value: the probability of at least this profit if every mid was right.",
+        f"deflated Sharpe: the probability that the Sharpe ratio beats the best of {trials} trials without skill.",
+        "days needed: days of such trading until a test detects the observed gain; a dash where there is none.",
+        f"With fewer than {FEWEST} markets they are not stated.",
     ):
         screen.print(said, style=show.MUTED, markup=False)
     screen.print()

@@ -12,7 +12,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def backup(
-    to: Annotated[Path, typer.Argument(help="The file to make; it must not be there yet.")],
+    to: Annotated[Path, typer.Argument(help="Backup file to create; must not exist.")],
     config: File = None,
     as_json: AsJson = False,
 ) -> None:
@@ -34,7 +34,7 @@ def backup(
 
 
 def restore(
-    file: Annotated[Path, typer.Argument(help="A copy that `edgeclaw data backup` has made.")],
+    file: Annotated[Path, typer.Argument(help="Backup file made by `edgeclaw data backup`.")],
     config: File = None,
     as_json: AsJson = False,
 ) -> None:

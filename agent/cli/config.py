@@ -10,7 +10,7 @@ import typer
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, check or describe the configuration.")
 
 File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
-Feed = Annotated[str | None, typer.Option(help="As `run --feed` would use it: sample, or a folder.")]
+Feed = Annotated[str | None, typer.Option(help="Apply the profile of this feed: sample, or a folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,7 +42,7 @@ def check(file: Annotated[Path, typer.Argument(help="The YAML file to check.")],
 
 @app.command(epilog="Example: edgeclaw config schema > edgeclaw.schema.json")
 def schema(
-    mqtt: Annotated[bool, typer.Option("--mqtt", help="Of what goes over MQTT, topic by topic.")] = False,
+    mqtt: Annotated[bool, typer.Option("--mqtt", help="Schemas of the MQTT topics instead.")] = False,
     _as_json: AsJson = True,
 ) -> None:
     """Print the JSON Schema of the configuration; editors complete and check YAML with it."""

@@ -17,24 +17,22 @@ if TYPE_CHECKING:
     from agent.live.recorder import Progress
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Record the market, and see how good a recording is."
+    no_args_is_help=True, rich_markup_mode=None, help="Record market data, import it, and check its quality."
 )
-Venue = Annotated[str | None, typer.Option("--venue", help="A loopback venue's address instead of the real one.")]
+Venue = Annotated[str | None, typer.Option("--venue", help="Address of a loopback venue instead of the real one.")]
 
 
 @app.command(
     "record",
-    short_help="Keep the market as it is now.",
+    short_help="Record the live market.",
     epilog="Example: edgeclaw data record ~/ticks --series btc-5m --minutes 60",
 )
 def record(
-    folder: Annotated[Path, typer.Argument(help="Where to write; an earlier recording there goes on.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the recording; an existing one is continued.")],
     series: Annotated[
-        list[str] | None, typer.Option(help="As btc-5m; may be repeated. Else those of the configuration.")
+        list[str] | None, typer.Option(help="Market series, as btc-5m; may be repeated. Default: venue.series.")
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="How long; until it is stopped where not given.")
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Duration; default: until stopped.")] = None,
     config: File = None,
     venue: Venue = None,
     as_json: AsJson = False,
@@ -82,8 +80,8 @@ def _line(progress: Progress) -> str:
 )
 def history(
     slug: Annotated[list[str], typer.Argument(help="Slugs of markets.")],
-    since: Annotated[datetime, typer.Option(help="From this instant (UTC).")],
-    until: Annotated[datetime | None, typer.Option(help="Up to this instant (UTC); now where not given.")] = None,
+    since: Annotated[datetime, typer.Option(help="Start (UTC).")],
+    until: Annotated[datetime | None, typer.Option(help="End (UTC); default: now.")] = None,
     config: File = None,
     venue: Venue = None,
     as_json: AsJson = False,
@@ -120,15 +118,15 @@ def history(
 
 @app.command(
     "import",
-    short_help="Bring in tables of your own.",
+    short_help="Import order book tables.",
     epilog="Example: edgeclaw data import books.csv --markets markets.csv --map map.yaml --out ~/mine --dry-run",
 )
 def bring_in(
     books: Annotated[list[Path], typer.Argument(help="CSV or Parquet files of order books.")],
-    markets: Annotated[Path, typer.Option(help="A CSV or Parquet file with one row for each market.")],
-    mapping: Annotated[Path, typer.Option("--map", help="A YAML file that says which column is what.")],
-    out: Annotated[Path, typer.Option(help="A new folder for the result.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and write nothing.")] = False,
+    markets: Annotated[Path, typer.Option(help="CSV or Parquet file with one row per market.")],
+    mapping: Annotated[Path, typer.Option("--map", help="YAML file that maps the columns.")],
+    out: Annotated[Path, typer.Option(help="New folder for the recording.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Validate without writing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check tables of order books against a map of their columns, and write them as a recording that replays.
@@ -160,7 +158,7 @@ def bring_in(
     screen.print(after, style=show.MUTED, markup=False)
 
 
-@app.command("quality", short_help="How good a recording is.", epilog="Example: edgeclaw data quality ~/ticks")
+@app.command("quality", short_help="Quality report of a recording.", epilog="Example: edgeclaw data quality ~/ticks")
 def quality(
     where: Annotated[str, typer.Argument(help="sample, or a folder or file of recorded books.")],
     as_json: AsJson = False,
@@ -181,7 +179,7 @@ def quality(
         raise typer.Exit(1)
 
 
-_NUMBERS = ("covered", "gap", "books", "repeated", "crossed", "one-sided")
+_NUMBERS = ("coverage", "longest gap", "books", "duplicates", "crossed", "one-sided")
 
 
 def _print_quality(where: str, found: Quality, findings: tuple[str, ...]) -> None:
@@ -196,14 +194,14 @@ def _print_quality(where: str, found: Quality, findings: tuple[str, ...]) -> Non
     screen = show.console()
     screen.print(rows)
     if len(found.markets) > len(worst):
-        screen.print(f"and {len(found.markets) - len(worst)} that are covered better", style=show.MUTED)
+        screen.print(f"and {len(found.markets) - len(worst)} with better coverage", style=show.MUTED)
     if found.markets:
         median, slow = (sorted(values)[len(values) // 2] for values in _skews(found))
-        screen.print(f"received after the venue's time by {median:.0f} ms, p99 {slow:.0f} ms", style=show.MUTED)
+        screen.print(f"receive latency {median:.0f} ms, p99 {slow:.0f} ms", style=show.MUTED)
     for line in findings:
         screen.print(f"· {line}", style=show.WARN, markup=False, soft_wrap=True)
     if not findings:
-        screen.print("Nothing is amiss.", style=show.GOOD)
+        screen.print("No findings.", style=show.GOOD)
 
 
 def _skews(found: Quality) -> tuple[list[float], list[float]]:

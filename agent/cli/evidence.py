@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.search_benchmark.experiment import ExperimentResult, Heard, Setup, Subject
     from agent.search_benchmark.results import TaskResult
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What speaks for the method, measured on this box.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Evidence ladder and search benchmark.")
 
 
 @app.callback()
@@ -29,31 +29,37 @@ def _evidence() -> None:
 
 app.command(
     "ladder",
-    short_help="What each part adds to the market's own price, for stored runs.",
+    short_help="Gain of each part over the market price, for stored runs.",
     epilog="Example: edgeclaw evidence ladder --run 3f2a --run 91bc",
 )(ladder)
 
 
 @app.command(
     "reasoning",
-    short_help="Whether search pays on tasks with an exact checker.",
+    short_help="Benchmark the search on tasks with an exact checker.",
     epilog="Example: edgeclaw evidence reasoning --quick --out evidence/reasoning",
 )
 def reasoning(
-    task: Annotated[list[str] | None, typer.Option(help="arithmetic, query or countdown; all where none.")] = None,
-    questions: Annotated[int, typer.Option(min=1, help="Questions of each task and seed.")] = 15,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds of the questions; 3 and 4 where none.")] = None,
-    model: Annotated[str, typer.Option(help="The small model: a known name or a GGUF file.")] = "smollm2-135m",
+    task: Annotated[list[str] | None, typer.Option(help="Task: arithmetic, query or countdown; default: all.")] = None,
+    questions: Annotated[int, typer.Option(min=1, help="Questions per task and seed.")] = 15,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, help="Random seeds of the questions; default: 3 and 4.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Small model: a known name or a GGUF file.")] = "smollm2-135m",
     larger: Annotated[
-        str, typer.Option(help="The larger model: auto is gemma3-270m where it is installed; a GGUF file, or none.")
+        str, typer.Option(help="Larger model: auto (gemma3-270m if installed), a GGUF file, or none.")
     ] = "auto",
-    engine: Annotated[str, typer.Option(help="llamacpp, or scripted for a dry run without a model.")] = "llamacpp",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the engine; the answers do not depend on it.")] = 2,
-    text: Annotated[bool, typer.Option(help="Also the arms that write whole answers freely, the slower half.")] = True,
+    engine: Annotated[
+        str, typer.Option(help="Engine: llamacpp, or scripted for a dry run without a model.")
+    ] = "llamacpp",
+    threads: Annotated[int, typer.Option(min=1, help="Engine threads; results do not depend on it.")] = 2,
+    text: Annotated[bool, typer.Option(help="Also run the arms that generate free text (slower).")] = True,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Three questions a seed, no free text: about a minute.")
+        bool, typer.Option("--quick", help="Three questions per seed, no free text: about a minute.")
     ] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep every answer, the figures and a page in this folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all answers, figures and an HTML page to this folder.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Run the trading agent's search on questions made from a seed, against baselines and placebos at equal tokens.
@@ -198,7 +204,7 @@ def _tell_task(screen: Console, result: TaskResult) -> None:
     from agent.search_benchmark.page import percent
     from agent.search_benchmark.results import ALONE
 
-    numbers = ("right, %", "tokens", "nodes", "GFLOPs", "best-first gains", "p")
+    numbers = ("accuracy, %", "tokens", "nodes", "GFLOPs", "gain of best-first", "p-value")
     title = f"{result.title}: {result.questions} questions, checked by {result.checks}"
     rows = show.table(title, "arm", *numbers, right=numbers)
     against = {v.against: v for v in result.versus if v.budget == result.budget}

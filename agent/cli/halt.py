@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tools.halts import KillSwitch
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Reason = Annotated[str, typer.Option(help="Why, for whoever reads it later.")]
+Reason = Annotated[str, typer.Option(help="Reason, kept in the history of halts.")]
 _BY = "the command line"
 
 
@@ -40,7 +40,7 @@ def halt(reason: Reason = "asked to by a person", as_json: AsJson = False) -> No
 
 
 def resume(
-    reason: Annotated[str, typer.Option(help="What was looked at, and why trading may go on.")],
+    reason: Annotated[str, typer.Option(help="Reason for resuming, kept in the history of halts.")],
     as_json: AsJson = False,
 ) -> None:
     """Allow trading again. Losses so far count no more towards the limits. Exit 1 where nothing was halted."""
@@ -106,14 +106,14 @@ def _print_account(account: AccountStatus) -> None:
     screen = show.console()
     rows = show.table(account.account, "", "", right=("",))
     rows.show_header = False
-    state = "open: it goes on at the next start" if account.running else "ended"
+    state = "open: resumes at the next start" if account.running else "ended"
     rows.add_row("run", f"{account.run} ({state})")
     rows.add_row("cash", f"${account.cash / 1e6:,.2f}")
-    rows.add_row("at risk", f"${account.at_risk / 1e6:,.2f}")
-    rows.add_row("settled results", show.tinted(account.earned))
-    rows.add_row("of the last day", show.tinted(account.today))
+    rows.add_row("exposure", f"${account.at_risk / 1e6:,.2f}")
+    rows.add_row("settled profit", show.tinted(account.earned))
+    rows.add_row("settled profit, last day", show.tinted(account.today))
     rows.add_row("fills", f"{account.fills} ({account.settled_markets} markets settled)")
-    rows.add_row("orders without an end", str(account.working))
+    rows.add_row("open orders", str(account.working))
     for held in account.positions:
-        rows.add_row("holds", f"{held.size / 1e6:g} {held.outcome} of {held.market}")
+        rows.add_row("position", f"{held.size / 1e6:g} {held.outcome} of {held.market}")
     screen.print(rows)

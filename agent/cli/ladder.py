@@ -23,12 +23,10 @@ _WIDE = 128
 
 def ladder(
     runs: Annotated[
-        list[str] | None, typer.Option("--run", help="A run's id or its beginning; may be repeated. Default: newest.")
+        list[str] | None, typer.Option("--run", help="Id (or prefix) of a run; may be repeated. Default: newest.")
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="A YAML file that names the database.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Keep the figures and one page in this folder, with every decision's forecast.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write figures, forecasts and an HTML page to this folder.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score mid, diffusion, logistic, model, search, verification, correction and calibration on the same decisions,
@@ -77,11 +75,11 @@ def print_ladder(rungs: Sequence[LadderRung], screen: Console) -> None:
     from agent.cli.show import MUTED, number, table
 
     wide = screen.width >= _WIDE
-    columns = ("rung", "n", *(("windows", "Brier") if wide else ()), "log", "gain over mid [95 %]")
+    columns = ("rung", "n", *(("windows", "Brier score") if wide else ()), "log score", "gain over mid [95 %]")
     picture = (f"{'worse ':>{_WIDTH // 2}}│ better",) if wide else ()
-    title = "Evidence ladder: what each part adds to the market's own price"
-    right = ("n", "windows", "Brier", "log", "tokens", "days")
-    rows = table(title, *columns, *picture, "tokens", "days", right=right)
+    title = "Evidence ladder: gain of each part over the market price"
+    right = ("n", "windows", "Brier score", "log score", "tokens", "days needed")
+    rows = table(title, *columns, *picture, "tokens", "days needed", right=right)
     reach = max((max(abs(r.gain.low), abs(r.gain.high)) for r in rungs if r.gain), default=0.0)
     for rung in rungs:
         gain = _interval(rung.gain) if rung.gain else "-"
@@ -95,9 +93,9 @@ def print_ladder(rungs: Sequence[LadderRung], screen: Console) -> None:
         if rung.note:
             screen.print(f"[{MUTED}]{rung.name}: {escape(rung.note)}[/]")
     screen.print(
-        f"[{MUTED}]log: mean negative log-likelihood, lower is better. Intervals draw windows, not decisions. days: "
-        "how many such days for a verdict, if the gain is real. A gain whose interval holds 0, or that a placebo has "
-        "too, is no gain.[/]"
+        f"[{MUTED}]log score: mean negative log-likelihood, lower is better. Intervals: bootstrap over windows. days "
+        "needed: days of such decisions until a verdict, if the gain is real. A gain whose interval contains 0, or "
+        "that a placebo shows too, is no gain.[/]"
     )
 
 

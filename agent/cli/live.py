@@ -128,8 +128,8 @@ def _head(seen: Seen) -> Table:
 def _decisions(seen: Seen) -> Table:
     rows = table(
         "",
-        "slot", "market", "closes in", "bid", "ask", "P(Up)", "lean", "decision", "tokens", "ms",
-        right=("closes in", "bid", "ask", "P(Up)", "lean", "tokens", "ms"),
+        "slot", "market", "closes in", "bid", "ask", "P(Up)", "vs mid", "decision", "tokens", "ms",
+        right=("closes in", "bid", "ask", "P(Up)", "vs mid", "tokens", "ms"),
     )  # fmt: skip
     for event in seen.recent:
         rows.add_row(*_row(event))

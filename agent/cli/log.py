@@ -34,35 +34,35 @@ class Sort(StrEnum):
     LEAST_VERIFIED = "least_verified"
 
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read, explain, reproduce and check decisions.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, explain, replay and verify decisions.")
 
-RunId = Annotated[str | None, typer.Option("--run", help="A run's id or its beginning; without it, the newest run.")]
-InRun = Annotated[str | None, typer.Option("--run", help="Look in this run only.")]
+RunId = Annotated[str | None, typer.Option("--run", help="Id (or prefix) of a run; default: newest.")]
+InRun = Annotated[str | None, typer.Option("--run", help="Restrict to this run.")]
 File = Annotated[Path | None, typer.Option("--config", help="A YAML file that names the database.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Market = Annotated[str | None, typer.Option(help="Only markets with this in their slug.")]
-Since = Annotated[datetime | None, typer.Option(help="From this instant on (UTC).")]
-Until = Annotated[datetime | None, typer.Option(help="Before this instant (UTC).")]
+Market = Annotated[str | None, typer.Option(help="Filter: part of the market's slug.")]
+Since = Annotated[datetime | None, typer.Option(help="Start (UTC), inclusive.")]
+Until = Annotated[datetime | None, typer.Option(help="End (UTC), exclusive.")]
 
 
 @app.command("list", epilog="Example: edgeclaw log list --sort lost_most --traded --limit 10")
 def list_(
     run: RunId = None,
-    reason: Annotated[str | None, typer.Option(help="Only decisions that ended for this reason.")] = None,
-    action: Annotated[Action | None, typer.Option(help="Only decisions that took, posted, or abstained.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Filter: reason of the decision.")] = None,
+    action: Annotated[Action | None, typer.Option(help="Filter: action of the decision.")] = None,
     market: Market = None,
     since: Since = None,
     until: Until = None,
     below: Annotated[
-        float | None, typer.Option("--verified-below", min=0, max=1.01, help="Only searches with less verified claims.")
+        float | None, typer.Option("--verified-below", min=0, max=1.01, help="Filter: verified share below this.")
     ] = None,
     searched: Annotated[
-        bool | None, typer.Option("--searched/--gated", help="Only searched ones, or the others.")
+        bool | None, typer.Option("--searched/--gated", help="Filter: with or without a search.")
     ] = None,
-    corrected: Annotated[bool | None, typer.Option(help="Only those that corrected themselves, or the others.")] = None,
-    traded: Annotated[bool | None, typer.Option(help="Only those with an order, or the others.")] = None,
-    sort: Annotated[Sort, typer.Option(help="Which ones come first where there are more than --limit.")] = Sort.NEWEST,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 10_000,
+    corrected: Annotated[bool | None, typer.Option(help="Filter: with or without a self-correction.")] = None,
+    traded: Annotated[bool | None, typer.Option(help="Filter: with or without an order.")] = None,
+    sort: Annotated[Sort, typer.Option(help="Sort order.")] = Sort.NEWEST,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of decisions.")] = 10_000,
     why: Annotated[bool, typer.Option("--why", help="Count actions and reasons instead.")] = False,
     runs: Annotated[bool, typer.Option("--runs", help="List the runs instead.")] = False,
     config: File = None,
@@ -111,14 +111,16 @@ def _utc(at: datetime | None) -> datetime | None:
     return None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
 
 
-@app.command("export", short_help="Write decisions to a file.", epilog="Example: edgeclaw log export decisions.parquet")
+@app.command(
+    "export", short_help="Export decisions to a file.", epilog="Example: edgeclaw log export decisions.parquet"
+)
 def export_(
-    file: Annotated[Path, typer.Argument(help="Ends in .jsonl (all of each thought), .csv or .parquet.")],
+    file: Annotated[Path, typer.Argument(help="Output file: .jsonl (whole decisions), .csv or .parquet.")],
     run: RunId = None,
     market: Market = None,
     since: Since = None,
     until: Until = None,
-    redacted: Annotated[bool, typer.Option("--redacted", help="Nothing about money: to show to others.")] = False,
+    redacted: Annotated[bool, typer.Option("--redacted", help="Omit money: profit, orders and edges.")] = False,
     config: File = None,
     as_json: AsJson = False,
 ) -> None:
@@ -142,7 +144,7 @@ def export_(
 
 @app.command("show", short_help="Explain one decision.", epilog="Example: edgeclaw log show 3f2a91")
 def show_(
-    decision: Annotated[str, typer.Argument(help="A decision's id, or its beginning.")],
+    decision: Annotated[str, typer.Argument(help="Id (or prefix) of a decision.")],
     run: InRun = None,
     config: File = None,
     as_json: AsJson = False,
@@ -164,12 +166,12 @@ def show_(
         logview.print_explanation(found, show.console())
 
 
-@app.command(short_help="Reproduce decisions from the log.", epilog="Example: edgeclaw log replay --all")
+@app.command(short_help="Replay decisions from the log.", epilog="Example: edgeclaw log replay --all")
 def replay(
-    decision: Annotated[str | None, typer.Argument(help="A decision's id, or its beginning.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every decision of the run.")] = False,
+    decision: Annotated[str | None, typer.Argument(help="Id (or prefix) of a decision.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All decisions of the run.")] = False,
     regenerate: Annotated[
-        bool, typer.Option("--regenerate", help="Ask the model again, too, instead of its recorded answers.")
+        bool, typer.Option("--regenerate", help="Run the model again instead of replaying its recorded answers.")
     ] = False,
     run: RunId = None,
     config: File = None,
@@ -197,9 +199,11 @@ def replay(
         raise typer.Exit(1)
 
 
-@app.command(short_help="Read the log in a browser.", epilog="Example: edgeclaw log serve")
+@app.command(short_help="Serve the review pages.", epilog="Example: edgeclaw log serve")
 def serve(
-    listen: Annotated[str, typer.Option(help="HOST:PORT; beyond this machine a token is needed.")] = "127.0.0.1:8765",
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT to listen on; a token is required beyond localhost.")
+    ] = "127.0.0.1:8765",
     config: File = None,
     as_json: AsJson = False,
 ) -> None:
@@ -221,7 +225,7 @@ def serve(
     with_store(config, read)
 
 
-@app.command(short_help="Check every hash and link.", epilog="Example: edgeclaw log verify")
+@app.command(short_help="Verify the hash chain.", epilog="Example: edgeclaw log verify")
 def verify(run: RunId = None, config: File = None, as_json: AsJson = False) -> None:
     """Check every hash and link of the log, of all runs or one; exit 1 and name what does not hold."""
     from agent.cli import show

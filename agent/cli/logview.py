@@ -34,7 +34,7 @@ _TINT = {
 
 
 def print_runs(runs: Sequence[Run], screen: Console) -> None:
-    rows = table("Runs", "run", "what", "data", "records", "finished", "started", right=("records",))
+    rows = table("Runs", "run", "label", "data", "records", "finished", "started", right=("records",))
     for run in runs:
         data = escape(run.about.data)
         state = "yes" if run.finished else f"[{WARN}]no[/]"
@@ -67,7 +67,7 @@ def print_decisions(decisions: Sequence[DecisionSummary], screen: Console) -> No
 
 
 def print_reasons(reasons: Sequence[tuple[str, str, int]], screen: Console) -> None:
-    rows = table("What came of decisions", "decision", "why", "how often", "", "share", right=("how often", "share"))
+    rows = table("Decisions by reason", "action", "reason", "count", "", "share", right=("count", "share"))
     total = sum(count for _, _, count in reasons) or 1
     for action, reason, count in reasons:
         made = f"[bold {GOOD}]{action}[/]" if action != "abstain" else action
@@ -90,20 +90,20 @@ def _verdict(e: Explanation, screen: Console) -> None:
     screen.print(f"\n[bold {colour}]{decision.action}[/]: {decision.reason}", highlight=False)
     if gate.cost:
         screen.print(
-            f"[{MUTED}]largest plausible edge {gate.plausible:.4f} against a cost of {gate.cost:.4f} a share; "
-            f"history holds {e.inputs['windows']} such windows, {e.inputs['settings']['rule']['min_support']} needed[/]"
+            f"[{MUTED}]largest plausible edge {gate.plausible:.4f} against a cost of {gate.cost:.4f} per share; "
+            f"support of {e.inputs['windows']} past windows, {e.inputs['settings']['rule']['min_support']} needed[/]"
         )
     if e.outcome is not None and e.outcome.payout is not None:
         screen.print(f"[{MUTED}]outcome: Up paid {e.outcome.payout} ({e.outcome.source})[/]")
 
 
 def _known(e: Explanation, screen: Console) -> None:
-    rows = table("\nWhat was known", "", "")
+    rows = table("\nInputs", "", "")
     fees = e.inputs["fees"]
     rows.add_row("question", escape(e.market.question))
     rows.add_row("resolves", _resolves(e.inputs["market"]))
-    rows.add_row("cash free", f"${e.inputs['cash'] / UNIT:,.2f}")
-    rows.add_row("held", f"{e.inputs['held_yes'] / UNIT:g} Up, {e.inputs['held_no'] / UNIT:g} Down")
+    rows.add_row("free cash", f"${e.inputs['cash'] / UNIT:,.2f}")
+    rows.add_row("position", f"{e.inputs['held_yes'] / UNIT:g} Up, {e.inputs['held_no'] / UNIT:g} Down")
     rows.add_row("taker fee", f"{fees['rate']} x p (1 - p) a share ({fees['seen'] or 'dated table'})")
     features = e.decision.features or {}
     rows.add_row("features", ", ".join(f"{k} [bold]{v}[/]" for k, v in features.items()) or "-")
@@ -120,7 +120,9 @@ def _resolves(market: Mapping[str, Any]) -> str:
 def _book(e: Explanation, screen: Console) -> None:
     if e.book is None:
         return
-    rows = table("\nBook of Up, best five", "bid size", "bid", "ask", "ask size", right=("bid size", "bid", "ask"))
+    rows = table(
+        "\nOrder book of Up, best five levels", "bid size", "bid", "ask", "ask size", right=("bid size", "bid", "ask")
+    )
     bids, asks = e.book["bids"][:5], e.book["asks"][:5]
     for i in range(max(len(bids), len(asks))):
         bid = (f"{bids[i][1] / UNIT:,.2f}", bids[i][0]) if i < len(bids) else ("", "")
@@ -133,7 +135,7 @@ def _book(e: Explanation, screen: Console) -> None:
 def _tree(e: Explanation, screen: Console) -> None:
     search = e.decision.search
     if not search:
-        screen.print(f"\n[{MUTED}]The gate was shut: no search, no tokens.[/]")
+        screen.print(f"\n[{MUTED}]The gate was closed: no search, no tokens.[/]")
         return
     root = Tree(f"[bold {ACCENT}]search[/] [{MUTED}]{search.policy}, ended: {search.stop}[/]", guide_style=MUTED)
     picked = {e.nodes[i].hash for i in search.picked}
@@ -149,7 +151,7 @@ def _node(node: RecordedNode, *, chosen: bool) -> str:
     text = claim.bucket if claim.rung == "decision" else f"{claim.feature} {claim.bucket} → {claim.effect}"
     label = f"[bold]{text}[/]" if chosen else text
     tail = "" if verdict == "not_a_claim" else f" [{_TINT[verdict]}]{verdict}[/]"
-    return f"{'●' if chosen else '○'} {label}{tail} [{MUTED}]value {node.value:.2f}, model {node.prior:.2f}[/]"
+    return f"{'●' if chosen else '○'} {label}{tail} [{MUTED}]value {node.value:.2f}, prior {node.prior:.2f}[/]"
 
 
 def _claims(e: Explanation, screen: Console) -> None:
@@ -157,9 +159,9 @@ def _claims(e: Explanation, screen: Console) -> None:
     if not search:
         return
     rows = table(
-        "\nClaims of the chosen path, against history before this instant",
-        "claim", "verdict", "support", "paid Up", "mid said", "posterior [interval]", "log Bayes factor",
-        right=("support", "paid Up", "mid said", "log Bayes factor"),
+        "\nClaims of the chosen path, verified on history before this instant",
+        "claim", "verdict", "support", "rate of Up", "base rate", "posterior [interval]", "log Bayes factor",
+        right=("support", "rate of Up", "base rate", "log Bayes factor"),
     )  # fmt: skip
     for step in search.path:
         v, verdict = step.evidence, step.verdict
@@ -176,11 +178,13 @@ def _claims(e: Explanation, screen: Console) -> None:
         )
     screen.print(rows)
     trials = e.inputs["settings"]["policy"]["max_nodes"]
-    screen.print(f"[{MUTED}]intervals: 90 %, widened for {trials} claims tried at once; the null is the mids[/]")
+    screen.print(
+        f"[{MUTED}]90 % credible intervals, corrected for {trials} simultaneous claims; base rate: the mids[/]"
+    )
     if search.correction:
         _correction(search.correction, screen)
     if search.words:
-        screen.print(f"[{MUTED}]The model's words: “{escape(search.words)}”[/]")
+        screen.print(f"[{MUTED}]Rationale by the model: “{escape(search.words)}”[/]")
 
 
 def _correction(correction: RecordedCorrection, screen: Console) -> None:
@@ -197,14 +201,14 @@ def _belief(e: Explanation, screen: Console) -> None:
         return
     belief, edge = made.search.belief, made.edge
     screen.print(
-        f"\n[bold]Belief[/] P(Up) {number(made.probability)} where the market says {number(made.mid)}: "
+        f"\n[bold]Belief[/] P(Up) {number(made.probability)} against a mid of {number(made.mid)}: "
         f"{belief.shift:+.4f} log-odds, verified share {belief.verified_share:.2f}, support {belief.support}"
     )
     if reach := made.band:
-        screen.print(f"the mid a minute later, nine times in ten: {reach.low:.3f} to {reach.high:.3f}")
+        screen.print(f"90 % conformal band of the mid after one minute: {reach.low:.3f} to {reach.high:.3f}")
     if edge and (best := edge.best):
         screen.print(
-            f"best side {best.outcome} at {best.price}: net edge {best.net:+.4f} a share after a fee of "
+            f"best side {best.outcome} at {best.price}: net edge {best.net:+.4f} per share after a fee of "
             f"{edge.fee_per_share:.4f} and the buffer"
         )
 
@@ -212,7 +216,7 @@ def _belief(e: Explanation, screen: Console) -> None:
 def _orders(e: Explanation, screen: Console) -> None:
     if not e.orders:
         return
-    rows = table("\nOrders", "order", "what", "limit", "shares", "answer", right=("limit", "shares"))
+    rows = table("\nOrders", "order", "side", "limit price", "size", "status", right=("limit price", "size"))
     for o in e.orders:
         order = o["order"]
         what = f"{order.side} {order.outcome} {order.tif}"
@@ -233,7 +237,7 @@ def _tokens(e: Explanation, screen: Console) -> None:
 def print_replays(results: Sequence[ReplayResult], screen: Console) -> None:
     drifted = [r for r in results if r.differences]
     for r in drifted:
-        screen.print(f"[{BAD}]{r.decision_id} came out differently[/]")
+        screen.print(f"[{BAD}]{r.decision_id} differs from the record[/]")
         for line in r.differences[:10]:
             screen.print(f"  {escape(line)}")
     same = len(results) - len(drifted)
@@ -243,4 +247,4 @@ def print_replays(results: Sequence[ReplayResult], screen: Console) -> None:
 def print_problems(problems: Sequence[Problem], screen: Console) -> None:
     for problem in problems:
         screen.print(f"[{BAD}]{escape(problem.sentence)}[/]")
-    screen.print("The log holds: every hash and link is right." if not problems else f"{len(problems)} problems.")
+    screen.print("The log is intact: every hash and link is valid." if not problems else f"{len(problems)} problems.")

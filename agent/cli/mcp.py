@@ -10,7 +10,9 @@ import typer
 
 def mcp(
     config: Annotated[Path | None, typer.Option(help="A YAML file that names the database.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Of paper runs; scripted for a dry run without a model.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine of paper runs; scripted for a dry run without a model.")
+    ] = None,
     show: Annotated[bool, typer.Option("--show", help="List the tools and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --show, print JSON.")] = False,
 ) -> None:
@@ -40,7 +42,7 @@ def mcp(
     if as_json:
         screen.as_json([tool.model_dump(mode="json", exclude_none=True) for tool in tools])
         return
-    rows = screen.table("What other agents can call", "tool", "what it does")
+    rows = screen.table("MCP tools", "tool", "description")
     for tool in tools:
         rows.add_row(tool.name, " ".join((tool.description or "").split()))
     screen.console().print(rows)

@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from agent.config.schema import Config
     from agent.reports.monitoring import Monitored
 
-monitor_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See how the box is doing.")
+monitor_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Monitor inference on this box.")
 
 
 @monitor_app.callback()
 def _monitor() -> None:
-    """See how the box is doing."""
+    """Monitor inference on this box."""
 
 
 @monitor_app.command(
     "edge-runtime",
-    short_help="Speed, cost and truth of the model.",
+    short_help="Speed, cost and verification rate of the model.",
     epilog="Example: edgeclaw monitor edge-runtime --watch",
 )
 def edge_runtime(
-    run: Annotated[str | None, typer.Option(help="A run's id or its beginning; the newest otherwise.")] = None,
-    last: Annotated[int, typer.Option(min=1, help="So many of its newest decisions.")] = 288,
-    watch: Annotated[bool, typer.Option(help="Look again and again, until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
+    run: Annotated[str | None, typer.Option(help="Id (or prefix) of a run; default: newest.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="Number of newest decisions to cover.")] = 288,
+    watch: Annotated[bool, typer.Option(help="Refresh until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Refresh interval in seconds.")] = 2.0,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the defaults.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch an object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; with --watch one object per line.")] = False,
 ) -> None:
-    """Tokens a second, latency, cost of a decision and of a month, cache hits, and how often history bears the model
-    out. Reads the log alone: it works beside a running agent."""
+    """Tokens per second, latency, cost per decision and per month, cache hits, and the share of verified claims. Reads
+    the log only: it works beside a running agent."""
     import asyncio
 
     from agent.config.load import load_config
@@ -119,12 +119,12 @@ def _head(seen: Monitored) -> Table:
         "state": _state(seen),
         "tokens/s": number(seen.tokens_per_second, 0),
         "cached": _percent(seen.cached),
-        "borne out": _percent(seen.verified),
-        "asked": f"{asked} of {seen.decisions}",
+        "verified": _percent(seen.verified),
+        "model asked": f"{asked} of {seen.decisions}",
         "orders": str(seen.funnel.traded),
-        "a decision": f"${seen.cost.dollars:.7f}",
+        "$/decision": f"${seen.cost.dollars:.7f}",
     }
-    tint = {"well": GOOD, "trading": GOOD, "unwell": BAD}.get(cells["state"], MUTED)
+    tint = {"healthy": GOOD, "unhealthy": BAD}.get(cells["state"], MUTED)
     grid = Table.grid(padding=(0, 3))
     grid.add_row(*(f"[{MUTED}]{name}[/]" for name in cells))
     grid.add_row(*(f"[bold {tint if name == 'state' else ''}]{value}[/]" for name, value in cells.items()))
@@ -133,14 +133,14 @@ def _head(seen: Monitored) -> Table:
 
 def _state(seen: Monitored) -> str:
     if seen.health is not None:
-        return "well" if seen.health.well else "unwell"
+        return "healthy" if seen.health.well else "unhealthy"
     return "not finished" if seen.running else "finished"
 
 
 def _phases(seen: Monitored) -> Table:
     from agent.cli.show import ACCENT, MUTED, bar, number, table
 
-    rows = table("Tokens by phase", "", "tokens", "", "a second", "joules a token", right=("tokens", "a second"))
+    rows = table("Tokens by phase", "", "tokens", "", "tokens/s", "J/token", right=("tokens", "tokens/s", "J/token"))
     whole = max(sum(p.tokens for p in seen.cost.phases), 1)
     for phase in seen.cost.phases:
         rows.add_row(
@@ -156,7 +156,7 @@ def _phases(seen: Monitored) -> Table:
 def _latencies(seen: Monitored) -> Table:
     from agent.cli.show import number, table
 
-    rows = table("Milliseconds a decision", "", "n", "median", "99 %", right=("n", "median", "99 %"))
+    rows = table("Latency, milliseconds", "", "n", "p50", "p99", right=("n", "p50", "p99"))
     for line in seen.latencies:
         rows.add_row(line.name, str(line.n), number(line.p50, 1), number(line.p99, 1))
     return rows
@@ -170,7 +170,7 @@ def _month(seen: Monitored) -> Text:
     month = seen.cost.month
     share = month.total / month.goal
     tint = GOOD if share <= 1 else BAD
-    line = Text("A month of this  ", style=MUTED)
+    line = Text("Projected month  ", style=MUTED)
     line.append(f"${month.total:,.4f}", style=f"bold {tint}").append(f" of ${month.goal:g}  ", style=MUTED)
     return line.append(bar(share, 28), style=tint).append(f"\n{'; '.join(month.assumes)}.", style=MUTED)
 

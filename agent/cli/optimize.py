@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from storage.records import Run
     from storage.store import Store
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Find settings that cost less.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Optimize settings for cost or latency.")
 
 
 class Less(StrEnum):
@@ -38,14 +38,16 @@ def _optimize() -> None:
 )
 def edge_runtime(
     amount: Annotated[str | None, typer.Argument(hidden=True)] = None,
-    target: Annotated[Less, typer.Option(help="What there shall be less of, for each decision.")] = Less.COST,
-    goal: Annotated[str, typer.Option(help="How much less: reduce-by 50%.")] = "reduce-by 50%",
-    run: Annotated[str | None, typer.Option(help="Whose decisions, by the beginning of its id; the newest.")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Settings to try.")] = 24,
-    minutes: Annotated[float | None, typer.Option(min=0, help="Try no further setting after so long.")] = None,
-    seed: Annotated[int, typer.Option(help="Chooses the settings.")] = 7,
-    apply: Annotated[bool, typer.Option("--apply", help="Write it into --config; the old file is kept.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Keep all settings, the patch and a picture in this folder.")] = None,
+    target: Annotated[Less, typer.Option(help="Quantity to reduce per decision.")] = Less.COST,
+    goal: Annotated[str, typer.Option(help="Target reduction, as reduce-by 50%.")] = "reduce-by 50%",
+    run: Annotated[str | None, typer.Option(help="Id (or prefix) of the run to optimize on; default: newest.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Number of settings to try.")] = 24,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Time limit for trying settings.")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 7,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write the chosen settings to --config; a backup is kept.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write all settings, the patch and a figure to this folder.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the run's data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -140,29 +142,31 @@ def _tell(screen: Console, found: Optimised, *, other: bool) -> None:
         style=show.ACCENT,
     )
     screen.print()
-    rows = _table(found, "No setting beats these in both; the cheapest first")
+    rows = _table(found, "Pareto front of settings, cheapest first")
     for one in found.front:
         _row(rows, one, found, "● " if one == found.chosen else "")
     _row(rows, found.silent, found, "", "no search at all")
     screen.print(rows)
     if found.confirmed is not None and found.confirmed.decisions:
         screen.print()
-        rows = _table(found, f"The chosen one on {found.confirmed.windows} windows that it was not chosen on")
+        rows = _table(found, f"Chosen setting on {found.confirmed.windows} held-out windows")
         _row(rows, found.confirmed, found, "● ")
         screen.print(rows)
     screen.print()
     colour = show.GOOD if found.met else show.WARN
     screen.print(f"[{colour}]{found.why}[/]")
     screen.print(
-        f"[{show.MUTED}]gain: log score against the present settings, in nats a decision; below zero it forecasts "
-        "worse. A loss smaller than the interval is wide cannot be seen with so few windows.[/]"
+        f"[{show.MUTED}]gain: log score against the present settings, in nats per decision; below zero is worse. A "
+        "loss smaller than the width of the interval cannot be detected with so few windows.[/]"
     )
     if not found.silent.worse:
-        screen.print(f"[{show.MUTED}]No search at all forecasts no worse beyond chance, either, on these data.[/]")
+        screen.print(
+            f"[{show.MUTED}]Without any search the forecasts are not significantly worse on these data, either.[/]"
+        )
     if other:
         screen.print(
-            f"[{show.MUTED}]The run was made with other settings than this configuration has; all figures are of "
-            "this configuration, thought through again.[/]"
+            f"[{show.MUTED}]The run was made with another configuration; all figures are of this configuration, by "
+            "replay of the recorded inputs.[/]"
         )
 
 

@@ -25,36 +25,38 @@ _TREE_KEYS = {
 
 
 def run(
-    mode: Annotated[str, typer.Option(help="paper: pretend money; live: orders at the venue.")] = "paper",
+    mode: Annotated[str, typer.Option(help="paper: simulated orders; live: orders at the venue.")] = "paper",
     feed: Annotated[
-        str, typer.Option(help="Paper: sample, a folder or file of recorded books, or live, the market as it is now.")
+        str, typer.Option(help="Paper: sample, a folder or file of recorded books, or live for the live market.")
     ] = "sample",
-    venue: Annotated[
-        str | None, typer.Option(help="Live: the address of a loopback venue, where money is pretend.")
-    ] = None,
+    venue: Annotated[str | None, typer.Option(help="Live: address of a loopback venue (simulated money).")] = None,
     key_file: Annotated[
-        Path | None, typer.Option(help="Live: a file with the private key, for your eyes only.")
+        Path | None, typer.Option(help="Live: file with the private key, readable by its owner only.")
     ] = None,
     trade_with: Annotated[
-        list[str] | None, typer.Option(help="Live market: agent, late_favourite, join_best; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Strategy on a live market: agent, late_favourite, join_best; may be repeated."),
     ] = None,
     i_accept_the_risk: Annotated[
-        bool, typer.Option("--i-accept-the-risk", help="Live: trade real money without the days on paper.")
+        bool, typer.Option("--i-accept-the-risk", help="Live: trade real money without the required paper trading.")
     ] = False,
-    speed: Annotated[str, typer.Option(help="max, or how many times the real pace.")] = "max",
-    cycles: Annotated[int | None, typer.Option(min=1, help="Stop after so many cycles.")] = None,
+    speed: Annotated[str, typer.Option(help="Replay speed: max, or a multiple of real time.")] = "max",
+    cycles: Annotated[int | None, typer.Option(min=1, help="Number of cycles to run.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the feed.")] = None,
-    model: Annotated[str | None, typer.Option(help="A known model's name or the path of a GGUF file.")] = None,
-    inference: Annotated[str, typer.Option(help="edge: on this box. There is no other.")] = "edge",
+    model: Annotated[str | None, typer.Option(help="Name of a known model, or path of a GGUF file.")] = None,
+    inference: Annotated[str, typer.Option(help="Place of inference: edge (this box) only.")] = "edge",
     engine: Annotated[
         str | None, typer.Option(help="llamacpp, openvino, openai or mlc; scripted for a dry run without a model.")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="compute-optimal or fixed.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Search budget: compute-optimal or fixed.")] = None,
     tree_search: Annotated[
-        list[str] | None, typer.Option(help="depth=5, branching=3, width=2, policy=beam, samples=8; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Search settings: depth=5, branching=3, width=2, policy=beam, samples=8; may be repeated."),
     ] = None,
-    self_verify: Annotated[bool | None, typer.Option(help="Ask the model for its own verdict on each claim.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Also write every event as a JSON line to this file.")] = None,
+    self_verify: Annotated[
+        bool | None, typer.Option(help="Self-verification: the model's own verdict on each claim.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Also append every event to this file as JSON lines.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Run the agent and print the funnel, the money, the scores and the evidence ladder.

@@ -10,28 +10,30 @@ import typer
 if TYPE_CHECKING:
     from agent.service.installing import Steps
 
-service_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Run the agent as a service of systemd on this box."
-)
-DryRun = Annotated[bool, typer.Option(help="Print the files and commands, and do nothing.")]
+service_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Run the agent as a systemd service.")
+DryRun = Annotated[bool, typer.Option(help="Print files and commands without executing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @service_app.command("install", epilog="Example: sudo edgeclaw service install --config /etc/edgeclaw/edgeclaw.yaml")
 def install(
-    config: Annotated[Path | None, typer.Option(help="The YAML file that it runs with.")] = None,
-    mode: Annotated[str, typer.Option(help="paper: pretend money on the market as it is now; live: orders.")] = "paper",
-    key: Annotated[Path | None, typer.Option(help="Live: the key file, handed over as venue.key_credential.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Configuration file of the service.")] = None,
+    mode: Annotated[
+        str, typer.Option(help="paper: simulated orders on the live market; live: orders at the venue.")
+    ] = "paper",
+    key: Annotated[
+        Path | None, typer.Option(help="Live: key file, passed as the credential venue.key_credential.")
+    ] = None,
     passphrase: Annotated[
-        Path | None, typer.Option(help="Live: its passphrase, handed over as venue.passphrase_credential.")
+        Path | None, typer.Option(help="Live: passphrase file, passed as venue.passphrase_credential.")
     ] = None,
     server: Annotated[
-        Path | None, typer.Option(help="A YAML file whose edge.mlc says what mlc_llm serves, as a service beside it.")
+        Path | None, typer.Option(help="YAML file with edge.mlc: also install mlc_llm serve as a service.")
     ] = None,
     allow: Annotated[
-        list[str] | None, typer.Option(help="A network it may speak to, as 192.0.2.0/24; others are shut. Repeatable.")
+        list[str] | None, typer.Option(help="Allowed network, as 192.0.2.0/24; others are blocked. May be repeated.")
     ] = None,
-    memory: Annotated[str, typer.Option(help="The most memory that it may take, as systemd writes it.")] = "4G",
+    memory: Annotated[str, typer.Option(help="Memory limit (MemoryMax= of systemd).")] = "4G",
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -68,8 +70,8 @@ def uninstall(dry_run: DryRun = False, as_json: AsJson = False) -> None:
 
 @service_app.command("logs", epilog="Example: edgeclaw service logs --lines 50 --follow")
 def logs(
-    lines: Annotated[int, typer.Option(min=1, help="So many of the newest lines.")] = 100,
-    follow: Annotated[bool, typer.Option(help="Go on as new lines come.")] = False,
+    lines: Annotated[int, typer.Option(min=1, help="Number of lines to show.")] = 100,
+    follow: Annotated[bool, typer.Option(help="Follow new lines.")] = False,
 ) -> None:
     """What the service has said, from the journal."""
     from agent.service.installing import read_journal

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from agent.install import InstallStep
 
-install_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Install what runs on this box.")
+install_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Install the inference engine.")
 
 
 @install_app.callback()
@@ -33,16 +33,18 @@ def edge_runtime(
         ),
     ] = "auto",
     model: Annotated[str, typer.Option(help="A known model, a GGUF file, or for mlc OWNER/NAME of the hub.")] = "",
-    sha256: Annotated[str, typer.Option(help="What your own GGUF file has to hash to.")] = "",
-    offline: Annotated[Path | None, typer.Option(help="A folder with everything, for a box without network.")] = None,
-    device: Annotated[str, typer.Option(help="mlc: cuda, rocm, vulkan, metal, or cuda:1; else the best found.")] = "",
-    lock: Annotated[Path | None, typer.Option(help="mlc: the lock file to use, or to make.")] = None,
+    sha256: Annotated[str, typer.Option(help="Required SHA-256 of your own GGUF file.")] = "",
+    offline: Annotated[Path | None, typer.Option(help="Folder with all files, for a box without network.")] = None,
+    device: Annotated[
+        str, typer.Option(help="mlc: cuda, rocm, vulkan, metal, or cuda:1; default: best available.")
+    ] = "",
+    lock: Annotated[Path | None, typer.Option(help="mlc: lock file to use or create.")] = None,
     pin: Annotated[str, typer.Option(help="mlc: exact versions of mlc-llm and mlc-ai, as LLM,AI.")] = "",
-    python: Annotated[Path | None, typer.Option(help="mlc: the Python of the engine's environment.")] = None,
-    index: Annotated[str, typer.Option(help="mlc: another address or folder of wheels than MLC's own.")] = "",
-    hub: Annotated[str, typer.Option(help="mlc: the address of another model hub.")] = "",
-    write_config: Annotated[Path | None, typer.Option(help="mlc: the YAML file to merge the settings into.")] = None,
-    dry_run: Annotated[bool, typer.Option(help="Print each step and do nothing.")] = False,
+    python: Annotated[Path | None, typer.Option(help="mlc: Python interpreter of the engine's environment.")] = None,
+    index: Annotated[str, typer.Option(help="mlc: wheel index or folder instead of MLC's own.")] = "",
+    hub: Annotated[str, typer.Option(help="mlc: address of another model hub.")] = "",
+    write_config: Annotated[Path | None, typer.Option(help="mlc: YAML file to write the settings to.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Print each step without executing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the steps and their state as JSON.")] = False,
 ) -> None:
     """Install an engine and a model, verify both, and skip what was done before.
@@ -98,9 +100,9 @@ def _print_steps(lines: list[dict[str, object]]) -> None:
 
     from agent.cli.show import console, table
 
-    rows = table("edgeclaw install edge-runtime would", "step", "does", "state")
+    rows = table("Plan of edgeclaw install edge-runtime", "step", "action", "state")
     for line in lines:
-        rows.add_row(escape(str(line["step"])), escape(str(line["does"])), "done already" if line["done"] else "to do")
+        rows.add_row(escape(str(line["step"])), escape(str(line["does"])), "done" if line["done"] else "to do")
     console().print(rows)
 
 
@@ -141,7 +143,7 @@ def doctor(
     if as_json:
         show.as_json(checks)
     else:
-        rows = show.table("edgeclaw doctor", "", "check", "found", "next step")
+        rows = show.table("edgeclaw doctor", "", "check", "result", "next step")
         for check in checks:
             mark = f"[{show.GOOD}]ok[/]" if check.ok else f"[{show.BAD}]no[/]"
             rows.add_row(mark, check.name, check.found, check.next_step)

@@ -14,7 +14,7 @@ _LABELS = {
     "cycles": "decisions",
     "gated": "stopped by the gate",
     "searched": "searched",
-    "shadow": "of them for the log alone",
+    "shadow": "of them shadow searches",
     "verified": "with a verified claim",
     "corrected": "corrected once",
     "traded": "traded",
@@ -57,7 +57,7 @@ def _provenance(summary: Summary, screen: Console) -> None:
 
 
 def _funnel(summary: Summary, screen: Console) -> None:
-    rows = table("From cycle to fill", "", "n", "", right=("n",))
+    rows = table("Funnel: from cycle to fill", "", "n", "", right=("n",))
     for key, label in _LABELS.items():
         n = getattr(summary.funnel, key)
         rows.add_row(label, str(n), f"[{ACCENT}]{bar(n / max(summary.funnel.cycles, 1))}[/]")
@@ -65,7 +65,7 @@ def _funnel(summary: Summary, screen: Console) -> None:
 
 
 def _reasons(summary: Summary, screen: Console) -> None:
-    rows = table("Why not", "reason", "n", right=("n",))
+    rows = table("Reasons without an order", "reason", "n", right=("n",))
     for reason, n in summary.funnel.reasons.items():
         rows.add_row(reason, str(n))
     screen.print(rows)
@@ -73,8 +73,8 @@ def _reasons(summary: Summary, screen: Console) -> None:
 
 def _traders(summary: Summary, screen: Console) -> None:
     rows = table(
-        "Money after fees: same windows, same exchange",
-        "strategy", "orders", "fills", "fees", "PnL", "by evidence",
+        "Profit after fees: same windows, same exchange",
+        "strategy", "orders", "fills", "fees", "PnL", "by fill evidence",
         right=("orders", "fills", "fees", "PnL"),
     )  # fmt: skip
     for line in summary.traders:
@@ -83,29 +83,31 @@ def _traders(summary: Summary, screen: Console) -> None:
         rows.add_row(line.name, str(line.orders), str(line.fills), fees, tinted(line.pnl), classes)
     screen.print(rows)
     if unresolved := sum(m.open for t in summary.traders for m in t.money):
-        screen.print(f"[{MUTED}]{unresolved} fills in markets that never resolved are left out of PnL.[/]")
+        screen.print(f"[{MUTED}]{unresolved} fills in unresolved markets are excluded from PnL.[/]")
 
 
 def _resting(found: Resting, screen: Console) -> None:
-    rows = table("Orders that waited", "", "", right=("",))
+    rows = table("Maker orders", "", "", right=("",))
     rows.show_header = False
-    rows.add_row("wanted", f"{found.orders:,}")
+    rows.add_row("orders", f"{found.orders:,}")
     rows.add_row("filled, at least in part", f"{found.filled:,}")
     if found.waited is not None:
-        rows.add_row("seconds to the first fill, median", f"{found.waited:.1f}")
+        rows.add_row("median seconds to first fill", f"{found.waited:.1f}")
     if found.ahead is not None:
-        rows.add_row("shares there before, median", f"{found.ahead / 1e6:,.0f}")
+        rows.add_row("median queue ahead, shares", f"{found.ahead / 1e6:,.0f}")
     if found.markout is not None:
         cents = [100 * x for x in (found.markout.mean, found.markout.low, found.markout.high)]
         colour = GOOD if cents[1] > 0 else BAD if cents[2] < 0 else MUTED
         interval = escape(f"[{cents[1]:+.2f}, {cents[2]:+.2f}]")
-        rows.add_row(f"cents a share 10 s later ({found.looked_at} fills)", f"[{colour}]{cents[0]:+.2f}[/] {interval}")
+        rows.add_row(
+            f"markout after 10 s, cents per share ({found.looked_at} fills)", f"[{colour}]{cents[0]:+.2f}[/] {interval}"
+        )
     screen.print(rows)
 
 
 def _tokens(summary: Summary, screen: Console) -> None:
     total, decisions = sum(summary.tokens.values()), max(summary.funnel.cycles, 1)
-    numbers = ("tokens", "a decision", "tokens/s", "$ a decision", "J/token")
+    numbers = ("tokens", "per decision", "tokens/s", "$/decision", "J/token")
     rows = table("Tokens and cost by phase", "phase", *numbers, "", right=numbers)
     for phase in summary.cost.phases:
         n = phase.tokens
@@ -114,7 +116,7 @@ def _tokens(summary: Summary, screen: Console) -> None:
             phase.phase, str(n), f"{n / decisions:.1f}", *measured, f"[{ACCENT}]{bar(n / max(total, 1), 10)}[/]"
         )
     dollars = f"{summary.cost.dollars:.7f}"
-    rows.add_row("[bold]sum[/]", f"[bold]{total}[/]", f"{total / decisions:.1f}", "", f"[bold]{dollars}[/]", "", "")
+    rows.add_row("[bold]total[/]", f"[bold]{total}[/]", f"{total / decisions:.1f}", "", f"[bold]{dollars}[/]", "", "")
     screen.print(rows)
     agrees = "equal to" if summary.engine_tokens == total else "NOT equal to"
     screen.print(f"[{MUTED}]{agrees} the engine's own count of {summary.engine_tokens}; ${summary.dollars:.6f}[/]")
@@ -136,7 +138,14 @@ def _month(summary: Summary, screen: Console) -> None:
 
 def _latency(summary: Summary, screen: Console) -> None:
     rows = table(
-        "Latency, milliseconds", "", "n", "p50", "p99", "limit", "over", right=("n", "p50", "p99", "limit", "over")
+        "Latency, milliseconds",
+        "",
+        "n",
+        "p50",
+        "p99",
+        "limit",
+        "over limit",
+        right=("n", "p50", "p99", "limit", "over limit"),
     )
     for line in summary.latencies:
         limit = number(line.limit, 0), "-" if line.limit is None else str(line.over)

@@ -18,20 +18,20 @@ _SHOWN = 10
 
 
 def sweep(
-    space: Annotated[Path, typer.Argument(help="A YAML file: a strategy, and values for some of its fields.")],
+    space: Annotated[Path, typer.Argument(help="YAML file with the strategy and its parameter space.")],
     data: Annotated[str, typer.Option(help="sample, or a folder or file of recorded books.")] = "sample",
-    trials: Annotated[int, typer.Option(min=1, help="Points to try; all of the space where it is smaller.")] = 50,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one for each core where not given.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Number of points to try.")] = 50,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; default: one per core.")] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="A Dask scheduler's address; its workers see the same files and database.")
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers share files and database.")
     ] = None,
-    holdout: Annotated[float, typer.Option(min=0, max=0.8, help="The last share of the markets is kept back.")] = 0.2,
+    holdout: Annotated[float, typer.Option(min=0, max=0.8, help="Share of the newest markets held out.")] = 0.2,
     open_holdout: Annotated[
-        bool, typer.Option("--open-holdout", help="Look at the markets kept back, with the best point. Do it once.")
+        bool, typer.Option("--open-holdout", help="Evaluate the best point on the hold-out markets. Do it once.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Chooses the points.")] = 7,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 7,
     storage: Annotated[
-        str | None, typer.Option(help="Optuna's database by URL; sweeps.db in the home folder where not given.")
+        str | None, typer.Option(help="URL of Optuna's database; default: sweeps.db in the home folder.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file over the profile of the data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -100,21 +100,21 @@ def _tell(screen: Console, made: Swept) -> None:
     screen.print()
     screen.rule(
         f"[bold]sweep of {made.strategy}[/] · {len(made.tried)} of {made.size:,} points on {made.markets} markets, "
-        f"{made.held_out} kept back",
+        f"{made.held_out} held out",
         style=show.ACCENT,
     )
     screen.print()
     names = list(made.tried[0].point) if made.tried else []
-    rows = show.table("The best, in dollars a market after fees", *names, "a market", right=(*names, "a market"))
+    rows = show.table("Best points, in dollars after fees", *names, "PnL per market", right=(*names, "PnL per market"))
     for one in made.tried[:_SHOWN]:
         rows.add_row(*(one.point[n] for n in names), dollars(one.mean))
     screen.print(rows)
     screen.print()
-    facts = show.table("How much of that is choice", "", "")
-    facts.add_row("not luck (deflated Sharpe ratio)", share(made.deflated))
-    facts.add_row("chosen no better than blindly (overfitting)", share(made.overfitting))
-    facts.add_row("walk-forward, a market [95 %]", interval(made.forward.per_market))
-    facts.add_row("kept back, a market [95 %]", _opened(made.opened))
+    facts = show.table("Selection bias", "", "")
+    facts.add_row("deflated Sharpe ratio", share(made.deflated))
+    facts.add_row("probability of backtest overfitting", share(made.overfitting))
+    facts.add_row("walk-forward PnL per market [95 %]", interval(made.forward.per_market))
+    facts.add_row("hold-out PnL per market [95 %]", _opened(made.opened))
     screen.print(facts)
     for sentence in made.failed:
         screen.print(sentence, style=show.BAD, markup=False)
@@ -124,10 +124,10 @@ def _opened(opened: Opened | None) -> str:
     from agent.research.page import interval
 
     if opened is None:
-        return "not looked at: --open-holdout, once"
+        return "not opened: --open-holdout, once"
     again = (
-        f"; looked at {opened.times} times, so no longer unseen"
+        f"; opened {opened.times} times, so no longer out of sample"
         if opened.times > 1
-        else "; looked at for the first time"
+        else "; opened for the first time"
     )
     return f"{interval(opened.per_market)} on {opened.markets} markets{again}"

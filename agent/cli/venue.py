@@ -12,12 +12,14 @@ import typer
 if TYPE_CHECKING:
     import asyncio
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="A pretend Polymarket on this machine.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Loopback venue: a simulated Polymarket on this machine."
+)
 
 
 @app.callback()
 def _venue() -> None:
-    """A pretend Polymarket on this machine."""
+    """Loopback venue: a simulated Polymarket on this machine."""
 
 
 @app.command(
@@ -27,22 +29,24 @@ def _venue() -> None:
 )
 def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 8808,
-    speed: Annotated[float, typer.Option(min=0.01, max=1000, help="The venue's clock, in times the real pace.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(min=0.01, max=1000, help="Speed of the venue's clock, as a multiple of real time.")
+    ] = 1.0,
     books: Annotated[
         str, typer.Option(help="synthetic, sample, or a folder or file of recorded books to replay as liquidity.")
     ] = "synthetic",
-    asset: Annotated[list[str] | None, typer.Option(help="Of synthetic windows: btc, eth; btc where none.")] = None,
+    asset: Annotated[list[str] | None, typer.Option(help="Asset of synthetic windows: btc, eth; default: btc.")] = None,
     minutes: Annotated[int, typer.Option(min=5, max=60, help="Length of a synthetic window.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="Of the synthetic price.")] = 7,
-    faucet: Annotated[bool, typer.Option(help="Give each new key a play balance, with approvals.")] = True,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the synthetic price.")] = 7,
+    faucet: Annotated[bool, typer.Option(help="Fund each new key with a simulated balance and approvals.")] = True,
     strict_wallets: Annotated[
-        bool, typer.Option("--strict-wallets", help="Refuse plain keys, as the venue does for new accounts.")
+        bool, typer.Option("--strict-wallets", help="Refuse EOA wallets, as the venue does for new accounts.")
     ] = False,
-    auto_redeem: Annotated[bool, typer.Option(help="Pay winnings out by itself, as the venue does.")] = True,
+    auto_redeem: Annotated[bool, typer.Option(help="Redeem winnings automatically, as the venue does.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print where it listens as one line of JSON.")] = False,
 ) -> None:
     """Serve every host of the venue (orders, books, discovery, data, relayer, price stream, chain) on one port of
-    127.0.0.1 until it is stopped. Money and markets are pretend; POST /venue/faults makes things go wrong."""
+    127.0.0.1 until it is stopped. Money and markets are simulated; POST /venue/faults injects faults."""
     import asyncio
 
     from agent.app.venue import VenuePlan, open_venue
@@ -92,7 +96,7 @@ def _say(base: str, speed: float, as_json: bool) -> None:
         return
     screen = console()
     screen.print(
-        f"[bold {ACCENT}]The loopback venue listens at {base}[/]  [{MUTED}](pretend money only)[/]", soft_wrap=True
+        f"[bold {ACCENT}]The loopback venue listens at {base}[/]  [{MUTED}](simulated money only)[/]", soft_wrap=True
     )
     screen.print(
         f"[{MUTED}]Its clock runs {speed:g}x. Trade on it:[/] edgeclaw run --mode live --venue {base}", soft_wrap=True

@@ -19,16 +19,16 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The account that trades: keys, money, approvals, winnings."
 )
 File = Annotated[Path | None, typer.Option("--config", help="A YAML file over the defaults.")]
-Venue = Annotated[str | None, typer.Option("--venue", help="A loopback venue's address, where money is pretend.")]
-KeyFile = Annotated[Path | None, typer.Option("--key-file", help="The file with the private key.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask again.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be sent, and send nothing.")]
+Venue = Annotated[str | None, typer.Option("--venue", help="Address of a loopback venue (simulated money).")]
+KeyFile = Annotated[Path | None, typer.Option("--key-file", help="File with the private key.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the transactions without sending.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(
     "status",
-    short_help="What chain and venue say, and what to do.",
+    short_help="Balances and approvals on chain and venue, and what to do.",
     epilog="Example: edgeclaw wallet status --key-file ~/key.json",
 )
 def status(config: File = None, venue: Venue = None, key_file: KeyFile = None, as_json: AsJson = False) -> None:
@@ -53,8 +53,10 @@ def status(config: File = None, venue: Venue = None, key_file: KeyFile = None, a
     epilog="Example: edgeclaw wallet setup --amount 500 --dry-run",
 )
 def setup(
-    amount: Annotated[str, typer.Option(help="Dollars that the exchange may take in all, or unlimited.")] = "1000",
-    auto_redeem: Annotated[bool, typer.Option("--auto-redeem", help="Let the venue pay winnings by itself.")] = False,
+    amount: Annotated[str, typer.Option(help="Allowance of the exchange in dollars, or unlimited.")] = "1000",
+    auto_redeem: Annotated[
+        bool, typer.Option("--auto-redeem", help="Approve automatic redemption by the venue.")
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     config: File = None,
@@ -72,11 +74,9 @@ def setup(
     _with_wallet(_settings(config, venue, key_file), act)
 
 
-@app.command(
-    "redeem", short_help="Turn winning shares into dollars.", epilog="Example: edgeclaw wallet redeem --dry-run"
-)
+@app.command("redeem", short_help="Redeem winning shares.", epilog="Example: edgeclaw wallet redeem --dry-run")
 def redeem(
-    market: Annotated[list[str] | None, typer.Argument(help="Market ids; all that are resolved where none.")] = None,
+    market: Annotated[list[str] | None, typer.Argument(help="Market ids; default: all resolved.")] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     config: File = None,
@@ -95,7 +95,7 @@ def redeem(
 
 @app.command(
     "livetest",
-    short_help="One order that cannot fill, there and back.",
+    short_help="Place and cancel one order that cannot fill.",
     epilog="Example: edgeclaw wallet livetest --venue http://127.0.0.1:8808",
 )
 def livetest(
@@ -105,7 +105,7 @@ def livetest(
     key_file: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send one small order so deep that it only rests, see it, take it back, and see the money whole again."""
+    """Place one small order far from the market, verify that it rests, cancel it, and verify the balance."""
     from agent.cli import show
 
     steps: list[LivetestStep] = []
@@ -119,14 +119,14 @@ def livetest(
 
     async def act(wallet: OpenWallet) -> None:
         if not wallet.hosts.pretend and not yes:
-            typer.confirm("This sends a real order of a few cents and takes it back. Go on?", abort=True)
+            typer.confirm("This places and cancels a real order of a few cents. Continue?", abort=True)
         await wallet.livetest(told)
 
     _with_wallet(_settings(config, venue, key_file), act)
     if as_json:
         show.as_json({"steps": steps, "ok": True})
     else:
-        screen.print("The path of an order works, from key to cancel.")
+        screen.print("The order path works, from key to cancel.")
 
 
 @app.command(
@@ -135,8 +135,8 @@ def livetest(
     epilog="Example: edgeclaw wallet keystore ~/edgeclaw-key.json --new",
 )
 def keystore(
-    file: Annotated[Path, typer.Argument(help="The encrypted file to write; never overwritten.")],
-    new: Annotated[bool, typer.Option("--new", help="Make a new key instead of asking for yours.")] = False,
+    file: Annotated[Path, typer.Argument(help="Encrypted keystore file to write; never overwritten.")],
+    new: Annotated[bool, typer.Option("--new", help="Generate a new key instead of prompting for yours.")] = False,
     from_file: Annotated[Path | None, typer.Option(help="Read the key from this file (64 hexadecimal digits).")] = None,
     passphrase_file: Annotated[Path | None, typer.Option(help="Read the passphrase from this file.")] = None,
     as_json: AsJson = False,
@@ -164,7 +164,7 @@ def keystore(
     if as_json:
         show.as_json(told)
         return
-    rows = show.table("The key is kept", "", "")
+    rows = show.table("Keystore", "", "")
     rows.show_header = False
     for name, value in told.items():
         rows.add_row(name.replace("_", " "), value)
@@ -236,7 +236,7 @@ async def _carried_out(wallet: OpenWallet, calls: Sequence[Call], *, dry_run: bo
         for number, call in enumerate(calls, 1):
             screen.print(f"{number}. {call.says}", markup=False, soft_wrap=True)
         if not calls:
-            screen.print("Nothing is to be done.")
+            screen.print("Nothing to do.")
     if dry_run or not calls:
         if as_json:
             show.as_json({"would": [c.says for c in calls], "done": []})
@@ -265,9 +265,9 @@ def _print_report(found: WalletReport) -> None:
     rows.add_row("dollars (pUSD)", f"{units(chain.balance):,f}", f"{units(found.venue_balance):,f}")
     rows.add_row("gas (POL)", pol(chain.gas), "", style=None if chain.signature_type == 0 else show.MUTED)
     for name, amount in chain.allowances.items():
-        rows.add_row(f"{name} may take", "any amount" if amount >= UNLIMITED // 2 else f"{units(amount):,f}", "")
+        rows.add_row(f"allowance of {name}", "unlimited" if amount >= UNLIMITED // 2 else f"{units(amount):,f}", "")
     for name, approved in chain.approvals.items():
-        rows.add_row(f"{name} may take shares", "yes" if approved else "no", "")
+        rows.add_row(f"share approval of {name}", "yes" if approved else "no", "")
     screen.print(rows)
     screen.print(f"signed by {chain.address}, block {chain.block} of {chain.block_at:%H:%M:%S} UTC", style=show.MUTED)
     for difference in found.differences:
@@ -275,4 +275,4 @@ def _print_report(found: WalletReport) -> None:
     for line in found.advice:
         screen.print(f"to do: {line}", style=show.WARN, markup=False, soft_wrap=True)
     if not found.advice and not found.differences:
-        screen.print("Everything that trading needs is there.", style=show.GOOD)
+        screen.print("The account is ready to trade.", style=show.GOOD)

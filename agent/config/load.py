@@ -70,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" (line {where.line + 1})" if where else ""
-        raise Misconfigured(f"{path} is not valid YAML{line}.", next_step="Mend the file and try again.") from None
+        raise Misconfigured(f"{path} is not valid YAML{line}.", next_step="Correct the file and try again.") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

@@ -43,7 +43,7 @@ def at_terminal(prompt: str) -> str:
     """Ask whoever sits there, without showing what is typed. Raises NotReady where nobody does."""
     if not sys.stdin.isatty():
         raise NotReady(
-            "The key file is encrypted and nobody is there to be asked for its passphrase.",
+            "The key file is encrypted and there is no terminal to prompt for its passphrase.",
             next_step="Name a systemd credential: venue.passphrase_credential.",
         )
     return getpass.getpass(prompt)
@@ -64,7 +64,7 @@ def relayer_key(venue: VenueConfig) -> RelayerKey:
     DataInvalid; repeats nothing of it."""
     if not venue.relayer_key_file:
         raise NotReady(
-            "This kind of wallet sends through the venue's relayer, which asks for a key of its own.",
+            "This wallet kind sends through the venue's relayer, which requires a relayer key.",
             next_step="Make one in the venue's settings and name its file: venue.relayer_key_file.",
         )
     file = Path(venue.relayer_key_file).expanduser()

@@ -57,11 +57,11 @@ class Livetest:
         ack = await self.orders.send(signed)
         if ack.status is not OrderStatus.LIVE:
             said = f"{ack.status.value} {ack.reason}".strip().rstrip(".")
-            raise NotReady(f"The venue did not let the order rest: {said}.", next_step=advice_on(ack.reason))
+            raise NotReady(f"The venue did not accept the resting order: {said}.", next_step=advice_on(ack.reason))
         self._say("sent", "the venue lets it rest")
         await self._must_rest(signed.id)
         if not await self.orders.cancel(signed.id):
-            raise NotReady("The order could not be taken back.", next_step="Look at it in the venue's own page.")
+            raise NotReady("The order could not be cancelled.", next_step="Check it on the venue's website.")
         self._say("cancelled", "the venue took it back")
         await self.orders.sync()
         after = await self.orders.account()

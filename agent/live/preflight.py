@@ -76,7 +76,7 @@ async def must_hold(reader: VenueReader, clock: Clock) -> None:
     place = await reader.place()
     if place.blocked:
         raise NotReady(
-            f"The venue takes no orders from this place ({place.country or 'unknown'}).",
+            f"The venue does not accept orders from this country ({place.country or 'unknown'}).",
             next_step="Trade on paper: edgeclaw run --mode paper",
         )
     version = await reader.version()

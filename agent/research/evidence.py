@@ -51,14 +51,15 @@ def _lead(made: EvidenceReport) -> str:
     windows = len({f.market for f in scored})
     return (
         f"{', '.join(made.data)}: {len(made.forecasts):,} decisions of {len(made.runs)} "
-        f"run{'s' if len(made.runs) > 1 else ''}, {len(scored):,} of them in {windows:,} markets that have paid."
+        f"run{'s' if len(made.runs) > 1 else ''}, {len(scored):,} of them in {windows:,} settled markets."
     )
 
 
 def _fine_print(made: EvidenceReport) -> str:
     return (
-        f"Runs {', '.join(made.runs)}. Intervals draw windows. A gain whose interval holds 0, or that a placebo has, "
-        "too, is no gain. Days are how many more such days a verdict needs, if the gain seen so far is real."
+        f"Runs {', '.join(made.runs)}. Intervals: bootstrap over windows. A gain whose interval contains 0, or that a "
+        "placebo shows, too, is no gain. Days needed: days of such decisions until a verdict, if the observed gain is "
+        "real."
     )
 
 
@@ -93,8 +94,10 @@ def _gains(rungs: Sequence[LadderRung]) -> Figure:
         axis.plot(gain.mean, row, "o", color=colour, ms=6)
     axis.set_yticks(range(len(rungs)), [rung.name for rung in rungs], color=INK)
     axis.invert_yaxis()
-    axis.set_xlabel("log score gained over the market's mid, nats a decision (right is better)")
-    figure.suptitle("What each part adds to the market's own price, 95 % intervals", x=0.01, ha="left", fontsize=13)
+    axis.set_xlabel("log score gain over the mid, nats per decision (right is better)")
+    figure.suptitle(
+        "Evidence ladder: gain of each part over the market price, 95 % intervals", x=0.01, ha="left", fontsize=13
+    )
     return figure
 
 
@@ -114,9 +117,9 @@ def _cost(rungs: Sequence[LadderRung]) -> Figure:
         axis.plot(*at, "o", color=QUIET if names[0].startswith("placebo") else BLUE, ms=6)
         axis.annotate(", ".join(names), at, xytext=(0, 7), textcoords="offset points", fontsize=8, ha="center")
     axis.margins(x=0.18, y=0.2)
-    axis.set_xlabel("tokens a decision")
+    axis.set_xlabel("tokens per decision")
     axis.set_ylabel("log score, nats (lower is better)")
-    figure.suptitle("What thinking costs, and what it brings", x=0.01, ha="left", fontsize=13)
+    figure.suptitle("Log score against tokens", x=0.01, ha="left", fontsize=13)
     return figure
 
 
@@ -134,6 +137,6 @@ def _days(rungs: Sequence[LadderRung]) -> Figure:
     axis.margins(x=0.15)
     axis.set_yticks(range(len(rungs)), [rung.name for rung in rungs], color=INK)
     axis.invert_yaxis()
-    axis.set_xlabel("days of such decisions")
-    figure.suptitle("How much longer a verdict takes, if the gain is real", x=0.01, ha="left", fontsize=13)
+    axis.set_xlabel("days needed")
+    figure.suptitle("Days needed for a verdict, if the observed gain is real", x=0.01, ha="left", fontsize=13)
     return figure

@@ -61,7 +61,7 @@ def _equity(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
     below.set_ylabel("drawdown")
     above.legend(frameon=False, loc="upper left")
     below.tick_params(axis="x", labelrotation=0)
-    figure.suptitle("Profit by the close of each market, and what was given back", x=0.01, ha="left", fontsize=13)
+    figure.suptitle("Equity after each market, and drawdown", x=0.01, ha="left", fontsize=13)
     return figure
 
 
@@ -92,7 +92,7 @@ def _expiry(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
     axis.set_xticks(range(len(names)), [n.strip() for n in names])
     axis.set_ylabel("dollars after fees")
     _legend(axis, [one.name for one, _ in judged])
-    figure.suptitle("Profit by the time left when the fill came", x=0.01, ha="left", fontsize=13)
+    figure.suptitle("Profit by time to expiry of the fill", x=0.01, ha="left", fontsize=13)
     return figure
 
 
@@ -124,7 +124,7 @@ def _at_mid(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
     axis.invert_yaxis()
     axis.set_xlabel("dollars")
     figure.suptitle(
-        "What the book gave, after fees (blue), and what fills at the mid would have pretended (grey)",
+        "PnL at book prices after fees (blue), and at the mid without fees (grey)",
         x=0.01, ha="left", fontsize=13,
     )  # fmt: skip
     return figure
@@ -150,15 +150,15 @@ def forecast_figure(scored: Sequence[RecordedForecast]) -> Figure:
         risk.plot([100 * c for c, _ in curve], [r for _, r in curve], color=colour, lw=1.6, label=name)
     true.plot([0, 1], [0, 1], color=RULE, lw=1.2, zorder=0)
     for axis, across, up in (
-        (true, "forecast of YES", "how often YES"),
-        (risk, "the surest so many % of decisions", "mean squared error"),
+        (true, "forecast probability of YES", "observed frequency of YES"),
+        (risk, "coverage: most confident % of decisions", "Brier score"),
     ):
         bare(axis)
         axis.set_xlabel(across)
         axis.set_ylabel(up)
         axis.legend(frameon=False, loc="best")
     risk.set_ylim(0)
-    figure.suptitle("What was forecast, and what came true", x=0.01, ha="left", fontsize=13)
+    figure.suptitle("Reliability diagram, and Brier score by coverage", x=0.01, ha="left", fontsize=13)
     return figure
 
 

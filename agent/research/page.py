@@ -73,8 +73,8 @@ def verdict(found: Judgement) -> str:
 
 def _strategies(tried: Sequence[JudgedRun]) -> str:
     head = pages.row(
-        "th", "strategy", "orders", "fills", "markets", "won", "fees", "PnL", "PnL a market [95 %]", "verdict",
-        "drawdown", "by chance", "not luck", "days needed",
+        "th", "strategy", "orders", "fills", "markets", "win rate", "fees", "PnL", "PnL per market [95 %]",
+        "verdict", "drawdown", "p-value", "deflated Sharpe", "days needed",
     )  # fmt: skip
     lines = []
     for one in tried:
@@ -102,11 +102,11 @@ def _strategies(tried: Sequence[JudgedRun]) -> str:
         )
     trials = max((t.judgement.trials for t in tried if t.judgement), default=0)
     return (
-        "<h2>What it came to</h2><p class=quiet>Dollars, after fees, where the outcome is known. <i>By chance</i>: the "
-        "probability of at least this profit if every mid was right. <i>Not luck</i>: the "
-        f"probability that the profit beats the best of {trials} worthless trials (deflated Sharpe ratio). <i>Days "
-        "needed</i>: of such trading until a test would see the gain observed; a dash where there is none. Of fewer "
-        f"than {FEWEST} markets neither is told.</p>"
+        "<h2>Results</h2><p class=quiet>Dollars, after fees, where the outcome is known. <i>p-value</i>: the "
+        "probability of at least this profit if every mid was right. <i>Deflated Sharpe</i>: the probability that the "
+        f"Sharpe ratio beats the best of {trials} trials without skill. <i>Days needed</i>: days of such trading until "
+        "a test detects the observed gain; a dash where there is none. With fewer "
+        f"than {FEWEST} markets they are not stated.</p>"
         f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
     )
 
@@ -114,7 +114,7 @@ def _strategies(tried: Sequence[JudgedRun]) -> str:
 def ladder_table(rungs: Sequence[LadderRung]) -> str:
     if not rungs:
         return ""
-    head = pages.row("th", "", "decisions", "windows", "Brier", "log score", "gain [95 %]", "by luck", "tokens")
+    head = pages.row("th", "", "decisions", "windows", "Brier score", "log score", "gain [95 %]", "p-value", "tokens")
     lines = "".join(
         pages.row(
             "td",
@@ -130,16 +130,16 @@ def ladder_table(rungs: Sequence[LadderRung]) -> str:
         for r in rungs
     )
     return (
-        "<h2>What the agent's forecasts add to the price</h2><p class=quiet>On the same decisions. <i>Gain</i>: "
-        "the mid's log score less this one's, intervals drawn by window. <i>By luck</i>: the probability of squared "
-        "errors this much better than the mid's by luck alone (Clark and West). A gain that a placebo has, too, is no "
-        f"gain.</p><div class=scroll><table>{head}{lines}</table></div>"
+        "<h2>Evidence ladder</h2><p class=quiet>Gain of each part over the market price, on the same decisions. "
+        "<i>Gain</i>: the mid's log score less this one's, bootstrap intervals over windows. <i>p-value</i>: the "
+        "probability of a Brier score this much better than the mid's by chance alone (Clark and West). A gain that a "
+        f"placebo shows, too, is no gain.</p><div class=scroll><table>{head}{lines}</table></div>"
     )
 
 
 def _details(one: JudgedRun, found: Judgement) -> str:
     tables = "".join(f"<div><h3>by {name}</h3>{_groups(groups)}</div>" for name, groups in found.by.items())
-    said = f"{found.open} fills have no known outcome and are not counted. " if found.open else ""
+    said = f"{found.open} fills have no known outcome and are excluded. " if found.open else ""
     if found.overstated is not None:
         said += f"Fills at the mid without fees would have shown {dollars(found.overstated)} dollars more."
     if found.rebates:
@@ -170,9 +170,9 @@ def _data(c: Coverage) -> str:
     if c.silent:
         facts.append(f"Without any book: {_some(c.silent)}.")
     if c.unresolved:
-        facts.append(f"Without an outcome, so no profit is counted there: {_some(c.unresolved)}.")
+        facts.append(f"Without an outcome, excluded from profit: {_some(c.unresolved)}.")
     facts += [*c.notes]
-    return "<h2>What it was tried on</h2><ul>" + "".join(f"<li>{escape(f)}</li>" for f in facts) + "</ul>"
+    return "<h2>Data</h2><ul>" + "".join(f"<li>{escape(f)}</li>" for f in facts) + "</ul>"
 
 
 def _some(names: Sequence[str]) -> str:
@@ -184,6 +184,6 @@ def _manifest(made: Report) -> str:
     rows = (("data", made.data), ("code", made.code), ("configuration", made.config))
     lines = "".join(f"<tr><td>{name}<td><code>{value}</code></tr>" for name, value in rows)
     return (
-        "<h2>How to get it again</h2><p class=quiet>The same three hashes give the same result to the byte.</p>"
+        "<h2>Reproduction</h2><p class=quiet>The same three hashes give the same result to the byte.</p>"
         f"<div class=scroll><table>{lines}</table></div>"
     )

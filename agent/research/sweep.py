@@ -193,7 +193,7 @@ def run(
         except BrokenProcessPool:
             continue  # what came back is kept; the rest is tried again
         return
-    raise NotReady("the processes died again and again.", next_step="Run it again with --workers 1.")
+    raise NotReady("the worker processes died repeatedly.", next_step="Run it again with --workers 1.")
 
 
 def _attempts(task: SweepTask, points: Sequence[Point], workers: int) -> Iterator[tuple[Point, Attempt]]:

@@ -55,8 +55,8 @@ def _figure(found: Optimised) -> Figure:
         _point(axis, one, scale, GREEN if chosen else BLUE, "chosen" if chosen else "")
     _point(axis, found.present, scale, INK, "at present")
     _point(axis, found.silent, scale, QUIET, "no search at all")
-    axis.set_xlabel(f"{unit} a decision")
-    axis.set_ylabel("log score gained, nats a decision")
+    axis.set_xlabel(f"{unit} per decision")
+    axis.set_ylabel("log score gain, nats per decision")
     axis.legend(frameon=False, loc="best")
     figure.suptitle(f"{found.target.value.capitalize()} against log score, 95 % intervals", x=0.01, ha="left")
     return figure

@@ -102,7 +102,7 @@ def parted(ended: Sequence[Ended]) -> tuple[Sequence[Ended], Sequence[Ended]]:
     if len(windows) < FEWEST:
         raise NotReady(
             f"only {len(windows)} of the run's markets have an outcome, and {FEWEST} are needed.",
-            next_step="Let it run on, or name another run: --run ID",
+            next_step="Continue the run, or name another: --run ID",
         )
     first = set(windows[::2])
     return [e for e in ended if _market(e[0]) in first], [e for e in ended if _market(e[0]) not in first]

@@ -13,7 +13,7 @@ from strategies.belief import parts
 from strategies.logit import logit, sigmoid
 
 _SHOWN = 5e-5
-_RUNGS = (("search", "all claims believed"), ("verify", "verified ones alone"), ("correct", "after the correction"))
+_RUNGS = (("search", "all claims"), ("verify", "verified claims only"), ("correct", "after correction"))
 
 
 def buildup(inputs: Inputs, decision: RecordedDecision) -> list[BeliefStep]:
@@ -25,13 +25,13 @@ def buildup(inputs: Inputs, decision: RecordedDecision) -> list[BeliefStep]:
         return []
     mid = arms["mid"]
     belief, odds = belief_of(inputs, search, inputs.learned.weight), logit(mid)
-    steps = [BeliefStep("the market", mid)]
+    steps = [BeliefStep("market mid", mid)]
     for checked, share in parts(path_of(search)):
         odds += inputs.learned.weight * share
         claim = checked.claim
         steps.append(BeliefStep(short_label(claim.feature, claim.bucket, claim.effect.value), sigmoid(odds)))
     for name, value in (
-        ("at most so far", belief.raw(mid)),
+        ("capped shift", belief.raw(mid)),
         ("calibrated", belief.calibrated(mid)),
         ("traded on", belief.probability(mid)),
     ):

@@ -139,7 +139,7 @@ def waterfall(steps: Sequence[BeliefStep]) -> str:
             here = x(step.value)
             parts.append(f'<path class="link" d="M{here:.1f} {y + 18:.1f} V{y + line:.1f}"/>')
         before = step.value
-    says = f"From {steps[0].value:.3f} by the market to {steps[-1].value:.3f}"
+    says = f"Belief build-up from a mid of {steps[0].value:.3f} to {steps[-1].value:.3f}"
     return svg(left + width + 150, 14 + line * len(steps), says, "".join(parts), "waterfall")
 
 
@@ -201,8 +201,8 @@ def evidence(found: RecordedEvidence) -> str:
 
     low, high, here = (x(p) for p in (found.low, found.high, found.posterior))
     says = (
-        f"{rate:.3f} of {k} windows paid where the mids said {base:.3f}: chance alone is as far off in {as_far:.2g} "
-        f"of all cases; posterior {found.posterior:.3f} from {found.low:.3f} to "
+        f"Observed rate {rate:.3f} in {k} windows against a base rate of {base:.3f}: p-value {as_far:.2g}; "
+        f"posterior {found.posterior:.3f} from {found.low:.3f} to "
         f"{found.high:.3f}"
     )
     body = (
@@ -258,8 +258,10 @@ def reliability(rows: Sequence[tuple[float, float, int]]) -> str:
         radius = 3 + 7 * (count / most) ** 0.5
         parts.append(
             f'<circle class="here" cx="{40 + 200 * forecast:.1f}" cy="{210 - 200 * paid:.1f}" r="{radius:.1f}">'
-            f"<title>{count} forecasts of {forecast:.2f}: {paid:.2f} paid</title></circle>"
+            f"<title>{count} forecasts of {forecast:.2f}: observed frequency {paid:.2f}</title></circle>"
         )
     parts.append('<text class="tick" x="36" y="16">1</text><text class="tick" x="36" y="214">0</text>')
-    parts.append('<text class="name" x="240" y="230">said</text><text class="tick" x="36" y="120">paid</text>')
-    return svg(260, 236, "How often Up paid, by what was said", "".join(parts), "reliability")
+    parts.append(
+        '<text class="name" x="240" y="230">forecast P(Up)</text><text class="tick" x="46" y="8">observed</text>'
+    )
+    return svg(260, 236, "Reliability diagram: observed frequency of Up by forecast", "".join(parts), "reliability")

@@ -32,14 +32,19 @@ _BEFORE = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of decisions whose outcome is known, one vote a window: mean log losses in nats, what the agent's spares against
-    the mid's, and what was said against what paid, in bins (said, paid, how many)."""
+    """Of decisions with a known outcome, windows weighted equally: mean log scores in nats of agent and mid, the gain
+    over the mid, and the bins of the reliability diagram as (mean forecast, observed frequency, count)."""
 
     windows: int
     ours: float
     mids: float
     gain: Interval | None
     bins: Sequence[tuple[float, float, int]]
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error: mean distance of forecast and frequency over the bins, weighted by count."""
+        return sum(n * abs(forecast - share) for forecast, share, n in self.bins) / sum(n for _, _, n in self.bins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +203,7 @@ def _told(e: Explanation) -> dict[str, str]:
     return {
         "run": e.run_id,
         "market": made.market.slug,
-        "at": e.at,
+        "time": e.at,
         "decision": f"{made.action}: {made.reason}",
         "mid": "-" if made.mid is None else f"{made.mid:.4f}",
         "P(Up)": "-" if made.probability is None else f"{made.probability:.4f}",

@@ -46,8 +46,8 @@ _HEADERS = {
 }
 _SORTS = {
     Sorting.NEWEST: "newest",
-    Sorting.LOST_MOST: "lost most",
-    Sorting.EARNED_MOST: "earned most",
+    Sorting.LOST_MOST: "largest loss",
+    Sorting.EARNED_MOST: "largest profit",
     Sorting.MOST_TOKENS: "most tokens",
     Sorting.LEAST_VERIFIED: "least verified",
 }

@@ -1,4 +1,4 @@
-"""How a run stands: what is at stake, when it last decided, and at which slots it did not. Read from its records."""
+"""Status of a run: exposure, last decision and missed slots. Read from its records."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class AccountOverview:
-    """`at_stake` is what shares in `markets` that have not settled cost, with what `working` orders would, in
-    micro-dollars: of the whole account where the run has one. `state` is finished, goes on, or why it stopped."""
+    """`exposure` is the cost of unsettled shares in `markets` plus that of `working` orders, in
+    micro-dollars: of the whole account where the run has one. `state` is finished, running, or why it stopped."""
 
     state: str
     newest: datetime | None
-    at_stake: Micro
+    exposure: Micro
     markets: int
     working: int
     missed: Sequence[Missed]
@@ -51,7 +51,7 @@ async def standing(store: Store, run: Run) -> AccountOverview:
     return AccountOverview(
         state=_state(run, last),
         newest=newest[0].at if newest else None,
-        at_stake=sum(held.values()) + sum(i.order.cost for i in working),
+        exposure=sum(held.values()) + sum(i.order.cost for i in working),
         markets=len(held),
         working=len(working),
         missed=[_missed(record.body) for record in await store.records(run.id, RecordKind.GAP)],
@@ -70,7 +70,7 @@ def _state(run: Run, last: Sequence[Record]) -> str:
         return "finished"
     if last and last[-1].kind is RecordKind.STOP:
         return f"stopped: {last[-1].body['reason']}"
-    return "goes on"
+    return "running"
 
 
 def _missed(body: Any) -> Missed:

@@ -20,7 +20,7 @@ Pair = tuple[DecisionSummary, DecisionSummary]
 class RunComparison:
     """`rows` are what is worth reading side by side. Of the newest decisions, `shared` were made by both on the same
     market at the same instant; `parted` are those that came to something else. `gain` is how much log loss the second
-    run spares against the first, in nats a window, one vote each; None where no shared window has paid."""
+    run spares against the first, in nats per window, one vote each; None where no shared window has paid."""
 
     sides: tuple[Run, Run]
     rows: Sequence[tuple[str, tuple[str, str]]]
@@ -48,13 +48,13 @@ def _told(seen: Overview) -> dict[str, str]:
     made = max(seen.decisions, 1)
     return {
         "run": seen.run.id[:12],
-        "what": f"{seen.run.identity.label} on {seen.run.about.data}",
+        "label": f"{seen.run.identity.label} on {seen.run.about.data}",
         "decisions": f"{seen.decisions:,}",
-        "profit, settled": f"{seen.profit / UNIT:+,.2f} dollars",
-        "log loss": "-" if scores is None else f"{scores.ours:.4f} nats a window",
-        "the mid's": "-" if scores is None else f"{scores.mids:.4f} nats a window",
-        "tokens": f"{spent / made:,.0f} a decision",
-        "thinking": f"${seen.dollars / made:.7f} a decision",
+        "settled profit": f"{seen.profit / UNIT:+,.2f} dollars",
+        "log score": "-" if scores is None else f"{scores.ours:.4f} nats per window",
+        "log score of mid": "-" if scores is None else f"{scores.mids:.4f} nats per window",
+        "tokens": f"{spent / made:,.0f} per decision",
+        "inference cost": f"${seen.dollars / made:.7f} per decision",
     }
 
 

@@ -56,8 +56,8 @@ def _curves(results: Sequence[TaskResult], by: str) -> Figure:
         _ticks(axis, by, result)
         _named(axis, ends)
     what = "tokens through the model" if by == "tokens" else "GFLOPs (2 x parameters x tokens)"
-    figure.supxlabel(f"{what}, for each question", fontsize=9.5, color=INK)
-    title = "Right answers within a budget of tokens" if by == "tokens" else "Right answers for the arithmetic spent"
+    figure.supxlabel(f"{what}, per question", fontsize=9.5, color=INK)
+    title = "Accuracy within a token budget" if by == "tokens" else "Accuracy by compute"
     note = "bands: 95 % over questions  ·  dotted: uniform guessing" if len(results) > 1 else ""
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     figure.text(0.995, 0.985, note, ha="right", va="top", fontsize=8.5, color=QUIET)
@@ -146,7 +146,7 @@ def _bars(results: Sequence[TaskResult]) -> Figure:
         axis.set_title(result.title, loc="left", fontweight="bold", fontsize=11)
     colours = [Line2D([], [], color=c, marker="o", ls="", label=r) for r, c in _ROLES.items()]
     figure.legend(handles=colours, loc="outside lower center", ncols=len(colours), frameon=False)
-    figure.suptitle("Right answers at the main budget, with 95 % intervals", x=0.01, ha="left", fontsize=13)
+    figure.suptitle("Accuracy at the main budget, 95 % intervals", x=0.01, ha="left", fontsize=13)
     return figure
 
 

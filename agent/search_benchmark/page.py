@@ -17,9 +17,9 @@ def benchmark_page(results: Sequence[TaskResult], figures: Sequence[Path], facts
     drawn = "".join(pages.figure(path) for path in figures)
     said = "".join(f"<p class=quiet>{escape(fact)}</p>" for fact in facts)
     return pages.html_page(
-        "Does search buy anything?",
+        "Search benchmark: does search improve accuracy?",
         "The trading agent's own search code, on questions whose answers can be checked exactly.",
-        f"{drawn}{''.join(_section(r) for r in results)}<h2>How it was made</h2>{said}",
+        f"{drawn}{''.join(_section(r) for r in results)}<h2>Method</h2>{said}",
     )
 
 
@@ -35,7 +35,7 @@ def _section(result: TaskResult) -> str:
         f"<li class={'none' if g.holds is None else 'yes' if g.holds else 'no'}>{escape(g.sentence)}</li>"
         for g in result.goals
     )
-    head = pages.row("th", "arm", "accuracy %", "tokens", "labels or text tokens", "verdicts asked", "GFLOPs")
+    head = pages.row("th", "arm", "accuracy, %", "tokens", "nodes", "checker calls", "GFLOPs")
     lines = "".join(
         pages.row(
             "td",
@@ -49,7 +49,7 @@ def _section(result: TaskResult) -> str:
         )
         for line in result.lines
     )
-    pairs = pages.row("th", "against", "equal", "budget", "difference, points", "McNemar p") + "".join(
+    pairs = pages.row("th", "baseline", "matched on", "budget", "difference, points", "p-value (McNemar)") + "".join(
         pages.row("td", v.against, v.equal, str(v.budget), percent(v.difference, signed=True), f"{v.p:.2g}")
         for v in result.versus
     )
@@ -59,7 +59,7 @@ def _section(result: TaskResult) -> str:
     return (
         f"<h2>{escape(result.title)}</h2><p class=quiet>Checker: {escape(result.checks)}. {result.questions} questions;"
         f" uniform guessing is right {100 * result.guessing:.1f} % of the time. At most {result.budget} tokens a"
-        f" question; arms without a model have the nodes that best-first used.{alone}</p><ul>{goals}</ul>"
+        f" question; arms without a model are matched on the nodes of best-first.{alone}</p><ul>{goals}</ul>"
         f"<table>{head}{lines}</table><details><summary>Paired differences at every budget</summary>"
         f"<table>{pairs}</table></details>"
     )

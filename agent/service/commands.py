@@ -52,7 +52,7 @@ class Commands:
     async def handle_signal(self, name: str, told: bytes) -> Json:
         """Take a signal from outside. It can forbid to open anything for a while, and nothing else."""
         if not re.fullmatch(NAME, name):
-            raise ValueError(f"A signal is called by small letters, digits and hyphens, not {name!r}.")
+            raise ValueError(f"A signal name has lower-case letters, digits and hyphens, not {name!r}.")
         heard, now = self._read(SignalTold, told), self.clock.now()
         self.inhibitor.inhibit(InhibitSignal(name, heard.until, heard.why), now)
         self.bus.publish(SignalHeard(at=now, name=name, until=heard.until, why=heard.why))
@@ -64,7 +64,7 @@ class Commands:
         except ValidationError as error:
             raise ValueError(_sentence(error)) from None
         if made.expires is not None and made.expires <= self.clock.now():
-            raise ValueError(f"That was to be done by {made.expires.isoformat()}, which is past.")
+            raise ValueError(f"The command expired at {made.expires.isoformat()}.")
         return made
 
     async def _halt(self, asked: HaltRequest) -> Json:
@@ -82,7 +82,7 @@ class Commands:
         if not reason:
             raise ValueError('resume needs a reason: {"reason": "what was looked at", "halt": "when it was halted"}.')
         if standing is not None and asked.halt.strip() != standing.at:
-            raise ValueError(f"That is another halt than the one in force. {standing.sentence()}")
+            raise ValueError(f"The given halt is not the one in force. {standing.sentence()}")
         stood = self.switch.release(reason, _BY, self.clock.now())
         return {"was": None if stood is None else stood.sentence()}
 

@@ -159,7 +159,7 @@ def carried_out(steps: Steps) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             said = " ".join(done.stderr.split()) or f"it ended with {done.returncode}"
-            raise NotReady(f"{shlex.join(command)}: {said}", next_step="Mend that and run it again.")
+            raise NotReady(f"{shlex.join(command)}: {said}", next_step="Correct that and run it again.")
 
 
 def read_journal(lines: int, *, follow: bool) -> int:
@@ -169,4 +169,6 @@ def read_journal(lines: int, *, follow: bool) -> int:
     try:
         return subprocess.run(command, check=False).returncode  # noqa: S603
     except FileNotFoundError:
-        raise NotReady("There is no journal on this machine.", next_step="Look where its output was sent.") from None
+        raise NotReady(
+            "There is no systemd journal on this machine.", next_step="Look where the output was sent."
+        ) from None

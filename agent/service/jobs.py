@@ -58,7 +58,7 @@ class _Running:
         except EdgeclawError as error:
             says, ok = error.sentence(), False
         except Exception as error:  # a job must never end a run
-            log.exception("the job %s failed", self.job.name)
+            log.exception("job %s failed", self.job.name)
             says, ok = f"It failed ({type(error).__name__}).", False
         if says and says != self.said:
             log.log(logging.INFO if ok else logging.WARNING, "%s: %s", self.job.name, says)

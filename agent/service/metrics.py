@@ -37,39 +37,45 @@ class Metrics:
     def __init__(self, pulse: Pulse) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.cycles = self._counter("cycles", "Slots at which markets were decided on.")
-        self.skipped = self._counter("slots_skipped", "Slots at which nothing was decided, and why.", "reason")
+        self.cycles = self._counter("cycles", "Cycles run: slots with decisions.")
+        self.skipped = self._counter("slots_skipped", "Missed slots, by reason.", "reason")
         self.late = Histogram(
-            "edgeclaw_slot_late_seconds", "From a slot to its cycle.", buckets=_LATE, registry=self.registry
+            "edgeclaw_slot_late_seconds",
+            "Delay from a slot to the start of its cycle.",
+            buckets=_LATE,
+            registry=self.registry,
         )
-        self.last_cycle = self._gauge("last_cycle_timestamp_seconds", "The newest slot.")
-        self.decisions = self._counter("decisions", "Decisions by what came of them and why.", "action", "reason")
+        self.last_cycle = self._gauge("last_cycle_timestamp_seconds", "Time of the newest slot.")
+        self.decisions = self._counter("decisions", "Decisions, by action and reason.", "action", "reason")
         self.decided_in = Histogram(
-            "edgeclaw_decision_seconds", "From observing to the order.", buckets=_DECIDED_IN, registry=self.registry
+            "edgeclaw_decision_seconds",
+            "Decision latency, from observation to order.",
+            buckets=_DECIDED_IN,
+            registry=self.registry,
         )
-        self.tokens = self._counter("tokens", "Tokens evaluated and written, by phase.", "phase")
-        self.seconds = self._counter("phase_seconds", "Time in the engine, by phase.", "phase")
-        self.speed = self._gauge("engine_tokens_per_second", "Of the newest decision that asked the engine.")
-        self.inference = self._counter("inference_dollars", "What thinking has cost.")
+        self.tokens = self._counter("tokens", "Tokens evaluated and generated, by phase.", "phase")
+        self.seconds = self._counter("phase_seconds", "Engine time, by phase.", "phase")
+        self.speed = self._gauge("engine_tokens_per_second", "Engine speed of the newest decision with inference.")
+        self.inference = self._counter("inference_dollars", "Cost of inference.")
         self.orders = self._counter("orders", "Orders sent.", "side")
-        self.refused = self._counter("orders_refused", "Orders that the venue or a limit refused.")
-        self.fills = self._counter("fills", "Fills by what proves them.", "evidence")
-        self.filled = self._counter("filled_dollars", "Price times size of all fills.")
+        self.refused = self._counter("orders_refused", "Orders rejected by the venue or a limit.")
+        self.fills = self._counter("fills", "Fills, by evidence class.", "evidence")
+        self.filled = self._counter("filled_dollars", "Notional of all fills.")
         self.fees = self._counter("fee_dollars", "Fees paid.")
-        self.cash = self._gauge("cash_flow_dollars", "What fills and settlements have brought in, less what they took.")
-        self.profit = self._gauge("profit_dollars", "Of markets that have settled since the start, after fees.")
-        self.halted = self._gauge("halted", "1 while trading is stopped.")
-        self.halts = self._counter("halts", "How often trading was stopped.")
-        self.jobs = self._counter("jobs", "Jobs done beside the run.", "name", "ok")
-        self.score = self._gauge("log_score", "Of the forecasts, in nats, over finished windows.")
-        self.mid_score = self._gauge("mid_log_score", "Of the market's own price, over the same windows.")
-        self.queues = Gauge("edgeclaw_queue_depth", "How much waits.", ("queue",), registry=self.registry)
+        self.cash = self._gauge("cash_flow_dollars", "Net cash flow of fills and settlements.")
+        self.profit = self._gauge("profit_dollars", "Settled profit after fees, since the start.")
+        self.halted = self._gauge("halted", "1 while trading is halted.")
+        self.halts = self._counter("halts", "Number of halts.")
+        self.jobs = self._counter("jobs", "Background jobs run, by outcome.", "name", "ok")
+        self.score = self._gauge("log_score", "Log score of the forecasts, nats, over settled windows.")
+        self.mid_score = self._gauge("mid_log_score", "Log score of the mid over the same windows.")
+        self.queues = Gauge("edgeclaw_queue_depth", "Queue depth.", ("queue",), registry=self.registry)
         self._pulse, self._spent = pulse, dict[str, Micro]()
-        self._measured("loop_lag_seconds", "The most the loop was late in ten seconds.", lambda: pulse.lag)
-        self._measured("market_silence_seconds", "Since the market was last heard.", lambda: pulse.silence)
-        self._measured("at_risk_dollars", "Cost of holdings and working orders.", lambda: pulse.at_risk() / UNIT)
+        self._measured("loop_lag_seconds", "Maximum event loop lag of the last ten seconds.", lambda: pulse.lag)
+        self._measured("market_silence_seconds", "Age of the last market data.", lambda: pulse.silence)
+        self._measured("at_risk_dollars", "Exposure: cost of holdings and open orders.", lambda: pulse.at_risk() / UNIT)
         self._measured("trading", "1 once the run trades.", lambda: float(pulse.trading))
-        self._measured("well", "1 while there is nothing to complain of.", lambda: float(not pulse.complaints()))
+        self._measured("well", "1 while all health checks pass.", lambda: float(not pulse.complaints()))
 
     def text(self) -> bytes:
         """All of it, in the text format."""

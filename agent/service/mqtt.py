@@ -93,7 +93,7 @@ class Link:
                     await self._talk(client)
                     return
             except (MqttError, OSError, TimeoutError, StoreUnavailable) as error:
-                log.warning("nothing goes to the broker at %s for now: %s", self.broker.host, error)
+                log.warning("MQTT broker %s unreachable (%s); retrying", self.broker.host, error)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LATE)
 
@@ -214,7 +214,7 @@ async def _done(work: Heeded, name: str, payload: bytes) -> dict[str, Json]:
     except (ValueError, EdgeclawError) as error:
         return {"ok": False, "error": str(error)}
     except Exception as error:  # whoever asks must never be able to cut the line
-        log.exception("%s failed", name)
+        log.exception("MQTT command %s failed", name)
         return {"ok": False, "error": f"It failed ({type(error).__name__}); the log says more."}
 
 
@@ -229,7 +229,7 @@ def _payload(said: Mapping[str, Json]) -> str:
 
 def _last_word(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("nothing goes to the broker any more: %s", error, exc_info=error)
+        log.error("MQTT publishing has stopped: %s", error, exc_info=error)
 
 
 @asynccontextmanager

@@ -50,4 +50,4 @@ class Notifier:
                 out.connect(name)
                 out.send(line.encode())
         except OSError as error:
-            log.warning("systemd was not told %s: %s", line.partition("=")[0], error.strerror)
+            log.warning("systemd notification %s failed: %s", line.partition("=")[0], error.strerror)

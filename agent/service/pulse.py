@@ -77,9 +77,9 @@ class Pulse:
         """What is out of bounds, a plain sentence each: reasons to start again."""
         found = []
         if self.silence > self.bounds.silence:
-            found.append(f"The market has not been heard for {self.silence:.0f} s.")
+            found.append(f"No market data for {self.silence:.0f} s.")
         if self.lag > self.bounds.lag:
-            found.append(f"The event loop was {self.lag:.1f} s late.")
+            found.append(f"Event loop lag of {self.lag:.1f} s.")
         if self.engine:
             found.append(self.engine)
         return tuple(found)
@@ -113,7 +113,7 @@ async def _examine(pulse: Pulse, engine: Engine) -> None:
                 health = await engine.health()
             pulse.engine = "" if health.ok else health.detail
         except Exception as error:
-            pulse.engine = f"The engine does not say how it is ({type(error).__name__})."
+            pulse.engine = f"The health check of the engine failed ({type(error).__name__})."
         await asyncio.sleep(_ASK)
 
 

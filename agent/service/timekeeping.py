@@ -53,10 +53,12 @@ class Timekeeper:
             here, steady = now, at
             if step < -STEP:
                 raise ClockStepped(
-                    f"The clock was set back by {-step:.0f} s.", next_step="Start again: a start is a recovery."
+                    f"The system clock was set back by {-step:.0f} s.", next_step="Start again: a start is a recovery."
                 )
             if step > STEP:
-                log.warning("the clock went ahead by %.0f s: nothing is opened until the venue's agrees", step)
+                log.warning(
+                    "system clock jumped ahead by %.0f s; no new orders until it agrees with the venue's clock", step
+                )
                 self.inhibitor.clock, due = STEPPED, at
             if at >= due:
                 await self._compare()

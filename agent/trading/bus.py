@@ -32,7 +32,7 @@ class LocalBus:
                 try:
                     handler(event)
                 except Exception:
-                    log.exception("an observer of %s failed", event.topic)
+                    log.exception("event subscriber of %s failed", event.topic)
 
     @contextmanager
     def subscribed(self, kind: type[E], handler: Callable[[E], None]) -> Iterator[None]:

@@ -47,5 +47,5 @@ class _Writer:
         try:
             self._file.write(json.dumps({"topic": event.topic, **(body if isinstance(body, dict) else {})}) + "\n")
         except OSError as error:
-            log.warning("events are no longer written: %s", error.strerror)
+            log.warning("event log stopped: %s", error.strerror)
             self._file = None

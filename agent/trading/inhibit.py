@@ -46,5 +46,5 @@ class Inhibitor:
         if signal.until <= at:
             return
         if len(self.signals) >= MOST:
-            raise ValueError(f"There are {MOST} signals already: end one first.")
+            raise ValueError(f"The maximum of {MOST} inhibit signals is reached: end one first.")
         self.signals[signal.name] = signal

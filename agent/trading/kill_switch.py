@@ -62,9 +62,9 @@ class KillSwitchWatcher:
 
     def throw_by_signal(self) -> None:
         try:
-            self.switch.throw("asked to by a signal", "a signal", self.clock.now())
+            self.switch.throw("SIGUSR1 received", "a signal", self.clock.now())
         except StoreUnavailable as error:
-            self.execution.halt(f"asked to by a signal. {error}", self.clock.now())
+            self.execution.halt(f"SIGUSR1 received. {error}", self.clock.now())
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ class Faults:
         """Inject a fault `count` times, or a mode for `seconds` of the venue's time. Raises Misconfigured."""
         if name not in list(Fault):
             raise Misconfigured(
-                f"{name!r} is not a fault of the venue.", next_step=f"Choose one of: {', '.join(Fault)}."
+                f"{name!r} is not a fault that can be injected.", next_step=f"Choose one of: {', '.join(Fault)}."
             )
         fault = Fault(name)
         if fault in MODES:

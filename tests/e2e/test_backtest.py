@@ -60,7 +60,7 @@ def test_the_tables_name_every_strategy_and_no_look_ahead_is_found(edgeclaw: Edg
     done = edgeclaw(*RULE, "--cycles", "6", "--check-lookahead")
     assert done.code == 0, done.err
     assert "No look-ahead" in done.out
-    for word in ("late_favourite", "threshold", "by chance", "not luck", "Taker fee"):
+    for word in ("late_favourite", "threshold", "p-value", "deflated Sharpe", "Taker fee"):
         assert word in done.out
 
 

@@ -33,7 +33,7 @@ def test_figures_of_the_newest_decisions(edgeclaw: Edgeclaw, home: Path) -> None
     assert few["decisions"] == 2 and few["newest"] == found["newest"]
     assert sum(p["tokens"] for p in few["cost"]["phases"]) < sum(summary["tokens"].values())
     screen = edgeclaw(*MONITOR).out
-    for word in ("Tokens by phase", "Milliseconds a decision", "A month of this", f"run {found['run_id'][:8]}"):
+    for word in ("Tokens by phase", "Latency, milliseconds", "Projected month", f"run {found['run_id'][:8]}"):
         assert word in screen
 
 

@@ -203,7 +203,7 @@ def test_a_changed_answer_is_a_readable_difference(
         source.backup(copy)
         copy.execute("UPDATE observations SET payout = 1000000 - payout")
     replayed = edgeclaw("log", "replay", "--all")
-    assert replayed.code == 1 and "came out differently" in replayed.out and "was" in replayed.out
+    assert replayed.code == 1 and "differs from the record" in replayed.out and "was" in replayed.out
 
 
 def test_a_changed_prompt_is_caught_and_named(

@@ -53,7 +53,7 @@ def watched_over(address: str, market: subprocess.Popen[str], tmp_path: Path) ->
             until("a cycle is counted", lambda: "\nedgeclaw_cycles_total 0.0" not in page(port, "metrics")[1])
             market.send_signal(signal.SIGSTOP)
             until("the silence is noticed", lambda: page(port, "healthz")[0] == 503)
-            assert "has not been heard" in page(port, "healthz")[1]
+            assert "No market data for" in page(port, "healthz")[1]
             heard()
             before = said.count("WATCHDOG=1")
             time.sleep(1.5)

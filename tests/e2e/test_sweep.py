@@ -80,7 +80,7 @@ def test_markets_that_were_kept_back_are_counted_as_seen_once_looked_at(
     assert [o["times"] for o in looked] == [1, 2]
     assert looked[0]["per_market"] == looked[1]["per_market"]
     said = edgeclaw("sweep", str(space), "--trials", "24", "--open-holdout")
-    assert "looked at 3 times, so no longer unseen" in said.out
+    assert "opened 3 times, so no longer out of sample" in said.out
     other = edgeclaw("sweep", str(space), "--trials", "3", "--seed", "1", "--open-holdout", "--json")
     assert other.json["opened"]["times"] == 4  # the markets are the same, whatever the sweep
 

@@ -214,9 +214,9 @@ def test_results_are_the_sums_they_say(earned: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize(
     ("earned", "said"),
     [
-        ([(0, -60), (1, -50)], "settled losses of \\$110"),
+        ([(0, -60), (1, -50)], "settled loss of \\$110"),
         ([(0, 100), (1, -80)], "of 2026-11-02 of \\$80"),
-        ([(0, 300), (1, -70), (2, -60)], "fall from the best"),
+        ([(0, 300), (1, -70), (2, -60)], "drawdown of settled profit"),
         ([(0, -70), (1, 60), (2, -70)], ""),
     ],
 )
@@ -329,5 +329,5 @@ def test_a_signal_throws_it(tmp_path: Path) -> None:
                     return
 
     asyncio.run(play())
-    assert execution.halted == "asked to by a signal"
+    assert execution.halted == "SIGUSR1 received"
     assert hands.cancels == 1

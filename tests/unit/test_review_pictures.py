@@ -33,7 +33,7 @@ def test_the_picture_of_any_evidence_stays_in_its_frame(k: int, mid: float, shar
     drawn = evidence(RecordedEvidence(**asdict(found)))
     across = [float(x) for x in re.findall(r'(?:M|H|cx=")(-?[\d.]+)', drawn)]
     assert min(across) >= -10 and max(across) <= 210
-    assert f"of {k} windows paid" in drawn and 'class="paid"' in drawn
+    assert f"in {k} windows against a base rate" in drawn and 'class="paid"' in drawn
 
 
 def test_no_windows_make_no_picture() -> None:

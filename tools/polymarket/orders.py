@@ -142,8 +142,8 @@ class PolymarketOrders:
         trusted."""
         if self._failure is not None:
             raise Halt(
-                f"What keeps the account up to date has failed ({type(self._failure).__name__}: {self._failure}).",
-                next_step="Start again, and report it where it comes back.",
+                f"Account synchronisation has failed ({type(self._failure).__name__}: {self._failure}).",
+                next_step="Restart, and report it if it recurs.",
             ) from self._failure
         return self.books.account()
 
@@ -300,7 +300,7 @@ class PolymarketOrders:
             except OrderHeartbeatMismatchError as error:
                 name = str(error.heartbeat_id)
             except Exception as error:
-                raise VenueUnavailable(f"The venue took no heartbeat ({_name(error)}).") from None
+                raise VenueUnavailable(f"The venue rejected the heartbeat ({_name(error)}).") from None
         return name
 
     # -- before the first order

@@ -302,7 +302,7 @@ class OpenAIEngine:
         if self._wire.closed:
             raise EngineUnavailable("The engine is closed.")
         if why := self._watcher() or self._breaker.blocked(monotonic()):
-            raise EngineUnavailable(f"The model server is not asked for now: {why}")
+            raise EngineUnavailable(f"Circuit breaker open, the model server is not called: {why}")
         left = _left(until)
         if left is not None and left <= 0:
             raise EngineTimeout("The model was given no time.")

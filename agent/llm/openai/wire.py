@@ -114,7 +114,8 @@ def _refuse(status: int, body: bytes) -> NoReturn:
         raise NeverBegun(f"The model server answers with a redirect ({status}), which is not followed.")
     if status in (401, 403):
         raise NeverBegun(
-            f"The model server wants a key ({status}).", next_step="Put it into the file edge.remote.api_key_file."
+            f"The model server requires an API key ({status}).",
+            next_step="Put it into the file edge.remote.api_key_file.",
         )
     kind = RequestRefused if 400 <= status < 500 else EngineUnavailable
     raise kind(f"The model server failed ({status}): {said or 'it does not say why'}.")
