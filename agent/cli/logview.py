@@ -121,7 +121,7 @@ def _book(e: Explanation, screen: Console) -> None:
     if e.book is None:
         return
     rows = table(
-        "\nOrder book of Up, best five levels", "bid size", "bid", "ask", "ask size", right=("bid size", "bid", "ask")
+        "\nOrder book of Up, best five", "bid size", "bid", "ask", "ask size", right=("bid size", "bid", "ask")
     )
     bids, asks = e.book["bids"][:5], e.book["asks"][:5]
     for i in range(max(len(bids), len(asks))):
