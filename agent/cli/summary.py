@@ -100,7 +100,8 @@ def _resting(found: Resting, screen: Console) -> None:
         colour = GOOD if cents[1] > 0 else BAD if cents[2] < 0 else MUTED
         interval = escape(f"[{cents[1]:+.2f}, {cents[2]:+.2f}]")
         rows.add_row(
-            f"markout after 10 seconds, cents per share ({found.looked_at} fills)", f"[{colour}]{cents[0]:+.2f}[/] {interval}"
+            f"markout after 10 seconds, cents per share ({found.looked_at} fills)",
+            f"[{colour}]{cents[0]:+.2f}[/] {interval}",
         )
     screen.print(rows)
 

@@ -261,7 +261,6 @@ def reliability(rows: Sequence[tuple[float, float, int]]) -> str:
             f"<title>{count} forecasts of {forecast:.2f}: observed frequency {paid:.2f}</title></circle>"
         )
     parts.append('<text class="tick" x="36" y="16">1</text><text class="tick" x="36" y="214">0</text>')
-    parts.append(
-        '<text class="name" x="240" y="230">forecast P(Up)</text><text class="tick" x="46" y="8">observed</text>'
-    )
+    parts.append('<text class="name" x="240" y="230">forecast P(Up)</text>')
+    parts.append('<text class="start" x="48" y="15">observed frequency</text>')
     return svg(260, 236, "Reliability diagram: observed frequency of Up by forecast", "".join(parts), "reliability")
