@@ -99,7 +99,7 @@ def head(page: DecisionPage) -> str:
     return (
         f'<text class="head" x="{LEFT}" y="48">{escape(str(page.e.market["question"]))}</text>'
         f'<text class="small" x="{LEFT}" y="72">decided {AT:%Y-%m-%d %H:%M} UTC · policy {thought["search"]["policy"]}'
-        f" · {len(page.nodes)} claims</text>"
+        f" · {len(page.nodes)} nodes</text>"
         f'<rect class="chip" x="{WIDTH - LEFT - wide}" y="30" width="{wide}" height="28" rx="14"/>'
         f'<text class="chiptext" x="{WIDTH - LEFT - wide / 2}" y="49">{escape(said)}</text>'
     )
