@@ -105,7 +105,7 @@ def test_what_the_agent_forecast_is_kept_decision_by_decision(edgeclaw: Edgeclaw
     assert (done.json["recalled_tokens"], again.json["recalled_tokens"]) == (0, sum(r["tokens"] for r in rows))
     assert again.json["report"] == done.json["report"]
     page = (out / "report.html").read_text()
-    assert "What the agent's forecasts add" in page and page.count("<svg") == (1 if drawable() else 0)
+    assert "Gain of each part over the market price" in page and page.count("<svg") == (1 if drawable() else 0)
 
 
 @pytest.mark.usefixtures("sample")

@@ -215,7 +215,7 @@ def test_a_child_that_comes_back_as_another_model_is_not_asked(child: Child) -> 
             shim(child.python, "--salt other")
             await break_(child, "exit")
             await until(lambda: "differently" in engine._watcher())
-            with pytest.raises(EngineUnavailable, match="not asked"):
+            with pytest.raises(EngineUnavailable, match="not called"):
                 await engine.classify(questions(1))
             assert "differently" in (await engine.health()).detail
             shim(child.python)
