@@ -277,7 +277,7 @@ def _strategies(screen: Console, made: Report) -> None:
         "p-value: the probability of at least this profit if every mid was right.",
         f"deflated Sharpe: the probability that the Sharpe ratio beats the best of {trials} trials without skill.",
         "days needed: days of such trading until a test detects the observed gain; a dash where there is none.",
-        f"With fewer than {FEWEST} markets they are not stated.",
+        f"With fewer than {FEWEST} markets, deflated Sharpe and days needed are not stated.",
     ):
         screen.print(said, style=show.MUTED, markup=False)
     screen.print()

@@ -106,7 +106,7 @@ def _strategies(tried: Sequence[JudgedRun]) -> str:
         "probability of at least this profit if every mid was right. <i>Deflated Sharpe</i>: the probability that the "
         f"Sharpe ratio beats the best of {trials} trials without skill. <i>Days needed</i>: days of such trading until "
         "a test detects the observed gain; a dash where there is none. With fewer "
-        f"than {FEWEST} markets they are not stated.</p>"
+        f"than {FEWEST} markets, the last two are not stated.</p>"
         f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
     )
 
