@@ -153,7 +153,7 @@ def test_what_happens_is_told_and_what_is_commanded_is_done_once(address: str, b
                 (config,) = await ask(broker, "config", {}, b"5")
                 assert PASSWORDS["edgeclaw"] not in json.dumps(config)
                 (late,) = await ask(broker, "halt", {"expires": "2026-01-01T00:00:00Z"}, b"late")
-                assert not late["ok"] and "past" in late["error"] and not (home / "halted").exists()
+                assert not late["ok"] and "expired at" in late["error"] and not (home / "halted").exists()
                 soon = {"until": "2100-01-01T00:00:00Z", "why": "a speech"}
                 (heeded,) = await ask(broker, "speech", soon, b"s1", what="signal")
                 assert heeded["result"]["standing"][0]["name"] == "speech"
