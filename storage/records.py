@@ -63,7 +63,7 @@ class RunManifest:
     notes: tuple[str, ...] = ()
     has_reference: bool = False
     config: Json = None
-    cash: Micro = 0
+    cash: Micro | None = None
     account: str = ""
     of: str = ""
     answers_by: str = ""
@@ -72,15 +72,20 @@ class RunManifest:
     def read(cls, manifest: Mapping[str, Json]) -> RunManifest:
         """A manifest as it is stored, of this version or one before; raises Drift where it is damaged."""
         found: Mapping[str, Any] = manifest
-        cash, notes = found.get("cash", 0), found.get("notes", ())
+        cash, notes = found.get("cash"), found.get("notes", ())
         texts = {name: found[name] for name in ("data", "account", "of", "answers_by") if name in found}
-        listed = isinstance(notes, list | tuple) and isinstance(cash, int)
+        listed = isinstance(notes, list | tuple) and isinstance(cash, int | None)
         if not listed or not all(isinstance(text, str) for text in (*texts.values(), *notes)):
             raise Drift("a run's manifest is damaged: its texts, notes and cash are not what belongs there.")
-        if texts.get("account") and "cash" not in found:
-            raise Drift(f"the manifest of a run of {texts['account']} does not say what cash it began with.")
         reference, config = bool(found.get("has_reference")), found.get("config")
         return cls(notes=tuple(notes), has_reference=reference, config=config, cash=cash, **texts)
+
+    @property
+    def initial_cash(self) -> Micro:
+        """Micro-dollars that the run began with. Raises Drift where the manifest does not say: zero is a claim."""
+        if self.cash is None:
+            raise Drift(f"the manifest of a run of {self.account or self.data} does not say what cash it began with.")
+        return self.cash
 
     def to_json(self) -> dict[str, Json]:
         """As it is stored; what is empty and need not be is left out."""

@@ -150,7 +150,7 @@ async def compared(storm: Storm) -> dict[str, object]:
         settled = [s for r in runs for s in await store.settlements(r.id)]
         acks = [a for r in runs for a in await store.records(r.id, RecordKind.ACK)]
         problems = [p.sentence for r in runs for p in await store.verify(r.id)]
-        cash = runs[0].about.cash + sum(f.cash for f in fills) + sum(s.cash for s in settled)
+        cash = runs[0].about.initial_cash + sum(f.cash for f in fills) + sum(s.cash for s in settled)
     known = {i.order_id for i in intents}
     # Terminal by the log alone: an order without such a record has been lost sight of.
     over = {a.body["order_id"] for a in acks if a.body["status"] in ("matched", "canceled", "rejected")}

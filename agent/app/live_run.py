@@ -137,7 +137,7 @@ class LiveWorld:
         from agent.live.preflight import patiently
 
         earlier = await runs_of(self.store, self.account.name)
-        cash = earlier[0].about.cash if earlier else await patiently(lambda: self.account.cash(self.clock))
+        cash = earlier[0].about.initial_cash if earlier else await patiently(lambda: self.account.cash(self.clock))
         return live_manifest(self.plan, self.account, self.hosts.clob, cash)
 
     @asynccontextmanager

@@ -120,7 +120,7 @@ class RunRecord:
 
 async def recorded_cash(store: Store, runs: Sequence[Run]) -> Micro:
     """Micro-dollars that an account holds by the records of its runs, oldest first."""
-    cash = runs[0].about.cash
+    cash = runs[0].about.initial_cash
     for run in runs:
         cash = balance(cash, await store.fills(run.id), await store.settlements(run.id))
     return cash

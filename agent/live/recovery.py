@@ -104,7 +104,7 @@ async def load_account_history(store: LogReader, account: str, present: str) -> 
     newest = max((s.order.placed_at for s in signed), default=runs[0].started_at)
     told = await store.records(present, RecordKind.OUTCOME)
     return AccountHistory(
-        cash=runs[0].about.cash,
+        cash=runs[0].about.initial_cash,
         since=runs[0].started_at,
         fills=fills,
         settlements=settlements,

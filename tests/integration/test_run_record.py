@@ -43,7 +43,7 @@ async def resumed(place: Path) -> AsyncIterator[tuple[Store, RunRecord]]:
         yield store, await RunRecord.resume(store, identity, MANIFEST, START, lease)
 
 
-def execution(record: RunRecord, clock: ManualClock, cash: int = MANIFEST.cash) -> Execution:
+def execution(record: RunRecord, clock: ManualClock, cash: int = MANIFEST.initial_cash) -> Execution:
     feed = replay(recorded(book(START)))
     zero = timedelta(0)
     exchange = PaperExchange(feed, clock, cash=cash, venue_delay=zero, network_delay=zero, run=record.run.id)

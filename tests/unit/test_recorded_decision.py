@@ -341,6 +341,8 @@ def test_a_damaged_manifest_says_so(damaged: dict[str, Any]) -> None:
         RunManifest.read(damaged)
 
 
-def test_an_account_that_began_with_nobody_knows_what_is_not_read_as_penniless() -> None:
+def test_cash_that_a_manifest_does_not_say_is_not_read_as_zero() -> None:
+    read = RunManifest.read({"account": "paper at the venue"})
     with pytest.raises(Drift, match="does not say what cash it began with"):
-        RunManifest.read({"account": "paper at the venue"})
+        read.initial_cash  # noqa: B018 - reading it is what is tried
+    assert RunManifest.read({"cash": 5}).initial_cash == 5
