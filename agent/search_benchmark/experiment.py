@@ -14,7 +14,7 @@ from agent.llm.engine import Engine, ModelIdentity, Prompt, Usage
 from agent.search_benchmark.arms import ARMS, ArmOutcome, BenchmarkArm, Who, solve
 from agent.search_benchmark.asking import Merged, Uniform
 from agent.search_benchmark.task import BenchmarkTask, Puzzle
-from agent.search_benchmark.writing import write
+from agent.search_benchmark.writing import write_answer
 
 CONTEXT, SEQUENCES = 4096, 112
 """Cells and sequences of a context in which a group of questions fits."""
@@ -107,7 +107,7 @@ async def _one(
 ) -> TrialRecord:
     seed, number, puzzle = question
     if arm.text:
-        outcome = await write(task, puzzle, arm, model, prefix, seed=1000 * seed + number, limit=limit)
+        outcome = await write_answer(task, puzzle, arm, model, prefix, seed=1000 * seed + number, limit=limit)
     else:
         scorer = Uniform(seed) if arm.who is Who.NOBODY else model
         # one stream of chance for all arms: those that draw see the same draws

@@ -25,7 +25,7 @@ def longest(task: BenchmarkTask, model: Merged) -> int:
     return max(model.tokens(written(p, p.solution())) for p in puzzles) + 2
 
 
-async def write(
+async def write_answer(
     task: BenchmarkTask, puzzle: Puzzle, arm: BenchmarkArm, model: Merged, prefix: Prompt, *, seed: int, limit: int
 ) -> ArmOutcome:
     """Answer a question in free text. The tokens of a sample are the mean over the samples of the call."""
