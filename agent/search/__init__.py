@@ -1,1 +1,1 @@
-"""The tree search: policies, stops and the walk, generic in what is searched. Pure; knows no model and no market."""
+"""Generic tree search: policies, stop rules and the search loop. Pure; depends on no model and no market."""

@@ -1,4 +1,4 @@
-"""Which nodes to grow next: every search policy as a pure function of the tree so far.
+"""Search policies: pure functions from the tree so far to the next batch of expansions.
 
 `greedy` follows the best child. `beam` keeps the `width` best of each level. `dvts` grows `width` subtrees that never
 compete with each other. `best_first` always grows the most promising open node, wherever it is, and every third time
@@ -18,19 +18,19 @@ from agent.search.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Grow `children` from the node at index `parent`, or from the root where it is None."""
+    """An expansion request: grow `children` from the node at index `parent`, or from the root where it is None."""
 
     parent: int | None
     children: int
 
 
 def plan(tree: Tree[Any]) -> Sequence[Want]:
-    """What to grow next, all of it in one batch; nothing ends the search."""
+    """The next batch of expansions by the tree's policy; empty ends the search."""
     return _WALKS[tree.policy.name](tree)
 
 
 def subtree(tree: Tree[Any], index: int) -> int:
-    """The first-level node above a node."""
+    """Index of the first-level ancestor of a node (the node itself at the first level)."""
     parent = tree.visits[index].parent
     while parent is not None:
         index, parent = parent, tree.visits[parent].parent
@@ -38,13 +38,13 @@ def subtree(tree: Tree[Any], index: int) -> int:
 
 
 def open_nodes(tree: Tree[Any]) -> list[int]:
-    """Nodes that could still be grown: not complete and not grown yet."""
+    """Indices of the nodes that can still be expanded: neither complete nor expanded yet."""
     grown = set(tree.grown)
     return [i for i in range(len(tree.visits)) if i not in grown and not tree.complete(i)]
 
 
 def _best(tree: Tree[Any], among: Sequence[int], count: int) -> list[int]:
-    """The `count` strongest nodes, in the order they were made; the earlier one on a tie."""
+    """Indices of the `count` strongest nodes, in creation order; the earlier one wins a tie."""
     return sorted(sorted(among, key=lambda i: (-tree.strength(i), i))[:count])
 
 
@@ -77,6 +77,8 @@ def _best_first(tree: Tree[Any]) -> Sequence[Want]:
     if not tree.visits:
         return _from_root(tree, policy.branching)
     among = [i for i in open_nodes(tree) if tree.visits[i].value > 0]
+    # Pure exploitation stays in the first subtree whose values are a little optimistic: every third batch goes to the
+    # least visited one.
     if among and len(tree.grown) % 3 == 0:
         visited = Counter(subtree(tree, i) for i in range(len(tree.visits)))
         fewest = min(visited[subtree(tree, i)] for i in among)
@@ -88,6 +90,7 @@ def _chains(tree: Tree[Any]) -> Sequence[Want]:
     policy = tree.policy
     if growing := open_nodes(tree):
         return [Want(i, 1) for i in growing]
+    # Every draw from the root is one chain, so expansions of the root count the chains.
     started = tree.grown.count(None)
     return [Want(None, 1)] * min(policy.width, policy.samples - started)
 

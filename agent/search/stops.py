@@ -1,6 +1,5 @@
-"""When a search has seen enough, from the tree alone: an answer is proved, nothing open can win, the majority will not
-turn, or nothing grows that is worth anything. Budgets end a search elsewhere. Pure.
-"""
+"""Stop rules of a search, from the tree alone: an answer is proved, nothing open can win, the majority is settled, or
+expansions yield nothing of value. Budgets end a search elsewhere. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +10,16 @@ from agent.search.policies import open_nodes
 from agent.search.tree import Pick, Tree
 
 BARREN = 2
-"""Batches in a row without a child worth anything, after which the search is given up."""
+"""Consecutive batches without a child of positive value after which the search stops."""
 _NORMAL = NormalDist()
 
 
 def enough(tree: Tree[Any]) -> str:
-    """The reason to stop now, or empty."""
+    """The reason to stop now, or an empty string."""
     pick = tree.policy.traits.pick
     if tree.barren >= BARREN:
         return "barren"
+    # 1 is a proof by the judge's own scale, so no other answer can be better.
     if any(tree.visits[i].value >= 1 for i in tree.finished()):
         return "proved"
     if pick is Pick.PATH and _out_of_reach(tree):
@@ -30,7 +30,7 @@ def enough(tree: Tree[Any]) -> str:
 
 
 def _out_of_reach(tree: Tree[Any]) -> bool:
-    """Whether even a perfect rest of any open path would end below the incumbent."""
+    """True if even a perfect continuation of every open path would end below the incumbent."""
     ends = tree.finished()
     if not ends:
         return False
@@ -39,15 +39,17 @@ def _out_of_reach(tree: Tree[Any]) -> bool:
 
 
 def bound(tree: Tree[Any], index: int) -> float:
-    """The largest strength that a path through an open node can still come to."""
+    """Upper bound on the strength of a complete path through an open node."""
     path = [tree.visits[i].value for i in tree.path(index)]
+    # Strength is a mean: with every further node worth 1 it is monotone in their number, so one of the two ends (one
+    # more, or down to full depth) is the largest.
     short = [(sum(path) + more) / (len(path) + more) for more in (1, tree.policy.depth - len(path))]
     return max(short)
 
 
 def flip_chance(tree: Tree[Any]) -> float:
-    """How likely the most frequent answer is not really the most frequent: Beta(1 + for, 1 + against) below a half,
-    by its normal approximation; 1 before there are two answers."""
+    """Probability that the leading answer is not the true majority: Beta(1 + for, 1 + against) below one half, by its
+    normal approximation; 1.0 with fewer than two votes."""
     votes = tree.votes()
     total = sum(votes.values())
     if total < 2:

@@ -1,6 +1,6 @@
-"""What a tree search is made of: the policy's numbers, the nodes as they were met, and which of them stands.
+"""Values of a tree search: the policy's parameters, the visited nodes, and the choice of the incumbent.
 
-Pure values; knows no model, market or database, and does not grow anything.
+Pure; depends on no model, market or database, and expands nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class OutOfBudget(Exception):
 
 
 class Judged(StrEnum):
-    """Which nodes are judged."""
+    """The nodes that the judge values."""
 
     EVERY = "every"
     LEAVES = "leaves"
@@ -34,7 +34,7 @@ class Judged(StrEnum):
 
 
 class Pick(StrEnum):
-    """How the incumbent is chosen among complete nodes."""
+    """The rule that chooses the incumbent among complete nodes."""
 
     PATH = "path"
     LEAF = "leaf"
@@ -43,8 +43,8 @@ class Pick(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What kind of search a policy is. `draws`: children are drawn by their probability, repeats and all. `levelwise`:
-    every batch lies one level below the one before, so that the deepest node says what is still to come."""
+    """Properties of a policy. `draws`: children are sampled by their probability, with repeats. `levelwise`: every
+    batch lies one level below the one before, so that the deepest node tells how many batches remain."""
 
     draws: bool = False
     levelwise: bool = True
@@ -60,7 +60,7 @@ POLICIES = {
     "dvts": Traits(),
     "best_first": Traits(levelwise=False),
 }
-"""Every policy there is; `agent/search/policies.py` says how each walks."""
+"""All policies by name; `agent/search/policies.py` implements them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Policy:
     def named(
         cls, name: str, *, depth: int, branching: int, width: int, max_nodes: int, samples: int = 1, flip: float = 0.05
     ) -> Policy:
-        """Raises ValueError for a name nobody knows."""
+        """A policy by its name. Raises ValueError for an unknown name."""
         if name not in POLICIES:
             raise ValueError(f"unknown search policy {name!r}")
         if name == "greedy":
@@ -103,8 +103,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Visit(Generic[T]):
-    """A node as the search met it. `parent` is an index into the tree's visits, None at the first level; `answer` is
-    set where the node is complete."""
+    """A visited node. `parent` is an index into the tree's visits, None at the first level; `value` lies in [0, 1];
+    `answer` is set where the node is complete."""
 
     item: T
     parent: int | None
@@ -115,7 +115,7 @@ class Visit(Generic[T]):
 
 @dataclass(slots=True)
 class Tree(Generic[T]):
-    """All nodes in the order they were made; `stop` says why the search ended. `grown` are the nodes that were
+    """All nodes in creation order; `stop` is the reason the search ended. `grown` are the nodes that were
     expanded, in order (None is the root), and `barren` counts the latest batches without a child worth anything."""
 
     policy: Policy
@@ -140,7 +140,7 @@ class Tree(Generic[T]):
         return max((v.depth for v in self.visits), default=0)
 
     def complete(self, index: int) -> bool:
-        """Whether nothing grows below this node any more: it is deep enough, or it answers."""
+        """True if this node is not expanded any further: it is at full depth, or it gives an answer."""
         visit = self.visits[index]
         return visit.depth >= self.policy.depth or visit.answer is not None
 
@@ -154,13 +154,13 @@ class Tree(Generic[T]):
         return sum(values) / len(values)
 
     def votes(self) -> Counter[Hashable]:
-        """How many complete nodes give each answer; those that came to none do not vote."""
+        """Number of complete nodes by answer; nodes without an answer do not vote."""
         return Counter(a for i in self.finished() if (a := self.visits[i].answer) is not None)
 
     def incumbent(self) -> int | None:
-        """The node that stands if the search ends here; None before the first. By the policy: the complete node with
-        the best path, or with the best value of its own, or the first one with the most frequent answer; where nothing
-        is complete, the deepest node with the best path. The earliest wins a tie."""
+        """Index of the node that stands if the search ends here; None before the first. By the policy: the complete
+        node with the best path, or with the best value of its own, or the first one with the most frequent answer;
+        where nothing is complete, the deepest node with the best path. The earliest wins a tie."""
         ends = self.finished()
         if not ends:
             level = self.leaves(self.deepest())

@@ -1,7 +1,7 @@
-"""Grow a tree over two awaitables, whatever the policy: one loop for all of them.
+"""The search loop over two awaitables, `expand` and `judge`, the same for every policy.
 
 `expand` grows a batch of nodes into children, `judge` gives each child a value in [0, 1] (0 is a hard fail, 1 a proof).
-Ask the policy what to grow next (`policies.py`), grow it in one batch, look whether it is enough (`stops.py`). Anytime:
+The policy requests expansions (`policies.py`), one batch grows them, the stop rules are checked (`stops.py`). Anytime:
 whatever ends the search, the tree's incumbent stands.
 """
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Chance(Protocol):
-    """Where draws come from: a seeded generator."""
+    """Source of random draws: a seeded generator."""
 
     def random(self) -> float:
         """The next number in [0, 1)."""
@@ -27,7 +27,7 @@ class Chance(Protocol):
 
 
 Expand = Callable[[Sequence[T], int, Chance | None], Awaitable[Sequence[Sequence[T]]]]
-"""(nodes, children wanted of each, chance) -> the children of each; fewer where there are fewer. Without chance the
+"""(nodes, children requested of each, chance) -> the children of each; fewer where there are fewer. Without chance the
 likeliest come, best first; with it they are drawn by their probability."""
 Judge = Callable[[Sequence[T]], Awaitable[Sequence[float]]]
 Name = Callable[[T], Hashable]
@@ -48,7 +48,7 @@ async def search(
     key: Name[T] = _unnamed,
     worth: Callable[[Tree[T]], str] = lambda _: "",
 ) -> Tree[T]:
-    """Grow a tree until the policy wants nothing more, it is enough, or the budget ends.
+    """Grow a tree until the policy requests nothing more, a stop rule fires, or the budget ends.
 
     `chance` is needed by policies that draw. `answer` is what a node answers, None where it is not complete: equal
     answers are votes for the same thing. `key` names a node's state: of two with the same key the later one is dropped
@@ -88,7 +88,7 @@ class _Grower(Generic[T]):
     seen: set[Hashable] = field(default_factory=set)
 
     async def grow(self, tree: Tree[T], wants: Sequence[Want], room: int) -> None:
-        """One batch: the wanted children of every node in it, at most `room` of them."""
+        """Expand one batch: the requested children of every node in it, at most `room` in all."""
         parents, children = [w.parent for w in wants], wants[0].children
         items = [self.root if p is None else tree.visits[p].item for p in parents]
         families = await self.expand(items, children, self.chance)
@@ -100,6 +100,8 @@ class _Grower(Generic[T]):
         ]
         made = [self._visit(tree, parent, child) for parent, child in new[:room]]
         values = await self._values(tree, made)
+        # The tree changes only after both awaits: a budget that ends in `expand` or `judge` leaves it as the last whole
+        # batch made it.
         tree.grown += parents
         tree.visits += [replace(v, value=x) for v, x in zip(made, values, strict=True)]
         tree.barren = 0 if any(values) else tree.barren + 1
@@ -109,7 +111,7 @@ class _Grower(Generic[T]):
         return Visit(child, parent, depth, NEUTRAL, self.answer(child))
 
     async def _values(self, tree: Tree[T], made: Sequence[Visit[T]]) -> list[float]:
-        """The judge's values where the policy asks for them."""
+        """The judge's value of each node that the policy judges, NEUTRAL of the others."""
         judged = tree.policy.traits.judged
         asked = [
             judged is Judged.EVERY
@@ -121,6 +123,7 @@ class _Grower(Generic[T]):
         return [next(found) if ask else NEUTRAL for ask in asked]
 
     def _unseen(self, child: T) -> bool:
+        # Repeats of a policy that draws are votes: dropping them would bias the majority.
         if self.chance is not None or (key := self.key(child)) is None:
             return True
         if key in self.seen:
