@@ -1,1 +1,1 @@
-"""The box: egress allow-list, electric power, memory of the process."""
+"""The machine: egress allow-list, electric power, memory settings of the process."""

@@ -1,8 +1,8 @@
-"""Where this process may connect to: an allow-list that holds under every library, asked at the socket.
+"""Egress allow-list of this process, enforced at the socket under every library.
 
 An audit hook of the interpreter sees each name that is looked up and each address that is connected to, whoever does
 it; a library that opens sockets in C without telling the interpreter, or a child process, is held by the unit file
-instead. Loopback is always allowed. Decides nothing about what is said there.
+instead. Loopback is always allowed. The content of a connection is not inspected.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _Resolver = Callable[..., Any]
 
 @dataclass(slots=True)
 class _Guard:
-    """What is allowed now: names, and the addresses those were found to have; None while nothing is guarded."""
+    """The allowed names and the addresses that they resolved to; `names` is None while nothing is guarded."""
 
     names: frozenset[str] | None = None
     addresses: set[str] = field(default_factory=set)
     installed: bool = False
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
-        """The hook itself: it can never be taken out, so it is quick where nothing is guarded."""
+        """The audit hook. It cannot be removed once installed, so it returns at once where nothing is guarded."""
         if self.names is None:
             return
         if event in _CONNECTING:
@@ -57,9 +57,11 @@ class _Guard:
         return is_loopback(_plain(host)) or host.lower().rstrip(".") in (self.names or ())
 
     def learning(self, resolve: _Resolver) -> _Resolver:
-        """A resolver that remembers the addresses of the names it was allowed to look up."""
+        """A resolver that records the addresses of the names it was allowed to look up."""
 
         def resolved(host: Any, *args: Any, **kwargs: Any) -> Any:
+            # The connect event carries an address without its name: only what an allowed name resolved to is let
+            # through.
             found = resolve(host, *args, **kwargs)
             if self.names is not None:
                 self.addresses |= {_plain(str(entry[4][0])) for entry in found}
@@ -79,19 +81,20 @@ def refusal(host: str) -> EgressRefused:
 
 
 def _plain(host: str) -> str:
-    """An address in one spelling, without its zone; a name as it is."""
+    """An address in one canonical spelling, without its zone; a name unchanged."""
     try:
         found = ip_address(host.partition("%")[0])
     except ValueError:
         return host
+    # ::ffff:1.2.3.4 reaches the same host as 1.2.3.4, and a dual-stack socket reports the former.
     mapped = getattr(found, "ipv4_mapped", None)
     return str(mapped or found)
 
 
 @contextmanager
 def confined(names: Iterable[str]) -> Iterator[None]:
-    """Until the block ends no connection leaves this process but to loopback and to these hosts; a block inside
-    another can only take away. Whoever tries gets `EgressRefused`."""
+    """Context in which connections leave this process only to loopback and to these hosts; nested, it can only narrow
+    the list. Any other connection or look-up raises `EgressRefused`."""
     _install()
     wanted = frozenset(n.lower().rstrip(".") for n in names if n)
     before, known = _GUARD.names, _GUARD.addresses
@@ -119,5 +122,5 @@ def _install() -> None:
 
 
 def host_of(url: str) -> str:
-    """The host a URL names, or an empty text."""
+    """The host named by a URL, or an empty string."""
     return urlsplit(url).hostname or ""

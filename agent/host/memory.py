@@ -1,4 +1,4 @@
-"""How this process keeps house with its memory: how often it looks for garbage, and how many heaps there are."""
+"""GC thresholds and the glibc arena limit of this process."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 
 _YOUNG, _MIDDLE, _OLD = 50_000, 20, 50
 _M_ARENA_MAX, _ARENAS = -8, 2
-"""glibc's name for the most heaps, in malloc.h, and how many there shall be."""
+"""glibc's M_ARENA_MAX from malloc.h, and the arena limit that is set."""
 
 
 def collect_seldom() -> None:
-    """Histories are many values that live long and refer to nothing that refers back: to look through them as often as
-    the interpreter does by itself costs a sixth of a backtest, and a pause on the hot path each time."""
+    """Raise the GC thresholds. Histories are many long-lived acyclic values: scanning them as often as the default does
+    costs a sixth of a backtest, and a pause on the hot path each time."""
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
 
 
 def share_heaps() -> None:
-    """Have all threads share few heaps: glibc gives each thread its own, and what one thread asks for and another frees
-    leaves holes in all of them, which adds up over the months of a service. Where there is no glibc nothing happens."""
+    """Limit the number of malloc arenas. glibc gives each thread its own, and memory that one thread allocates and
+    another frees fragments all of them, which adds up over the months of a service. No effect without glibc."""
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:

@@ -1,7 +1,7 @@
-"""Joules that this box draws: RAPL counters, the graphics cards' own report, a sensor on the board, or a given wattage.
+"""Energy meters of this machine in joules: RAPL, graphics cards, a board sensor, or a configured wattage.
 
-A reading is of the whole box or chip, so what other programs draw meanwhile is in it. Knows nothing of tokens, prices
-or decisions; readings are measurements like durations are, and enter no hash.
+A reading covers the whole machine or chip, other programs included. Independent of tokens, prices
+and decisions; readings are measurements like durations are, and enter no hash.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _ALLOW = (
 
 
 class Meter(Protocol):
-    """Only differences between two readings mean anything."""
+    """An energy meter; only differences between two readings have a meaning."""
 
     @property
     def source(self) -> str:
-        """What is read, for people."""
+        """Description of the source for display."""
         ...
 
     def joules(self) -> float | None:
-        """Drawn since some fixed beginning; None when it cannot be read now. Never blocks for long."""
+        """Joules since a fixed but arbitrary origin; None while it cannot be read. Never blocks for long."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Where to look, how often (seconds) a power that has no counter is sampled, and how long to wait for a first
-    sample."""
+    """Locations of the sensors, sampling interval (`every`, seconds) of powers without a counter, and how long to wait
+    for a first sample (`patience`, seconds)."""
 
     powercap: Path = Path("/sys/class/powercap")
     hwmon: Path = Path("/sys/class/hwmon")
@@ -52,12 +52,12 @@ class Sources:
 
 
 BOX = Sources()
-"""Where Linux has them."""
+"""Standard locations on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeterChoice:
-    """A meter, or None and why there is none. `said` completes "energy: ..."."""
+    """A meter, or None with the reason. `said` completes "energy: ..."."""
 
     meter: Meter | None
     said: str
@@ -68,8 +68,8 @@ class MeterChoice:
 async def found(
     basis: str, watts: float | None, sources: Sources = BOX, clock: Seconds = monotonic
 ) -> AsyncIterator[MeterChoice]:
-    """What dollars can be counted by: nothing where `basis` is tokens, else a measurement, else `watts` for as long as
-    the engine works. Never raises for a box that cannot be read."""
+    """The meter by which dollars are counted: none where `basis` is tokens, else a measurement, else the constant
+    `watts` for as long as the engine works. Never raises for a machine that cannot be read."""
     if basis == "tokens":
         yield MeterChoice(None, "not asked for (edge.cost.basis is tokens)")
         return
@@ -89,7 +89,7 @@ async def _best(stack: AsyncExitStack, watts: float | None, sources: Sources, cl
 
 @asynccontextmanager
 async def open_meter(sources: Sources = BOX, clock: Seconds = monotonic) -> AsyncIterator[Meter]:
-    """RAPL and, where there are any, graphics cards; else a sensor for the whole board. Cards alone are not enough: a
+    """RAPL plus graphics cards where there are any; else a sensor for the whole board. Cards alone are not enough: a
     model that runs on the processor would seem to draw nothing. Raises NotReady with RAPL's reason."""
     async with AsyncExitStack() as stack:
         yield await _measuring(stack, sources, clock)
@@ -111,7 +111,7 @@ async def _measuring(stack: AsyncExitStack, sources: Sources, clock: Seconds) ->
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A box that is said to draw `watts` all the time."""
+    """A constant power of `watts`, configured rather than measured."""
 
     watts: float
     clock: Seconds = monotonic
@@ -126,7 +126,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class MeterSum:
-    """The sum of meters that share nothing; unknown while one of them is."""
+    """Sum of disjoint meters; None while one of them is."""
 
     meters: Sequence[Meter]
 
@@ -142,8 +142,8 @@ class MeterSum:
 
 @dataclass(slots=True)
 class Zone:
-    """One RAPL domain: a counter of microjoules that starts again after `span`. A reading must come before the counter
-    has gone round twice (minutes to an hour, by the chip); within an engine call it always does."""
+    """A RAPL domain: a counter of microjoules that wraps around at `span`. It must be read before it wraps twice
+    (minutes to an hour, by the chip); within an engine call it always is."""
 
     path: Path
     name: str
@@ -153,7 +153,8 @@ class Zone:
 
     @classmethod
     def at(cls, path: Path) -> Zone:
-        """Raises OSError or ValueError where a file is missing, forbidden or no number."""
+        """The domain in a powercap directory. Raises OSError or ValueError where a file is missing, forbidden or not a
+        number."""
         span = _number(path / "max_energy_range_uj")
         return cls(path=path, name=_text(path / "name"), span=span, last=_number(path / "energy_uj"))
 
@@ -166,7 +167,7 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Rapl:
-    """Processor packages and memory, summed. Intel and AMD show the same files."""
+    """Sum of the processor packages and memory domains. Intel and AMD expose the same files."""
 
     zones: Sequence[Zone]
 
@@ -182,7 +183,7 @@ class Rapl:
 
 
 def rapl(root: Path) -> Rapl:
-    """The counters under `root`. Raises NotReady when there is no package, or one of them cannot be read.
+    """The RAPL counters under `root`. Raises NotReady if there is no package, or one of them cannot be read.
 
     Parts of a package (core, uncore), the platform that contains it (psys) and its second face (intel-rapl-mmio) would
     count the same joules twice; memory that cannot be read is left out, and `source` shows what is in.
@@ -213,8 +214,8 @@ def _refused(path: Path, error: OSError | ValueError) -> NotReady:
 
 @dataclass(slots=True)
 class Integral:
-    """Power summed over time, each sample held until the next. None before the first, for good after a sample that is
-    no number, and while samples are older than `stale` seconds."""
+    """Power integrated over time, each sample held until the next. None before the first, permanently after a sample
+    that is not a number, and while the last sample is older than `stale` seconds."""
 
     clock: Seconds
     stale: float
@@ -239,7 +240,7 @@ class Integral:
 
 @dataclass(slots=True)
 class Sampled:
-    """Named powers without a counter, sampled by a task: graphics cards, or a sensor on the board."""
+    """Named powers without a counter, sampled by a task: graphics cards, or a board sensor."""
 
     label: str
     clock: Seconds
@@ -264,7 +265,8 @@ class Sampled:
         return sum(known) if known and len(known) == len(read) and not self.ended else None
 
     async def ready(self, patience: float) -> None:
-        """Wait for the first sample. Raises NotReady when there is none, or it is no number."""
+        """Wait up to `patience` seconds for the first sample. Raises NotReady if there is none, or it is not a
+        number."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.first.wait(), patience)
         if self.joules() is None:
@@ -273,8 +275,8 @@ class Sampled:
 
 @asynccontextmanager
 async def gpus(sources: Sources, clock: Seconds = monotonic) -> AsyncIterator[Sampled]:
-    """The power draw of every NVIDIA card, from one `nvidia-smi` that goes on printing it. The driver averages over up
-    to a second, so a much shorter call gets the mean around it. Raises NotReady."""
+    """Power draw of all NVIDIA cards, from one `nvidia-smi` process in loop mode. The driver averages over up to a
+    second, so a much shorter call gets the mean around it. Raises NotReady."""
     command = [
         *sources.nvidia,
         "--query-gpu=index,power.draw",
@@ -303,7 +305,7 @@ async def gpus(sources: Sources, clock: Seconds = monotonic) -> AsyncIterator[Sa
 
 
 async def _listen(process: asyncio.subprocess.Process, meter: Sampled) -> None:
-    """Lines "0, 41.30" until the program ends; a card that cannot say prints words instead."""
+    """Read lines "0, 41.30" until the program ends; a card without a reading prints words instead."""
     assert process.stdout is not None  # noqa: S101 - it was opened with a pipe
     with suppress(ValueError):  # a line without an end: not the program we know
         async for line in process.stdout:
@@ -316,8 +318,8 @@ async def _listen(process: asyncio.subprocess.Process, meter: Sampled) -> None:
 
 @asynccontextmanager
 async def board(sources: Sources, clock: Seconds = monotonic) -> AsyncIterator[Sampled]:
-    """A sensor that sees the whole board: the input rail of a Jetson, or a server's ACPI power meter. Sensors of single
-    parts are left alone: nobody knows which of them overlap. Raises NotReady."""
+    """A sensor for the whole board: the input rail of a Jetson, or a server's ACPI power meter. Sensors of single parts
+    are ignored, because it is unknown which of them overlap. Raises NotReady."""
     read = _sensor(sources.hwmon)
     if read is None:
         raise NotReady("no sensor sees the whole board.")
@@ -338,7 +340,7 @@ async def _poll(read: Callable[[], float | None], meter: Sampled) -> None:
 
 
 def _sensor(root: Path) -> Callable[[], float | None] | None:
-    """Watts of the board as a function, or None."""
+    """A function that reads the board's power in watts, or None."""
     for folder in sorted(root.glob("hwmon*")):
         name = _named(folder)
         if name == "power_meter":
@@ -369,7 +371,7 @@ def _watts(text: str) -> float | None:
 
 
 def _number(path: Path) -> int:
-    """A count that is not negative."""
+    """A non-negative integer from a file. Raises OSError or ValueError."""
     value = int(_text(path))
     if value < 0:
         raise ValueError(f"{path.name} is negative")
