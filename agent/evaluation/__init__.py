@@ -1,1 +1,1 @@
-"""The evidence ladder and maker fills: what a run is worth, computed from its records."""
+"""Evidence ladder and maker fills: a run's results, computed from its records."""

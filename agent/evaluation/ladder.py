@@ -1,7 +1,7 @@
-"""The evidence ladder: what each part of the agent adds to the market's own price, on the same decisions.
+"""The evidence ladder: the gain of each part of the agent over the market mid, on the same decisions.
 
 Every rung is a forecast of P(YES) made at the same instants. Losses are compared in pairs with the mid's, with
-block-bootstrap intervals over windows. A rung that cannot be climbed on this data says why.
+block-bootstrap intervals over windows. A rung without data carries a note with the reason.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MID = "market mid"
 
 @dataclass(frozen=True, slots=True)
 class RungSource:
-    """Where a rung's forecasts stand: `run` is the label of the run that holds them, `arm` their name in its
-    decisions. Baselines cost nothing; the rungs of one search share its cost."""
+    """Source of a rung's forecasts: `run` is the label of the run that holds them, `arm` their name in its decisions.
+    Baselines cost nothing; the rungs of one search share its cost."""
 
     name: str
     run: str
@@ -50,14 +50,14 @@ RUNGS = (
     RungSource("placebo: claims", "arm:claims", "correct"),
     RungSource("placebo: search", "arm:moves", "search"),
 )
-"""From the bottom. `arm:` runs think about the agent's own inputs again: the model without a tree or without history,
+"""From the bottom. `arm:` runs decide again on the agent's own inputs: the model without a tree or without history,
 with outcomes drawn at the market's price, or with chance in the place of the model, once as the agent searches and once
 without history."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecisionCost:
-    """What one decision took."""
+    """Cost of one decision: tokens, US dollars, milliseconds."""
 
     tokens: int = 0
     dollars: float = 0.0
@@ -66,7 +66,8 @@ class DecisionCost:
 
 @dataclass(slots=True)
 class LadderArm:
-    """Forecasts of one rung by decision, and what each took. `note` explains an empty or an odd one."""
+    """Forecasts of P(YES) of one rung by decision key, and the cost of each. `note` explains an empty or unusual
+    one."""
 
     name: str
     forecasts: dict[str, float] = field(default_factory=dict)
@@ -77,8 +78,8 @@ class LadderArm:
 @dataclass(frozen=True, slots=True)
 class LadderRung:
     """One line of the ladder. `gain` is the mid's log score minus this rung's: positive is better than the market.
-    `chance` is the probability of squared errors this much better by luck alone (Clark and West). Tokens, dollars and
-    milliseconds are per decision; `days` is how many more days a verdict would need."""
+    `chance` is the p-value of the improvement in squared error (Clark and West). Tokens, dollars and
+    milliseconds are per decision; `days` is the number of further days that a verdict needs."""
 
     name: str
     n: int
@@ -96,8 +97,8 @@ class LadderRung:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What YES paid, by decision, and each decision's window, windows in order of time; `per_day` is how many
-    decisions a day brings. Decisions that share an outcome are drawn together and count as one observation."""
+    """Payout of YES and window by decision key, windows in order of time; `per_day` is the number of decisions a day.
+    Decisions that share an outcome are resampled together and count as one observation."""
 
     outcomes: Mapping[str, float]
     windows: Mapping[str, str]
@@ -105,11 +106,13 @@ class Truth:
 
 
 def ladder(arms: Sequence[LadderArm], truth: Truth) -> list[LadderRung]:
-    """Score every arm on the decisions whose outcome is known and which the first arm (the mid) forecast."""
+    """Score every arm on the decisions with a known outcome and a forecast by the first arm, the mid. Raises ValueError
+    without arms."""
     if not arms:
         raise ValueError("a ladder needs at least the mid")
     mid = arms[0]
     scored = [d for d in truth.windows if d in truth.outcomes and d in mid.forecasts]
+    # Decisions of a window share one outcome: the rate of independent observations is that of windows.
     per_day = truth.per_day * len({truth.windows[d] for d in scored}) / max(1, len(scored))
     return [_rung(arm, mid, scored, Truth(truth.outcomes, truth.windows, per_day)) for arm in arms]
 
@@ -145,8 +148,8 @@ def _rung(arm: LadderArm, mid: LadderArm, scored: Sequence[str], truth: Truth) -
 
 
 def constant_lean(arm: LadderArm, mid: LadderArm) -> LadderArm:
-    """A placebo with no information: everywhere the same lean, the arm's own mean. Where it gains as much as the arm,
-    the arm's gain is a habit that happened to suit these outcomes."""
+    """A placebo without information: the arm's mean lean in log-odds, applied everywhere. Where it gains as much as the
+    arm, the arm's gain is a constant bias that happened to suit these outcomes."""
     both = [d for d in arm.forecasts if d in mid.forecasts]
     leans = [logit(arm.forecasts[d]) - logit(mid.forecasts[d]) for d in both]
     mean = sum(leans) / len(leans) if leans else 0.0

@@ -1,6 +1,4 @@
-"""From stored runs to the evidence ladder: gathers each rung's forecasts from the run that holds them. Reads the store;
-asks no model.
-"""
+"""Ladder data: gathers each rung's forecasts from the stored run that holds them. Reads the store; asks no model."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ class _Made:
 
 
 async def climb(store: LogReader, runs: Sequence[Run]) -> list[LadderRung]:
-    """The ladder over the decisions of these agent runs, with the arms that were run on the same inputs."""
+    """The ladder over the decisions of these agent runs and of the arms that were run on the same inputs."""
     arms = {rung.name: LadderArm(rung.name) for rung in RUNGS}
     outcomes: dict[str, float] = {}
     windows: dict[str, str] = {}
@@ -59,6 +57,7 @@ async def _made(store: LogReader, run: Run) -> list[_Made]:
 
 async def _held(store: LogReader, run: Run) -> dict[str, Run]:
     """The agent's run and its arms, by label."""
+    # An arm of other code, configuration or data was run on other inputs; pairing it would compare unlike things.
     same = (run.identity.data, run.identity.config, run.identity.code)
     arms = {
         r.identity.label: r
@@ -92,6 +91,6 @@ def _windows(made: Sequence[_Made]) -> dict[str, str]:
 
 
 def _outcomes(windows: Mapping[str, str], resolutions: Mapping[str, Resolution]) -> dict[str, float]:
-    """What YES paid, for decisions whose market resolved."""
+    """Payout of YES (0 to 1) by key, for decisions whose market has resolved."""
     paid = {m: float(r.payout) for m, r in resolutions.items() if r.payout is not None}
     return {key: paid[m] for key, m in windows.items() if m in paid}

@@ -1,6 +1,5 @@
-"""What became of orders that waited in the book: how many filled, how long and behind how much they waited, and whether
-the price went against them right after. A maker pays no fee and pays in adverse selection instead. Reads the log alone.
-"""
+"""Maker fills: of orders that rested in the book, the fill rate, time to fill, queue ahead, and adverse selection after
+the fill. A maker pays no fee and pays in adverse selection instead. Reads the log alone."""
 
 from __future__ import annotations
 
@@ -22,15 +21,15 @@ from strategies.base import View
 from strategies.score import Interval, block_interval
 
 AFTER, AT_MOST = timedelta(seconds=10), timedelta(seconds=60)
-"""How long after a fill its price is looked at again, by the next thing that was seen of the market."""
+"""Window after a fill in which the next recorded view of the market gives the mark-out."""
 _VIEW: TypeAdapter[View] = TypeAdapter(View)
 
 
 @dataclass(frozen=True, slots=True)
 class Resting:
-    """`waited` is the median of seconds from order to its first fill, `ahead` of the shares that stood at its price
-    already. `markout` is dollars a share that the mid had gone our way 10 s after a fill (below zero: against us), over
-    the `looked_at` fills whose market was seen again in time, drawn by market."""
+    """Statistics of resting orders. `waited`: median seconds from order to first fill. `ahead`: median shares already
+    at its price. `markout`: dollars a share by which the mid had moved our way 10 s after a fill (below zero: against
+    us), over the `looked_at` fills with a later view in time, resampled by market."""
 
     orders: int
     filled: int
@@ -42,7 +41,7 @@ class Resting:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """An order, when it was wanted, and the name of what was seen then."""
+    """An order, the time of its intent, and the name of the view that it was decided on."""
 
     order: Order
     order_id: str
@@ -51,12 +50,13 @@ class _Seen:
 
 
 async def resting(store: LogReader, run_id: str) -> Resting | None:
-    """Of one run; None where it let no order wait."""
+    """Statistics of one run; None if it placed no resting order."""
     intents = [_seen(r) for r in await store.records(run_id, RecordKind.INTENT)]
     waiting = {i.order_id: i for i in intents if i.order.post_only}
     if not waiting:
         return None
     fills = [f for f in await store.fills(run_id) if f.order_id in waiting and f.size > 0]
+    # Reversed, so that the earliest fill of an order is the one that stays.
     firsts = {f.order_id: f for f in reversed(fills)}
     later = {f.id: name for f in fills if (name := _next_view(f, intents))}
     names = {waiting[i].view for i in firsts} | set(later.values())
@@ -80,14 +80,14 @@ def _seen(record: Record) -> _Seen:
 
 
 def _next_view(fill: Fill, intents: Sequence[_Seen]) -> str:
-    """What was seen of the market once the time after a fill was over."""
+    """Name of the first view of the market after the mark-out delay; empty if there is none in time."""
     mine = [i for i in intents if i.order.market_id == fill.market_id]
     n = bisect_left(mine, fill.at + AFTER, key=lambda i: i.at)
     return mine[n].view if n < len(mine) and mine[n].at <= fill.at + AT_MOST else ""
 
 
 def _ahead(seen: _Seen, views: Mapping[str, View]) -> Micro | None:
-    """Shares that stood at an order's price when it was wanted."""
+    """Shares at the order's price when it was decided on; None without the view."""
     view = views.get(seen.view)
     if view is None:
         return None
