@@ -1,1 +1,1 @@
-"""What outcomes teach while a run goes on, and the warm start after a restart."""
+"""Online learning from outcomes while a run goes on, and the warm start after a restart."""

@@ -1,5 +1,5 @@
-"""What outcomes teach while a run goes on: how well calibrated the forecasts were, how much of a verified lean was
-right, and in which kinds of state searching has found anything. An outcome counts only after it was known.
+"""Online learner: from outcomes to the calibration of forecasts, the weight of verified leans, and the gain of
+searching by kind of state. An outcome counts only after the time it was known.
 
 Every decision is learnt from, abstentions too. Decisions of one window share its outcome and count as one.
 """
@@ -24,7 +24,7 @@ from strategies.conformal import Adaptive, Band
 from strategies.score import log_score
 
 MISSED, RATE = 0.1, 0.02
-"""The share of mids that may lie outside their band, and how fast its level follows what was missed."""
+"""Target miss rate of the mid's band, and the step size of its adaptive level."""
 NEWEST = 5_000
 """Windows that are learnt from, the newest: older ones say little of how a market is priced now, and all that is learnt
 from is gone through after every window, in a service that runs for months."""
@@ -32,9 +32,10 @@ from is gone through after every window, in a service that runs for months."""
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One decision: the market's P(YES), the verified lean in log-odds before shrinking, the forecast before
-    calibration; whether it was searched, and whether that found a verified claim. `band` is where the mid was said to
-    be `AHEAD` seconds later, and `missed` whether it was not, None where nobody saw."""
+    """One decision as the learner keeps it: the market's P(YES), the verified lean in log-odds before shrinking, the
+    forecast before calibration; `searched` if a search ran, `found` if it found a verified claim. `band` is the
+    interval forecast of the mid `AHEAD` seconds later; `missed` is True if the mid fell outside, None if it was not
+    observed."""
 
     kind: str
     seconds_left: int
@@ -48,7 +49,7 @@ class Sample:
 
     @classmethod
     def of(cls, decision: Decision) -> Sample | None:
-        """None for a decision in which no price was seen."""
+        """The sample of a decision; None if the decision saw no price."""
         if decision.mid is None:
             return None
         made, state = decision.forecast, kind(decision.inputs, decision.gate)
@@ -77,7 +78,7 @@ class Sample:
         )
 
     def seen(self, mids: Mapping[int, float]) -> Sample:
-        """The same with what became of the mid; `mids` are by seconds to the close."""
+        """The same sample with `missed` filled in; `mids` are by seconds to the close."""
         then = self.seconds_left - AHEAD
         at = min(mids, key=lambda left: abs(left - then), default=None)
         if self.band is None or at is None or abs(at - then) > NEAR:
@@ -87,9 +88,9 @@ class Sample:
 
 @dataclass(slots=True)
 class OnlineLearner:
-    """Decisions of one run, waiting for their outcomes or with them. `start` is the weight of a lean before anything
-    was learnt. Somewhat more is kept than is learnt from, so that what may be learnt as of an instant that is past is
-    the same however much came later."""
+    """Decisions of one run, waiting for their outcomes or with them. `start` is the prior weight of a lean. More
+    windows are kept than are learnt from, so that the result as of a past instant is the same however many came
+    later."""
 
     start: float
     waiting: dict[str, list[Sample]] = field(default_factory=dict)
@@ -102,26 +103,28 @@ class OnlineLearner:
             self.waiting.setdefault(market_id, []).append(sample)
 
     def ended(self, resolution: Resolution, mids: Mapping[int, float]) -> None:
-        """The outcome of a window, and its mids by seconds to the close; one that stays unresolved teaches nothing."""
+        """Record the outcome of a window, and its mids by seconds to the close. An unresolved window teaches
+        nothing."""
         if resolution.payout is None or resolution.market_id not in self.waiting:
             return
         samples = [s.seen(mids) for s in self.waiting.pop(resolution.market_id)]
         self.known.append((resolution.known_at, float(resolution.payout), samples))
+        # Outcomes arrive out of order; `learned` finds its cut by bisection.
         self.known.sort(key=lambda row: row[0])
         if len(self.known) > 3 * NEWEST:
             del self.known[: -2 * NEWEST]
             self._learned = None
 
     def learned(self, as_of: datetime) -> Learned:
-        """All that could be learnt strictly before `as_of`, from the newest windows."""
+        """Parameters learnt from outcomes known strictly before `as_of`, from the newest windows."""
         count = bisect_left(self.known, as_of, key=lambda row: row[0])
         if self._learned is None or self._learned[0] != count:
             self._learned = count, self._lesson(self.known[max(0, count - NEWEST) : count])
         return self._learned[1]
 
     def scored(self) -> tuple[int, float, float]:
-        """Of the newest windows: how many there are, and the mean log scores of the forecasts and of the mids; each
-        window counts once."""
+        """Over the newest windows: their number, and the mean log scores of the forecasts and of the mids; each window
+        has weight one."""
         rows = [(n, s, paid) for n, (_, paid, samples) in enumerate(self.known[-NEWEST:]) for s in samples]
         if not rows:
             return 0, 0.0, 0.0
@@ -143,7 +146,7 @@ class OnlineLearner:
 
 
 def _earned(ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Mapping[str, Earned]:
-    """By kind of state, over windows that were searched in it."""
+    """Gain of searching by kind of state, over windows that were searched in it."""
     rows = [(n, s, paid) for n, (_, paid, samples) in enumerate(ended) for s in samples if s.searched]
     if not rows:
         return {}
@@ -156,7 +159,7 @@ def _earned(ended: Sequence[tuple[datetime, float, Sequence[Sample]]]) -> Mappin
 
 
 def _once(decisions: Sequence[tuple[bool, float]]) -> tuple[bool, float]:
-    """The decisions of one window as one: whether any found something, and their mean gain."""
+    """The decisions of one window as one: True if any found a verified claim, and their mean gain."""
     return any(found for found, _ in decisions), sum(gain for _, gain in decisions) / len(decisions)
 
 

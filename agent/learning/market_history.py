@@ -1,6 +1,6 @@
-"""What the agent keeps of the market: price bars as they pass, and what each finished window teaches.
+"""Market history that the agent keeps: price bars as they arrive, and observations of each finished window.
 
-Reads are point in time: a row is seen only by questions asked after it could have been known.
+Reads are point in time: a row is visible only to queries as of a later instant than it became known.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from strategies.features import LOOKBACK, STEP, ReferenceView, features
 from strategies.reference import reference_view
 
 RESOLUTIONS = (STEP, 60, 300)
-"""Seconds per bar of the price histories that are kept."""
+"""Resolutions of the stored price histories, in seconds per bar."""
 GRID = 30
-"""Seconds between the observations kept of a finished window, where the feed can be asked at any instant."""
+"""Seconds between stored observations of a finished window, where the feed can be read at any instant."""
 LONG, COARSE = 3600, 300
-"""A market that is open for more than so many seconds is observed only so often: as often as it is decided on."""
+"""A market open for more than LONG seconds is observed every COARSE seconds: as often as it is decided on."""
 
 
 class Outcomes(Protocol):
-    """Who is told how a market ended."""
+    """Receiver of market outcomes."""
 
     async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class NoLearning:
-    """Only the run's log hears of an outcome: for strategies, which learn nothing from it."""
+    """Outcomes go to the run's log alone: for strategies, which do not learn."""
 
     async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
         await log.outcome(market.id, resolution, at)
@@ -48,9 +48,9 @@ class NoLearning:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The store, seen from one feed. `source` names what is remembered: recordings, versions of the code and schedules
-    never mix, so a run that is recomputed finds the history that it found. `kept` says of markets since when and
-    until when their bars have been kept without a hole, `latest` what `recent` has been read at once, and when."""
+    """The store, seen from one feed. `source` names the history: recordings, versions of the code and schedules never
+    mix, so a run that is recomputed finds the history that it found. `kept` holds, by market, the interval whose bars
+    are stored without a gap; `latest` the bars that were read at once for `recent`, with their instant."""
 
     store: Store
     feed: Feed
@@ -61,20 +61,20 @@ class Memory:
     latest: dict[str, tuple[datetime, Sequence[Bar]]] = field(default_factory=dict)
 
     async def record(self, market: Market, until: datetime, span: timedelta) -> None:
-        """Keep the bars of the last `span` at every resolution, those that are not kept yet."""
+        """Store the bars of the last `span` at every resolution, those that are not stored yet."""
         await self._keep(await self._unkept(market, until, span), [market], until, span)
 
     async def record_all(self, markets: Sequence[Market], until: datetime, span: timedelta) -> None:
-        """Keep many markets' bars at once, and read back what `recent` is to say. A market that the feed fails for is
-        left to `record`, which says so."""
+        """Store many markets' bars at once, and read back the bars for `recent`. A market that the feed fails for is
+        left to `record`, which reports the failure."""
         found: dict[tuple[str, int], Sequence[Bar]] = {}
-        told = []
+        fetched = []
         for market in markets:
             with suppress(CycleSkipped, Transient):
                 found |= await self._unkept(market, until, span)
-                told.append(market)
-        await self._keep(found, told, until, span)
-        names = [market.id for market in told]
+                fetched.append(market)
+        await self._keep(found, fetched, until, span)
+        names = [market.id for market in fetched]
         read = await self.store.bars_of(self.source, names, STEP, as_of=until, limit=LOOKBACK)
         self.latest.clear()
         self.latest.update({name: (until, bars) for name, bars in read.items()})
@@ -97,28 +97,30 @@ class Memory:
             self.kept[market.id] = since, until
 
     def _stretch(self, market_id: str, begins: datetime, until: datetime) -> tuple[datetime, datetime]:
-        """Since when and until when bars are kept without a hole, of those from `begins` to `until`."""
+        """Interval within `begins` to `until` whose bars are already stored without a gap; empty at `begins` if
+        none."""
         since, end = self.kept.get(market_id, (until, until))
         return (since, min(end, until)) if since <= begins <= end else (begins, begins)
 
     async def recent(self, market: Market, as_of: datetime) -> Sequence[Bar]:
-        """The bars that features look at."""
+        """The bars that the features are computed from."""
         at, bars = self.latest.get(market.id, (None, ()))
+        # Bars that were read as of another instant would look ahead, or miss the newest.
         return bars if at == as_of else await self.store.bars(self.source, market.id, STEP, as_of=as_of, limit=LOOKBACK)
 
     async def reference(self, market: Market, as_of: datetime) -> ReferenceView | None:
-        """What the reference price says of a window; None where there is no such price."""
+        """Reference price view of a window; None where the market has no reference price."""
         ticks = await self.prices.reference(market.id, as_of - VOLATILITY_SPAN, as_of)
         return reference_view(market, ticks, as_of)
 
     async def windows(self, market: Market, as_of: datetime, band: tuple[int, int], settings: Settings) -> int:
-        """How many finished windows of this length may be looked at around this time to close."""
+        """Number of finished windows of this length that may serve as analogs around this time to close."""
         wait = embargo_of(settings, market.seconds)
         past = await self.store.past(self.source, as_of=as_of, window=market.seconds, embargo=wait)
         return len(past.around(band))
 
     async def outcome(self, market: Market, resolution: Resolution, log: RunLog, at: datetime) -> None:
-        """Write an outcome to the run's log, and what the window looked like on its way to the history."""
+        """Write an outcome to the run's log, and the window's observations to the history."""
         await log.outcome(market.id, resolution, at)
         if resolution.payout is None:
             return
@@ -142,7 +144,8 @@ class Memory:
         return [r for r in rows if r is not None]
 
     def _kept(self, market: Market) -> list[int]:
-        """Seconds to the close at which a window is remembered: where decisions about its like are taken."""
+        """Seconds to the close at which a window is observed: the instants at which decisions on similar windows are
+        made."""
         if not self.feed.info.instants:
             step = GRID if market.seconds <= LONG else COARSE
             return list(range(step, market.seconds + 1, step))

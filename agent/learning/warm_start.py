@@ -1,4 +1,4 @@
-"""What earlier decisions taught, learnt again from the log when a live run starts: a restart forgets nothing."""
+"""Warm start: rebuilds the online learner from the decision log when a live run starts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from strategies.belief import lean
 from strategies.conformal import Band
 
 SPAN = timedelta(days=30)
-"""Older decisions were made by what nobody trades with any more."""
+"""Older decisions came from code and models that are no longer in use."""
 _PAGE = 500
 
 
 async def warm_start(store: Store, source: str, runs: Sequence[Run], learner: OnlineLearner, now: datetime) -> int:
-    """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them saw; how many
-    decisions it were. Little more is read than is learnt from."""
+    """Learn from the newest decisions of these runs, oldest run first, and from outcomes that any of them recorded.
+    Returns the number of decisions. Little more is read than is learnt from."""
     since, outcomes = now - SPAN, dict[str, Resolution]()
     recent = [run for run in runs if not await _old(store, run, since)]
     for run in recent:
@@ -46,7 +46,7 @@ async def warm_start(store: Store, source: str, runs: Sequence[Run], learner: On
 
 
 async def _newest_first(store: Store, runs: Sequence[Run], since: datetime) -> AsyncIterator[list[tuple[str, Sample]]]:
-    """Pages of decisions with the markets they were about, each page in the order in which they were made."""
+    """Pages of samples with their market ids, newest page first, each page in the order of the decisions."""
     for run in reversed(runs):
         read = 0
         while listed := await store.listed(DecisionFilter(run_id=run.id, since=since), limit=_PAGE, after=read):
@@ -68,7 +68,7 @@ async def _sample(store: Store, decision_id: str, decision: RecordedDecision) ->
 
 
 def sample(inputs: Inputs, decision: RecordedDecision) -> Sample:
-    """From what is kept of a decision in which a price was seen."""
+    """The sample of a recorded decision that saw a price."""
     gate, band = decision.gate, decision.band
     entry = Gate(gate.reason, gate.plausible, gate.cost)
     state, left, mid = kind(inputs, entry), inputs.seconds_left, decision.mid or 0.0
