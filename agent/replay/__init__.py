@@ -1,1 +1,1 @@
-"""Decisions made again: from recorded answers, or with something taken away (ablations)."""
+"""Decisions made again: from recorded answers (replay), or with parts removed (ablations)."""

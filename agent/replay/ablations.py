@@ -1,6 +1,5 @@
-"""The arms of the evidence ladder that need a search of their own: the agent's recorded inputs, thought about again
-with something taken away or put in its place. Each is a run of its own in the log, read and replayed like any other.
-"""
+"""Ablations: the arms of the evidence ladder that need a search of their own. Each decides again on the agent's
+recorded inputs with a part removed or replaced, as a run of its own in the log, read and replayed like any other."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ REDRAW_SEED = 20_260_928
 
 @dataclass(frozen=True, slots=True)
 class ArmPlan:
-    """`settings` makes the arm's out of the agent's, `history` what it may read out of the real one; `placebo` puts
-    chance in the place of the model."""
+    """An ablation. `settings` derives its settings from the agent's, `history` its view of the real one; `placebo`
+    replaces the model by chance."""
 
     name: str
     settings: Callable[[Inputs], Settings]
@@ -38,20 +37,19 @@ class ArmPlan:
 
 
 def _bare(inputs: Inputs) -> Settings:
-    """Without history: only the model's own word counts."""
+    """Without history: only the model's own judgement counts."""
     return replace(inputs.settings, external=False, correct=False, frugal=False, answer_tokens=0)
 
 
 def _greedy(inputs: Inputs) -> Settings:
-    """Without a tree, too."""
+    """Without history and without a tree."""
     s = _bare(inputs)
     lone = Policy.named("greedy", depth=s.policy.depth, branching=1, width=1, max_nodes=s.policy.max_nodes)
     return replace(s, policy=lone, self_verify=False)
 
 
 def _silent(inputs: Inputs) -> Settings:
-    """As the agent searches, without the sentence at the end; and not where history is too thin for a claim to pass,
-    whatever it is made of."""
+    """As the agent searches, without the final sentence; no search where history is too thin for any claim to pass."""
     s = inputs.settings
     return replace(s, answer_tokens=0, shadow=s.shadow and inputs.windows >= s.rule.min_support)
 
@@ -66,7 +64,7 @@ ARMS = (
 
 
 def history_of(label: str, store: Store) -> History:
-    """What a run of this label read: an arm's own history, or what is stored."""
+    """The history that a run of this label read: an arm's own, or the store."""
     return next((plan.history(store) for plan in ARMS if plan.label == label), store)
 
 
@@ -79,7 +77,7 @@ async def run_arm(
     electricity: Electricity | None = None,
     recall: AnswerCache | None = None,
 ) -> None:
-    """Think about every decision again and write it down. Started again, it goes on where it stopped."""
+    """Decide again on every recorded decision and log the result. Resumes where an earlier attempt stopped."""
     recorder = RecordingEngine(engine)
     history = plan.history(store)
     for record in decisions:

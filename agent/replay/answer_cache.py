@@ -1,8 +1,8 @@
-"""Answers found in the log: a conversation that the same model has had before is not had again.
+"""Answer cache: model answers are read from the log where the same model has given them before.
 
-A decision's answers are kept with it. Where an earlier run of the same kind decided about the same market at the same
-instant, its conversation is gone through again, question by question; one question that differs, and the model is
-asked everything anew, so that what is charged never depends on what happened to be in the log.
+A decision's answers are stored with it. Where an earlier run of the same kind decided on the same market at the same
+instant, its conversation is replayed question by question; if one question differs, all are asked of the model again,
+so that the charged cost never depends on the log's content.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from storage.records import RecordKind
 from storage.store import Store
 
 _LOOKED_THROUGH = 3
-"""How many earlier runs are asked about a decision."""
+"""Number of earlier runs searched for a decision."""
 
 
 @dataclass(slots=True)
 class AnswerCache:
-    """Where to look: runs of one label by one model, the newest first. `spared` is what was not spent again."""
+    """Runs to search, of one label and one model, newest first. `spared` sums the usage that was not spent again."""
 
     store: Store
     runs: Sequence[str]
     spared: Usage = field(default_factory=Usage)
 
     async def conversation(self, inputs: Inputs) -> tuple[RecordedCall, ...]:
-        """The newest about this market at this instant; empty where there is none, or where the model failed in it."""
+        """The newest conversation on this market at this instant; empty if there is none, or if the model failed in
+        it."""
         for run_id in self.runs:
             key = identify(run_id, inputs.market.id, inputs.as_of)
             record = await self.store.record(run_id, RecordKind.DECISION, key)
@@ -59,10 +60,12 @@ async def decide_or_recall(
     electricity: Electricity | None = None,
     recall: AnswerCache | None = None,
 ) -> Decision:
-    """Think with answers from the log where they are there, else with the engine, which records either way."""
+    """Decide with logged answers where they exist, else with the engine; the recorder keeps the answers either way."""
     calls = await recall.conversation(inputs) if recall is not None else ()
     if recall is not None and calls:
         known = RecordingEngine(InOrder(calls, engine.identity, engine.capabilities))
+        # A question that is not in the log raises Drift; the decision is then made afresh, with nothing of the cached
+        # part.
         with suppress(Drift):
             decision = await make_decision(inputs, known, history)
             engine.adopt(known.take())

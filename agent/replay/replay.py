@@ -1,6 +1,6 @@
-"""Think a recorded decision through again: with its recorded answers (replay), or with another engine (an arm).
+"""Replay: makes a recorded decision again, with its recorded answers (replay) or with another engine (an ablation).
 
-Needs the record and the history as of then; no feed, no exchange, no model for a replay.
+Needs the record and the history as of then; no feed, no exchange, and for a replay no model.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _RECORDED = Capabilities(score=True, bit_exact=True, abort=False, context=0)
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """`differences` are plain lines; none means that the decision was reproduced to the byte."""
+    """Differences between record and replay as plain lines; none means reproduced to the byte."""
 
     decision_id: str
     differences: tuple[str, ...]
@@ -57,7 +57,7 @@ async def replay(store: Store, record: Record, history: History) -> ReplayResult
 
 
 async def regenerate(store: Store, record: Record, engine: Engine, history: History) -> ReplayResult:
-    """Ask the model again, with the recorded inputs and stop points; what it says now must be what it said."""
+    """Ask the model again with the recorded inputs and stop points; its answers must equal the recorded ones."""
     inputs, recorder = await inputs_of(store, record), RecordingEngine(engine)
     again = await make_decision(inputs, recorder, history, stops=dict(RecordedDecision.of(record).stops))
     was, now = await recorded_calls(store, record), recorder.take()
@@ -71,7 +71,7 @@ async def regenerate(store: Store, record: Record, engine: Engine, history: Hist
 
 
 async def _reorder(store: Store, decision: Decision, placed: RecordedOrder) -> list[str]:
-    """Decide again on what was seen when an order was placed, at the cycle or later on the hot path."""
+    """Decide again on the view that an order was placed on, at the cycle or later on the hot path."""
     kept, signed = await store.object(placed.view), placed.signed
     if kept is None or decision.forecast is None:
         return [f"order {signed.id}: what was seen when it was placed is missing"]
@@ -95,7 +95,7 @@ async def rethink(
     electricity: Electricity | None = None,
     recall: AnswerCache | None = None,
 ) -> Decision:
-    """The same inputs, thought about by another engine, with other settings or another history."""
+    """Decide on recorded inputs with another engine, other settings or another history."""
     inputs = await inputs_of(store, record)
     inputs = replace(inputs, settings=settings(inputs))
     return await decide_or_recall(inputs, engine, history, electricity=electricity, recall=recall)
