@@ -49,7 +49,7 @@ def _greedy(inputs: Inputs) -> Settings:
 
 
 def _silent(inputs: Inputs) -> Settings:
-    """As the agent searches, without the final sentence; no search where history is too thin for any claim to pass."""
+    """The agent's own search without the final sentence; no search where history is too thin for any claim to pass."""
     s = inputs.settings
     return replace(s, answer_tokens=0, shadow=s.shadow and inputs.windows >= s.rule.min_support)
 

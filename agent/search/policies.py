@@ -77,7 +77,7 @@ def _best_first(tree: Tree[Any]) -> Sequence[Want]:
     if not tree.visits:
         return _from_root(tree, policy.branching)
     among = [i for i in open_nodes(tree) if tree.visits[i].value > 0]
-    # Pure exploitation stays in the first subtree whose values are a little optimistic: every third batch goes to the
+    # Else one subtree with slightly higher values could take every batch: every third batch goes to the
     # least visited one.
     if among and len(tree.grown) % 3 == 0:
         visited = Counter(subtree(tree, i) for i in range(len(tree.visits)))

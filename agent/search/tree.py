@@ -116,7 +116,7 @@ class Visit(Generic[T]):
 @dataclass(slots=True)
 class Tree(Generic[T]):
     """All nodes in creation order; `stop` is the reason the search ended. `grown` are the nodes that were
-    expanded, in order (None is the root), and `barren` counts the latest batches without a child worth anything."""
+    expanded, in order (None is the root), and `barren` counts the latest batches without a child of positive value."""
 
     policy: Policy
     visits: list[Visit[T]] = field(default_factory=list)
