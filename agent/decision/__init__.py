@@ -1,1 +1,2 @@
-"""One decision: inputs, gate, analogs, claim search, belief, and the record of it. Knows no venue and no loop."""
+"""One decision: inputs, gate, analogs, claim search, belief, and the record of it. Independent of venue and trading
+loop."""

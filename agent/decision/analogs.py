@@ -1,6 +1,6 @@
-"""The past as one decision may look at it: which windows were like the present one, and what they say of a claim.
+"""Analogs: past windows that resemble the present one, and the evidence they give on a claim.
 
-Everything here costs no tokens. Rows come from the store, cut to what was known by then; nothing is written.
+Nothing here costs tokens. Rows come from the store, cut to what was known as of the decision; nothing is written.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 AHEAD, NEAR = 60, 15
-"""Seconds that a band looks ahead, and how far from that instant a kept row may be."""
+"""Horizon of a band in seconds, and the tolerance of a stored row around that instant."""
 HALF_LIFE = 200.0
-"""Windows after which a move counts half in a band."""
+"""Half-life of a move's weight in a band, in windows."""
 _GAP = list(SCALES).index("gap")
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class History(Protocol):
-    """What may be read of the past; the store is one."""
+    """Read access to past windows; the store implements it."""
 
     async def past(
         self, source: str, *, as_of: datetime, window: int, embargo: timedelta = timedelta(0)
@@ -46,8 +46,8 @@ class History(Protocol):
 
 @dataclass(slots=True)
 class Analogs:
-    """Windows of history around this time to close, and the evidence already drawn from them. `trials` is how many
-    claims the search may try."""
+    """Past windows around this time to close, and the evidence already drawn from them. `trials` is the number of
+    claims the search may test: intervals widen with it."""
 
     windows: WindowHistory
     now: Features
@@ -65,11 +65,11 @@ class Analogs:
         return self.now.buckets
 
     def rows(self) -> Rows:
-        """Every window around this time to close, once: what baselines may be fitted on."""
+        """Every window around this time to close, once: the training set of the baselines."""
         return self.windows.around(self.band)
 
     def check(self, claim: Claim) -> Checked:
-        """The claim with what history says of it."""
+        """The claim with its evidence from history and the verdict on it."""
         if claim.decides:
             return Checked(claim, NOTHING, Verdict.NOT_A_CLAIM, None)
         evidence = self.evidence(claim.feature, claim.bucket, self.trials)
@@ -78,7 +78,7 @@ class Analogs:
         return check(claim, evidence, true=true, min_support=rule.min_support, fresh_for=fresh)
 
     def evidence(self, feature: str, bucket: str, trials: int) -> Evidence:
-        """What the windows in which the feature was in this bucket came to."""
+        """Evidence from the windows in which the feature was in this bucket."""
         key = (feature, bucket, trials)
         if key not in self.drawn:
             alike = self.alike.get((feature, bucket))
@@ -88,8 +88,8 @@ class Analogs:
         return self.drawn[key]
 
     def hopes(self) -> frozenset[str]:
-        """Features of which a claim that is true now could be verified by itself. What is not here cannot survive the
-        wider interval of many trials, so no search can find it."""
+        """Features of which a claim that is true now would verify as a single test. The others cannot survive the wider
+        interval of many trials, so no search can find them."""
         if self.hoped is None:
             least = self.settings.rule.min_support
             enough = {f: b for f, b in self.buckets.items() if len(self.windows.like(f, b, self.band)) >= least}
@@ -98,9 +98,9 @@ class Analogs:
         return self.hoped
 
     def reach(self, alpha: float) -> Band | None:
-        """Where the mid will be `AHEAD` seconds from now with a chance of at least 1 - `alpha`, from how far it moved
-        in as much time in the windows before, newer ones counting more; None where too few of them say, or the market
-        closes first."""
+        """Interval that holds the mid `AHEAD` seconds from now with probability at least 1 - `alpha`, from its moves
+        over the same time in past windows, newer ones weighted more. None with too few windows, or if the market closes
+        first."""
         left = self.now.seconds_left - AHEAD
         if left <= 0:
             return None
@@ -114,7 +114,7 @@ class Analogs:
         return Band(sigmoid(odds - reach), sigmoid(odds + reach))
 
     def _moves(self, then: tuple[int, int]) -> list[float]:
-        """By how much the log-odds moved from this time to close to that one, by when the window became known."""
+        """Moves in log-odds from this time to close to `then`, in the order in which the windows became known."""
         before, after = self.rows(), self.windows.around(then)
         _, i, j = np.intersect1d(self.windows.market[before], self.windows.market[after], return_indices=True)
         if not len(i):
@@ -124,11 +124,12 @@ class Analogs:
         return moved
 
     def digest(self) -> str:
-        """SHA-256 over the rows that could be looked at."""
+        """SHA-256 over the rows that the decision may read."""
         return self.windows.once(("digest", self.band), lambda: self.windows.digest(self.rows()))
 
     def log_odds(self, rows: Rows) -> tuple[Floats, Floats, Floats]:
-        """(market's log-odds, how far they lie above the diffusion's, what YES paid) of these rows."""
+        """(market log-odds, their excess over the diffusion's, payout of YES from 0 to 1) of these rows."""
+        # Log-odds of 0 and 1 are infinite.
         mids = np.clip(self.windows.mid[rows] / UNIT, 1e-4, 1 - 1e-4)
         gaps = self.windows.states[rows, _GAP] * SCALES["gap"]
         return np.log(mids / (1 - mids)), gaps.astype(np.float64), self.windows.payout[rows] / UNIT
@@ -149,11 +150,13 @@ class Analogs:
         return _Alike(self._inside().searchsorted(rows), mids, diffusions, payouts, self.windows.known_at[rows])
 
     def nearest(self, at: Rows, most: int) -> Rows:
-        """Which of some rows, named by their places among those inside the band and each of another market, are most
-        like now: the nearest first and of two as near the earlier."""
+        """The `most` rows nearest to the present state, nearest first, ties by the earlier row. `at` are positions
+        among the rows inside the band, each of another market."""
         if self.squares is None:
             self.squares = self.windows.distances(scaled(self.now), self._inside())
         squares = self.squares[at]
+        # The partition finds the threshold in linear time; all ties at it are kept until the stable sort, so that the
+        # choice among them does not depend on the partition.
         near = np.flatnonzero(squares <= np.partition(squares, most - 1)[most - 1])
         return near[np.argsort(squares[near], kind="stable")[:most]]
 
@@ -163,8 +166,8 @@ class Analogs:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Alike:
-    """Windows in which a feature was in one bucket: their places among the rows inside the band, and what is weighed
-    of them. Made once for all decisions that look at the same past."""
+    """Windows in which a feature was in one bucket: positions among the rows inside the band, and the columns that are
+    weighed. Computed once for all decisions that read the same history."""
 
     at: Rows
     mids: Floats
@@ -178,12 +181,12 @@ class _Alike:
 
 
 def scaled(seen: Features) -> tuple[float, ...]:
-    """The numbers behind the features in steps of distance, as history keeps them."""
+    """Feature values in units of the distance scales, as history stores them."""
     return tuple(number / scale for number, scale in zip(seen.state, SCALES.values(), strict=True))
 
 
 async def look_back(inputs: Inputs, features: Features, history: History, trials: int) -> Analogs:
-    """The past of one decision."""
+    """The analogs of one decision."""
     settings, left, length = inputs.settings, inputs.seconds_left, inputs.market.seconds
     windows = await history.past(inputs.source, as_of=inputs.as_of, window=length, embargo=embargo_of(settings, length))
     return Analogs(
@@ -197,16 +200,16 @@ async def look_back(inputs: Inputs, features: Features, history: History, trials
 
 
 def embargo_of(settings: Settings, length: int) -> timedelta:
-    """How long an outcome must have been known before it counts."""
+    """Minimum time for which an outcome must have been known before it counts."""
     return timedelta(seconds=length if settings.embargo is None else settings.embargo)
 
 
 @dataclass(frozen=True, slots=True)
 class PlaceboHistory:
-    """A history in which every window was drawn at its own market price: the placebo of verification. Here the mid is
-    right by construction, so what is verified all the same is no skill. The rows of a window share one draw, and it
-    stays what it is however much becomes known later, until windows are so many that old ones leave the past: a draw
-    goes by a window's place among those that are read. The seed makes it repeatable."""
+    """A history with every outcome redrawn at the window's own market price: the placebo of verification. The mid is
+    right by construction, so anything verified against it is no skill. The rows of a window share one draw, which stays
+    the same as more becomes known, until there are so many windows that old ones are dropped: a draw goes by a window's
+    rank among those read. The seed makes it reproducible."""
 
     history: History
     seed: int

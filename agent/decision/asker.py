@@ -1,4 +1,4 @@
-"""Questions to the model about closed choices, each charged to its phase."""
+"""Asker: closed-choice questions to the engine, each charged to its phase."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ A = TypeVar("A")
 
 @dataclass(slots=True)
 class Asker:
-    """The engine under a budget. A failure of the engine ends the search like a spent budget does."""
+    """The engine under a budget. An engine failure ends the search like an exhausted budget; `failed` is its
+    message."""
 
     engine: Engine
     budget: Budget
     failed: str = ""
 
     async def ask(self, phase: Phase, questions: Sequence[Question]) -> Sequence[tuple[float, ...]]:
-        """Label probabilities, or OutOfBudget before a token too many."""
+        """Label probabilities, one tuple a question. Raises OutOfBudget before any limit is exceeded."""
         if not questions:
             return []
         self._reserve(phase, [q.prompt for q in questions])
@@ -34,7 +35,7 @@ class Asker:
         return answers.probabilities
 
     async def write(self, phase: Phase, prompt: Prompt, max_tokens: int) -> str:
-        """A few words, or OutOfBudget."""
+        """Up to `max_tokens` of free text, to the end of the line. Raises OutOfBudget."""
         self._reserve(phase, [prompt], max_tokens)
         made = await self._guard(
             phase, self.engine.generate(prompt, max_tokens=max_tokens, stop="\n", deadline=self.budget.seconds_left())
@@ -48,7 +49,7 @@ class Asker:
         self.budget.reserve(needed + max_tokens, phase)
 
     async def _guard(self, phase: Phase, call: Awaitable[A]) -> A:
-        """What a failed call worked through is booked too."""
+        """Await an engine call. The usage of a failed call is booked too."""
         with self._failing():
             try:
                 return await call
@@ -58,7 +59,7 @@ class Asker:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """An engine that cannot answer ends the search; what it has found stands."""
+        """Turn engine failures into OutOfBudget: the search ends and its incumbent stands."""
         try:
             yield
         except EngineTimeout:

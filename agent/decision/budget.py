@@ -1,10 +1,10 @@
-"""The hard limits of one decision: tokens, dollars and seconds; and what each phase used.
+"""Hard limits of one decision in tokens, dollars and seconds, and the usage of each phase.
 
 Nothing is asked of the engine that has not been reserved here first, so a limit is never passed by one token. Dollars
 are counted twice. By token price they are a matter of counting: the same on every box and in every replay, and the cost
-limit always holds for them. By measured energy they are a measurement, as a duration is: they are told beside a
+limit always holds for them. By measured energy they are a measurement, as a duration is: they are stored beside a
 decision and never enter a hash. On live feeds alone they end a search too, and the stop is part of the record, so that
-a replay stops where the decision stopped whatever a clock or a meter says by then.
+a replay stops where the decision stopped, whatever a clock or a meter reads by then.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _ESTIMATE_SECONDS = 3600.0
 
 @dataclass(slots=True)
 class Electricity:
-    """A meter and the dollars of a kilowatt-hour. Outlives decisions: what a token last took in each phase, and when
-    that was, is the estimate of what it will take.
+    """A meter and the price of a kilowatt-hour in dollars. Outlives decisions: the last measured joules a token of each
+    phase, with their time, are the estimate for the next call.
 
-    An estimate is dropped after an hour. Where it forbids every call nothing is measured any more, and one odd reading
+    An estimate expires after an hour. Where it forbids every call nothing is measured any more, so a single outlier
     would forbid them for good.
     """
 
@@ -38,7 +38,7 @@ class Electricity:
     rates: dict[Phase, tuple[float, float]] = field(default_factory=dict)
 
     def learn(self, phase: Phase, joules: float, tokens: int) -> None:
-        """Take what a call drew as the next estimate; a call of no tokens says nothing."""
+        """Take a call's joules as the next estimate; a call of no tokens is ignored."""
         if tokens:
             self.rates[phase] = joules / tokens, self.clock()
 
@@ -46,7 +46,8 @@ class Electricity:
         return joules / _JOULES_PER_KWH * self.kwh_price
 
     def expected(self, phase: Phase, tokens: int) -> float:
-        """Joules that `tokens` would take: as last measured in the phase, else in the dearest one; 0 before any was."""
+        """Expected joules of `tokens`: at the phase's last rate, else at the highest of any phase; 0 before the first
+        measurement."""
         oldest = self.clock() - _ESTIMATE_SECONDS
         known = {p: rate for p, (rate, at) in self.rates.items() if at >= oldest}
         return tokens * known.get(phase, max(known.values(), default=0.0))
@@ -54,11 +55,10 @@ class Electricity:
 
 @dataclass(slots=True)
 class Budget:
-    """What is left of a decision's limits. Phases other than search may use what search has left over.
+    """The unspent part of a decision's limits. Phases other than search may use what search has left over.
 
     `joules` is None for a phase in which a reading failed. `stops` are the reservations, by number, that a clock or a
-    meter refused; `replayed` are those of the decision that is thought through again, in whose place no clock and no
-    meter is asked.
+    meter refused; `replayed` are those of a recorded decision in a replay, in which clock and meter are not read.
     """
 
     limits: Limits
@@ -77,7 +77,7 @@ class Budget:
 
     @property
     def dollars(self) -> float:
-        """By measured energy in each phase where it is known, else by token price."""
+        """Cost in dollars: by measured energy in each phase where it is known, else by token price."""
         return sum(self._dollars(phase) for phase in Phase)
 
     def seconds_left(self) -> float | None:
@@ -86,8 +86,10 @@ class Budget:
         return self.limits.seconds - (monotonic() - self.started)
 
     def reserve(self, tokens: int, phase: Phase = Phase.SEARCH) -> None:
-        """Raise OutOfBudget unless `tokens` more fit every limit. What is drawn until `settle` is the phase's."""
+        """Raise OutOfBudget unless `tokens` more fit every limit. Energy until `settle` is booked to the phase."""
         self.close()
+        # Numbered before any check: a replay finds a recorded stop by the number of its reservation, which must not
+        # depend on whether it was granted.
         number = self.reservations
         self.reservations += 1
         if self.tokens + tokens > self.limits.tokens:
@@ -101,15 +103,16 @@ class Budget:
             self._running = phase, self.electricity.meter.joules()
 
     def settle(self, phase: Phase, usage: Usage) -> None:
-        """Book what a call really used."""
+        """Book the actual usage of a call."""
         self.spent[phase] = self.spent.get(phase, Usage()) + usage
         self.close(usage.charged)
 
     def close(self, tokens: int = 0) -> None:
-        """Book the energy of the call that was reserved last, finished or not."""
+        """Book the energy of the last reserved call, finished or not."""
         if self._running is None or self.electricity is None:
             return
         (phase, begun), self._running = self._running, None
+        # One failed reading makes the phase's sum unknown for good: a partial sum would understate it.
         before, now = self.joules.get(phase, 0.0), self.electricity.meter.joules()
         if before is None or begun is None or now is None:
             self.joules[phase] = None
@@ -132,7 +135,7 @@ class Budget:
         return {f"{JOULES}{phase.value}": drawn for phase, drawn in self.joules.items() if drawn is not None}
 
     def _measured_stop(self, number: int, tokens: int, phase: Phase) -> str:
-        """Which limit a clock or a meter says would be passed, or nothing."""
+        """The limit that a clock or a meter reports as exceeded, or an empty string; in a replay the recorded stop."""
         if self.replayed is not None:
             return self.replayed.get(number, "")
         left = self.seconds_left()

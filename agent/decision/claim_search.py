@@ -1,4 +1,5 @@
-"""Binds the search to a model and to history: `expand` asks the model for claims, `judge` asks the past about them.
+"""Claim search: binds the tree search to a model and to history. `expand` asks the model for claims, `judge` weighs
+them against the past.
 
 Three closed choices make a claim (feature, bucket, effect), each read from the logits of its labels after a forced
 skeleton, all branches of a level in one batch. A claim's value comes from history; the model's own one-token verdict
@@ -35,13 +36,13 @@ from strategies.verification import (
 
 SELF_WEIGHT, EVIDENCE_WEIGHT, DECISION_WEIGHT = 0.25, 1.0, 0.5
 THIN_PENALTY, INCONSISTENCY_PENALTY = 0.5, 0.5
-"""Weights in the log-odds of a node's value: what history says dominates."""
+"""Weights in the log-odds of a node's value: evidence from history dominates."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimNode:
-    """A path as far as one claim. `prior` is the model's probability of its choices, `odds` its log-odds of up against
-    down on the decision rung."""
+    """A path down to one claim. `prior` is the model's probability of the node's choices, `odds` its log-odds of up
+    against down on the decision rung."""
 
     prompt: Prompt
     level: int
@@ -57,8 +58,8 @@ class ClaimNode:
 
 @dataclass(slots=True)
 class Proposals:
-    """`expand` and `judge` for one decision. `verdicts` holds P(" yes") to "?" after the claim and after its opposite,
-    by prompt; `cost` is what a share has to bring in, in dollars, before a claim pays."""
+    """`expand` and `judge` of one decision. `verdicts` holds P(" yes") to "?" after the claim and after its opposite,
+    by prompt; `cost` is the cost in dollars a share that a claim has to earn."""
 
     asker: Asker
     past: Analogs
@@ -68,8 +69,8 @@ class Proposals:
     verdicts: dict[Prompt, tuple[float, float]] = field(default_factory=dict)
 
     async def expand(self, nodes: Sequence[ClaimNode], wanted: int, chance: Chance | None) -> list[list[ClaimNode]]:
-        """Children of each node: of the model's likeliest features on the next rung the claims most worth a node, or
-        claims drawn by their probability."""
+        """Children of each node on the next rung: of the model's likeliest features the claims with the most promise,
+        or claims drawn by their probability."""
         families: list[list[ClaimNode]] = [[] for _ in nodes]
         for level in sorted({n.level for n in nodes}):  # of one level mostly: a batch is one level's
             at = [i for i, n in enumerate(nodes) if n.level == level]
@@ -82,7 +83,9 @@ class Proposals:
         level = nodes[0].level
         opened = [replace(n, prompt=prompts.rung(n.prompt, level)) for n in nodes]
         known = tuple(f for f in LADDER[level].features if f in self.past.buckets)
-        features = known or LADDER[level].features  # a claim about what cannot be seen now would only be false
+        # A claim on a feature without a present value could only be false now; fall back to all if the whole rung has
+        # none.
+        features = known or LADDER[level].features
         rows = await self._labels([n.prompt for n in opened], [features] * len(opened))
         named = [(parent, features[i], row[i]) for parent, row in enumerate(rows) for i in chosen(row, wanted, chance)]
         at = [opened[p].prompt.then(f" {f}") for p, f, _ in named]
@@ -99,8 +102,8 @@ class Proposals:
         return [family if chance else self._likeliest(family, wanted) for family in families]
 
     def _likeliest(self, family: Sequence[ClaimNode], wanted: int) -> list[ClaimNode]:
-        """The claims most worth a node: by the model's probability and by what history says of them, which costs no
-        tokens. Hard fails come last."""
+        """The `wanted` claims with the most promise: by the model's probability and the evidence from history, which
+        costs no tokens. Hard fails come last."""
         if not self.settings.external:
             return sorted(family, key=lambda n: -n.prior)[:wanted]
         return sorted(family, key=self._promise, reverse=True)[:wanted]
@@ -138,20 +141,21 @@ class Proposals:
         return await self.asker.ask(Phase.SEARCH, questions)
 
     async def judge(self, nodes: Sequence[ClaimNode]) -> list[float]:
-        """A value for each node; history alone where the budget has no room for the model's own verdict."""
+        """A value in [0, 1] for each node; from history alone where the budget has no room for the model's own
+        verdict."""
         if self.settings.self_verify:
             with suppress(OutOfBudget):
                 await self._verdicts([n for n in nodes if self._asked(n)])
         return [self.value(n) for n in nodes]
 
     def _asked(self, node: ClaimNode) -> bool:
-        """Whether the model's own word could still count: not about what history has already failed."""
+        """True if the model's own verdict could still count: not on a claim that history has already failed."""
         checked = node.checked
         return checked is not None and not (self.settings.external and checked.verdict in HARD_FAILS)
 
     async def _verdicts(self, nodes: Sequence[ClaimNode]) -> None:
-        """Ask about each claim and about its opposite, all in one batch: a model that says yes to both says nothing.
-        Where a claim has no opposite, only about itself."""
+        """Ask about each claim and about its opposite, all in one batch: a model that answers yes to both gives no
+        information. A claim without an opposite is asked about alone."""
         opposed = [prompts.opposed(n.prompt, n.checked.claim) for n in nodes if n.checked is not None]
         asked = [
             prompts.verdict(p) for n, o in zip(nodes, opposed, strict=True) for p in (n.prompt, o) if p is not None
@@ -162,7 +166,7 @@ class Proposals:
             self.verdicts[node.prompt] = (claimed, next(rows)[0] if other is not None else 1 - claimed)
 
     def value(self, node: ClaimNode) -> float:
-        """What a node is worth, in (0, 1); 0 is a hard fail: a claim that is false, refuted, stale or leaked."""
+        """Value of a node in (0, 1); 0 is a hard fail: a claim that is false, refuted, stale or leaked."""
         checked = node.checked
         external = self.settings.external
         if checked is None or not self._asked(node):
@@ -176,12 +180,12 @@ class Proposals:
         return sigmoid(SELF_WEIGHT * own + self._worth(checked) - pen)
 
     def _own(self, node: ClaimNode) -> tuple[float, float]:
-        """The model's own word on a node, symmetrised, and how far it contradicts itself."""
+        """The model's own verdict on a node, symmetrised, and the size of its self-contradiction."""
         return self_support(*self.verdicts.get(node.prompt, (0.5, 0.5)))
 
     def _worth(self, checked: Checked) -> float:
-        """What history adds: standard deviations of agreement beyond what the best of so many claims of noise would
-        show, and for a supported claim what it brings in against the costs."""
+        """Contribution of history in log-odds: standard deviations of agreement beyond the expected maximum of as many
+        noise claims, and for a verified claim its expected gain relative to the costs."""
         e, sign = checked.evidence, checked.claim.effect.sign
         if not e.support or not sign:
             return 0.0
@@ -218,21 +222,21 @@ def _drawn(row: Sequence[float], at: float) -> int:
         at -= p
         if at < 0:
             return i
-    return top(row, 1)[0]  # what rounding has left over
+    return top(row, 1)[0]  # probabilities that sum to a little less than 1
 
 
 def _coherence(node: ClaimNode) -> float:
-    """Whether a decision follows from the supported claims before it: +1, or -1 where it does not."""
+    """+1 if a decision follows from the verified claims before it, else -1."""
     lean = sum(c.claim.effect.sign for c in node.path if c.verified)
     sign = (lean > 0) - (lean < 0)
     return 1.0 if node.checked is not None and node.checked.claim.effect.sign == sign else -1.0
 
 
 def answer(node: ClaimNode) -> str | None:
-    """The decision a node comes to, None above the last rung."""
+    """The decision of a node, None above the last rung."""
     return node.checked.claim.bucket if node.checked is not None and node.checked.claim.decides else None
 
 
 def state(node: ClaimNode) -> Hashable:
-    """The claims on the way to a node: two nodes with the same are the same."""
+    """The claims on the path to a node: nodes with equal claims are the same state."""
     return tuple((c.claim.feature, c.claim.bucket, c.claim.effect) for c in node.trail)

@@ -1,9 +1,9 @@
-"""One correction, only on a coded finding: the faulty claim is put back to the model with what is wrong about it.
+"""One correction, only on a coded finding: the faulty claim goes back to the model with a statement of its fault.
 
 Never "are you sure?". The replacement is chosen from the labels that do not repeat the fault, checked like any claim,
-and accepted only when its finding is gone and it is worth more; otherwise the claim is dropped from the path.
+and accepted only when its finding is gone and its value is higher; otherwise the claim is dropped from the path.
 Findings: E1 false now, E2 thin, E3 against history, E4 contradicts itself, E5 stale, E6 look-ahead; E2, E5 and E6 are
-faults of the history, which no other words would mend.
+faults of the history, which no other choice of labels would mend.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from strategies.verification import MENDABLE, Checked, Finding
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """`replacement` is None where the claim was dropped; `index` is its place on the path."""
+    """The result of a correction. `replacement` is None where the claim was dropped; `index` is its position on the
+    path."""
 
     index: int
     finding: Finding
@@ -32,15 +33,15 @@ class Correction:
 
 
 def first_finding(proposals: Proposals, path: Sequence[ClaimNode]) -> tuple[int, Finding] | None:
-    """The first claim whose fault another choice of labels could mend: false now, against history, or denied by the
-    model itself where history is silent."""
+    """Position and finding of the first claim whose fault another choice of labels could mend: false now, against
+    history, or denied by the model itself where history is silent."""
     found = ((i, f) for i, n in enumerate(path) if (f := proposals.finding(n)) in MENDABLE and f is not None)
     return next(found, None)
 
 
 async def correct(proposals: Proposals, path: Sequence[ClaimNode]) -> Correction | None:
-    """The one round of correction for a path, or None where there is nothing to correct or no budget for it: then the
-    faulty claim stays and counts against the decision, or a spent budget could open a trade."""
+    """The one round of correction of a path. None if there is nothing to correct or no budget for it: then the faulty
+    claim stays and counts against the decision, since otherwise an exhausted budget could open a trade."""
     first = first_finding(proposals, path)
     if first is None:
         return None
@@ -62,6 +63,7 @@ async def _replace(proposals: Proposals, node: ClaimNode, faulty: Checked) -> Ch
     at = prompts.finding(node.prompt, faulty, proposals.past.buckets.get(claim.feature, "unknown"))
     at = at.then(claim.rung, f" {claim.feature}")
     bucket, effects = claim.bucket, tuple(prompts.EFFECTS)
+    # Only the label at fault is asked again, so that the correction cannot become another claim.
     if faulty.finding is Finding.FALSE_NOW:
         bucket = await _choose(proposals, at, [b for b in BUCKETS[claim.feature] if b != claim.bucket])
     else:

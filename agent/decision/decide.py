@@ -1,8 +1,8 @@
-"""One decision from its inputs, and the record it leaves: gate, forecast, decide. The same for every mode and replay.
+"""One decision from its inputs: gate, forecast, decide. The same for every mode and replay.
 
-`think` depends on nothing but its arguments: the same inputs, answers, history and stops give the same thought, to the
-byte. Where the deadline is counted in tokens there are no stops by a clock or a meter, and nothing that is measured
-changes a thought.
+`make_decision` depends on nothing but its arguments: the same inputs, answers, history and stops give the same
+decision, to the byte. Where the deadline is counted in tokens there are no stops by a clock or a meter, and no
+measurement changes a decision.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from strategies.edge import decide
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A decision before anything is done about it. `intent` is an order, `reason` why there is one or none; `arms` are
-    P(YES) by rung of the evidence ladder, searched or not, empty where no price was seen; `band` is where the mid may
-    go while a belief lives."""
+    """A decision before it is acted on. `intent` is the order intent or None, `reason` the code for either; `arms` are
+    P(YES) by rung of the evidence ladder, searched or not, empty if no price was seen; `band` is the interval in which
+    the mid may move while the belief is active."""
 
     inputs: Inputs
     gate: Gate
@@ -50,7 +50,7 @@ class Decision:
 
     @property
     def belief(self) -> Belief | None:
-        """What the hot path may trade on: nothing where the gate was shut or the engine failed."""
+        """The belief that the hot path may trade on: None where the gate was shut or the engine failed."""
         if self.forecast is None or not self.gate.open or self.forecast.failed:
             return None
         return self.forecast.belief
@@ -61,7 +61,7 @@ class Decision:
 
     @property
     def probability(self) -> float | None:
-        """The agent's P(YES), calibrated: the belief's where there was one, else the market's."""
+        """The agent's calibrated P(YES): the belief's where there is one, else the market's."""
         return self.arms.get("calibrate")
 
     @property
@@ -79,7 +79,7 @@ async def make_decision(
 ) -> Decision:
     """Gate, search where it is worth it (or shadow search for the log), and decide.
 
-    `stops` are a recorded decision's, when that is thought through again. `electricity` measures, and on a feed whose
+    `stops` are those of a recorded decision in a replay. `electricity` measures, and on a feed whose
     deadline is counted in seconds it may end the search.
     """
     budget = Budget(inputs.settings.limits, electricity=electricity, replayed=stops)
@@ -122,7 +122,8 @@ async def make_decision(
 
 
 def _idle(inputs: Inputs, entry: Gate, policy: Policy | None, past: Analogs, *, shadow: bool) -> str:
-    """Why there is no search: the gate is shut, no search is worth its tokens, or none could find anything."""
+    """The reason for not searching, or an empty string: the gate is shut, no search is worth its tokens, or none could
+    find anything."""
     if shadow:
         return ""
     if not entry.open:

@@ -37,9 +37,9 @@ from strategies.verification import Checked
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a search came to. `verdicts` are the model's word on each visit's claim and on its opposite, `arms` P(YES)
-    by the rungs of the evidence ladder that take a search, `failed` the engine's complaint, and `read` the digest of
-    the `rows` of history that were looked at."""
+    """The result of a search. `verdicts` are the model's verdicts on each visit's claim and on its opposite, `arms`
+    P(YES) by the rungs of the evidence ladder that need a search, `failed` the engine's error, and `read` the digest of
+    the `rows` of history that were read."""
 
     policy: str
     tree: Tree[ClaimNode]
@@ -58,7 +58,8 @@ class Forecast:
 async def forecast(
     inputs: Inputs, entry: Gate, past: Analogs, policy: Policy, engine: Engine, budget: Budget
 ) -> Forecast:
-    """Think about one market. Never raises for a spent budget or a failing engine: the incumbent stands."""
+    """Search one market for a belief. Never raises for an exhausted budget or a failing engine: the incumbent
+    stands."""
     settings, mid = inputs.settings, past.now.mid / UNIT
     asker = Asker(engine, budget)
     proposals = Proposals(asker, past, settings, entry.cost, inputs.learned.weight)
@@ -76,6 +77,7 @@ async def forecast(
     picked = tuple(tree.path(best)) if best is not None else ()
     nodes = [tree.visits[i].item for i in picked]
     found = tuple(c for n in nodes if (c := n.checked) is not None)
+    # After the incumbent is chosen: a correction changes the path of the belief, never the tree or which node won.
     mended = await correct(proposals, nodes) if settings.correct and not asker.failed else None
     final = corrected(found, mended)
     belief = _believe(final, inputs)
@@ -105,15 +107,15 @@ async def forecast(
 
 
 def unsearched(inputs: Inputs, past: Analogs) -> dict[str, float]:
-    """The arms of a decision without a search: on every rung above the baselines, the market's price."""
+    """The arms of a decision without a search: the market's price on every rung above the baselines."""
     found = baselines(past)
     mid = found["mid"]
     return {**found, "search": mid, "verify": mid, "correct": mid, "calibrate": inputs.learned.calibration.applied(mid)}
 
 
 def baselines(past: Analogs) -> dict[str, float]:
-    """What needs no model: the market's mid, the diffusion where there is a reference price, and a logistic regression
-    of both on the windows before."""
+    """P(YES) of the forecasts that need no model: the market mid, the diffusion where there is a reference price, and a
+    logistic regression on both, fitted to past windows."""
     mid, own = past.now.mid / UNIT, past.now.diffusion
     found = {"mid": mid}
     if own is not None:
@@ -127,14 +129,14 @@ def baselines(past: Analogs) -> dict[str, float]:
 
 
 def _seed(inputs: Inputs) -> int:
-    """Chance that is the same for the same decision, whatever was decided before it."""
+    """Random seed of a decision, independent of the decisions before it."""
     return int(digest([inputs.settings.seed, inputs.market.id, inputs.as_of.isoformat()])[:12], 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """Ends a search when what the rungs to come could still add is worth less than their tokens. A search that comes
-    back to upper rungs has its own ends."""
+    """Stop rule: ends a search when the remaining rungs can add less than their tokens cost. Policies that return to
+    upper rungs have stop rules of their own."""
 
     inputs: Inputs
     entry: Gate
@@ -167,9 +169,9 @@ def _believe(path: Sequence[Checked], inputs: Inputs) -> Belief:
 
 
 def unverified_odds(tree: Tree[ClaimNode], depth: int) -> float:
-    """The model's own log-odds of up at the decision rung, averaged over the parents by the value of their paths.
+    """The model's own log-odds of up at the decision rung: mean over the parents, weighted by the value of their paths.
 
-    What the tree says before anything is verified: a rung of the ladder, never a belief.
+    The tree's forecast before verification: a rung of the ladder, never a belief.
     """
     families: dict[int | None, tuple[float, float]] = {}
     for i in tree.leaves(depth):
@@ -181,7 +183,7 @@ def unverified_odds(tree: Tree[ClaimNode], depth: int) -> float:
 
 
 async def _words(asker: Asker, nodes: Sequence[ClaimNode], settings: Settings) -> str:
-    """One sentence for people about the winning path; nothing reads it back."""
+    """Ask for one sentence for people about the winning path; nothing reads it back."""
     if not nodes or asker.failed or settings.answer_tokens == 0:
         return ""
     with suppress(OutOfBudget):

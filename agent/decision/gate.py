@@ -1,4 +1,4 @@
-"""The gate: is it worth thinking at all? Costs no tokens and decides most cycles. Pure."""
+"""The gate: decides whether a market is worth a search. Costs no tokens and settles most cycles. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strategies.edge import least_cost, plausible_edge
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`reason` is empty when the gate is open. Edges are dollars a share."""
+    """The gate's result. `reason` is empty when it is open. Edges are dollars a share."""
 
     reason: str
     plausible: float = 0.0
@@ -23,7 +23,7 @@ class Gate:
 
 
 def book_fault(book: Book | None) -> str:
-    """Why no price can be read from a book, or empty."""
+    """Reason code if no price can be read from a book, else an empty string."""
     if book is None:
         return "no_book"
     if book.mid is None:
@@ -43,6 +43,7 @@ def gate(inputs: Inputs) -> Gate:
         return Gate("stale_book")
     plausible = plausible_edge(float(view.book.mid), inputs.settings.max_shift)
     cost = least_cost(view, inputs.settings.rule)
+    # With fewer windows than the rule asks of a claim no claim could verify, whatever the edge.
     if inputs.windows < inputs.settings.rule.min_support:
         return Gate("thin_history", plausible, cost)
     if plausible <= cost:
@@ -51,11 +52,11 @@ def gate(inputs: Inputs) -> Gate:
 
 
 def stale(inputs: Inputs) -> bool:
-    """Whether the newest book is older than the settings allow."""
+    """True if the newest book is missing or older than the settings allow."""
     if inputs.book is None:
         return True
     return (inputs.as_of - inputs.book.received_at).total_seconds() > inputs.settings.max_age
 
 
 THINKABLE = frozenset({"", "thin_history", "edge_below_costs"})
-"""Gate reasons under which there still is a market to think about, for shadow searches."""
+"""Gate reasons under which a shadow search is still possible: there is a market with a price."""

@@ -1,4 +1,4 @@
-"""Everything one decision may depend on, as one value that is kept and can be thought through again.
+"""Inputs of a decision: everything it may depend on, as one value that is recorded and can be replayed.
 
 A decision is a function of its `Inputs`, the engine's answers and history as of `as_of`. The record holds the inputs,
 so a replay needs no feed and no exchange.
@@ -34,11 +34,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How to think; part of the run's identity. `band` is how far, in seconds to close, an analog may be, `embargo` how
-    long before now a window's outcome must have been known (None is one window's length), `fresh_for` how old the
-    newest analog may be, all in seconds; `analogs` is the most windows that are weighed, the nearest first. `external`
-    lets history judge; without it only the model's own word counts. `frugal` gives a decision only the search that the
-    edge in reach is worth."""
+    """Parameters of a decision; part of the run's identity. In seconds: `band` is the largest difference in time to
+    close of an analog, `embargo` the minimum time for which a window's outcome must have been known (None is one
+    window's length), `fresh_for` the maximum age of the newest analog. `analogs` is the maximum number of windows that
+    are weighed, the nearest first. `external` lets history judge; without it only the model's own verdict counts.
+    `frugal` limits a decision to the search that the edge in reach is worth."""
 
     policy: Policy
     limits: Limits
@@ -62,8 +62,8 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Earned:
-    """What search came to in one kind of state: of `n` windows searched in it whose outcome is known, `found` had a
-    verified claim; `gain` is the log score gained over the mid, in nats a window, `sd` its standard deviation."""
+    """Results of searching in one kind of state: of `n` searched windows with a known outcome, `found` had a verified
+    claim; `gain` is the log score gained over the mid, in nats a window, `sd` its standard deviation."""
 
     n: int
     found: int
@@ -73,9 +73,9 @@ class Earned:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the outcomes known so far have taught: the weight of verified leans, the calibration of what comes out, and
-    what search has earned by kind of state. `alpha` is the level to ask a band of the mid for so that, in the long
-    run, a tenth of what comes next lies outside."""
+    """Parameters learnt from the outcomes known so far: the weight of verified leans, the calibration of the forecast,
+    and the gain of searching by kind of state. `alpha` is the nominal miss rate of a band of the mid at which, in the
+    long run, a tenth of the mids fall outside."""
 
     weight: float
     calibration: Calibration = IDENTITY
@@ -85,9 +85,9 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What was known at `as_of`. `source` names the history that may be read; `windows` counts the resolved past
-    windows in it. `blocked` is a reason not to look further (no book, stale, halted), or empty. `learned` is what
-    earlier outcomes taught."""
+    """Information available at `as_of`. `source` names the history that may be read; `windows` counts the resolved past
+    windows in it. `blocked` is a reason not to trade (no book, stale, halted), or empty. `learned` comes from earlier
+    outcomes. `cash` and `at_risk` are micro-dollars, holdings micro-shares."""
 
     market: Market
     as_of: datetime
@@ -125,5 +125,5 @@ class Inputs:
 
 
 def identify(run_id: str, market_id: str, as_of: datetime) -> str:
-    """One id per run, market and slot: a cycle that is run again is the same decision."""
+    """Decision id from run, market and slot: a cycle that is run again gives the same decision."""
     return hashlib.sha256(f"{run_id}|{market_id}|{as_of.isoformat()}".encode()).hexdigest()[:12]

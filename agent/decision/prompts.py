@@ -43,7 +43,7 @@ decision abstain<|im_end|>
 
 
 def static() -> Prompt:
-    """What every decision's prompt begins with; evaluated once."""
+    """The constant beginning of every decision's prompt; evaluated once."""
     return Prompt((_SYSTEM,))
 
 
@@ -60,7 +60,7 @@ def rung(prompt: Prompt, level: int) -> Prompt:
 
 
 def words(options: Sequence[str]) -> tuple[str, ...]:
-    """Options as they follow in a line."""
+    """Options as they appear within a line: each with its leading space."""
     return tuple(f" {o}" for o in options)
 
 
@@ -75,14 +75,14 @@ _OPPOSITE = {Effect.UP: Effect.DOWN, Effect.DOWN: Effect.UP}
 
 
 def opposed(prompt: Prompt, claim: Claim) -> Prompt | None:
-    """The same line with the opposite effect; None for a claim that has no opposite. `prompt` ends with the claim."""
+    """The prompt with the opposite effect; None for a claim without one. `prompt` ends with the claim."""
     if claim.decides or claim.effect not in _OPPOSITE:
         return None
     return Prompt((*prompt.segments[:-1], f" {_OPPOSITE[claim.effect]}"))
 
 
 def verdict(prompt: Prompt) -> Prompt:
-    """Ask, after a claim, whether it holds: one token more."""
+    """The prompt that asks whether the last claim holds: one token more."""
     return prompt.then("?")
 
 
@@ -90,7 +90,7 @@ VERDICTS = (" yes", " no")
 
 
 def finding(prompt: Prompt, checked: Checked, now: str) -> Prompt:
-    """State a concrete fault found in the last claim, so that it may be replaced."""
+    """The prompt that states a concrete fault of the last claim and asks for its replacement."""
     claim, evidence = checked.claim, checked.evidence
     said = {
         Finding.FALSE_NOW: f"{claim.feature} is {now} now",
@@ -101,7 +101,7 @@ def finding(prompt: Prompt, checked: Checked, now: str) -> Prompt:
 
 
 def summary(prompt: Prompt) -> Prompt:
-    """Ask for the one sentence that is written for people, after the winning path."""
+    """The prompt for the one sentence written for people, after the winning path."""
     return prompt.then("\nIn short, the claims say that")
 
 

@@ -1,6 +1,6 @@
-"""How much search a decision is worth, in dollars: the compute-optimal rule, down to no tokens at all. Pure.
+"""Search budget: the compute-optimal policy for a decision's value in dollars, down to no search at all. Pure.
 
-A search is worth what a verified claim could bring in (edge in reach after costs, on the stake that sizing allows),
+A search is worth the gain of a verified claim (edge in reach after costs, on the stake that sizing allows),
 times the chance that this policy finds one, times the chance that finding one has paid so far; less what its tokens
 cost. The chance of finding is learnt: how often searches in such states found one, starting from a prior.
 """
@@ -21,8 +21,8 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A policy and what it was measured to do: `tokens` a decision, and `found`, the share of decisions with a claim
-    that history supports in which the search had one on its path."""
+    """A policy and its measured performance: `tokens` a decision, and `found`, of the decisions with a claim that
+    history supports, the share in which the search had one on its path."""
 
     policy: str
     width: int
@@ -38,13 +38,13 @@ TABLE = (
 """Measured by `python -m benchmarks.allocation 40` with SmolLM2-135M in a world with planted effects."""
 
 PRIOR_FOUND, PRIOR_SEARCHES = 1.0, 20.0
-"""Before anything is known: one search in twenty finds a claim that verifies."""
+"""Prior: one search in twenty finds a claim that verifies."""
 ENOUGH = 30
-"""Outcomes of searches from which their gain is believed."""
+"""Number of finds from which the measured gain is used."""
 
 
 def kind(inputs: Inputs, entry: Gate) -> str:
-    """The kind of state a decision is in: the edge in reach against its costs, and how far the baselines disagree."""
+    """The kind of state of a decision: edge in reach relative to its costs, and the disagreement of the baselines."""
     ratio = entry.plausible / entry.cost if entry.cost > 0 else 9.0
     edge = "slim" if ratio < 1.5 else "fair" if ratio < 3 else "wide"
     apart = disagreement(inputs)
@@ -52,7 +52,7 @@ def kind(inputs: Inputs, entry: Gate) -> str:
 
 
 def disagreement(inputs: Inputs) -> float | None:
-    """Log-odds between the market and the diffusion; None without a reference price."""
+    """Absolute difference in log-odds between market and diffusion; None without a reference price."""
     seen = inputs.features
     if seen is None or seen.diffusion is None:
         return None
@@ -60,8 +60,8 @@ def disagreement(inputs: Inputs) -> float | None:
 
 
 def prize(inputs: Inputs, entry: Gate) -> float:
-    """Dollars that a verified claim could bring in here: the plausible edge after costs on the largest stake. Half of
-    it where market and diffusion agree, since there is less to find."""
+    """Gain of a verified claim in dollars: the plausible edge after costs on the largest stake. Half of it where market
+    and diffusion agree, since there is less to find."""
     if inputs.features is None:
         return 0.0
     mid = inputs.features.mid / UNIT
@@ -71,7 +71,8 @@ def prize(inputs: Inputs, entry: Gate) -> float:
 
 
 def chance_of_finding(earned: Earned | None) -> float:
-    """How likely a search in such a state ends with a verified claim that is worth having."""
+    """Probability that a search in such a state finds a verified claim, times the probability that its gain is positive
+    once enough finds are known."""
     if earned is None:
         return PRIOR_FOUND / PRIOR_SEARCHES
     found = (earned.found + PRIOR_FOUND) / (earned.n + PRIOR_SEARCHES)
@@ -81,15 +82,16 @@ def chance_of_finding(earned: Earned | None) -> float:
 
 
 def allocate(inputs: Inputs, entry: Gate) -> Policy | None:
-    """The policy that is worth most, or None where no search is worth its tokens.
+    """The policy of highest net value, or None where no search is worth its tokens.
 
-    Where the owner fixed a policy, and for shadow searches, it is the configured one: those are there to be read.
+    Where the owner fixed a policy, and for shadow searches, it is the configured one: those are run for their record.
     """
     policy = inputs.settings.policy
     if not inputs.settings.frugal or not entry.open:
         return policy
     gain = prize(inputs, entry) * chance_of_finding(inputs.learned.earned.get(kind(inputs, entry)))
     price = inputs.settings.limits.token_price
+    # The owner's token price, not measured energy: the choice must come out the same in a replay.
     worth = {c: gain * c.found - price * c.tokens for c in TABLE}
     best = max(TABLE, key=lambda c: (worth[c], -c.tokens))
     if worth[best] <= 0:
