@@ -1,1 +1,1 @@
-"""The trading loop: cycle, traders, execution, kill switch, in-process events."""
+"""Trading: the loop, cycle, traders, execution, kill switch and in-process events."""

@@ -25,7 +25,7 @@ _TURN = 16
 
 @dataclass(frozen=True, slots=True)
 class ActiveBelief:
-    """A belief that may be acted on until its market closes, and the decision it belongs to."""
+    """A belief that may be traded on until its market closes, and the decision it comes from."""
 
     market: Market
     belief: Belief
@@ -34,11 +34,12 @@ class ActiveBelief:
 
 @dataclass(slots=True)
 class AgentTrader:
-    """Cycles at each slot; between slots every book change re-decides on the standing belief, without the model.
+    """The agent as a trader: a decision cycle at each slot; between slots every book change re-decides on the active
+    belief, without the model.
 
-    At most one order per decision that takes comes from the hot path. One that waits is kept while the belief still
-    wants it there, else taken back and perhaps replaced, at most once in `pause` and `most` times a decision. `ticks`
-    are milliseconds from book to signed order.
+    At most one taking order per decision comes from the hot path. A resting order stays while the belief still asks for
+    it, else it is cancelled and perhaps replaced, at most once in `pause` and `most` times a decision. `ticks` are
+    milliseconds from book to signed order.
     """
 
     ports: Ports
@@ -68,12 +69,14 @@ class AgentTrader:
                     self._stand(market, decided)
                     made.append(decided)
                 if len(made) % _TURN == 0:
-                    await asyncio.sleep(0)  # a slot of many markets is long: others have their turn in between
+                    await asyncio.sleep(0)  # a slot of many markets is long: let the event loop serve other tasks
+        # Published after the block, when the whole slot has been committed to the log: observers never see a decision
+        # that is not stored.
         for decided in made:
             publish(self.ports.bus, decided)
 
     async def _considered(self, group: Sequence[Market], slot: datetime, blocked: str) -> list[PendingDecision]:
-        """Each market's decision; those of several markets are thought at the same time."""
+        """A pending decision for each market; with several markets they are made concurrently."""
         together = self.ports.together
         if together is None:
             return [await consider(self.ports, market, slot, blocked) for market in group]
@@ -93,7 +96,7 @@ class AgentTrader:
             talk.leave()
 
     def _forget(self, market_id: str) -> None:
-        """A belief that stands no more, and what was done on it."""
+        """Drop a market's active belief and the state of its orders."""
         if (standing := self.standing.pop(market_id, None)) is not None:
             self.used.discard(standing.decision_id)
             self.sent.pop(standing.decision_id, None)
@@ -104,6 +107,7 @@ class AgentTrader:
         if belief is None or belief.shift == 0:
             return
         self.standing[market.id] = ActiveBelief(market, belief, decided.id)
+        # The venue took nothing, so the belief keeps its one order for the hot path.
         refused = decided.ack is not None and decided.ack.status is OrderStatus.REJECTED
         if decided.acted and not refused:
             self._acted(market.id, decided.id, decided.decision.intent, decided.ack, decided.decision.inputs.as_of)
@@ -111,8 +115,8 @@ class AgentTrader:
     def _acted(
         self, market_id: str, decision_id: str, intent: OrderIntent | None, ack: Ack | None, at: datetime
     ) -> None:
-        """An order that waits may be followed by others; any other uses its decision up, and so does one of unknown
-        outcome: it may be live."""
+        """Record an order of the belief. A resting order may be followed by others; any other uses its decision up, and
+        so does one of unknown outcome: it may be live."""
         waits = intent is not None and intent.post_only and ack is not None and ack.status in _WAITING
         if waits and intent is not None and ack is not None:
             self.quotes[market_id] = RestingQuote(ack.order_id, intent, at)
@@ -127,7 +131,7 @@ class AgentTrader:
         return None
 
     async def on_book(self, book: Book) -> None:
-        """The hot path: a new book, a pure decision, an order."""
+        """Hot path: from a new book by a pure decision to an order."""
         begun = monotonic()
         standing = self.standing.get(book.market_id)
         if standing is None or standing.decision_id in self.used or book_fault(book) or self.ports.old(book):
@@ -139,7 +143,7 @@ class AgentTrader:
         if standing.decision_id in self.used or (quote is not None and at - quote.since < self.pause):
             return
         view = await execution.look(standing.market, book, at)
-        if quote is not None:  # as if it were not there: it is to be kept, not to make room for itself
+        if quote is not None:  # as if it were not there: its own reservation must not argue against it
             promised = execution.working[quote.order_id].cost
             view = replace(view, cash=view.cash + promised, at_risk=view.at_risk - promised)
         intent, _ = decide(view, standing.belief, settings.rule, settings.sizing)
@@ -147,7 +151,7 @@ class AgentTrader:
             if same_quote(quote.intent, intent):
                 return
             await withdraw_quote(execution, self.quotes, book.market_id, at)
-            return  # what it promised is free at the next book, which decides again
+            return  # its cash is released by the next book, which decides again
         if intent is None:
             return
         number = self.sent[standing.decision_id] = self.sent.get(standing.decision_id, 0) + 1
@@ -158,7 +162,7 @@ class AgentTrader:
             self.used.add(standing.decision_id)
 
     def _standing_quote(self, standing: ActiveBelief) -> RestingQuote | None:
-        """The order that waits on a belief; one that has ended by filling has used its decision up."""
+        """The resting order of a belief, or None; one that has ended by filling has used its decision up."""
         quote = self.quotes.get(standing.market.id)
         if quote is not None and quote.order_id not in self.ports.execution.working:
             del self.quotes[standing.market.id]

@@ -1,6 +1,6 @@
-"""In-process events for observers. Best effort: a handler that fails is logged and nobody waits for it.
+"""In-process events for observers. Best effort: a failing handler is logged, and the publisher waits for none.
 
-Nothing that decides about money may listen here.
+Code that decides about money must not subscribe here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 
 class Bus(Protocol):
+    """Receiver of events."""
+
     def publish(self, event: Event) -> None: ...
 
 
@@ -27,6 +29,7 @@ class LocalBus:
         self._handlers: list[tuple[type[Event], Callable[[Event], None]]] = []
 
     def publish(self, event: Event) -> None:
+        # A copy: a handler may end its own subscription while it runs.
         for kind, handler in list(self._handlers):
             if isinstance(event, kind):
                 try:

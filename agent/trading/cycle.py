@@ -1,7 +1,7 @@
-"""One cycle, top to bottom: observe, think (gate, search, correct, believe, decide), remember, act, tell.
+"""One cycle, top to bottom: observe, decide (gate, search, correct, believe), record, act, publish.
 
-The one code path of live, paper and backtest. The decision is remembered before anything is done about it, so that
-an order in the log always has the decision it came from.
+The one code path of live, paper and backtest. A decision is recorded before it is acted on, so that an order in the log
+always has the decision it came from.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from market.types import Ack, Book, Market, Outcome
 from strategies.features import features
 
 SPAN = timedelta(minutes=10)
-"""How much of a market's recent past is kept at each cycle: twice what features look back on, however far apart the
-cycles are. The rest of a window is kept with its outcome."""
+"""Span of recent bars that each cycle stores: twice what features look back on, however far apart the
+cycles are. The rest of a window is stored with its outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All that a cycle touches. `electricity` is None where tokens alone are counted, `recall` where answers are never
-    taken from the log, `together` where markets are thought about one at a time."""
+    """Dependencies of a cycle. `electricity` is None where tokens alone are counted, `recall` where answers are never
+    taken from the log, `together` where markets are decided one at a time."""
 
     clock: Clock
     feed: Feed
@@ -50,14 +50,14 @@ class Ports:
     together: SharedEngine | None = None
 
     def old(self, book: Book) -> bool:
-        """Whether what a book offers may be gone by now."""
+        """True if a book is older than `max_age`, so that its quotes may be gone."""
         return (self.clock.now() - book.received_at).total_seconds() > self.settings.max_age
 
 
 @dataclass(frozen=True, slots=True)
 class CommittedDecision:
-    """A remembered decision. `acted` says whether an order was handed to the desk, and `ack` is the venue's answer to
-    it, None where none came; `milliseconds` is how long the cycle took."""
+    """A recorded decision. `acted` is True if an order was handed to execution, `ack` is the venue's answer to it, None
+    where none came; `milliseconds` is the duration of the cycle."""
 
     id: str
     decision: Decision
@@ -68,7 +68,7 @@ class CommittedDecision:
 
 @dataclass(frozen=True, slots=True)
 class PendingDecision:
-    """A decision that nobody knows of yet, and the engine that recorded its answers."""
+    """A decision that is not recorded yet, and the engine that recorded its answers."""
 
     decision: Decision
     engine: RecordingEngine
@@ -77,8 +77,8 @@ class PendingDecision:
 
 
 async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str = "") -> PendingDecision:
-    """Observe and think, once about one market at `as_of`: nothing is written down but prices, and nothing is ordered.
-    `blocked` is a reason not to trade, recorded with the decision."""
+    """Observe one market at `as_of` and decide: nothing is written but prices, and nothing is ordered. `blocked` is a
+    reason not to trade, recorded with the decision."""
     begun = monotonic()
     blocked = blocked or ("halted" if ports.execution.halted else ports.execution.inhibitor.reason(as_of))
     try:
@@ -97,17 +97,19 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
 
 
 async def conclude(ports: Ports, made: PendingDecision) -> CommittedDecision:
-    """Remember a decision, and act on it."""
+    """Record a decision, then act on it."""
     inputs = made.decision.inputs
     decision_id = identify(ports.execution.log.run_id, inputs.market.id, inputs.as_of)
     await ports.execution.log.decision(record_of(decision_id, made.decision, made.engine.take(), made.timings))
+    # After the record is written: a crash in between leaves a decision without an order, never the reverse.
     done = await act(ports, CommittedDecision(decision_id, made.decision))
     return replace(done, milliseconds=(monotonic() - made.begun) * 1e3)
 
 
 async def act(ports: Ports, decided: CommittedDecision) -> CommittedDecision:
-    """Order what was wished for, unless the book it was wished on grew old in the thinking, or the account is not what
-    it was, because another market of the slot has ordered: then the belief stands, and the next book decides."""
+    """Send the decision's order. Skipped if the book is older than `max_age` by now, or if cash or holdings changed
+    since the inputs were taken (another market of this slot traded first): the belief stays active, and the next book
+    update decides again."""
     intent, view = decided.decision.intent, decided.decision.inputs.view()
     if intent is None or view is None or ports.old(view.book) or await _moved(ports, decided.decision.inputs):
         return decided
@@ -115,7 +117,7 @@ async def act(ports: Ports, decided: CommittedDecision) -> CommittedDecision:
 
 
 async def _moved(ports: Ports, inputs: Inputs) -> bool:
-    """Whether the account is another one than the decision saw."""
+    """True if the account differs from the one that the decision saw."""
     account, market = await ports.execution.account(), inputs.market.id
     now = (
         account.free,
@@ -127,8 +129,9 @@ async def _moved(ports: Ports, inputs: Inputs) -> bool:
 
 
 async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -> Inputs:
-    """Record what the market did, and gather all that the decision may depend on."""
+    """Store the market's latest bars, and gather the inputs of a decision."""
     memory, settings = ports.memory, ports.settings
+    # First, because the features read these bars back from the store.
     await memory.record(market, as_of, SPAN)
     left = int((market.closes_at - as_of).total_seconds())
     bars = await memory.recent(market, as_of)
@@ -152,7 +155,7 @@ async def observe(ports: Ports, market: Market, as_of: datetime, blocked: str) -
 
 
 def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs:
-    """Inputs of a cycle in which nothing could be seen: the decision says why and nothing else."""
+    """Inputs of a cycle without market data: the decision records the reason alone."""
     fees, memory = charged(market, as_of), ports.memory
     learned = memory.learner.learned(as_of)
     return Inputs(
@@ -174,7 +177,7 @@ def unseen(ports: Ports, market: Market, as_of: datetime, reason: str) -> Inputs
 
 
 def publish(bus: Bus, decided: CommittedDecision) -> None:
-    """Publish the decision to whoever watches, once it is on disk."""
+    """Publish a decision to observers, once it is on disk."""
     decision = decided.decision
     inputs = decision.inputs
     bus.publish(

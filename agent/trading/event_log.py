@@ -1,4 +1,4 @@
-"""Events as JSON lines in a file, for people who follow a run with `tail -f`. Best effort, like every observer."""
+"""Event log: events as JSON lines in a file, for `tail -f`. Best effort, like every observer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def event_log(bus: LocalBus, path: Path) -> Iterator[None]:
 
 
 class _Writer:
-    """Writes until the file fails once; then says so and stops, because nobody waits for an observer."""
+    """Writes until the file fails once; then logs a warning and stops, because a run never waits for an observer."""
 
     def __init__(self, file: TextIO) -> None:
         self._file: TextIO | None = file

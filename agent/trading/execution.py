@@ -1,4 +1,4 @@
-"""Execution: every order, fill and settlement passes here, once, in order, and is written down before it counts.
+"""Execution: every order, fill and settlement passes here once, in order, and is logged before it takes effect.
 
 The same for the agent and for baseline strategies. Decides nothing.
 """
@@ -23,7 +23,7 @@ from tools.orders import Account, OrderTool
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Micro-shares of one outcome."""
+    """A holding of one outcome; `size` in micro-shares."""
 
     market_id: str
     outcome: str
@@ -32,7 +32,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class AccountSummary:
-    """An account at a glance, in micro-dollars; `free` is what no order has promised."""
+    """Snapshot of an account, in micro-dollars; `free` is cash that no open order reserves."""
 
     run: str
     cash: Micro
@@ -44,9 +44,9 @@ class AccountSummary:
 
 @dataclass(slots=True)
 class Execution:
-    """Hands between decisions and a venue. `halted` is the reason trading stopped, or empty.
+    """Executes order intents at a venue and keeps the account's log. `halted` is the reason trading stopped, or empty.
 
-    `working` are orders whose end is not known yet; `paid` is what each market's holdings have cost, in micro-dollars;
+    `working` are orders whose end is not known yet; `paid` is the cost of each market's holdings, in micro-dollars;
     `ending` are resolved markets whose trades have not all settled.
     """
 
@@ -60,11 +60,11 @@ class Execution:
     inhibitor: Inhibitor = field(default_factory=Inhibitor)
 
     async def act(self, intent: OrderIntent, view: View, decision_id: str, number: int) -> Ack | None:
-        """Send one order: intent first, then the venue, then its answer. None where trading is halted or the answer
-        did not come, or where caution forbids it.
+        """Send one order: the intent is logged first, then the order is sent, then the venue's answer is logged. None
+        where trading is halted or inhibited, or where no answer came.
 
-        `number` tells apart the orders of one decision; `view` is what was seen, and is kept. An order of unknown
-        outcome is asked about in `reconcile` and never signed again.
+        `number` tells apart the orders of one decision; `view` is the market view it was decided on, and is stored. An
+        order of unknown outcome is queried in `reconcile` and never signed again.
         """
         if self.idle(view.at):
             return None
@@ -82,6 +82,7 @@ class Execution:
             good_until=intent.good_until,
         )
         signed = await self.orders.sign(order)
+        # Persisted before it is sent: after a crash at any later line the order is known and `reconcile` asks for it.
         await self.log.intent(decision_id, signed, view.at, view=view, why=intent.why)
         self.working[signed.id] = order
         self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order))
@@ -96,12 +97,12 @@ class Execution:
         return ack
 
     def idle(self, at: datetime) -> bool:
-        """Whether nothing is to be opened at an instant."""
+        """True if nothing may be opened at an instant: halted or inhibited."""
         return bool(self.halted or self.inhibitor.reason(at))
 
     async def _note(self, ack: Ack, at: datetime) -> None:
-        """Write down what the venue said of an order. One that is over is off the desk before that is written: a caller
-        who is cancelled meanwhile has it written all the same, and nobody may write it again."""
+        """Log the venue's answer to an order. A final one leaves `working` before the write: a caller that is cancelled
+        meanwhile still has it written, and nothing may write it twice."""
         order = self.working.pop(ack.order_id, None) if ack.status in OVER else None
         try:
             await self.log.ack(ack, at)
@@ -113,8 +114,8 @@ class Execution:
             self.bus.publish(OrderRefused(at=at, order_id=ack.order_id, reason=ack.reason))
 
     async def withdraw(self, order_id: str, at: datetime) -> None:
-        """Take an order back if it is still open; one whose answer does not come is asked about in `reconcile`. One
-        that somebody else has taken back is over, and its end is written down already."""
+        """Cancel an order if it is still open; without an answer it is queried in `reconcile`. One that was cancelled
+        elsewhere is over, and its end is logged already."""
         if order_id not in self.working:
             return
         try:
@@ -124,31 +125,33 @@ class Execution:
         await self._ask(order_id, at)
 
     async def withdraw_all(self, at: datetime) -> None:
-        """Take every order back, and find out how each ended. Raises VenueUnavailable."""
+        """Cancel all orders, and find out how each ended. Raises VenueUnavailable."""
         await self.orders.cancel_all()
         await self.orders.sync()
         await self.reconcile(at)
 
     def halt(self, reason: str, at: datetime) -> None:
-        """Stop opening anything, until a person says otherwise."""
+        """Stop opening orders until a person resumes trading."""
         self.halted = reason
         self.bus.publish(TradingHalted(at=at, reason=reason))
 
     def resume(self, at: datetime) -> None:
-        """A person said otherwise."""
+        """End a halt, by a person's decision."""
         self.halted = ""
         self.bus.publish(TradingResumed(at=at))
 
     async def reconcile(self, at: datetime) -> Sequence[Fill]:
-        """Write down how the working orders ended, and what has filled since the last time.
+        """Log how the working orders ended, and the fills since the last call.
 
-        In this order: an order that fills in between is counted twice for a moment, and never not at all.
+        In this order: an order that fills in between is counted twice for a moment (as working and as filled), never
+        not at all.
         """
         for order_id in list(self.working):
             await self._ask(order_id, at)
         fills = await self.orders.fills()
         for fill in fills:
             await self.log.fill(fill)
+            # `fill.cash` is negative for a purchase.
             self.paid[fill.market_id] = self.paid.get(fill.market_id, 0) - fill.cash
             self.bus.publish(OrderFilled(at=fill.at, fill=fill))
         for resolution in list(self.ending.values()):
@@ -156,25 +159,27 @@ class Execution:
         return fills
 
     async def catch_up(self, at: datetime) -> None:
-        """Ask the venue for what may have been missed, and write it down; what it does not say now it says later."""
+        """Query the venue for missed events and log them; if it is unavailable, the next call does."""
         with suppress(VenueUnavailable):
             await self.orders.sync()
         await self.reconcile(at)
 
     async def _ask(self, order_id: str, at: datetime) -> None:
-        """An order the venue never saw is over: the moment it was for has passed, so it is not sent again. Several
-        may ask at the same time, as a slot and whoever takes everything back; the first to hear of an end notes it."""
+        """Query an order's status. One that the venue never saw is over: its moment has passed, so it is not sent
+        again. Several tasks may ask concurrently (a slot and the kill switch); the first to learn of the end logs
+        it."""
         try:
-            word = await self.orders.status(order_id)
+            ack = await self.orders.status(order_id)
         except VenueUnavailable:
             return
-        if word is None:
-            word = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
-        if word.status in OVER and order_id in self.working:
-            await self._note(word, at)
+        if ack is None:
+            ack = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
+        if ack.status in OVER and order_id in self.working:
+            await self._note(ack, at)
 
     async def settle(self, resolution: Resolution) -> None:
-        """Turn a resolved market's shares into dollars, as soon as nothing of it can change any more."""
+        """Convert a resolved market's shares into dollars, as soon as all its trades have settled; until then it waits
+        in `ending`."""
         settled = await self.orders.settle(resolution)
         if settled is None:
             self.ending[resolution.market_id] = resolution
@@ -189,16 +194,16 @@ class Execution:
         return await self.orders.account()
 
     def at_risk(self, market_id: str) -> Micro:
-        """What a market's holdings have cost, and what its working orders may still cost."""
+        """Exposure in a market in micro-dollars: cost of its holdings plus the most its working orders may cost."""
         promised = sum(o.cost for o in self.working.values() if o.market_id == market_id)
         return self.paid.get(market_id, 0) + promised
 
     def all_at_risk(self) -> Micro:
-        """The same of all markets."""
+        """Exposure in all markets, in micro-dollars."""
         return sum(self.paid.values()) + sum(order.cost for order in self.working.values())
 
     async def standing(self) -> AccountSummary:
-        """How things stand, without asking anybody."""
+        """Snapshot of the account from local state; no request to the venue."""
         account = await self.account()
         held = tuple(
             Holding(market, outcome.value, size) for (market, outcome), size in sorted(account.holdings.items())
@@ -214,7 +219,7 @@ class Execution:
         )
 
     async def look(self, market: Market, book: Book, at: datetime) -> View:
-        """A market as a strategy sees it."""
+        """The market view of a strategy at an instant."""
         account = await self.account()
         return View(
             market=market,

@@ -1,6 +1,6 @@
-"""Why nothing is opened for now, though nobody has halted trading: a clock in doubt, a signal from outside.
+"""Temporary inhibition of new orders: an unreliable clock or an external signal. Clears by itself, unlike a halt.
 
-Caution passes by itself; a halt does not. It can forbid, and never wishes for anything.
+It can only forbid orders, never ask for one.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 MOST = 32
-"""Signals that are remembered at the same time."""
+"""Maximum number of signals in force at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class InhibitSignal:
-    """Somebody's word that nothing should be opened until an instant."""
+    """An external signal that nothing be opened until an instant."""
 
     name: str
     until: datetime
@@ -23,25 +23,25 @@ class InhibitSignal:
 
 @dataclass(slots=True)
 class Inhibitor:
-    """`clock` is a reason code while the clock is in doubt, or empty."""
+    """Signals in force and the state of the clock. `clock` is a reason code while the clock is unreliable, or empty."""
 
     clock: str = ""
     signals: dict[str, InhibitSignal] = field(default_factory=dict)
 
     def reason(self, at: datetime) -> str:
-        """The code that a decision at `at` is recorded with, or empty."""
+        """The reason code recorded with a decision at `at`, or an empty string."""
         if self.clock:
             return self.clock
         standing = sorted(s.name for s in self.standing(at))
         return f"signal_{standing[0]}" if standing else ""
 
     def standing(self, at: datetime) -> list[InhibitSignal]:
-        """Signals that hold at `at`."""
+        """Signals in force at `at`."""
         return [s for s in self.signals.values() if at < s.until] if self.signals else []
 
     def inhibit(self, signal: InhibitSignal, at: datetime) -> None:
-        """Take a signal; one of the same name is replaced, and one whose time is over ends it. Raises ValueError where
-        there are too many."""
+        """Take a signal; it replaces one of the same name, and one that has expired already ends it. Raises ValueError
+        beyond `MOST` signals."""
         self.signals = {s.name: s for s in self.standing(at) if s.name != signal.name}
         if signal.until <= at:
             return

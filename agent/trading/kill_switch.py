@@ -1,5 +1,5 @@
-"""A live run obeys the kill switch: it takes every order back, stays halted, and goes on once a person allows it. What
-rests is taken back for caution, too, which passes by itself."""
+"""Watches the kill switch: on halt, cancels all open orders and stays halted until a person resumes. Also cancels
+resting orders while trading is inhibited, which clears by itself."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from tools.halts import KillSwitch
 from tools.orders import OrderTool
 
 _LOOK = 0.2
-"""Seconds of the machine's between two looks at the switch."""
+"""Seconds of the machine's clock between two reads of the switch."""
 
 
 @dataclass(slots=True)
 class KillSwitchWatcher:
-    """One desk and its switch. `forget` is called when a person has looked at the losses so far."""
+    """Watcher of one account's kill switch. `forget` is called on resume, when a person has reviewed the losses so
+    far."""
 
     switch: KillSwitch
     execution: Execution
@@ -33,29 +34,30 @@ class KillSwitchWatcher:
     all_back: bool = False
 
     async def look(self) -> None:
-        """Make what is done agree with the switch."""
+        """Read the switch once and bring execution into agreement with it."""
         halted, at = self.switch.read(), self.clock.now()
         if halted is None and self.thrown:
             self.thrown = False
             self.forget()
             self.execution.resume(at)
+        # Execution halts before orders are cancelled, so that no new one is sent in between.
         if halted is not None and not self.thrown:
             self.thrown = True
             self.execution.halt(halted.reason, at)
         if halted is not None or self.execution.inhibitor.reason(at):
-            await self._take_back()
+            await self._cancel_all()
         else:
             self.all_back = False
 
-    async def _take_back(self) -> None:
-        """Nothing may rest; again where one was on its way while the others were taken back."""
+    async def _cancel_all(self) -> None:
+        """Cancel all orders; again if one was in flight while the others were cancelled."""
         if not self.all_back or (await self.orders.account()).open_orders:
             with suppress(VenueUnavailable):
                 await self.orders.cancel_all()
                 self.all_back = True
 
     async def watch(self) -> None:
-        """Look again and again, until cancelled."""
+        """Read the switch repeatedly, until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(_LOOK)
@@ -69,11 +71,11 @@ class KillSwitchWatcher:
 
 @asynccontextmanager
 async def watching_kill_switch(watcher: KillSwitchWatcher) -> AsyncIterator[None]:
-    """While the block lasts, the switch is obeyed, and SIGUSR1 throws it. A switch that is thrown already is obeyed
+    """Context in which the switch is watched, and SIGUSR1 throws it. A switch that is thrown already takes effect
     before the block begins."""
     await watcher.look()
     loop = asyncio.get_running_loop()
-    with suppress(RuntimeError, ValueError):  # only the main thread hears signals; elsewhere the file has to do
+    with suppress(RuntimeError, ValueError):  # only the main thread receives signals; elsewhere the file has to do
         loop.add_signal_handler(signal.SIGUSR1, watcher.throw_by_signal)
     watching = asyncio.create_task(watcher.watch())
     try:

@@ -1,6 +1,6 @@
-"""A session: walk the slots of a schedule, let a trader think at each and watch the books in between.
+"""The trading loop: walks the slots of a schedule, runs a trader's cycle at each and feeds it books in between.
 
-Live, paper and backtest differ in the clock and the feed they hand in; this loop cannot tell.
+Live, paper and backtest differ in the clock and the feed that they pass in; this loop is the same.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from market.feed import Feed, Worth
 from market.types import Book, Market, Resolution
 
 SETTLING = timedelta(minutes=10)
-"""How long after the data ends outcomes may still become known."""
+"""Time after the end of the data in which outcomes may still become known."""
 PATIENCE, RETRY = timedelta(hours=1), timedelta(seconds=10)
-"""How long the last trades and outcomes of a run may take to be known, and how often they are asked about."""
+"""Longest wait for the last trades and outcomes of a run, and the interval of the queries."""
 
 
 class Trader(Protocol):
-    """What a session drives."""
+    """A trader as the loop drives it."""
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
-        """Think about the open markets. `blocked` is a reason not to, which is recorded, or empty."""
+        """Decide on the open markets. `blocked` is a reason not to trade, which is recorded, or empty."""
         ...
 
     def watching(self, at: datetime) -> Sequence[str]:
-        """Markets whose every book change matters until the next slot."""
+        """Markets whose book changes are delivered until the next slot."""
         ...
 
     @property
     def worth(self) -> Worth | None:
-        """Which books of those markets it has to be shown; None where it is all of them."""
+        """Selector of the books of those markets to deliver; None for all."""
         ...
 
     async def on_book(self, book: Book) -> None: ...
@@ -47,7 +47,7 @@ class Trader(Protocol):
 class Schedule:
     """Slots every `cadence` on the grid of the wall clock, moved by `offset`, or at `instants` where those are given;
     from `begins` up to but not at `ends`; at most `cycles` slots with an open market. At a slot that starts more than
-    `grace` late nothing is traded, and of slots that are over before they start only the gap is written down."""
+    `grace` late nothing is traded; of slots that are over before they start only the gap is logged."""
 
     begins: datetime
     ends: datetime | None
@@ -62,7 +62,7 @@ class Schedule:
         return next(self.slots(), (self.begins, self.begins))[0]
 
     def slots(self) -> Iterator[tuple[datetime, datetime]]:
-        """Each slot and the end of its watch: the next slot, and after the last of the `instants` the usual cadence."""
+        """Each slot with the end of its watch: the next slot, or after the last of the `instants` the usual cadence."""
         for slot, following in pairwise(self._instants()):
             if self.ends is not None and slot >= self.ends:
                 return
@@ -73,7 +73,7 @@ class Schedule:
         return takewhile(lambda at: at < end, (slot for slot, _ in self.slots()))
 
     def _instants(self) -> Iterator[datetime]:
-        """Slots from `begins` on, and one instant more than there are slots."""
+        """Slots from `begins` on, plus one more instant than there are slots, as the end of the last watch."""
         if self.instants is None:
             # Floor division of the negative distance finds the first point of the grid at or after `begins`.
             first = EPOCH + self.offset - (EPOCH + self.offset - self.begins) // self.cadence * self.cadence
@@ -86,7 +86,7 @@ class Schedule:
 
 @dataclass(slots=True)
 class TradingLoop:
-    """One trader, one desk, one feed, one clock."""
+    """The loop of one trader, execution, feed and clock."""
 
     clock: Clock
     feed: Feed
@@ -99,7 +99,7 @@ class TradingLoop:
     skipped: list[tuple[datetime, str]] = field(default_factory=list)
 
     async def run(self) -> None:
-        """What an earlier run left first, then every slot in order, then the settlement of what is left."""
+        """Run: first what an earlier run left open, then every slot in order, then the settlement of the rest."""
         await self.execution.catch_up(self.clock.now())
         await self._close_books(self.clock.now())
         done = 0
@@ -125,8 +125,8 @@ class TradingLoop:
         await self._finish()
 
     def _skips(self, slot: datetime, following: datetime) -> bool:
-        """Whether a slot is over before it starts, as after a suspended night or a cycle that took too long, or its
-        instant cannot be believed. Then nothing is decided there."""
+        """True if a slot is over before it starts (a suspended machine, a cycle that took too long) or its instant
+        cannot be trusted. Then nothing is decided there."""
         over = self.clock.now() >= following > slot
         reason = self.execution.inhibitor.clock or ("slot_missed" if over else "")
         if reason:
@@ -135,32 +135,34 @@ class TradingLoop:
         return bool(reason)
 
     async def _write_gap(self) -> None:
-        """Remember the slots at which nothing was decided, neighbours with one reason as one gap."""
+        """Log the slots at which nothing was decided; neighbours with the same reason are one gap."""
         gaps = [list(same) for _, same in groupby(self.skipped, key=lambda s: s[1])]
         self.skipped = []
         for gap in gaps:
             await self.execution.log.gap(gap[0][0], gap[-1][0], len(gap), gap[0][1], self.clock.now())
 
     def _lateness(self, slot: datetime) -> str:
-        """A clock that jumped forward missed the slot; one that was set back must not act on it twice."""
+        """Reason code of a slot that starts at the wrong time, or empty: a clock that jumped forward missed it; one
+        that was set back must not act on it twice."""
         now = self.clock.now()
         if now - slot > self.schedule.grace:
             return "slot_missed"
         return "clock_stepped_back" if now < slot else ""
 
     async def _watch(self, after: datetime, until: datetime) -> None:
-        """Show the trader each book change it may act on, fills first. Nothing is read where nobody watches."""
+        """Deliver each book change that the trader may act on, fills first. Nothing is read for an empty list."""
         watched = self.trader.watching(after)
         if watched:
             async for book in self.feed.changes(watched, after, until, self.trader.worth):
                 await self.clock.wait_until(book.received_at)
+                # Before the trader sees the book: it must decide on holdings that include every fill until then.
                 await self.execution.reconcile(book.received_at)
                 await self.trader.on_book(book)
         await self.clock.wait_until(until)
         await self.execution.reconcile(until)
 
     async def _close_books(self, at: datetime) -> None:
-        """Settle and remember every market whose outcome has become known; one that is unresolved stays open."""
+        """Settle and log every market whose outcome has become known; an unresolved one stays open."""
         await self.execution.reconcile(at)
         for market in list(self.open.values()):
             if market.closes_at > at:
@@ -187,7 +189,7 @@ class TradingLoop:
             await self._close_books(self.clock.now())
 
     async def _owed(self) -> bool:
-        """Whether trades have not settled, or something is held whose outcome may still be told."""
+        """True if trades have not settled, or something is held whose outcome may still be published."""
         if self.execution.ending:
             return True
         ends = self.schedule.ends
@@ -196,6 +198,6 @@ class TradingLoop:
         return not told and bool(self.open.keys() & held)
 
 
-def _same(told: Resolution | None, known: Resolution) -> bool:
-    """Whether an outcome has been written down; when it was heard of does not make it another."""
-    return told is not None and (told.payout, told.source) == (known.payout, known.source)
+def _same(recorded: Resolution | None, known: Resolution) -> bool:
+    """True if this outcome has been logged already; the time of its arrival does not make it another."""
+    return recorded is not None and (recorded.payout, recorded.source) == (known.payout, known.source)

@@ -1,4 +1,4 @@
-"""An order of ours that rests in the book, and how it is taken back."""
+"""Resting quotes: an own order in the book, and its cancellation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strategies.base import OrderIntent
 
 @dataclass(frozen=True, slots=True)
 class RestingQuote:
-    """An order that is meant to rest."""
+    """An order that is meant to rest; `since` is its instant."""
 
     order_id: str
     intent: OrderIntent
@@ -19,8 +19,8 @@ class RestingQuote:
 
 
 async def withdraw_quote(execution: Execution, quotes: dict[str, RestingQuote], market_id: str, at: datetime) -> None:
-    """Take back the order that rests in a market. One whose end stays unknown keeps its place, so that no second one is
-    put beside it."""
+    """Cancel the resting order in a market. One whose end stays unknown keeps its place, so that no second one is
+    placed beside it."""
     quote = quotes[market_id]
     await execution.withdraw(quote.order_id, at)
     if quote.order_id not in execution.working:

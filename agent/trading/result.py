@@ -1,4 +1,4 @@
-"""What a run leaves for its summary."""
+"""Result of a run, for its summary."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from strategies.base import Strategy
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What `run_paper` leaves for the summary. `energy` says how it was measured, or why not."""
+    """The result of `run_paper`. `energy` describes its measurement, or the reason for none."""
 
     run: Run
     appended: int
@@ -25,7 +25,7 @@ class RunResult:
 
 
 def since(engine: Engine, primed: Usage) -> Usage:
-    """What was used after the engine had been primed."""
+    """Usage since the engine was primed."""
     used = engine.usage
     return Usage(
         prompt=used.prompt - primed.prompt,

@@ -1,4 +1,4 @@
-"""Traders of plain strategies: one that looks at every book, one that quotes, and several as one."""
+"""Traders of plain strategies: one that takes, one that quotes, and several as one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _WAITING = frozenset({OrderStatus.LIVE, OrderStatus.DELAYED})
 
 
 def never_old(_: Book) -> bool:
-    """Recorded books are as old as the clock says."""
+    """False: recorded books are as old as the simulated clock says."""
     return False
 
 
 def answer(strategy: Strategy, view: View) -> OrderIntent | None:
-    """What a strategy wishes. Raises StrategyFailed, naming the market and the instant, where it raises."""
+    """A strategy's order intent. Raises StrategyFailed, naming the market and the instant, if it raises."""
     try:
         return strategy.decide(view)
     except Exception as error:
@@ -48,7 +48,7 @@ def _failed(strategy: Strategy, what: str, market: Market, at: datetime, why: st
 
 
 def _over(shown: dict[str, Market], markets: Sequence[Market], slot: datetime) -> list[str]:
-    """Take note of markets, and of which of those that were shown have closed: they are shown no more."""
+    """Add the slot's markets to `shown`, remove those that have closed, and return their ids."""
     shown |= {m.id: m for m in markets}
     over = [m.id for m in shown.values() if m.closes_at <= slot]
     for market_id in over:
@@ -58,9 +58,9 @@ def _over(shown: dict[str, Market], markets: Sequence[Market], slot: datetime) -
 
 @dataclass(slots=True)
 class StrategyTrader:
-    """A baseline: one pure strategy shown the book changes of every open market; one order a market at most, or where
-    the strategy goes on trading, one at a time. `old` says of a book that it may not stand any more; `looked` when the
-    reference price was asked for, in `every` seconds once at most. What is known of a market is kept until it closes,
+    """A baseline: one pure strategy on the book changes of every open market; one order a market at most, or one at a
+    time if the strategy trades repeatedly. `old` is True for a book that may be outdated; `looked` is the time of the
+    last reference-price read per market, at most one per `every` seconds. A market's state is kept until it closes,
     whether it is listed at every slot until then or not."""
 
     strategy: Strategy
@@ -77,7 +77,7 @@ class StrategyTrader:
     sent: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """What kind of strategy it is, asked once: it is needed at every book."""
+        """Determine the kind of strategy once: it is needed at every book."""
         self.every = self.strategy.every if isinstance(self.strategy, Referenced) else None
         self.scans = isinstance(self.strategy, Scanning)
 
@@ -96,7 +96,8 @@ class StrategyTrader:
         return self._worth if self.scans else None
 
     def _worth(self, market: Market, books: Columns) -> Mask:
-        """While an order works every book counts: it may have ended, and what is held have changed."""
+        """Mask of the books to deliver. While an order works every book counts: it may have ended, and the holdings
+        changed."""
         if market.id in self.used:
             return np.zeros(len(books), np.bool_)
         if self._works(market):
@@ -104,7 +105,7 @@ class StrategyTrader:
         return self._scanned(market, books)
 
     def _scanned(self, market: Market, books: Columns) -> Mask:
-        """What the strategy says of books that it could be shown."""
+        """The strategy's own mask over the books that it could be shown. Raises StrategyFailed."""
         scan: Any = self.strategy
         at = from_ms(int(books.received[0]))
         try:
@@ -146,12 +147,12 @@ class StrategyTrader:
         await self.execution.act(intent, view, f"{self.strategy.name}:{market.id}{when}", number)
 
     def _too_soon(self, market: Market, at: datetime) -> bool:
-        """Whether the reference price was looked at a moment ago: to ask for it costs more than to decide."""
+        """True if the reference price was read less than `every` seconds ago: reading it costs more than deciding."""
         last = self.looked.get(market.id)
         return self.every is not None and last is not None and (at - last).total_seconds() < self.every
 
     async def _referenced(self, view: View) -> View:
-        """What the reference price says, where the strategy looks at it."""
+        """The view with the reference price, if the strategy uses it."""
         if self.prices is None or self.every is None:
             return view
         self.looked[view.market.id] = view.at
@@ -161,7 +162,7 @@ class StrategyTrader:
 
 @dataclass(slots=True)
 class QuotingTrader:
-    """A baseline that keeps one order resting in each open market: cancelled and replaced as its strategy wishes, at
+    """A baseline that keeps one order resting in each open market: cancelled and replaced on the strategy's intent, at
     most once in `pause`."""
 
     strategy: Strategy
@@ -206,6 +207,8 @@ class QuotingTrader:
     async def _post(self, intent: OrderIntent, view: View) -> None:
         market_id = view.market.id
         number = self.sent[market_id] = self.sent.get(market_id, -1) + 1
+        # Compared by id instead of by the answer: an order whose answer never came is working, too, and must have a
+        # quote.
         before = set(self.execution.working)
         await self.execution.act(intent, view, f"{self.strategy.name}:{market_id}:{view.at.isoformat()}", number)
         for order_id in self.execution.working.keys() - before:
@@ -214,7 +217,7 @@ class QuotingTrader:
 
 @dataclass(slots=True)
 class Several:
-    """Traders beside each other on one desk, in order."""
+    """Several traders on one execution, called in order."""
 
     traders: Sequence[Trader]
 
