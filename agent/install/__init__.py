@@ -1,6 +1,6 @@
-"""Put an engine and a model where the agent finds them, step by step, skipping what is already there.
+"""Installer: puts an engine and a model where the agent finds them, step by step, skipping what is already there.
 
-It knows packages, files and hashes; what a model is for, it does not. Nothing is printed: the caller shows progress.
+It handles packages, files and hashes, not what a model is for. Nothing is printed: the caller shows progress.
 """
 
 from agent.install.embedded import Convert, EngineCheck, FetchModel, InstallLibrary

@@ -1,7 +1,7 @@
-"""Which accelerators this box has, from its files and its drivers' own programs. It installs and loads nothing.
+"""Detection of accelerators, from files and the drivers' own programs. It installs and loads nothing.
 
 A processor is not an accelerator here: MLC-LLM's code for it is far too slow to trade on, and the embedded engine is
-made for it. So nothing found is an answer of its own, never a processor in disguise.
+made for it. So "none found" is a result of its own, never replaced by the processor.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent.install.command import answer
 from market.errors import Misconfigured, NotReady
 
 KINDS = ("cuda", "rocm", "metal", "vulkan")
-"""In the order of preference."""
+"""Kinds of accelerators, in order of preference."""
 
 _LIBRARIES = ("usr/lib", "usr/lib64", "usr/local/lib", "lib", "usr/lib/wsl/lib", "usr/local/cuda/compat")
 _SOFTWARE = ("lvp_", "swrast", "llvmpipe")
@@ -28,7 +28,7 @@ _ROCM_RELEASES = {"6.1": "rocm61", "6.2": "rocm62", "6.3": "rocm62", "6.4": "roc
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Where to look: the root of a file system, the platform's name, and a way to run a driver's program."""
+    """Access to the machine: the root of a file system, the platform's name, and a way to run a driver's program."""
 
     root: Path = Path("/")
     platform: str = sys.platform
@@ -37,7 +37,8 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """`device` is how MLC-LLM names it; `build` is the family of wheels made for it."""
+    """An accelerator. `device` is its name in MLC-LLM; `build` is the family of wheels made for it; `found` is a
+    description."""
 
     device: str
     build: str
@@ -50,14 +51,14 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class Accelerators:
-    """What can be used, best first, and why the rest cannot."""
+    """Usable accelerators, best first, and the reasons why other kinds are not usable."""
 
     usable: tuple[Accelerator, ...]
     missing: tuple[str, ...]
 
 
 def detect(probe: Probe) -> Accelerators:
-    """Look for every kind."""
+    """Probe every kind of accelerator."""
     seen = [_CHECKS[kind](probe) for kind in KINDS]
     usable = tuple(one for one in seen if isinstance(one, Accelerator))
     return Accelerators(usable, tuple(one for one in seen if isinstance(one, str)))
@@ -66,7 +67,7 @@ def detect(probe: Probe) -> Accelerators:
 def choose(found: Accelerators, wanted: str = "") -> Accelerator:
     """The best of what was found, or the `wanted` device ("cuda", "cuda:1").
 
-    A device that is asked for is taken on trust, since looking can miss one; the installed engine has the last word.
+    A requested device is accepted unchecked, since detection can miss one; the installed engine decides.
     Raises NotReady where nothing was found, Misconfigured for a device that no accelerator has.
     """
     if not wanted:
@@ -100,6 +101,7 @@ def _nvidia(probe: Probe) -> tuple[str, str]:
     said = probe.run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"])
     if said and (m := re.match(r"(.+?),\s*(\d+(?:\.\d+)*)\s*$", said, re.MULTILINE)):
         return m[1], m[2]
+    # nvidia-smi may be missing where the kernel module still reports its version.
     module = _text(probe.root / "proc/driver/nvidia/version")
     if m := re.search(r"Kernel Module.*?\s(\d+\.\d+(?:\.\d+)?)\s", module):
         return "NVIDIA card", m[1]
@@ -143,7 +145,7 @@ def _vulkan(probe: Probe) -> Accelerator | str:
 
 
 def _by_summary(summary: str) -> Accelerator | str:
-    """The first device that is not the processor, by its place in vulkaninfo's list."""
+    """The first device that is not the processor, by its index in vulkaninfo's list."""
     kinds = re.findall(r"deviceType\s*=\s*PHYSICAL_DEVICE_TYPE_(\w+)", summary)
     names = re.findall(r"deviceName\s*=\s*(.+)", summary)
     for at, (kind, name) in enumerate(zip(kinds, names, strict=False)):

@@ -1,6 +1,6 @@
-"""Start the engine once as it will be run, ask it one thing, and see that it answers as it did before.
+"""Acceptance check of an MLC installation: start the engine as it will be run, ask one question, compare the answer.
 
-It speaks just enough HTTP for that; the agent's client is another module's business.
+It has a minimal HTTP client of its own; the agent's client is in another module.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from market.errors import NotReady
 SERVE_OVERRIDES = "max_num_sequence=16;max_total_seq_length=8192;prefill_chunk_size=2048"
 PROMPT = "Question: What is the capital of France? Answer: The capital of France is"
 EXPECTED = "Paris"
-"""Whatever a model of this kind is for, one that does not say this is broken."""
+"""A model that does not answer this is broken, whatever it is meant for."""
 
 TOKENS = 16
 _START, _ANSWER, _HEALTH, _POLL = 300.0, 120.0, 5.0, 0.25
@@ -34,7 +34,7 @@ _NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswers:
-    """The first installation of a model file records its greedy answer; later ones compare."""
+    """Compare the model's greedy answer with the recorded one; the first installation of a model file records it."""
 
     place: Installation
     pause: Callable[[float], None] = field(default=sleep)
@@ -83,7 +83,7 @@ class CheckAnswers:
             raise NotReady(f"The engine's answer cannot be read: {said[:80]!r}.", next_step=f"Read {log}.") from error
 
     def _healthy(self, base: str, process: subprocess.Popen[str]) -> bool:
-        """Wait until /metrics answers: the one call that goes through the engine itself."""
+        """Wait until /metrics answers: it is the one call that goes through the engine itself."""
         began = monotonic()
         while process.poll() is None and monotonic() - began < _START:
             try:
@@ -108,14 +108,14 @@ class CheckAnswers:
 
 
 def serve(place: Installation, port: str) -> Command:
-    """The command that runs the engine on this model, on this machine only."""
+    """The command that serves this model on the loopback interface."""
     words = ("--model-lib", str(place.library), "--device", place.accelerator.device, "--mode", "local")
     where = ("--overrides", SERVE_OVERRIDES, "--host", "127.0.0.1", "--port", port)
     return place.engine("serve", str(place.weights), *words, *where)
 
 
 def _posted(url: str, body: dict[str, Any]) -> str:
-    """Raises NotReady when there is no answer in time."""
+    """The response body of a POST. Raises NotReady without an answer in time."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})  # noqa: S310 - loopback
     try:
         with _NO_PROXY.open(request, timeout=_ANSWER) as answer:

@@ -1,4 +1,4 @@
-"""Other programs, run so that none outlives the one that started it. Knows nothing of what they do."""
+"""Child processes that never outlive the process that started them. Independent of what they do."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathlib import Path
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 GRACE = 10.0
-"""Seconds between asking a program to stop and stopping it."""
+"""Seconds between SIGTERM and SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Words, and what is added to the environment."""
+    """A command: its words and additions to the environment."""
 
     words: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a program ended; `code` is negative when a signal ended it, and None when its time was up."""
+    """Result of a program; `code` is negative when a signal ended it, and None after a timeout."""
 
     code: int | None
     out: str
@@ -39,13 +39,13 @@ class Ended:
 
     @property
     def said(self) -> str:
-        """The last line of what it complained about."""
+        """Last line of its error output (else of its output), at most 300 characters."""
         lines = [line.strip() for line in (self.err or self.out).splitlines() if line.strip()]
         return lines[-1][:300] if lines else "it said nothing"
 
 
 def run(command: Command, *, timeout: float) -> Ended:
-    """Run to the end, or to the end of `timeout` seconds. Raises OSError when it cannot be started."""
+    """Run to completion, or for at most `timeout` seconds. Raises OSError when it cannot be started."""
     with _started(command, subprocess.PIPE, subprocess.PIPE) as process:
         try:
             out, err = process.communicate(timeout=timeout)
@@ -56,7 +56,7 @@ def run(command: Command, *, timeout: float) -> Ended:
 
 @contextmanager
 def serving(command: Command, log: Path) -> Iterator[subprocess.Popen[str]]:
-    """A program that runs as long as the block does, with everything it says in `log`."""
+    """A program that runs as long as the block does, with all its output in `log`."""
     with log.open("w", encoding="utf-8") as file, _started(command, file.fileno(), subprocess.STDOUT) as process:
         yield process
 
@@ -71,6 +71,8 @@ def _started(command: Command, out: int, err: int) -> Iterator[subprocess.Popen[
         stderr=err,
         text=True,
         errors="replace",
+        # A session and so a process group of its own: signals reach its children too, and Ctrl-C at the terminal does
+        # not.
         start_new_session=True,
         preexec_fn=tie_to_parent(),
     )
@@ -81,7 +83,7 @@ def _started(command: Command, out: int, err: int) -> Iterator[subprocess.Popen[
             finally:
                 _stop(process)
     finally:
-        _signal(process, signal.SIGKILL)  # what it started itself may still be there
+        _signal(process, signal.SIGKILL)  # its own children may still be running
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
@@ -97,13 +99,15 @@ def _signal(process: subprocess.Popen[str], number: signal.Signals) -> None:
     try:
         os.killpg(process.pid, number)
     except (ProcessLookupError, PermissionError):
-        return  # nobody is left in the group
+        return  # the group is empty
 
 
 def tie_to_parent() -> Callable[[], None] | None:
-    """What a child calls so that on Linux it is killed when this process dies, however it dies; None elsewhere."""
+    """Function for the child to call before exec, so that on Linux it is killed when this process dies for whatever
+    reason; None elsewhere."""
     if sys.platform != "linux":
         return None
+    # Loaded here: between fork and exec the child may only do what needs no lock of another thread.
     prctl = ctypes.CDLL(None).prctl
 
     def tie() -> None:
@@ -118,7 +122,7 @@ def python(executable: Path | str, *words: str, env: Mapping[str, str] | None = 
 
 
 def answer(words: Sequence[str], timeout: float = 10.0) -> str | None:
-    """What a small program prints, or None when it is not there or fails."""
+    """Output of a small program, or None when it is missing or fails."""
     try:
         ended = run(Command(tuple(words)), timeout=timeout)
     except OSError:

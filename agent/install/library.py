@@ -1,6 +1,6 @@
-"""Compile a model for the device ahead of time, and keep a record of what the library was made from.
+"""Ahead-of-time compilation of a model for the device, with a record of what the library was made from.
 
-MLC-LLM's own cache of libraries does not look at its version, so that an upgrade leaves stale ones; here the record
+MLC-LLM's own cache of libraries ignores its version, so that an upgrade leaves stale ones; here the record
 does: other versions, weights, device or settings, or another library file, and it is compiled again.
 """
 
@@ -40,6 +40,7 @@ class CompileModel:
         if ended.code != 0 or not part.is_file():
             message = f"MLC-LLM could not compile the model: {ended.said.rstrip('.')}."
             raise NotReady(message, next_step=f"Read {self.place.folder / 'compile.log'}.")
+        # The old record first: one that outlived its library would vouch for the new file.
         self.place.record.unlink(missing_ok=True)
         part.replace(self.place.library)
         library = notes.stamp(self.place.library, notes.hashed(self.place.library))
@@ -47,7 +48,7 @@ class CompileModel:
         notes.write_note(self.place.record, {"library": library, "made_from": made})
 
     def _agrees(self) -> None:
-        """The model's own word on its quantisation has to be ours."""
+        """Raise DataInvalid unless the model's configuration names the quantisation that was chosen."""
         path = self.place.weights / weights.CONFIG
         try:
             said = json.loads(path.read_text(encoding="utf-8"))["quantization"]
@@ -68,7 +69,7 @@ class CompileModel:
 
 
 def made_from(place: Installation, runtime: Runtime, weights: Weights) -> dict[str, Any]:
-    """Everything a library depends on."""
+    """Inputs that a compiled library depends on."""
     return {
         "model": {"repository": place.model.repository, "revision": weights.revision, "sha256": weights.digest},
         "versions": runtime.versions,
@@ -79,7 +80,7 @@ def made_from(place: Installation, runtime: Runtime, weights: Weights) -> dict[s
 
 
 def compiled(place: Installation) -> bool:
-    """Whether the library is the one on record, and was made from what is installed now."""
+    """True if the library is the one on record, and was made from what is installed now."""
     noted = notes.read_note(place.record)
     try:
         made = made_from(place, runtime.locked(place), weights.locked(place))

@@ -1,6 +1,6 @@
-"""The lock file: which wheels and which model files an installation is made of, each with its SHA-256.
+"""The lock file: the wheels and model files of an installation, each with its SHA-256.
 
-It is JSON, made once, kept by the owner, and used as it is from then on; `edgeclaw` never changes what it says of a
+It is JSON, made once, kept by the owner, and used unchanged from then on; `edgeclaw` never changes its entry of a
 wheel or a file. An offline folder carries one as its manifest.
 """
 
@@ -37,7 +37,8 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The engine's wheels: the pair first (mlc-llm, mlc-ai), then all they need. `python` and `platform` are theirs."""
+    """The engine's wheels: the pair first (mlc-llm, mlc-ai), then their requirements. `python` and `platform` are those
+    they were locked for."""
 
     build: str
     python: str
@@ -46,7 +47,7 @@ class Runtime:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of MLC-LLM and of the compiler, TVM, that comes with it."""
+        """Versions of MLC-LLM and of its compiler, TVM."""
         return {"mlc": self.wheels[0].version, "tvm": self.wheels[1].version}
 
     @property
@@ -79,7 +80,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """`models` by the name of their repository."""
+    """Content of a lock file; `models` by the name of their repository."""
 
     runtime: Runtime | None
     models: Mapping[str, Weights]
@@ -89,7 +90,7 @@ class Lock:
 
 
 def read_lock(path: Path) -> Lock:
-    """The lock in a file, empty where there is no file. Raises DataInvalid for anything else."""
+    """The lock in a file, empty where there is no file. Raises DataInvalid for an invalid one."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -118,7 +119,7 @@ def write_lock(path: Path, lock: Lock) -> None:
 
 
 def inside(path: str) -> bool:
-    """Whether a path given by others stays in the folder it is put in."""
+    """True if a relative path from an untrusted source stays inside its folder."""
     pure = PurePosixPath(path)
     return bool(path) and not pure.is_absolute() and ".." not in pure.parts and "\\" not in path and "\0" not in path
 

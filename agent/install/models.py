@@ -1,4 +1,4 @@
-"""The models of the embedded engine and where their files lie: some a package carries, some their owner brings."""
+"""Models of the embedded engine and the locations of their files: some come in a package, some from their owner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from market.errors import Misconfigured, NotReady
 
 @dataclass(frozen=True, slots=True)
 class KnownModel:
-    """A model that a package carries, and what has to come out of the conversion."""
+    """A model that a package contains, and the expected hash after its conversion."""
 
     name: str
     package: str
@@ -22,7 +22,7 @@ class KnownModel:
     sha256: str
     licence: str
     read_until: date
-    """Nothing later can have been in its training data: the day it was published, or what its maker says."""
+    """Training cut-off: the day of publication, or the date its maker states."""
 
     @property
     def file(self) -> str:
@@ -31,7 +31,7 @@ class KnownModel:
 
 @dataclass(frozen=True, slots=True)
 class OwnersModel:
-    """A model we know and may not hand on: its owner gets the file under its licence and puts it in place."""
+    """A known model that may not be redistributed: its owner gets the file under its licence and puts it in place."""
 
     name: str
     file: str
@@ -40,7 +40,7 @@ class OwnersModel:
     read_until: date
 
     def missing(self, path: Path) -> NotReady:
-        """Says what to get and where to put it."""
+        """The error that names the file to get and its place."""
         return NotReady(
             f"{self.name} is not shipped ({self.licence}).",
             next_step=f"Get {self.file} (SHA-256 {self.sha256}) and put it at {path}.",
@@ -80,7 +80,7 @@ OWNERS_MODELS = {
 def model_path(home: Path, model: str) -> Path:
     """The file of a known model under `home`; any other value is the path of the user's own GGUF file.
 
-    Raises Misconfigured for what is neither.
+    Raises Misconfigured for anything else.
     """
     if (known := KNOWN_MODELS.get(model)) is not None:
         return converted(known, home)
@@ -95,7 +95,7 @@ def model_path(home: Path, model: str) -> Path:
 
 
 def model_file(home: Path, model: str) -> tuple[Path, str]:
-    """The file that a run loads, and the hash it has to have; empty for the user's own file.
+    """The file that a run loads, and its required hash; empty for the user's own file.
 
     Raises Misconfigured as `model_path` does, and NotReady for a model whose owner has not put its file in place.
     """
@@ -107,7 +107,7 @@ def model_file(home: Path, model: str) -> tuple[Path, str]:
 
 
 def read_until(model: str) -> date | None:
-    """Until when a model may have read what happened; None where nobody knows."""
+    """Training cut-off of a model; None if unknown."""
     known = KNOWN_MODELS.get(model) or OWNERS_MODELS.get(model)
     return known.read_until if known else None
 
@@ -129,5 +129,5 @@ def note(model: KnownModel, home: Path) -> Path:
 
 
 def installed(model: KnownModel, home: Path) -> bool:
-    """Whether the note vouches for the file as it is now; so quick that every start may ask."""
+    """True if the note vouches for the file as it is now; fast enough for every start."""
     return notes.vouched(notes.read_note(note(model, home)).get("model"), converted(model, home), model.sha256)

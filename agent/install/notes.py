@@ -13,7 +13,7 @@ CHUNK = 1 << 20
 
 
 def hashed(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
-    """SHA-256 of a file in hexadecimal; `progress` hears the bytes read so far."""
+    """SHA-256 of a file in hexadecimal; `progress` receives the bytes read so far."""
     seen, done = hashlib.sha256(), 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
@@ -24,18 +24,18 @@ def hashed(path: Path, progress: Callable[[int], None] = lambda _: None) -> str:
 
 
 def has(path: Path, sha256: str) -> bool:
-    """Whether the file is there with this content."""
+    """True if the file exists with this content; reads all of it."""
     return path.is_file() and hashed(path) == sha256
 
 
 def stamp(path: Path, sha256: str) -> dict[str, Any]:
-    """What a note says of a file whose hash was just found."""
+    """A file's entry in a note: its just computed hash with size and time of change."""
     shown = path.stat()
     return {"file": path.name, "sha256": sha256, "size": shown.st_size, "mtime_ns": shown.st_mtime_ns}
 
 
 def vouched(noted: object, path: Path, sha256: str = "") -> bool:
-    """Whether a stamp still fits the file (and, where given, the hash); quick enough for every start."""
+    """True if a stamp still matches the file (and, where given, the hash); fast enough for every start."""
     if not isinstance(noted, Mapping):
         return False
     try:
@@ -46,7 +46,7 @@ def vouched(noted: object, path: Path, sha256: str = "") -> bool:
 
 
 def read_note(path: Path) -> dict[str, Any]:
-    """A note, or nothing where there is none that can be read."""
+    """The content of a note; empty if it is missing or unreadable."""
     try:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -55,16 +55,17 @@ def read_note(path: Path) -> dict[str, Any]:
 
 
 def write_note(path: Path, note: Mapping[str, Any]) -> None:
-    """Whole or not at all, also when the power fails."""
+    """Write a note atomically, also against power failure."""
     replace(path, json.dumps(note, indent=2) + "\n")
 
 
 def replace(path: Path, text: str) -> None:
-    """Put `text` in the place of a file, whole or not at all."""
+    """Replace a file by `text` atomically, also against power failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
+        # Before the rename: else a power failure may leave the new name on an empty file.
         os.fsync(file.fileno())
     part.replace(path)

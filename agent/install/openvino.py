@@ -1,6 +1,6 @@
-"""Make OpenVINO an engine of this box: the package, and the proof that it answers as the embedded engine does.
+"""Steps that install OpenVINO as an engine: the package, and the check that it answers like the embedded engine.
 
-The model file is the embedded engine's own; nothing is converted or kept twice. Nothing is printed.
+The model file is the embedded engine's; nothing is converted or stored twice. Nothing is printed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _WHEEL = f"{runtime.PACKAGE}=={runtime.PINNED}"
 
 
 def notes(home: Path) -> Path:
-    """Where it is noted which models answer rightly."""
+    """Folder of the notes on which models passed the check."""
     return home / "models" / "openvino"
 
 
 @dataclass(frozen=True, slots=True)
 class InstallOpenVino:
-    """Put the pinned package into this interpreter's environment, without the telemetry package it asks for."""
+    """Install the pinned package into this interpreter's environment, without its telemetry dependency."""
 
     offline: Path | None = None
     title: str = "Install OpenVINO"
@@ -50,7 +50,7 @@ class InstallOpenVino:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Ask both engines about the same text, at each precision, and note how far their answers are apart."""
+    """Evaluate the same text with both engines, at each precision, and note the divergence of their answers."""
 
     model: str
     home: Path
@@ -65,8 +65,8 @@ class Accept:
         return path.is_file() and Precision.F32 in acceptance.noted(notes(self.home), file_hash(path))
 
     def run(self, progress: Callable[[float], None]) -> None:
-        """Raises NotReady when the answers differ even unrounded; a rounding that spoils them is noted and refused
-        when somebody asks for it."""
+        """Raises NotReady when the answers differ even in f32; a precision whose rounding spoils them is noted, and
+        refused when it is requested."""
         path = model_path(self.home, self.model)
         expected = acceptance.reference(path)
         found: dict[str, float] = {}

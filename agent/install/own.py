@@ -1,6 +1,6 @@
-"""A GGUF file that its owner brings: see that it is one, hash it, and leave a note that vouches for it.
+"""Check of an owner's GGUF file: validate its header, hash it, and write a note that vouches for it.
 
-The weights are not read: the types of this file's tensors are the runtime's business.
+The weights are not parsed: the runtime decides on the file's tensor types.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from market.errors import DataInvalid, NotReady
 
 @dataclass(frozen=True, slots=True)
 class CheckOwnModel:
-    """Validate the file at `path`; an empty `sha256` accepts any content. `known` is what we know of the model."""
+    """Validate the file at `path`; an empty `sha256` accepts any content. `known` is the table's entry of the model, if
+    any."""
 
     path: Path
     sha256: str = ""
@@ -41,6 +42,7 @@ class CheckOwnModel:
             message = f"{self.path} is not the expected model: its SHA-256 is {found}, not {self.sha256}."
             raise NotReady(message, next_step="Get the file again, or give the --sha256 that its source names.")
         stamp = notes.stamp(self.path, found)
+        # A file still being copied would get a note for a content that it no longer has.
         if (stamp["size"], stamp["mtime_ns"]) != (before.st_size, before.st_mtime_ns):
             raise DataInvalid(f"{self.path} changed while it was read.", next_step="Wait until it is whole.")
         about = {"name": header.name, "architecture": header.architecture, "tensors": header.tensors}
@@ -51,5 +53,5 @@ class CheckOwnModel:
 
     @property
     def _note(self) -> Path:
-        """Beside the file, where the engine looks for it."""
+        """Path beside the file, where the engine looks for it."""
         return self.path.with_name(f"{self.path.name}.json")

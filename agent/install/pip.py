@@ -1,4 +1,4 @@
-"""pip, called as a program: what it is told, and its failures as one sentence."""
+"""pip, called as a program, with its failures as one sentence."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _NETWORK = "Check the network, or give --offline a folder that holds its wheel."
 
 @dataclass(frozen=True, slots=True)
 class Pip:
-    """pip of one interpreter. Without a network it reads neither its settings nor any index."""
+    """pip of one interpreter. Offline it reads neither its configuration nor any index."""
 
     interpreter: Path
     offline: bool = False
 
     def command(self, verb: str, *words: str) -> Command:
-        """A call; every package as a wheel, since nothing may be built on a trading box."""
+        """A pip command that takes wheels only, since nothing may be built on a trading machine."""
         cut_off = ("--no-index",) if self.offline else ()
         env = {"PIP_CONFIG_FILE": os.devnull} if self.offline else {}
         isolated = ("--isolated",) if self.offline else ()
@@ -36,7 +36,7 @@ class Pip:
         )
 
     def call(self, command: Command, what: str, next_step: str = _NETWORK) -> Ended:
-        """Run it. Raises NotReady with pip's last words about `what`; OSError where the disk is full."""
+        """Run a command. Raises NotReady with pip's last line about `what`; OSError where the disk is full."""
         words = command.words
         at = words.index("pip") + 1
         ended = run(Command((*words[:at], *_QUIET, *words[at:]), command.env), timeout=_TIMEOUT)

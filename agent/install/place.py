@@ -1,4 +1,4 @@
-"""Where the pieces of an MLC-LLM installation lie, and what was chosen for it."""
+"""Layout of an MLC-LLM installation on disk, and the choices made for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOTES = {"environment": "edgeclaw.json", "weights": "weights.json", "record": "i
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What a library is compiled for, in MLC-LLM's words."""
+    """Compile settings of a library, in MLC-LLM's terms."""
 
     quantization: str
     overrides: str = "context_window_size=8192;prefill_chunk_size=2048;max_batch_size=16"
@@ -28,7 +28,7 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A model in MLC's format on a model hub. `bos` opens every text it is given: completions add none."""
+    """A model in MLC's format on a model hub. `bos` is prepended to every text: completions do not add one."""
 
     name: str
     repository: str
@@ -53,7 +53,7 @@ REPOSITORIES = {
 def repository(model: str) -> Repository:
     """A known model, or any repository "OWNER/NAME" whose name ends in its quantisation, as MLC's own do.
 
-    Raises Misconfigured for what is neither.
+    Raises Misconfigured for anything else.
     """
     if (known := REPOSITORIES.get(model)) is not None:
         return known
@@ -66,7 +66,7 @@ def repository(model: str) -> Repository:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """One installation: folders under `home`, the device, the model, and where to fetch from.
+    """One installation: folders under `home`, the device, the model, and its sources.
 
     `offline` is a folder with manifest.json, wheels/ and model/; `pins` are exact versions of the pair, or empty.
     """
@@ -99,7 +99,7 @@ class Installation:
 
     @property
     def folder(self) -> Path:
-        """Of everything that belongs to the model."""
+        """Folder of everything that belongs to the model."""
         return self.root / self.model.name
 
     @property
@@ -139,7 +139,8 @@ class Installation:
 
     @property
     def engine_env(self) -> Mapping[str, str]:
-        """It may not fetch or compile anything behind our back, nor import what lies in the current folder."""
+        """Environment that forbids silent downloads and just-in-time compilation, and imports from the current
+        folder."""
         return {
             "PYTHONSAFEPATH": "1",
             "PYTHONNOUSERSITE": "1",

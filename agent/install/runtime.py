@@ -1,7 +1,8 @@
-"""The engine's own environment: two wheels from MLC's index and what they need, locked by hash, away from the agent's.
+"""The engine's virtual environment, apart from the agent's: two wheels from MLC's index and their requirements, locked
+by hash.
 
-torch and the rest that MLC-LLM asks for stay in there. The pair always comes from MLC's index alone, so that nobody
-can slip in a package of the same name elsewhere; the hashes in the lock hold for everything.
+torch and the other requirements of MLC-LLM stay in there. The pair always comes from MLC's index alone, so that no
+package of the same name elsewhere can be substituted; the hashes in the lock hold for all wheels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _LOADING = 300.0
 
 @cache
 def interpreter(path: Path) -> tuple[str, str]:
-    """(version, platform) of a Python. Raises Misconfigured where there is none."""
+    """(version, platform) of a Python interpreter. Raises Misconfigured where it does not run."""
     try:
         ended = run(python(path, "-I", "-c", _TOLD), timeout=60.0)
     except OSError:
@@ -39,7 +40,7 @@ def interpreter(path: Path) -> tuple[str, str]:
 
 
 def checked(lock: Lock, place: Installation) -> None:
-    """Refuse a lock that was made for something else. Raises Misconfigured."""
+    """Raise Misconfigured for a lock that was made for another build, interpreter or platform."""
     if (runtime := lock.runtime) is None:
         return
     version, platform = interpreter(place.interpreter)
@@ -90,7 +91,7 @@ class MakeEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class LockWheels:
-    """Fetch the pair from MLC's index, find out what it needs, and write all of it down with hashes."""
+    """Fetch the pair from MLC's index, resolve its requirements, and write all wheels with their hashes to the lock."""
 
     place: Installation
     title: str = "Lock the engine's wheels"
@@ -104,7 +105,7 @@ class LockWheels:
 
     def run(self, progress: Callable[[float], None]) -> None:
         pip = Pip(self.place.python)
-        shutil.rmtree(self._arriving, ignore_errors=True)  # of a run that was killed
+        shutil.rmtree(self._arriving, ignore_errors=True)  # left by a run that was killed
         pip.call(self._fetch(), f"{' and '.join(self._requirements())} could not be fetched")
         pair = [_keep(self._arriving, name, self.place.wheels) for name in self.place.pair]
         shutil.rmtree(self._arriving)
@@ -137,7 +138,8 @@ class LockWheels:
 
 @dataclass(frozen=True, slots=True)
 class FetchPair:
-    """Fetch the locked pair where another box made the lock, and keep it: nightly wheels do vanish."""
+    """Fetch the locked pair where another machine made the lock, and keep the files: nightly wheels disappear from the
+    index."""
 
     place: Installation
     title: str = "Fetch the engine's wheels"
@@ -168,7 +170,7 @@ class FetchPair:
 
 @dataclass(frozen=True, slots=True)
 class InstallWheels:
-    """Install exactly what the lock says, then see that the pair loads and knows the device."""
+    """Install exactly the locked wheels, then check that the pair loads and finds the device."""
 
     place: Installation
     title: str = "Install the engine"
@@ -183,8 +185,10 @@ class InstallWheels:
     def run(self, progress: Callable[[float], None]) -> None:
         runtime = locked(self.place)
         noted = notes.read_note(self.place.environment_note)
-        if noted.get("wheels", runtime.digest) != runtime.digest:  # other wheels were here: leave nothing of them
+        if noted.get("wheels", runtime.digest) != runtime.digest:  # another lock's: start from an empty one
             MakeEnvironment(self.place).run(lambda _: None)
+        # Noted before pip runs and without the device: an interrupted installation is not mistaken for a finished one,
+        # and its leftovers are known.
         note = {"python": interpreter(self.place.interpreter), "wheels": runtime.digest}
         notes.write_note(self.place.environment_note, note)
         notes.replace(self._list, _requirements(runtime.wheels))
@@ -221,14 +225,14 @@ class InstallWheels:
 
 
 def installed(place: Installation, runtime: Runtime) -> bool:
-    """Whether the environment holds these wheels, and has loaded them for this device."""
+    """True if the environment holds these wheels, and has loaded them for this device."""
     noted = notes.read_note(place.environment_note)
     found = (noted.get("wheels"), noted.get("device"), noted.get("mlc"))
     return place.python.exists() and found == (runtime.digest, place.accelerator.device, runtime.versions["mlc"])
 
 
 def _keep(folder: Path, name: str, wheels: Path) -> Wheel:
-    """Move the wheel of a package from where pip put it to where it stays."""
+    """Move a package's wheel from pip's download folder to its permanent place."""
     found = next((path for path in folder.glob("*.whl") if _normal(path.name.partition("-")[0]) == name), None)
     if found is None:
         raise NotReady(f"The index holds no wheel of {name} for this box.", next_step="Give --python another Python.")

@@ -1,4 +1,4 @@
-"""Write settings into the owner's configuration file: merged over what is there, the old file kept beside it."""
+"""Writes settings into the owner's configuration file: merged into its content, the old file kept as a backup."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agent.install import notes
 
 @dataclass(frozen=True, slots=True)
 class WriteSettings:
-    """`values` is a tree of sections and keys. Comments cannot be merged; the copy keeps them."""
+    """Merge `values`, a tree of sections and keys, into a file. Comments cannot be merged; the backup keeps them."""
 
     file: Path
     values: Mapping[str, Any]
@@ -47,6 +47,6 @@ class WriteSettings:
 
     @property
     def backup(self) -> Path:
-        """A name that no earlier copy has."""
+        """A backup name that no earlier copy has."""
         names = [f"{self.file.name}.bak", *(f"{self.file.name}.bak{at}" for at in range(2, 1000))]
         return next(path for name in names if not (path := self.file.with_name(name)).exists())

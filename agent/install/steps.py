@@ -1,4 +1,4 @@
-"""What a step of an installation is, and how a list of them is run. Knows nothing of what the steps install."""
+"""Installation steps and their execution. Independent of what the steps install."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Protocol
 from market.errors import DataInvalid, EdgeclawError, NotReady
 
 Progress = Callable[[str, float], None]
-"""(step title, share done from 0 to 1)."""
+"""(step title, fraction done from 0 to 1)."""
 
 AGAIN = "Run: edgeclaw install edge-runtime"
 
 
 class InstallStep(Protocol):
-    """One thing to do. `describe` says exactly what `run` would do; `done` is true when nothing is left to do."""
+    """One step. `describe` states exactly what `run` would do; `done` is true when nothing is left to do."""
 
     @property
     def title(self) -> str: ...
@@ -33,7 +33,7 @@ class InstallStep(Protocol):
 
 
 def execute(steps: Sequence[InstallStep], progress: Progress = lambda *_: None) -> None:
-    """Run the steps that are not done. Raises NotReady, in one sentence, when one cannot be."""
+    """Run the steps that are not done. Raises NotReady, in one sentence, when one fails."""
     for step in steps:
         with _plainly(step.title):
             if not step.done():
@@ -44,9 +44,9 @@ def execute(steps: Sequence[InstallStep], progress: Progress = lambda *_: None) 
 
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
-    """Keep a second installation into `home` out while this one runs. Raises NotReady when it is the second.
+    """Exclude a second installation into `home` while this one runs. Raises NotReady when it is the second.
 
-    The system lets go of the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, for whatever reason.
     """
     with _plainly("Starting"):
         home.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def alone(home: Path) -> Iterator[None]:
 
 @contextmanager
 def _plainly(title: str) -> Iterator[None]:
-    """Errors of files and archives as one sentence."""
+    """Turn errors of files and archives into NotReady with one sentence."""
     try:
         yield
     except DataInvalid as error:

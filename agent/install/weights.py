@@ -1,4 +1,4 @@
-"""A model's files: listed and locked, then fetched or taken from an offline folder, every byte hashed on the way."""
+"""A model's files: listed and locked, then fetched or copied from an offline folder, every byte hashed on the way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from market.errors import DataInvalid, NotReady
 
 CONFIG = "mlc-chat-config.json"
 SPARE = 500_000_000
-"""Bytes that have to stay free beside the weights: the compiled library, notes and logs."""
+"""Free bytes required beyond the weights: the compiled library, notes and logs."""
 
 _DAMAGED = "Get the folder again."
 
@@ -33,7 +33,7 @@ def locked(place: Installation) -> Weights:
 
 
 def installed(place: Installation, weights: Weights) -> bool:
-    """Whether the note vouches for every file as it is now."""
+    """True if the note vouches for every file as it is now."""
     noted = notes.read_note(place.weights_note).get("files")
     if not isinstance(noted, dict):
         return False
@@ -42,7 +42,7 @@ def installed(place: Installation, weights: Weights) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class LockModel:
-    """Ask the hub which files the model is at one commit, and write them down with their SHA-256.
+    """Lock the model's files at one commit of the hub, with their SHA-256.
 
     Files that the hub lists without one are small; they are fetched here, and checked by Git's hash.
     """
@@ -85,7 +85,7 @@ class LockModel:
 
 @dataclass(frozen=True, slots=True)
 class FetchWeights:
-    """Bring every locked file, from the hub or from the offline folder; what is there and right is kept."""
+    """Fetch every locked file, from the hub or from the offline folder; present and correct files are kept."""
 
     place: Installation
     wire: DownloadPolicy = WIRE
@@ -119,6 +119,7 @@ class FetchWeights:
             else:
                 self.wire.fetch(self._url(weights, file), target, file.size, file.sha256, so_far)
             known[file.path] = notes.stamp(target, file.sha256)
+            # After each file, so that an interrupted download of many gigabytes is not hashed again.
             notes.write_note(self.place.weights_note, {"revision": weights.revision, "files": known})
             before += file.size
         current = {file.path: known[file.path] for file in weights.files}
@@ -134,7 +135,7 @@ class FetchWeights:
         return True
 
     def _room(self, missing: list[ModelFile]) -> None:
-        """Refuse before the first byte where the disk cannot hold the last."""
+        """Raise NotReady before the first byte if the disk is too small for all of them."""
         if not missing:
             return
         self.place.folder.mkdir(parents=True, exist_ok=True)
@@ -157,7 +158,7 @@ class FetchWeights:
 
 @dataclass(frozen=True, slots=True)
 class CheckOffline:
-    """See that an offline folder is whole before anything of it is used."""
+    """Check that an offline folder is complete before anything of it is used."""
 
     place: Installation
     folder: Path
