@@ -1,5 +1,4 @@
-"""A live account, opened: which key signs, whose money it is, and what is compared with the venue. Decides
-nothing about trading."""
+"""An open live account: its key, its orders, and the comparison with the venue's books. Makes no trading decision."""
 
 from __future__ import annotations
 
@@ -30,23 +29,23 @@ from tools.polymarket.orders import PolymarketOrders
 
 _KEEP_UP = timedelta(seconds=5)
 _DIFFERS, _UNTIL_PAID, _BETWEEN = 30, 120, timedelta(seconds=10)
-"""Looks at the venue's account in a row at which it must differ, looks for winnings, and the time between two."""
+"""Consecutive comparisons at which the venue's account must differ, those for winnings, and the time between two."""
 
 
 async def _nothing_to_see() -> None:
-    """Pretend money of this process is paid at once."""
+    """Nothing: simulated money of this process is paid at once."""
 
 
 async def _agrees() -> str:
-    """There is no second account that could differ."""
+    """Nothing: there is no second account that could differ."""
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAccount:
-    """An account that is open. `ready` raises NotReady or VenueUnavailable where orders must not be sent, and `agree`
-    where the clocks differ; `audit` says in words how the venue's account differs from ours, or nothing; `unpaid` are
-    winnings that are still to come, and `see_payments` asks whether they came."""
+    """An open account. `ready` raises NotReady or VenueUnavailable where orders must not be sent, and `agree` where the
+    clocks differ; `audit` describes the difference between the venue's account and ours, or is empty; `unpaid` are
+    winnings still to come, and `see_payments` asks the venue for them."""
 
     orders: OrderTool
     ready: Callable[[Clock], Awaitable[None]]
@@ -56,9 +55,9 @@ class OpenAccount:
     see_payments: Callable[[], Awaitable[None]] = _nothing_to_see
 
     async def compared(self, clock: Clock, before: Callable[[datetime], Awaitable[object]]) -> str:
-        """What `audit` says once nothing is under way any more; `before` is done before each look. A difference counts
-        only where it was there at so many looks in a row: one look asks several questions, and winnings may come
-        between two of them. Winnings that are still to come are waited for, and for longer."""
+        """Result of `audit` once nothing is in flight any more; `before` is awaited before each comparison. A
+        difference counts only if it persists for `_DIFFERS` comparisons in a row: one comparison makes several
+        requests, and winnings may arrive between two of them. Winnings still to come are waited for, and for longer."""
         looks, differing, differs = 0, 0, ""
         while looks == 0 or 0 < differing < _DIFFERS or (not differs and self.unpaid() and looks < _UNTIL_PAID):
             if looks:
@@ -70,8 +69,8 @@ class OpenAccount:
 
 
 class LiveAccount(Protocol):
-    """Whose money a live run is about. `said` are credentials for the venue's streams, once it has begun; `real`
-    whether the money is."""
+    """The account of a live run. `said` are credentials for the venue's streams, available after `begin`; `real` is
+    True for real money."""
 
     @property
     def name(self) -> str: ...
@@ -86,17 +85,17 @@ class LiveAccount(Protocol):
     def said(self) -> Mapping[str, str] | None: ...
 
     async def begin(self, clock: Clock) -> None:
-        """Introduce itself. Raises VenueUnavailable, NotReady."""
+        """Authenticate at the venue. Raises VenueUnavailable, NotReady."""
         ...
 
     async def cash(self, clock: Clock) -> Micro:
-        """What it has before its first order. Raises VenueUnavailable."""
+        """Cash before the first order, in micro-dollars. Raises VenueUnavailable."""
         ...
 
     def opened(
         self, feed: LiveFeed, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AbstractAsyncContextManager[OpenAccount]:
-        """Its orders, until the block ends. Raises VenueUnavailable, NotReady."""
+        """The account's orders, until the block ends. Raises VenueUnavailable, NotReady."""
         ...
 
 
@@ -138,7 +137,7 @@ class VenueAccount:
 
     async def begin(self, clock: Clock) -> None:
         async with reader(self.hosts, clock) as asked:
-            await clocks_must_agree(asked, clock)  # or the venue would say that the key is wrong
+            await clocks_must_agree(asked, clock)  # the venue reports a skewed timestamp as a wrong key
         self._credentials = await credentials_of(self.hosts, self.trader.signer, clock)
 
     async def cash(self, clock: Clock) -> Micro:
@@ -154,7 +153,7 @@ class VenueAccount:
     async def opened(
         self, feed: LiveFeed | None, clock: Clock, past: AccountHistory, markets: Callable[[str], Market | None]
     ) -> AsyncIterator[OpenAccount]:
-        """With the user channel, heartbeats and reconciliation running."""
+        """The account's orders, with user channel, heartbeats and reconciliation running."""
         async with self.client(clock) as client:
             remembered = AccountSnapshot(
                 cash=past.cash,
@@ -171,6 +170,7 @@ class VenueAccount:
             async with reader(self.hosts, clock) as asked:
                 tasks = [asyncio.create_task(t) for t in (user.run(), orders.beat(), _keep_up(orders, clock))]
                 for task in tasks:
+                    # A channel that dies must stop the orders: without it fills go unseen.
                     task.add_done_callback(orders.failed)
                 try:
                     ready = partial(self_test, asked, orders)
@@ -195,7 +195,7 @@ def _hello(credentials: Credentials) -> str:
 
 
 async def _keep_up(orders: PolymarketOrders, clock: Clock) -> None:
-    """Ask by REST while anything is open or something may have been missed; until cancelled."""
+    """Poll by REST while anything is open or a stream message may have been missed; until cancelled."""
     while True:
         await clock.wait_until(clock.now() + _KEEP_UP)
         if orders.stale or orders.books.working() or orders.books.unsettled_since() is not None:

@@ -1,4 +1,4 @@
-"""Back-fill of price history: the venue's own prices of markets, as bars of a minute."""
+"""Back-fill of price history: the venue's own prices of markets, as one-minute bars."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _MOST_SPAN = timedelta(days=15)
 
 
 HISTORY_STEP = 60
-"""Seconds of a bar of back-filled history, the finest the venue keeps."""
+"""Seconds of a bar of back-filled history, the finest resolution of the venue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What was back-filled of one market."""
+    """Result of the back-fill of one market."""
 
     slug: str
     bars: int
@@ -41,8 +41,8 @@ async def history(
     until: datetime,
     told: Callable[[Filled], None],
 ) -> list[Filled]:
-    """Back-fill the prices of markets into the store, as bars of a minute with one price for bid and offer, under a
-    source of their own: the venue keeps no books. Raises VenueUnavailable, Misconfigured, DataInvalid."""
+    """Back-fill the prices of markets into the store, as one-minute bars with one price for bid and ask, under a
+    source of their own: the venue stores no books. Raises VenueUnavailable, Misconfigured, DataInvalid."""
     if until <= since:
         raise Misconfigured("the end is not after the beginning.", next_step="Correct --since and --until.")
     hosts = Hosts.named(config.venue.loopback)
@@ -61,7 +61,7 @@ async def history(
 
 
 async def fill(asked: VenueReader, store: Store, market: Market, since: datetime, until: datetime) -> Filled:
-    """Keep the prices of one market, and its outcome where it has one. Raises VenueUnavailable, DataInvalid."""
+    """Store the prices of one market, and its outcome if it is resolved. Raises VenueUnavailable, DataInvalid."""
     source = history_source(asked.hosts)
     prices: dict[datetime, int] = {}
     begins = since
@@ -91,5 +91,5 @@ async def fill(asked: VenueReader, store: Store, market: Market, since: datetime
 
 
 def history_source(hosts: Hosts) -> str:
-    """The name under which back-filled prices are kept, apart from what was seen live."""
+    """Source name of back-filled prices, apart from recorded live data."""
     return f"prices-history at {hosts.clob}"

@@ -1,4 +1,4 @@
-"""Whether the venue and the wallet are as a live run needs them, said in sentences. Nothing is sent but questions."""
+"""Checks of venue and wallet before a live run, as sentences. Read-only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from market.types import units
 
 
 async def venue(config: Config) -> str:
-    """Place, version and clock. Raises NotReady, VenueUnavailable."""
+    """Check location, API version and clock of the venue. Raises NotReady, VenueUnavailable."""
     hosts = Hosts.named(config.venue.loopback)
     with confined(hosts.names()):
         clock = await venue_clock(hosts)
@@ -26,7 +26,7 @@ async def venue(config: Config) -> str:
 
 
 async def wallet(config: Config, home: Path) -> str:
-    """The wallet's kind, money and approvals. Raises NotReady, Misconfigured, VenueUnavailable."""
+    """Check the wallet's kind, balance and approvals. Raises NotReady, Misconfigured, VenueUnavailable."""
     async with open_wallet(config, home, at_terminal) as own:
         report = await own.report()
     if report.advice:

@@ -1,4 +1,4 @@
-"""Which private key a live account signs with: from a file, from systemd, or made for pretend money."""
+"""The private key of a live account: from a file, from systemd credentials, or generated for simulated money."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Ask = Callable[[str], str]
 def key_of(
     venue: VenueConfig, home: Path, ask: Ask | None = None, environment: Mapping[str, str] = os.environ
 ) -> SecretKey:
-    """The configured key; for a loopback venue one that is made on first use. `ask` asks a person for a passphrase.
-    Raises NotReady, Misconfigured and DataInvalid, none of which repeats anything secret."""
+    """The configured key; for a loopback venue one that is generated on first use. `ask` prompts a person for a
+    passphrase. Raises NotReady, Misconfigured and DataInvalid, none of which contains anything secret."""
     if venue.key_credential:
         return from_credentials(venue.key_credential, environment)
     if venue.key_file:
@@ -40,7 +40,7 @@ def _passphrase(venue: VenueConfig, path: Path, ask: Ask, environment: Mapping[s
 
 
 def at_terminal(prompt: str) -> str:
-    """Ask whoever sits there, without showing what is typed. Raises NotReady where nobody does."""
+    """Prompt at the terminal without echo. Raises NotReady without a terminal."""
     if not sys.stdin.isatty():
         raise NotReady(
             "The key file is encrypted and there is no terminal to prompt for its passphrase.",
@@ -50,9 +50,10 @@ def at_terminal(prompt: str) -> str:
 
 
 def play_key(file: Path) -> SecretKey:
-    """A key for pretend money, made on first use."""
+    """A key for simulated money, generated on first use."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
+        # Exclusive and private from the first byte: a later chmod would leave it readable for a moment.
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as made:
             made.write(secrets.token_hex(32))
@@ -61,7 +62,7 @@ def play_key(file: Path) -> SecretKey:
 
 def relayer_key(venue: VenueConfig) -> RelayerKey:
     """The relayer's key from its file, JSON of {"address": ..., "key": ...}. Raises NotReady, Misconfigured and
-    DataInvalid; repeats nothing of it."""
+    DataInvalid, none of which contains anything of it."""
     if not venue.relayer_key_file:
         raise NotReady(
             "This wallet kind sends through the venue's relayer, which requires a relayer key.",

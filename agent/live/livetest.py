@@ -1,4 +1,4 @@
-"""The staged live test: one order that cannot fill, placed, seen and cancelled."""
+"""The staged live test: an order that cannot fill is placed, seen and cancelled."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tools.orders import OrderTool
 from tools.polymarket.complaints import advice_on
 
 _DEEP = Decimal("0.01")
-"""The price of the order that is only there to be taken back."""
+"""Price of the test order in dollars, too low to fill."""
 
 
 @dataclass(frozen=True, slots=True)
 class LivetestStep:
-    """One step of the staged test: what was done, what came, and how long it took."""
+    """One step of the staged test: its name, its result, and its duration in milliseconds."""
 
     name: str
     found: str
@@ -28,6 +28,8 @@ class LivetestStep:
 
 @dataclass(slots=True)
 class Livetest:
+    """The staged test of one market; `told` receives each step."""
+
     orders: OrderTool
     clock: Clock
     market: Market

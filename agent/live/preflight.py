@@ -1,4 +1,4 @@
-"""Preflight checks of a live account: whose clock it goes by, and what must hold before the first order."""
+"""Preflight checks of a live account: the clock it goes by, and the conditions for the first order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from market.polymarket.rest import VenueReader
 from tools.polymarket.orders import PolymarketOrders
 
 SKEW = timedelta(seconds=2)
-"""How far this clock may be from the venue's; its own answer is cut to the second."""
+"""Largest accepted difference to the venue's clock; the venue's answer is truncated to the second."""
 
 
 _VERSION = 2
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 async def patiently(action: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
-    """A start-up step that may be done again: tried for a minute before the venue counts as unavailable."""
+    """Retry a repeatable start-up step for a minute before the venue counts as unavailable."""
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(VenueUnavailable),
         stop=stop_after_delay(_PATIENCE if seconds is None else seconds),
@@ -48,7 +48,7 @@ async def venue_clock(hosts: Hosts) -> Clock:
         return WallClock()
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0), trust_env=False) as session:
-            await _state(session, hosts)  # so that the answer that counts comes over an open connection
+            await _state(session, hosts)  # warm-up: the second answer comes over an open connection
             said = await _state(session, hosts)
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError):
         raise VenueUnavailable(
@@ -66,13 +66,13 @@ async def _state(session: aiohttp.ClientSession, hosts: Hosts) -> dict[str, str]
 
 
 async def self_test(reader: VenueReader, orders: PolymarketOrders, clock: Clock) -> None:
-    """Everything that must hold before the first order. Raises NotReady or VenueUnavailable: nothing is traded then."""
+    """Check the conditions for the first order. Raises NotReady or VenueUnavailable: then nothing is traded."""
     await must_hold(reader, clock)
     await orders.must_trade()
 
 
 async def must_hold(reader: VenueReader, clock: Clock) -> None:
-    """What must hold of the venue, whoever trades. Raises NotReady or VenueUnavailable."""
+    """Check the venue's location rule, version and clock, for any account. Raises NotReady or VenueUnavailable."""
     place = await reader.place()
     if place.blocked:
         raise NotReady(
@@ -89,9 +89,11 @@ async def must_hold(reader: VenueReader, clock: Clock) -> None:
 
 
 async def clocks_must_agree(reader: VenueReader, clock: Clock) -> None:
-    """What even paper needs: a venue that answers, at our time. Raises NotReady or VenueUnavailable."""
+    """Check that the venue answers and its clock agrees with ours; required for paper trading, too. Raises NotReady or
+    VenueUnavailable."""
     before = clock.now()
     said = await reader.time()
+    # Our clock before and after the request bounds the instant of the answer; the second is the truncation.
     if not before - SKEW - timedelta(seconds=1) <= said <= clock.now() + SKEW:
         raise NotReady(
             f"This machine's clock is {abs((clock.now() - said).total_seconds()):.0f} s away from the venue's.",

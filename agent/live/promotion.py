@@ -1,5 +1,5 @@
-"""Whether paper trading has earned real money: so many days on the venue's real market, with a profit that luck alone
-does not explain. The verdict is a value; the composition root asks for it, and nobody below knows of it."""
+"""Promotion from paper to live: enough days on the venue's real market, with a significant profit. The verdict is a
+value; the composition root asks for it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from storage.log_reader import LogReader
 from strategies.score import block_interval
 
 _BLOCK = 3
-"""Neighbouring days drawn together: a good day often follows a good one."""
+"""Block length of the bootstrap in days: daily results are serially correlated."""
 
 
 @dataclass(frozen=True, slots=True)
 class PromotionRule:
-    """Least days with a settled trade, and how sure the profit of a day must be above zero."""
+    """Minimum number of days with a settled trade, and confidence level at which the mean daily profit must be above
+    zero."""
 
     days: int
     level: float
@@ -29,7 +30,7 @@ class PromotionRule:
 
 @dataclass(frozen=True, slots=True)
 class PromotionVerdict:
-    """`mean` and `low` are dollars a day; `low` is the interval's lower end, None without a day."""
+    """The verdict. `mean` and `low` are dollars a day; `low` is the interval's lower end, None without a day."""
 
     passed: bool
     days: int

@@ -1,4 +1,4 @@
-"""Record the live market into an archive of ticks. Needs no key; trades nothing."""
+"""Records the live market into a tick archive. Needs no key; trades nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLUSH = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a recording is: rows written by kind, markets followed, outcomes known."""
+    """Progress of a recording: rows written by kind, markets followed, outcomes known."""
 
     frames: int
     books: int
@@ -33,8 +33,8 @@ class Progress:
 
 
 async def record(config: Config, folder: Path, seconds: float | None, told: Callable[[Progress], None]) -> Progress:
-    """Keep everything until `seconds` of the machine's time are over (None is until cancelled); what has been heard is
-    on disk when it ends. Raises VenueUnavailable, StoreUnavailable."""
+    """Record until `seconds` of the machine's time are over (None: until cancelled); everything received is on disk
+    when it ends. Raises VenueUnavailable, StoreUnavailable."""
     venue = config.venue
     hosts = Hosts.named(venue.loopback)
     named = venue.reference_named(keyed=False)
@@ -42,6 +42,7 @@ async def record(config: Config, folder: Path, seconds: float | None, told: Call
     archive = TickArchive(folder)
     with confined(hosts.names() | ({host_of(source.url)} if source is not None else set())):
         clock = await venue_clock(hosts)
+        # Marks the interval since the archive's last row as unobserved.
         archive.gap("recorder", "the recording begins", clock.now())
         async with open_feed(hosts, clock, Watch(venue.watched(), venue.slugs), source, archive) as feed:
             return await _Recording(archive, feed, clock, told).run(seconds)
@@ -73,7 +74,7 @@ class _Recording:
         return self.progress()
 
     async def _look(self) -> None:
-        """Remember what is open, and write down how it ended."""
+        """Track open markets, and archive the outcomes of closed ones."""
         assert self.open is not None  # noqa: S101 - set at the beginning
         now = self.clock.now()
         for market in await self.feed.markets(now):

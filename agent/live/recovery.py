@@ -1,6 +1,6 @@
-"""What a live account's earlier runs left, read back from the log: money, positions, orders whose end nobody saw.
+"""Recovery: a live account's cash, positions and orders of unknown outcome, read back from the log of its runs.
 
-A run that was stopped, by whatever, goes on from here: starting is recovering. Knows no venue.
+A run that was stopped for any reason continues from here: every start is a recovery. Independent of the venue.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from tools.limits import Exposure
 
 _VIEW: TypeAdapter[View] = TypeAdapter(View)
 _TAIL = timedelta(days=1)
-"""How long before the newest order one that is over may have ended for its trades still to be in doubt."""
+"""Age, relative to the newest order, up to which the trades of a finished order may still change."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountHistory:
-    """`cash` is what the account had when its first run began at `since`. `markets` are those that orders were for, the
-    ones settled long ago left out; `unsettled` those whose shares have not become dollars; `ended` are their newest
-    orders that are over, whose trades may yet become known or fail; `told` are the outcomes already written to the run
-    that goes on."""
+    """History of an account. `cash` is its balance in micro-dollars when its first run began at `since`. `markets` are
+    those with orders, except markets settled long ago; `unsettled` those whose shares have not become dollars; `ended`
+    are their newest finished orders, whose trades may yet become known or fail; `told` are the outcomes already logged
+    by the run that continues."""
 
     cash: Micro
     since: datetime
@@ -48,17 +48,17 @@ class AccountHistory:
         return {m: self.markets[m] for m in sorted(touched - done) if m in self.markets}
 
     def traded(self, strategy: str) -> set[str]:
-        """Markets, not settled yet, in which a strategy had an order: one that trades a market once is done there."""
+        """Unsettled markets in which a strategy has had an order: one that trades a market once is done there."""
         orders = (s.order for s in (*self.working, *self.ended))
         return {o.market_id for o in orders if o.key.startswith(f"{strategy}:")}
 
     def paid(self) -> dict[str, Micro]:
-        """What the holdings of each unsettled market have cost, in micro-dollars."""
+        """Cost of the holdings of each unsettled market, in micro-dollars."""
         unsettled = self.unsettled
         return costs(fill for fill in self.fills if fill.market_id in unsettled)
 
     def exposure(self, looked_at: datetime) -> Exposure:
-        """What limits have to count on from here; results from before a person `looked_at` them count no more."""
+        """Starting state of the risk limits; results from before a person's review at `looked_at` no longer count."""
         ends: dict[str, datetime] = {}
         earned: dict[str, Micro] = {}
         for settlement in self.settlements:
@@ -73,7 +73,7 @@ class AccountHistory:
 
 
 def costs(fills: Iterable[Fill]) -> dict[str, Micro]:
-    """What these fills have cost in each market, in micro-dollars."""
+    """Cost of these fills by market, in micro-dollars."""
     found: dict[str, Micro] = {}
     for fill in fills:
         found[fill.market_id] = found.get(fill.market_id, 0) - fill.cash
@@ -81,12 +81,12 @@ def costs(fills: Iterable[Fill]) -> dict[str, Micro]:
 
 
 async def runs_of(store: LogReader, account: str) -> list[Run]:
-    """Every run of an account, oldest first."""
+    """Runs of an account, oldest first."""
     return [r for r in await store.runs() if r.about.account == account]
 
 
 async def load_account_history(store: LogReader, account: str, present: str) -> AccountHistory:
-    """All that the account's runs left; `present` is the run that goes on."""
+    """The account's history over all its runs; `present` is the run that continues."""
     runs = await runs_of(store, account)
     fills, settlements, orders, acks = [], [], list[RecordedOrder](), list[Ack]()
     for run in runs:
@@ -118,7 +118,7 @@ async def load_account_history(store: LogReader, account: str, present: str) -> 
 
 
 async def _markets(store: LogReader, orders: Mapping[str, RecordedOrder]) -> dict[str, Market]:
-    """Each market as it was seen when an order for it was decided."""
+    """Each market as recorded in the view of an order's intent."""
     hashes = {market_id: order.view for market_id, order in orders.items()}
     views = await store.objects(list(hashes.values()))
     found: dict[str, Market] = {}

@@ -1,4 +1,4 @@
-"""How the accounts stand by what was written down: halted or not, money, positions, orders whose end is unknown.
+"""Status of the accounts by their log: halted or not, cash, positions, orders of unknown outcome.
 
 Read from the store alone: it works while the agent runs, and while nothing is reachable.
 """
@@ -19,7 +19,7 @@ from tools.limits import Results
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Micro-shares of one outcome, by the market's slug where it is known."""
+    """A position; `size` in micro-shares, `market` the slug where it is known."""
 
     market: str
     outcome: str
@@ -28,8 +28,8 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class AccountStatus:
-    """Money is micro-dollars. `earned` are the settled results since a person last looked, `today` those of the last
-    day with one; `at_risk` is what holdings and working orders cost."""
+    """Status of an account, in micro-dollars. `earned` are the settled results since the last review by a person,
+    `today` those of the last day with one; `at_risk` is the cost of holdings and working orders."""
 
     account: str
     run: str
@@ -52,7 +52,7 @@ class TradingStatus:
 
 
 async def status(store: LogReader, halted: Halted | None, looked_at: datetime) -> TradingStatus:
-    """Every account that a run has traded on, the newest first."""
+    """Accounts that a run has traded on, newest first."""
     newest: dict[str, tuple[str, bool]] = {}
     for run in await store.runs():
         if name := run.about.account:

@@ -1,6 +1,6 @@
 """The wallet of `edgeclaw wallet`: compares the chain's balances with the venue's, gives approvals, redeems winnings.
 
-Knows no screen. Nothing is signed or sent that was not shown as a `Call` or an order before.
+Independent of any terminal. Nothing is signed or sent that was not shown as a `Call` or an order before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _UNIT = Decimal(1).scaleb(-6)
 
 @dataclass(frozen=True, slots=True)
 class ResolvedHolding:
-    """Micro-shares of one outcome of a market that is resolved, and the dollars they are worth."""
+    """A holding in a resolved market: `size` in micro-shares, `worth` in micro-dollars."""
 
     market_id: str
     title: str
@@ -52,7 +52,7 @@ class ResolvedHolding:
 
 
 def _holding(said: Any) -> ResolvedHolding:
-    """From a position as the official client gives it."""
+    """Convert a position of the official client."""
     size, worth = micro(said.current_size), micro(said.current_value.quantize(_UNIT))
     return ResolvedHolding(
         market_id=str(said.condition_id),
@@ -66,7 +66,7 @@ def _holding(said: Any) -> ResolvedHolding:
 
 @dataclass(frozen=True, slots=True)
 class WalletReport:
-    """What the chain says, what the venue says of the same money, how they differ, and what to do next."""
+    """Balances by the chain and by the venue, their differences, redeemable holdings, and advice."""
 
     chain: WalletStatus
     venue_balance: Micro
@@ -77,7 +77,7 @@ class WalletReport:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A call that was sent and what became of it."""
+    """A call that was sent, and its receipt."""
 
     says: str
     receipt: Receipt
@@ -85,7 +85,7 @@ class Done:
 
 @dataclass(slots=True)
 class OpenWallet:
-    """One key's account at the venue and on the chain, opened."""
+    """A key's account at the venue and on the chain."""
 
     config: Config
     hosts: Hosts
@@ -99,7 +99,7 @@ class OpenWallet:
         return self.account.trader
 
     async def report(self) -> WalletReport:
-        """Read both sides. Raises VenueUnavailable."""
+        """Read both sides and compare. Raises VenueUnavailable."""
         status = await self.chain.status()
         balance = await self.account.cash(self.clock)
         differences = []
@@ -116,7 +116,7 @@ class OpenWallet:
         return WalletReport(status, balance, tuple(differences), redeemable, tuple(told))
 
     async def redeemable(self) -> tuple[ResolvedHolding, ...]:
-        """Shares of resolved markets that have not been turned into dollars."""
+        """Shares of resolved markets that have not been redeemed. Raises VenueUnavailable."""
         found: list[ResolvedHolding] = []
         async with self.account.client(self.clock) as client:
             try:
@@ -128,8 +128,8 @@ class OpenWallet:
         return tuple(found)
 
     async def approvals(self, amount: Micro) -> tuple[Call, ...]:
-        """The calls that trading still lacks: dollars up to `amount` for the exchange, shares for it and for the
-        adapter that redeems."""
+        """The missing calls for trading: dollars up to `amount` for the exchange, shares for it and for the adapter
+        that redeems."""
         status = await self.chain.status()
         wanted = []
         if status.allowances["exchange"] < amount:
@@ -140,12 +140,13 @@ class OpenWallet:
         return tuple(wanted)
 
     async def auto_redeem(self) -> tuple[Call, ...]:
-        """The call that lets the venue pay winnings out by itself, where it may not yet."""
+        """The call that lets the venue pay out winnings by itself, unless it may already."""
         status = await self.chain.status()
         return () if status.approvals["auto-redeem"] else (chain.approve_shares(AUTO_REDEEM, True),)
 
     async def redemptions(self, market_ids: Sequence[str] = ()) -> tuple[Call, ...]:
-        """The calls that turn resolved shares into dollars: of the markets named, or of all."""
+        """The calls that redeem resolved shares: of the named markets, or of all. Raises Misconfigured for a market
+        without any."""
         there = {h.market_id: h.neg_risk for h in await self.redeemable()}
         if strange := [m for m in market_ids if m not in there]:
             raise Misconfigured(
@@ -154,8 +155,8 @@ class OpenWallet:
         return tuple(chain.redeem(m, neg_risk=there[m]) for m in sorted(market_ids or there))
 
     async def carry_out(self, calls: Sequence[Call]) -> tuple[Done, ...]:
-        """Send calls one after the other, each once, and wait for what became of it. A plain account pays the gas
-        itself; another kind of wallet goes through the venue's relayer. Raises NotReady, VenueUnavailable."""
+        """Send calls one after the other, each once, and wait for each receipt. A plain account pays the gas itself;
+        another kind of wallet goes through the venue's relayer. Raises NotReady, VenueUnavailable."""
         done = []
         for call in calls:
             if self.trader.signature_type == EOA:
@@ -169,16 +170,16 @@ class OpenWallet:
         return Relayer(self.hosts, self.account, relayer_key(self.config.venue), self.clock)
 
     async def livetest(self, told: Callable[[LivetestStep], None]) -> None:
-        """Send one small order so deep that it rests, see it, take it back, and see the money whole again.
-        Raises NotReady where a step does not do what it should, VenueUnavailable."""
+        """Send one small order so deep that it rests, see it, cancel it, and check that the balance is unchanged.
+        Raises NotReady where a step fails, VenueUnavailable."""
         market = await self.some_market()
         now = self.clock.now()
         past = AccountHistory(await self.account.cash(self.clock), now)
-        async with self.account.opened(None, self.clock, past, {market.id: market}.get) as hands:
-            await Livetest(hands.orders, self.clock, market, told).run(hands.ready)
+        async with self.account.opened(None, self.clock, past, {market.id: market}.get) as account:
+            await Livetest(account.orders, self.clock, market, told).run(account.ready)
 
     async def some_market(self) -> Market:
-        """One of the configured markets that stays open for a while. Raises NotReady, VenueUnavailable."""
+        """A configured market that stays open for at least 20 s. Raises NotReady, VenueUnavailable."""
         now = self.clock.now()
         venue = self.config.venue
         for slug in Watch(venue.watched(), venue.slugs).wanted(now):
@@ -190,7 +191,7 @@ class OpenWallet:
 
 @asynccontextmanager
 async def open_wallet(config: Config, home: Path, ask: Ask | None = None) -> AsyncIterator[OpenWallet]:
-    """The account a configuration names. Raises NotReady, Misconfigured, DataInvalid, VenueUnavailable."""
+    """The account named by a configuration. Raises NotReady, Misconfigured, DataInvalid, VenueUnavailable."""
     hosts = Hosts.named(config.venue.loopback)
     key = key_of(config.venue, home, ask)
     trader = SigningAccount.of(key.signer(), config.venue.wallet)
@@ -207,17 +208,17 @@ async def open_wallet(config: Config, home: Path, ask: Ask | None = None) -> Asy
 
 
 def node_of(config: Config, hosts: Hosts) -> str:
-    """The address of the chain's node: the owner's own, whose file nobody else reads, or the venue's choice."""
+    """Address of the chain's node: the owner's, from a private file, or the venue's default."""
     file = config.venue.rpc_file
     return secret_text(Path(file).expanduser()) if file else hosts.rpc
 
 
 def new_key() -> SecretKey:
-    """A key nobody has had before."""
+    """A new random key."""
     import secrets
 
     while True:
         try:
             return SecretKey(secrets.token_bytes(32))
-        except Misconfigured:  # one of the few numbers no account has
+        except Misconfigured:  # zero, or not below the order of the curve
             continue
