@@ -1,1 +1,1 @@
-"""What surrounds a run that goes on for months: its pulse, its figures, and what the machine's own keeper is told."""
+"""Services around a long-running run: health, metrics, MQTT, maintenance jobs, and notifications to systemd."""

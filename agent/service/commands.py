@@ -1,5 +1,4 @@
-"""What can be asked of a run from outside: stop, go on, be careful, and how it stands. The kill switch decides, not the
-asker."""
+"""Remote commands to a run: halt, resume, inhibit, and status queries. The kill switch decides, not the sender."""
 
 from __future__ import annotations
 
@@ -26,7 +25,8 @@ A = TypeVar("A", bound=CommandRequest)
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """Takes what was read of a JSON object and answers with another. A ValueError is a sentence for who asked."""
+    """Handlers of commands and signals: each takes a JSON object and returns another. A ValueError is a sentence for
+    the sender."""
 
     config: Config
     switch: KillSwitch
@@ -36,7 +36,7 @@ class Commands:
     bus: Bus
 
     async def handle_command(self, name: str, asked: bytes) -> Json:
-        """Carry out a command. Raises ValueError where there is none, or it is not what it should be, or too late."""
+        """Execute a command. Raises ValueError for an unknown, invalid or expired one."""
         known: Mapping[str, Callable[[Any], Awaitable[Json]]] = {
             "halt": self._halt,
             "pause": self._pause,
@@ -50,7 +50,7 @@ class Commands:
         return await known[name](self._read(COMMANDS[name], asked))
 
     async def handle_signal(self, name: str, told: bytes) -> Json:
-        """Take a signal from outside. It can forbid to open anything for a while, and nothing else."""
+        """Apply an external signal. It can inhibit new orders for a while, and nothing else. Raises ValueError."""
         if not re.fullmatch(NAME, name):
             raise ValueError(f"A signal name has lower-case letters, digits and hyphens, not {name!r}.")
         heard, now = self._read(SignalTold, told), self.clock.now()
@@ -72,12 +72,12 @@ class Commands:
         return {"halted": halted.sentence(), "at": halted.at}
 
     async def _pause(self, asked: HaltRequest) -> Json:
-        """The same, said by somebody who means to come back soon."""
+        """Halt, with another default reason, by a person who means to resume soon."""
         return await self._halt(HaltRequest(reason=asked.reason.strip() or "paused over MQTT"))
 
     async def _resume(self, asked: Resume) -> Json:
-        """Wants a reason, as the command line does, and the instant of the halt that it lifts: a broker may bring a
-        command late or twice, and it must not lift a halt that came after it was sent."""
+        """Requires a reason, as the command line does, and the instant of the halt that it lifts: a broker may deliver
+        a command late or twice, and it must not lift a halt that came after it was sent."""
         reason, standing = asked.reason.strip(), self.switch.read()
         if not reason:
             raise ValueError('resume needs a reason: {"reason": "what was looked at", "halt": "when it was halted"}.')
@@ -87,7 +87,7 @@ class Commands:
         return {"was": None if stood is None else stood.sentence()}
 
     async def _status(self, _: CommandRequest) -> Json:
-        """Account, positions, halt, signals and health, from what the run knows: no cycle waits for a reader."""
+        """Account, positions, halt, signals and health, from local state: no cycle waits for a reader."""
         remarks, halted = list(self.pulse.remarks()), self.switch.read()
         return {
             "stage": self.pulse.stage,
@@ -98,11 +98,11 @@ class Commands:
         }
 
     async def _limits(self, _: CommandRequest) -> Json:
-        """What may be risked, and what is."""
+        """Risk limits and present exposure."""
         return {"limits": self.config.risk.model_dump(mode="json"), "at_risk_micro_dollars": self.pulse.at_risk()}
 
     async def _config(self, _: CommandRequest) -> Json:
-        """The configuration it runs with. It names files of secrets, and holds none."""
+        """The configuration of the run. It names files of secrets, and contains none."""
         found: Json = self.config.model_dump(mode="json")
         return found
 

@@ -1,4 +1,4 @@
-"""What goes over MQTT, as data: every topic, what it carries and how surely it arrives. Needs no MQTT to be read.
+"""The MQTT contract as data: every topic with its payload's schema and quality of service. Needs no MQTT client.
 
 A payload is a JSON object with a version `v`. A field may be added without another version, and none is taken away.
 """
@@ -19,9 +19,9 @@ from storage.records import RecordKind
 
 VERSION = 1
 MONEY = (RecordKind.INTENT, RecordKind.ACK, RecordKind.FILL, RecordKind.SETTLEMENT)
-"""Records that are told until the broker has them."""
+"""Records that are published until the broker confirms them."""
 NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
-"""What a signal may be called."""
+"""Pattern of a signal's name."""
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _Text = Annotated[str, Field(max_length=500)]
 
@@ -35,13 +35,13 @@ class CommandRequest(BaseModel):
 
 
 class HaltRequest(CommandRequest):
-    """`halt` and `pause`: take orders back, and open nothing until a person resumes."""
+    """`halt` and `pause`: cancel all orders, and open nothing until a person resumes."""
 
     reason: _Text = ""
 
 
 class Resume(CommandRequest):
-    """Allow trading again. `halt` is the instant of the halt that it lifts, as `halt` and `status` tell it."""
+    """Allow trading again. `halt` is the instant of the halt that it lifts, as `halt` and `status` report it."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     halt: str = ""
@@ -71,7 +71,8 @@ class StatusMessage:
 
 @dataclass(frozen=True, slots=True)
 class HealthTold:
-    """`lag` and `silence` are seconds; `dropped` events had no room, `waiting` have not been told yet."""
+    """Health of a run: `lag` and `silence` are seconds; `dropped` counts events without room in the queue, `waiting`
+    those not published yet."""
 
     at: str
     well: bool
@@ -86,7 +87,7 @@ class HealthTold:
 
 @dataclass(frozen=True, slots=True)
 class CommandReply:
-    """To a command with a response topic: `result` where it is `ok`, else `error`, a sentence."""
+    """Reply to a command with a response topic: `result` where it is `ok`, else `error`, a sentence."""
 
     ok: bool
     result: Any = None
@@ -95,7 +96,7 @@ class CommandReply:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An order that is about to be sent; `view` is the hash of what was seen."""
+    """An order that is about to be sent; `view` is the hash of the market view."""
 
     decision_id: str
     signed: SignedOrder
@@ -113,13 +114,13 @@ _BODIES: Mapping[RecordKind, Any] = {
 
 
 def told_events() -> list[type[Event]]:
-    """Every kind of event, by topic."""
+    """Event classes, sorted by topic."""
     found = [e for e in vars(events).values() if isinstance(e, type) and issubclass(e, Event) and e is not Event]
     return sorted(found, key=lambda e: e.topic)
 
 
 def schemas() -> dict[str, Json]:
-    """All topics below `edgeclaw/INSTANCE/`, with the JSON Schema of what they carry."""
+    """JSON Schemas of the payloads of all topics below `edgeclaw/INSTANCE/`."""
     topics: dict[str, Json] = {
         "status": _out(StatusMessage, 1, retained=True),
         "health": _out(HealthTold, 0),
@@ -141,7 +142,7 @@ def _out(kind: Any, qos: int, *, retained: bool = False) -> dict[str, Json]:
 
 
 def _schema_of(kind: Any) -> dict[str, Json]:
-    """As `plain` writes it: decimals are text."""
+    """JSON Schema of the serialised form that `plain` writes: decimals are text."""
     return TypeAdapter(kind).json_schema(mode="serialization")
 
 
@@ -157,7 +158,7 @@ def _versioned(schema: dict[str, Json]) -> dict[str, Json]:
 
 
 def _record(kind: RecordKind) -> dict[str, Json]:
-    """A record of the log: `id` is its hash, which tells repetitions apart, `seq` its place in the run."""
+    """Schema of a log record: `id` is its hash, which tells repetitions apart, `seq` its position in the run."""
     body = _schema_of(_BODIES[kind])
     shared = body.pop("$defs", {})
     text: Json = {"type": "string"}

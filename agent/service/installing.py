@@ -1,4 +1,4 @@
-"""The agent as a service of systemd: which files and commands that takes, and carrying them out."""
+"""The agent as a systemd service: the unit files and commands of an installation, and their execution."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from market.errors import Misconfigured, NotReady
 
 FOLDER = Path("/etc/systemd/system")
 STOPPED = Path("/etc/edgeclaw/stopped")
-"""While this file is there systemd starts nothing. (`edgeclaw halt` only stops trading: the run goes on settling.)"""
+"""While this file exists systemd starts nothing. (`edgeclaw halt` only stops trading: the run goes on settling.)"""
 UNIT, SERVER = "edgeclaw.service", "edgeclaw-mlc.service"
 _RUNNING = Path("/run/systemd/system")
-"""There where systemd runs the machine (sd_booted)."""
+"""Exists where systemd is the init system (sd_booted)."""
 _STEPS_SINCE = 254
 _BACKOFF = "RestartSteps=6\nRestartMaxDelaySec=10min"
 _WATCHDOG = "60"
@@ -29,9 +29,9 @@ _WATCHDOG = "60"
 
 @dataclass(frozen=True, slots=True)
 class InstallRequest:
-    """What is to run: `executable` is the console script's path, `words` what it is called with, `keys` credentials as
-    name and file, `addresses` the only networks beside this machine it may speak to (none: any), `systemd` the
-    machine's version."""
+    """The service to install: `executable` is the console script's path, `words` its arguments, `keys` credentials as
+    name and file, `addresses` the only networks besides loopback that it may reach (empty: any), `memory` its limit,
+    `systemd` the version of systemd."""
 
     executable: Path
     words: tuple[str, ...]
@@ -50,14 +50,14 @@ class Steps:
 
 
 def words_of(config: Path | None, *, real: bool) -> tuple[str, ...]:
-    """What the service calls `edgeclaw` with."""
+    """Arguments with which the service calls `edgeclaw`."""
     mode = ("--mode", "live") if real else ("--feed", "live")
     return ("run", *mode, *(("--config", str(config)) if config is not None else ()), "--json")
 
 
 def keys_of(config: Config, key: Path | None, passphrase: Path | None) -> tuple[tuple[str, Path], ...]:
-    """The credentials that the configuration names, with the files they come from. Raises Misconfigured where a file is
-    named and no credential, or the other way round."""
+    """Credentials named by the configuration, with their files. Raises Misconfigured where a file comes without a
+    credential name, or the reverse."""
     found = []
     pairs = (
         ("venue.key_credential", config.venue.key_credential, "--key", key),
@@ -74,8 +74,8 @@ def keys_of(config: Config, key: Path | None, passphrase: Path | None) -> tuple[
 
 
 def installation(asked: InstallRequest, server: tuple[str, ...] = (), folder: Path = FOLDER) -> Steps:
-    """What makes the agent a service; `server` is the command of a model server beside it, or nothing. Raises
-    Misconfigured for an address that is none, NotReady where the service could not read its own program."""
+    """Steps that install the service; `server` is the command of a model server beside it, or empty. Raises
+    Misconfigured for an invalid address, NotReady where the service could not read its own program."""
     _must_be_readable(asked.executable)
     backoff = _BACKOFF if asked.systemd >= _STEPS_SINCE else ""
     common = {"stopped": str(STOPPED), "backoff": backoff}
@@ -98,7 +98,7 @@ def installation(asked: InstallRequest, server: tuple[str, ...] = (), folder: Pa
 
 
 def removal(folder: Path = FOLDER) -> Steps:
-    """What takes it away again. State and configuration stay."""
+    """Steps that remove the service. State and configuration stay."""
     units = (UNIT, SERVER) if (folder / SERVER).exists() else (UNIT,)
     files = tuple(str(folder / unit) for unit in units)
     return Steps((), (("systemctl", "disable", "--now", *units), ("rm", "-f", *files), ("systemctl", "daemon-reload")))
@@ -107,6 +107,7 @@ def removal(folder: Path = FOLDER) -> Steps:
 def _filled(name: str, values: dict[str, str]) -> str:
     text = resources.files("agent.service").joinpath("units", name).read_text(encoding="utf-8")
     lines = Template(text).substitute(values).splitlines()
+    # Settings that are left empty leave blank lines: one of a run of them stays.
     kept = [line for n, line in enumerate(lines) if line or (n and lines[n - 1])]
     return "\n".join(kept) + "\n"
 
@@ -123,7 +124,7 @@ def _addresses(networks: Sequence[str]) -> str:
 
 
 def _must_be_readable(program: Path) -> None:
-    """The service sees neither home folders nor what belongs to root alone."""
+    """Raise NotReady for a program in a home folder, which the unit's sandbox hides."""
     homes = (Path("/root"), Path("/home"), Path("/run/user"))
     if any(program.is_relative_to(home) for home in homes):
         raise NotReady(
@@ -133,7 +134,7 @@ def _must_be_readable(program: Path) -> None:
 
 
 def systemd_version() -> int:
-    """Of this machine; 0 where there is none."""
+    """Version of systemd on this machine; 0 without it."""
     try:
         said = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
     except OSError:
@@ -143,12 +144,12 @@ def systemd_version() -> int:
 
 
 def console_script() -> Path:
-    """The program that is running."""
+    """Path of the running program."""
     return Path(sys.executable).with_name("edgeclaw")
 
 
 def carried_out(steps: Steps) -> None:
-    """Write and run them. Raises NotReady in one sentence where that is not possible."""
+    """Write the files and run the commands. Raises NotReady in one sentence where that is not possible."""
     if not _RUNNING.is_dir():
         raise NotReady("systemd does not run this machine.", next_step="See the steps with --dry-run.")
     if os.geteuid() != 0:
@@ -163,7 +164,7 @@ def carried_out(steps: Steps) -> None:
 
 
 def read_journal(lines: int, *, follow: bool) -> int:
-    """Show the newest lines of both services; the exit code. Raises NotReady where there is no journal."""
+    """Show the newest lines of both services; returns the exit code. Raises NotReady without a journal."""
     units = [word for unit in (UNIT, SERVER) for word in ("--unit", unit)]
     command = ["journalctl", *units, "--lines", str(lines), *(["--follow"] if follow else ["--no-pager"])]
     try:

@@ -1,6 +1,6 @@
-"""What has to be done now and then beside a run: each job at its own interval, never twice at a time, on APScheduler.
+"""Maintenance jobs beside a run: each at its own interval, never twice at a time, on APScheduler.
 
-The rules for being late are explicit: a run that is due while the loop was busy or the machine asleep is made up for
+The misfire rules are explicit: a run that is due while the loop was busy or the machine asleep is made up for
 once, however late, and several that were missed are made up for together.
 """
 
@@ -22,13 +22,13 @@ from market.events import JobDone
 
 log = logging.getLogger(__name__)
 RULES = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-"""Missed runs are made up for as one, at whatever time; a job is not begun while it runs."""
+"""APScheduler defaults: missed runs are coalesced into one, however late; a job never overlaps itself."""
 _LEAST = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`work` says in words what came of it, or nothing; `every` is in the run's own time."""
+    """A job. `work` returns its result in words, or an empty string; `every` is in the run's own time."""
 
     name: str
     every: timedelta
@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(slots=True)
 class _Running:
-    """One job, done again and again. What fails is said once, not every time, and tried again at its next turn."""
+    """One job with its repeated runs. A failure is logged once, not every time, and tried again at the next run."""
 
     job: Job
     bus: Bus
@@ -54,7 +54,7 @@ class _Running:
         try:
             says, ok = await self.job.work(), True
         except asyncio.CancelledError:
-            return  # the block ends; whoever scheduled this need not say so
+            return  # the block ends: APScheduler need not log it as an error
         except EdgeclawError as error:
             says, ok = error.sentence(), False
         except Exception as error:  # a job must never end a run
@@ -69,9 +69,9 @@ class _Running:
 
 @asynccontextmanager
 async def scheduled(jobs: Sequence[Job], bus: Bus, clock: Clock, pace: float = 1.0) -> AsyncIterator[AsyncIOScheduler]:
-    """Do the jobs while the block lasts, the first time one interval after it began; `pace` is how many seconds of
-    theirs pass in one of the machine's. What is under way when the block ends is cancelled."""
-    scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=RULES)  # the name would ask for a table of time zones
+    """Run the jobs while the block lasts, the first time one interval after it began; `pace` is the number of seconds
+    of theirs in one of the machine's. A job that runs when the block ends is cancelled."""
+    scheduler = AsyncIOScheduler(timezone=UTC, job_defaults=RULES)  # the name "UTC" would need a time-zone database
     running = [_Running(job, bus, clock) for job in jobs]
     for one in running:
         every = max(_LEAST, one.job.every / pace)

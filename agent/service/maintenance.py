@@ -1,4 +1,5 @@
-"""The jobs of a live run: late winnings, room on the disk, how good the forecasts are, old prices, outcomes missed."""
+"""Maintenance jobs of a live run: redemption of late winnings, disk space, calibration, garbage, retention,
+back-fill."""
 
 from __future__ import annotations
 
@@ -30,12 +31,13 @@ _REDEEM, _HEALTH, _CALIBRATION = timedelta(minutes=1), timedelta(minutes=1), tim
 _RETENTION, _HISTORY, _MEMORY = timedelta(days=1), timedelta(hours=1), timedelta(minutes=30)
 _MEGABYTE = 1_000_000
 _AWAY = timedelta(hours=24)
-"""How far back a start looks for windows that ended while nothing ran."""
+"""Span before a start in which windows that ended while nothing ran are back-filled."""
 
 
 @dataclass(slots=True)
 class MaintenanceJobs:
-    """What the jobs of one run work on. `filled` is until when windows have been back-filled."""
+    """Maintenance jobs of one run and their dependencies. `filled` is the instant up to which windows have been
+    back-filled; `hands` is the open account at the venue, if any."""
 
     config: Config
     home: Path
@@ -50,7 +52,7 @@ class MaintenanceJobs:
     folders: Sequence[Path] = field(default_factory=tuple)
 
     def jobs(self) -> list[Job]:
-        """All that this run has; winnings can be late only of an account at the venue, which `hands` hold."""
+        """The jobs of this run; redemption only with an account at the venue."""
         service = self.config.service
         known = [
             Job("redemption", _REDEEM, self.redeem) if self.hands is not None else None,
@@ -63,21 +65,21 @@ class MaintenanceJobs:
         return [job for job in known if job is not None]
 
     async def redeem(self) -> str:
-        """Ask the chain for winnings that the venue is late with."""
+        """Redeem winnings on the chain that the venue is late with."""
         if self.hands is None:
             return ""
         count = await look(self.config, self.home, self.hands, self.clock)
         return f"{count} markets were redeemed." if count else ""
 
     async def health(self) -> str:
-        """Whether there is room on the disks. A run says so long before it has to stop for want of it."""
-        least = self.config.service.min_free_disk_mb * _MEGABYTE
+        """Check free disk space. The run warns long before it has to stop for lack of it."""
+        least = self.config.service.least_room * _MEGABYTE
         short = await asyncio.to_thread(_short, self.folders, least)
         self.pulse.warn("disk", short)
         return short
 
     async def calibration(self) -> str:
-        """How the forecasts did against the market's own price, and what it teaches, so that no slot waits for it."""
+        """Score the forecasts against the market mid, and refit the learner here, so that no slot waits for it."""
         now = self.clock.now()
         await asyncio.to_thread(prepare, len(self.learner.known))
         self.learner.learned(now)
@@ -87,23 +89,20 @@ class MaintenanceJobs:
         return ""
 
     async def memory(self) -> str:
-        """Find what refers to itself and nobody else needs, half-way between two slots: by itself the interpreter looks
-        through old values once there are a quarter more of them, which takes a service days."""
+        """Collect reference cycles half-way between two slots: by itself the interpreter scans old objects only once
+        there are a quarter more of them, which takes a service days."""
         trading = self.config.trading
         await self.clock.wait_until(half_way(self.clock.now(), trading.every, trading.offset))
         gc.collect()
         return ""
 
     async def retention(self) -> str:
-        """Forget prices older than is wanted. Decisions, and all that they were made from, stay."""
-        dropped = await self.store.drop_bars(
-            self.clock.now() - timedelta(days=self.config.service.price_retention_days)
-        )
+        """Delete prices older than configured. Decisions, and all their inputs, stay."""
+        dropped = await self.store.drop_bars(self.clock.now() - timedelta(days=self.config.service.keep_prices))
         return f"{dropped} old pieces of price history were dropped." if dropped else ""
 
     async def history(self) -> str:
-        """Keep the venue's minute prices and the outcomes of windows that ended since the last time, or while nothing
-        ran."""
+        """Back-fill minute prices and outcomes of windows that ended since the last time, or while nothing ran."""
         until = self.clock.now() - timedelta(minutes=5)  # an outcome takes a moment
         since = max(self.filled, until - _AWAY)
         count = 0
@@ -115,14 +114,14 @@ class MaintenanceJobs:
                 try:
                     await fill(asked, self.store, listed.market, opens, closes)
                 except DataInvalid:
-                    continue  # one window that cannot be read is not kept
+                    continue  # an unreadable window is skipped; the others are stored
                 count += 1
         self.filled = until
         return f"{count} windows were back-filled." if count else ""
 
 
 def half_way(now: datetime, cadence: float, offset: float) -> datetime:
-    """The next instant that is as far from the slot before it as from the one after."""
+    """The next instant half-way between two slots."""
     grid, since = timedelta(seconds=cadence), now - EPOCH - timedelta(seconds=offset + cadence / 2)
     return now - since % grid + (grid if since % grid else timedelta())
 
@@ -141,7 +140,7 @@ def _windows(
 
 
 def _short(folders: Sequence[Path], least: int, usage: Callable[[Path], int] | None = None) -> str:
-    """Where there is too little room, in a sentence."""
+    """A sentence on the first folder with too little space, or an empty string."""
     free = usage or (lambda folder: shutil.disk_usage(folder).free)
     for folder in folders:
         try:

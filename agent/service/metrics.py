@@ -1,4 +1,4 @@
-"""Figures of a run in Prometheus' format: counted from the events of the bus, measured when they are asked for.
+"""Metrics of a run in Prometheus' format: counted from the events of the bus, gauges evaluated when scraped.
 
 Best effort, like every observer: nothing here can hold up a cycle or decide about money.
 """
@@ -32,7 +32,7 @@ _DECIDED_IN = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
 
 
 class Metrics:
-    """One registry, `edgeclaw_...`. Dollars and seconds are floats here and nowhere else."""
+    """A registry of `edgeclaw_...` metrics. Dollars and seconds are floats here and nowhere else."""
 
     def __init__(self, pulse: Pulse) -> None:
         self.registry = CollectorRegistry()
@@ -78,14 +78,14 @@ class Metrics:
         self._measured("well", "1 while all health checks pass.", lambda: float(not pulse.complaints()))
 
     def text(self) -> bytes:
-        """All of it, in the text format."""
+        """All metrics, in the text exposition format."""
         for name, depth in self._pulse.queues.items():
             self.queues.labels(name).set(depth())
         return generate_latest(self.registry)
 
     @contextmanager
     def counting(self, bus: LocalBus) -> Iterator[None]:
-        """Hear what happens while the block lasts."""
+        """Subscribe to the bus while the block lasts."""
         with ExitStack() as stack:
             hear = stack.enter_context
             hear(bus.subscribed(CycleStarted, self._cycle))

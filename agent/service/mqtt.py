@@ -1,7 +1,7 @@
 """Events out and commands in over MQTT 5, beside the run: nothing about money or time waits for a broker.
 
-What happened is put into a queue that drops its oldest; what happened to money is read from the run's own log from
-where the broker has confirmed it, so that it arrives at least once whatever falls in between. Commands are answered
+Events go through a queue that drops its oldest; records about money are read from the run's own log from
+the last one that the broker confirmed, so that they arrive at least once whatever fails. Commands are answered
 once each, however often they arrive.
 """
 
@@ -31,20 +31,20 @@ from storage.canonical import Json, encoded, plain
 
 log = logging.getLogger(__name__)
 _SOON, _LATE = 1.0, 60.0
-"""Seconds before the first and at most before a later attempt to connect."""
-_ANSWER, _LOOK, _LAST_WORDS = 10.0, 1.0, 5.0
-"""Seconds: for the broker to answer, between two looks into the log, and for the rest to be told at the end."""
+"""Seconds before the first reconnect, and at most before a later one."""
+_ANSWER, _LOOK, _FLUSH = 10.0, 1.0, 5.0
+"""Seconds: for the broker to answer, between two reads of the log, and for publishing the rest at the end."""
 _REMEMBERED = 1024
 _SESSION = 3600
 """Seconds for which the broker keeps commands for an agent that is away."""
 
 Heeded = Callable[[str, bytes], Awaitable[Json]]
-"""What is done with a name and a payload; a ValueError is the answer to who sent it."""
+"""Handler of a name and a payload; a ValueError is the reply to the sender."""
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where it is and how it is spoken to. `instance` is this agent's part of every topic."""
+    """Address of a broker and the connection's settings. `instance` is this agent's part of every topic."""
 
     host: str
     port: int
@@ -61,7 +61,7 @@ class Broker:
 
 @dataclass(slots=True)
 class Link:
-    """The way to one broker and back. `dropped` counts events that the queue had no room for."""
+    """The connection to one broker. `dropped` counts events that the queue had no room for."""
 
     broker: Broker
     pulse: Pulse
@@ -78,13 +78,14 @@ class Link:
         self.waiting = deque(maxlen=self.broker.queue)
 
     def heard(self, event: Event) -> None:
-        """Take an event from the bus. Never waits."""
+        """Queue an event from the bus. Never waits."""
         self.dropped += len(self.waiting) == self.waiting.maxlen
         self.waiting.append(event)
         self.news.set()
 
     async def run(self) -> None:
-        """Connect, and again when it breaks, until cancelled; once `ending` is set, until all about money is told."""
+        """Connect, and reconnect after errors, until cancelled; once `ending` is set, until all records about money are
+        published."""
         pause = _SOON
         while True:
             try:
@@ -117,11 +118,15 @@ class Link:
         )
 
     async def _talk(self, client: Client) -> None:
-        """All that goes over one connection, until it breaks or nothing is left to tell."""
+        """Serve one connection, until it breaks or nothing is left to publish."""
+        # Subscribed before "online" is published: who sees it may send a command at once.
         await client.subscribe([(self.broker.topic(what, "+"), 1) for what in ("command", "signal")])
         await client.publish(self.broker.topic("status"), _payload({"online": True}), qos=1, retain=True)
-        account = asyncio.create_task(self._account(client))
-        others = [asyncio.create_task(w) for w in (self._tell(client), self._beat(client), self._obey(client))]
+        account = asyncio.create_task(self._publish_money(client))
+        others = [
+            asyncio.create_task(w)
+            for w in (self._publish_events(client), self._beat(client), self._take_commands(client))
+        ]
         work = [account, *others]
         try:
             done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
@@ -133,8 +138,8 @@ class Link:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
 
-    async def _tell(self, client: Client) -> None:
-        """Events as they come; lost ones are no matter."""
+    async def _publish_events(self, client: Client) -> None:
+        """Publish events as they come, at most once each."""
         while True:
             await self.news.wait()
             self.news.clear()
@@ -142,8 +147,8 @@ class Link:
                 event = self.waiting.popleft()
                 await client.publish(self.broker.topic("event", event.topic), _payload(_fields(event)), qos=0)
 
-    async def _account(self, client: Client) -> None:
-        """Records about money, each until the broker has it."""
+    async def _publish_money(self, client: Client) -> None:
+        """Publish records about money, each until the broker has confirmed it."""
         while True:
             for record in await self.outbox.next():
                 said: dict[str, Json] = {
@@ -154,6 +159,7 @@ class Link:
                     "body": record.body,
                 }
                 await client.publish(self.broker.topic("money", record.kind.value), _payload(said), qos=1)
+                # After the broker's acknowledgement (QoS 1): a crash before this line publishes the record again.
                 await self.outbox.confirmed(record)
             if self.ending.is_set() and not await self.outbox.next():
                 return
@@ -178,7 +184,7 @@ class Link:
             await client.publish(self.broker.topic("health"), _payload(_fields(health)), qos=0)
             await asyncio.sleep(self.broker.heartbeat)
 
-    async def _obey(self, client: Client) -> None:
+    async def _take_commands(self, client: Client) -> None:
         async for message in client.messages:
             answer = await self._answer(message)
             asked = message.properties
@@ -191,8 +197,8 @@ class Link:
             await client.publish(where, answer, qos=1, properties=reply)
 
     async def _answer(self, message: Message) -> str | None:
-        """What comes of a command or a signal; of one that was answered before, the same answer. A command that a
-        broker kept for whoever comes is nobody's wish of today; a signal says itself until when it holds."""
+        """Reply to a command or a signal; to a repeated one, the same reply. A retained command is ignored, because it
+        was meant for another time; a signal carries its own expiry."""
         *_, what, name = str(message.topic).split("/")
         if message.retain and what == "command":
             return None
@@ -227,23 +233,23 @@ def _payload(said: Mapping[str, Json]) -> str:
     return encoded({"v": VERSION, **said})
 
 
-def _last_word(task: asyncio.Task[None]) -> None:
+def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         log.error("MQTT publishing has stopped: %s", error, exc_info=error)
 
 
 @asynccontextmanager
 async def linked(link: Link, bus: LocalBus) -> AsyncIterator[None]:
-    """Keep the link up while the block lasts. A broker that is not there changes nothing."""
+    """Keep the link up while the block lasts. An unreachable broker changes nothing."""
     await link.outbox.begin()
     link.pulse.queues |= {"mqtt": lambda: len(link.waiting), "mqtt_dropped": lambda: link.dropped}
     with bus.subscribed(Event, link.heard):
         task = asyncio.create_task(link.run())
-        task.add_done_callback(_last_word)
+        task.add_done_callback(_log_failure)
         try:
             yield
         finally:
             link.ending.set()
-            await asyncio.wait({task}, timeout=_LAST_WORDS)
+            await asyncio.wait({task}, timeout=_FLUSH)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

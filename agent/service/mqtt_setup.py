@@ -1,4 +1,4 @@
-"""From the configuration to a broker: which one, with whose password, and what may be commanded there."""
+"""Setup of the MQTT link from the configuration: broker, credentials, TLS, command handlers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def link(
     home: Path,
     environment: Mapping[str, str] = os.environ,
 ) -> AbstractAsyncContextManager[None]:
-    """Keeps a run in touch with its broker, where there is one. Raises Misconfigured or NotReady in one sentence; that
-    the broker is away is no error."""
+    """Context that keeps a run connected to its broker, if one is configured. Raises Misconfigured or NotReady in one
+    sentence; an unreachable broker is no error."""
     asked = commands.config.mqtt
     if not asked.host:
         return nullcontext()

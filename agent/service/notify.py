@@ -1,4 +1,4 @@
-"""The protocol in which a service tells systemd how it is (sd_notify): datagrams to a socket that it names."""
+"""The sd_notify protocol: datagrams on a service's state to the socket that systemd names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _UNASKED = 10.0
 
 @dataclass(slots=True)
 class Notifier:
-    """Says nothing where nobody listens. `interval` is how often `alive` is due: a third of what the watchdog waits."""
+    """Sender of notifications; silent without a socket. `interval` is how often `alive` is due: a third of the
+    watchdog's timeout."""
 
     address: str = ""
     interval: float = _UNASKED
@@ -22,7 +23,7 @@ class Notifier:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Notifier:
-        """What systemd asks of this process; of a child of the one that it means, nothing."""
+        """The notifier that systemd's environment asks for; without a watchdog in a child of the supervised process."""
         micros, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
         watched = micros.isdigit() and int(micros) > 0 and pid in ("", str(os.getpid()))
         address = environment.get("NOTIFY_SOCKET", "")
@@ -44,6 +45,7 @@ class Notifier:
     def _say(self, line: str) -> None:
         if not self.address:
             return
+        # A leading @ stands for the abstract namespace, which the socket call spells with a null byte.
         name = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:

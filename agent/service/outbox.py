@@ -1,6 +1,6 @@
-"""Which records about money a broker has not confirmed yet. The run's log is the outbox itself: this keeps the place.
+"""Outbox of records about money that the broker has not confirmed yet: a position in the run's log.
 
-The place is moved after a confirmation and kept on disk, so a record may be told twice and never not at all.
+The position is advanced after a confirmation and stored on disk: a record is published at least once.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _AT_ONCE = 200
 
 
 class Outbox:
-    """Of the runs of one account, in the order in which they were begun. Call `begin` before anything else."""
+    """Outbox of all runs of one account, in the order in which they began. Call `begin` before anything else."""
 
     def __init__(self, store: Store, account: str, place: Path) -> None:
         self._store, self._account, self._place = store, account, place
         self._next: dict[str, int] = {}
 
     async def begin(self) -> None:
-        """Find the place. Where nothing was kept, what has been written until now is not told any more. A database that
-        was put back may end before the place that was reached: it goes on from its end."""
+        """Load the positions. Without a stored file, records until now are not published any more. A restored database
+        may end before a stored position: it continues from its end."""
         kept, ends = await asyncio.to_thread(self._kept), {run.id: run.records for run in await self._runs()}
         self._next = ends if kept is None else {run: min(kept.get(run, 0), end) for run, end in ends.items()}
         await asyncio.to_thread(self._keep, dict(self._next))
 
     async def next(self) -> Sequence[Record]:
-        """The next records that are to be told, oldest first; none where all have been."""
+        """The next records to publish, oldest first; empty when all are confirmed."""
         places = self._next
         for run in await self._runs():
             if run.records <= places.get(run.id, 0):
@@ -46,7 +46,7 @@ class Outbox:
         return ()
 
     async def confirmed(self, record: Record) -> None:
-        """A record has been taken."""
+        """Advance the position past a confirmed record."""
         self._next[record.run_id] = record.seq + 1
         await asyncio.to_thread(self._keep, dict(self._next))
 

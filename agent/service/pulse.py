@@ -1,6 +1,6 @@
-"""Whether a run is well: does its loop turn, is the market heard, does the model answer. Decides and stops nothing.
+"""Health of a run: event-loop lag, silence of the market feed, state of the engine. Decides and stops nothing.
 
-Whoever watches over the run asks here: systemd by a watchdog that is fed only while there is nothing to complain of,
+Read by supervisors: systemd by a watchdog that is fed only while there are no complaints,
 a load balancer or a person over HTTP.
 """
 
@@ -18,28 +18,28 @@ from market.clock import monotonic
 from market.types import Micro
 
 _BEAT, _KEPT = 0.25, 40
-"""Seconds between two looks at the loop, and how many are remembered."""
+"""Seconds between two measurements of the loop's lag, and how many are kept."""
 _ASK, _ANSWER = 30.0, 10.0
-"""Seconds between two questions to the engine about its health, and how long an answer may take."""
+"""Seconds between two health checks of the engine, and the time-out of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Seconds that the market may be silent, and that the loop may be late."""
+    """Largest accepted silence of the market feed and lag of the event loop, in seconds."""
 
     silence: float
     lag: float
 
 
 async def _nobody() -> None:
-    """No account is open yet."""
+    """Nothing: no account is open yet."""
 
 
 @dataclass(slots=True)
 class Pulse:
-    """What is known of a run right now. `heard` gives the instant, by the monotonic clock, at which the market was last
-    heard of; None until it is listened to. `stage` says what the run is at, `trading` whether it has come to trade,
-    `at_risk` what holdings and working orders cost, `account` how it stands; `queues` say by name how much waits."""
+    """Present health of a run. `heard` returns the monotonic time of the feed's last message; None before the feed is
+    open. `stage` is the run's current stage in words, `trading` is True once it trades, `at_risk` its exposure in
+    micro-dollars, `account` its account summary; `queues` are queue depths by name."""
 
     bounds: Bounds
     stage: str = "starting"
@@ -54,27 +54,27 @@ class Pulse:
 
     @property
     def lag(self) -> float:
-        """The most that the loop was late in the last ten seconds."""
+        """Largest lag of the event loop in the last ten seconds, in seconds."""
         return max(self.late, default=0.0)
 
     @property
     def silence(self) -> float:
-        """Seconds since the market was heard; 0 where nobody listens yet."""
+        """Seconds since the last message of the feed; 0 before it is open."""
         return monotonic() - self.heard() if self.heard is not None else 0.0
 
     def warn(self, about: str, sentence: str) -> None:
-        """Say what a person should look at, or nothing any more. Starting again would not help, so nobody does."""
+        """Set or clear a warning for a person. Warnings do not trigger a restart, which would not help."""
         if sentence:
             self.warnings[about] = sentence
         else:
             self.warnings.pop(about, None)
 
     def remarks(self) -> tuple[str, ...]:
-        """All that there is to say: what is out of bounds, and what a person should look at."""
+        """Complaints and warnings, one sentence each."""
         return (*self.complaints(), *self.warnings.values())
 
     def complaints(self) -> tuple[str, ...]:
-        """What is out of bounds, a plain sentence each: reasons to start again."""
+        """Bounds that are exceeded, one sentence each: reasons to restart."""
         found = []
         if self.silence > self.bounds.silence:
             found.append(f"No market data for {self.silence:.0f} s.")
@@ -87,7 +87,7 @@ class Pulse:
 
 @asynccontextmanager
 async def beating(pulse: Pulse, engine: Engine, notifier: Notifier) -> AsyncIterator[None]:
-    """Keep the pulse current and the keeper informed while the block lasts."""
+    """Keep the pulse current and systemd informed while the block lasts."""
     running = [asyncio.create_task(work) for work in (_beat(pulse), _examine(pulse, engine), _report(pulse, notifier))]
     try:
         yield
@@ -106,7 +106,7 @@ async def _beat(pulse: Pulse) -> None:
 
 
 async def _examine(pulse: Pulse, engine: Engine) -> None:
-    """Ask the engine how it is. Nothing that it answers or raises ends the run."""
+    """Check the engine's health repeatedly. No result and no exception ends the run."""
     while True:
         try:
             async with asyncio.timeout(_ANSWER):
@@ -118,13 +118,13 @@ async def _examine(pulse: Pulse, engine: Engine) -> None:
 
 
 async def _report(pulse: Pulse, notifier: Notifier) -> None:
-    """Say that the run has come to trade, once, and feed the watchdog while all is well."""
-    told = False
+    """Report readiness once the run trades, and feed the watchdog while there are no complaints."""
+    reported = False
     while True:
         complaints = pulse.complaints()
-        if pulse.trading and not told:
+        if pulse.trading and not reported:
             notifier.ready()
-            told = True
+            reported = True
         notifier.status(complaints[0] if complaints else pulse.stage)
         if not complaints:
             notifier.alive()

@@ -1,4 +1,4 @@
-"""All that is around a run: its pulse, what systemd is told, and the pages for machines where they are wanted."""
+"""Supervision of a run: its pulse, notifications to systemd, and the HTTP pages where configured."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from market.errors import NotReady
 async def attended(
     service: ServiceConfig, bus: LocalBus, pulse: Pulse, engine: Engine, halted: Callable[[], str]
 ) -> AsyncIterator[int]:
-    """While the block lasts the run is looked after; gives the port of the pages, 0 where there are none. `halted` says
-    why trading is stopped, or nothing."""
+    """Supervise the run while the block lasts; yields the port of the pages, 0 without them. `halted` returns the
+    reason of a halt, or an empty string."""
     async with AsyncExitStack() as stack:
         port = 0
         if service.listen:

@@ -1,8 +1,8 @@
-"""Whether the machine's clock can be believed: it is compared with a clock that never steps, and with the venue's.
+"""Clock supervision: the wall clock is compared with the monotonic clock and with the venue's.
 
-Set forward, or woken from a suspended night, nothing is opened until the venue's clock agrees. Set back, what was heard
-until now lies in the future, and nothing that is point in time holds any more: the run ends, and the next start
-recovers.
+After a step forward, or a suspend, nothing is opened until the venue's clock agrees. After a step back, everything
+received until now lies in the future, and nothing that is point in time holds any more: the run ends, and the next
+start recovers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from market.tasks import end
 
 log = logging.getLogger(__name__)
 STEP = 2.0
-"""Seconds by which a clock may drift from the one that never steps between two looks."""
+"""Seconds by which the clock may deviate from the monotonic one between two readings."""
 STEPPED, DIFFERS = "clock_stepped", "clock_differs"
 _LOOK, _COMPARE, _IN_DOUBT = 0.5, 60.0, 5.0
-"""Seconds between two looks, between two questions to the venue, and between those while the clock is in doubt."""
+"""Seconds between two readings, between two comparisons with the venue, and between those while in doubt."""
 
 
 def pace(clock: Clock) -> float:
-    """How many of its seconds pass in one of the machine's."""
+    """Seconds of the clock that pass in one of the machine's."""
     return clock.speed if isinstance(clock, ScaledClock) else 1.0
 
 
@@ -43,7 +43,7 @@ class Timekeeper:
     in_doubt: float = _IN_DOUBT
 
     async def watch(self) -> None:
-        """Look again and again, until cancelled. Raises ClockStepped when the clock was set back."""
+        """Read both clocks repeatedly, until cancelled. Raises ClockStepped when the clock was set back."""
         here, steady = self.clock.now(), monotonic()
         due = steady + self.compare
         while True:
@@ -72,14 +72,15 @@ class Timekeeper:
                 log.warning("%s", error.sentence())
             self.inhibitor.clock = DIFFERS
         except (VenueUnavailable, DataInvalid):
-            pass  # nobody says otherwise: what was believed stands
+            pass  # no answer is no evidence: the present state stands
         else:
             self.inhibitor.clock = ""
 
 
 @asynccontextmanager
 async def kept(keeper: Timekeeper) -> AsyncIterator[None]:
-    """Watch while the block lasts. What ends the watch ends the block, as if it had been raised there."""
+    """Watch the clock while the block lasts. An exception of the watch ends the block, as if it had been raised
+    there."""
     here = asyncio.current_task()
     watching = asyncio.create_task(keeper.watch())
 
@@ -88,11 +89,13 @@ async def kept(keeper: Timekeeper) -> AsyncIterator[None]:
             here.cancel()
 
     watching.add_done_callback(ended)
-    await asyncio.sleep(0)  # it has looked once when the block begins
+    await asyncio.sleep(0)  # lets the watch take its first reading before the block begins
     try:
         yield
     except asyncio.CancelledError:
         error = watching.exception() if watching.done() and not watching.cancelled() else None
+        # Cancelled by the watch alone: the error takes the place of the cancellation. Cancelled from outside as well,
+        # the cancellation stands.
         if error is not None and here is not None and here.uncancel() == 0:
             raise error from None
         raise

@@ -1,6 +1,6 @@
-"""Three pages for machines, on an address of the owner's choosing: `/metrics`, `/healthz` and `/readyz`.
+"""HTTP endpoints on a configured address: `/metrics`, `/healthz` and `/readyz`.
 
-Read-only: nothing can be asked of a run here but how it is.
+Read-only: they change nothing in a run.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 @asynccontextmanager
 async def serving(listen: str, pulse: Pulse, metrics: Metrics, halted: Callable[[], str]) -> AsyncIterator[int]:
-    """Answer at "HOST:PORT" while the block lasts; gives the port, which is chosen where 0 is asked for. Raises
-    NotReady where the address cannot be listened on."""
+    """Serve at "HOST:PORT" while the block lasts; yields the port, which is chosen where 0 is given. Raises NotReady
+    where the address cannot be bound."""
     host, _, port = listen.rpartition(":")
     app = web.Application()
     app.router.add_get("/metrics", _page(lambda: web.Response(body=metrics.text(), headers={"Content-Type": _TEXT})))
@@ -49,7 +49,7 @@ def _page(make: Callable[[], web.Response]) -> Callable[[web.Request], Awaitable
 
 
 def _well(complaints: tuple[str, ...]) -> web.Response:
-    """200, or 503 with what is wrong."""
+    """200, or 503 with the complaints."""
     return web.json_response({"ok": not complaints, "complaints": complaints}, status=503 if complaints else 200)
 
 
