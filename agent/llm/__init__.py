@@ -1,1 +1,1 @@
-"""Engines: the port, its adapters, the recorded one that replays answers, and what shares their work."""
+"""Engines: the port, its adapters, the recorder and replayer of answers, and the sharing of one engine."""

@@ -1,8 +1,8 @@
 """Port: the language model, as few verbs over plain values.
 
-An engine is stateless to its caller: every call carries whole prompts. Adapters share prefixes behind the scenes (a
-forked key-value cache, a radix cache), so the caller's only duty is to put what is common first. Engines never see a
-clock, a market or a database.
+An engine is stateless to its caller: every call carries whole prompts. Adapters share prefixes internally (a forked
+key-value cache, a radix cache), so the caller's only duty is to put the common part first. Engines never see a clock, a
+market or a database.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agent.llm.prompt import Prompt as Prompt
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens an engine worked through. `prompt` were evaluated, `cached` were already there, `generated` were
+    """Tokens that an engine processed. `prompt` were evaluated, `cached` were already cached, `generated` were
     sampled; what is charged is prompt + generated. Milliseconds are wall time and never enter a hash."""
 
     prompt: int = 0
@@ -41,7 +41,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which of `labels` continues `prompt`? The labels' first tokens must differ."""
+    """A closed choice: which of `labels` continues `prompt`. The labels' first tokens must differ."""
 
     prompt: Prompt
     labels: tuple[str, ...]
@@ -57,7 +57,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Temperature 0 is greedy; otherwise the seed makes the draw repeatable."""
+    """Sampling parameters. Temperature 0 is greedy; otherwise the seed makes the draw repeatable."""
 
     temperature: float = 0.0
     seed: int = 0
@@ -79,9 +79,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """`bit_exact`: the same calls give the same bits again, whatever was cached. `exact_usage`: what `tokens_needed`
-    says is what is then charged; without it more may be, where a server's cache has lost what it held. `labels` is the
-    most a question may have, None for any number."""
+    """Capabilities of an engine. `bit_exact`: the same calls give the same bits again, whatever was cached.
+    `exact_usage`: the count of `tokens_needed` is what is then charged; without it more may be, where a server's cache
+    has lost a prefix. `labels` is the most a question may have, None for any number. `json_schema`: the engine is a
+    `JsonEngine`."""
 
     score: bool
     bit_exact: bool
@@ -93,7 +94,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """What answered: enters the run id. `sha256` is the model file's, or of the script."""
+    """Identity of the answering model: enters the run id. `sha256` is the model file's, or of the script."""
 
     engine: str
     model: str
@@ -123,7 +124,7 @@ class Engine(Protocol):
 
     @property
     def usage(self) -> Usage:
-        """Everything worked through since the engine was opened."""
+        """Total usage since the engine was opened."""
         ...
 
     async def prime(self, prefix: Prompt) -> Usage:
@@ -131,12 +132,12 @@ class Engine(Protocol):
         ...
 
     async def forget(self) -> None:
-        """Drop all that is cached but the primed prefixes, so that what a decision costs never depends on the one
+        """Drop all cached prompts except the primed prefixes, so that the cost of a decision never depends on the one
         before it."""
         ...
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        """Tokens that would be evaluated, beyond what is cached, to take in `prompts` together, with room for
+        """Tokens that would be evaluated, beyond the cached ones, for `prompts` together, with room for
         `max_tokens` to be written after them. Where an engine samples a token for each answer, `max_tokens` of 0
         counts those too."""
         ...

@@ -1,7 +1,7 @@
-"""GGUF model files: read their tensors and rewrite the weights in another format, with numpy alone; or read the header
-of any.
+"""GGUF model files: reads their tensors, rewrites the weights in another format, or reads the header of any file. numpy
+alone.
 
-It knows the file format (version 3; headers of version 2 too), not what the tensors mean. The same input always gives
+Format version 3 (headers of version 2, too); the meaning of the tensors is left to others. The same input always gives
 the same bytes.
 """
 
@@ -46,14 +46,14 @@ _PACKED = {
     23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
     34: (256, 54), 35: (256, 66), 39: (32, 17),
 }  # fmt: skip
-"""Weights and bytes of a block, for every tensor type whose layout is settled; types we do not know pass unmeasured."""
+"""Weights and bytes of a block, by tensor type with a settled layout; unknown types are not size-checked."""
 
 _FILE_TYPES = {
     TensorKind.F32: 0,
     TensorKind.F16: 1,
     TensorKind.Q4_0: 2,
     TensorKind.Q8_0: 7,
-}  # what general.file_type says of such files
+}  # general.file_type of such files
 _SIZES = {
     TensorKind.F32: (1, 4),
     TensorKind.F16: (1, 2),
@@ -65,7 +65,7 @@ _SIZES = {
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """`shape` has the row length first; `offset` counts from the start of the file's data."""
+    """A tensor's entry. `shape` has the row length first; `offset` counts from the start of the file's data."""
 
     name: str
     shape: tuple[int, ...]
@@ -99,7 +99,7 @@ class Gguf:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself."""
+    """Facts from a file's header."""
 
     architecture: str
     name: str
@@ -107,13 +107,13 @@ class Header:
 
 
 def read_gguf(path: Path) -> Gguf:
-    """Raises DataInvalid when the file is damaged or holds tensors of another type."""
+    """Read a file. Raises DataInvalid when it is damaged or holds tensors of another type."""
     with _plainly(path):
         return _parsed(np.memmap(path, np.uint8, "r"))
 
 
 def header(path: Path) -> Header:
-    """Read the header of a file with weights of any type, and see that the weights it announces are there.
+    """Read the header of a file with weights of any type, and check that the announced weights are present.
 
     Raises DataInvalid when the file is damaged, cut off or no GGUF.
     """
@@ -136,7 +136,7 @@ def requantise(
     *,
     kind: TensorKind = TensorKind.Q8_0,
 ) -> None:
-    """Write `source` to `target` with every matrix as `kind`; vectors keep their values, as F32. `progress` hears 0..1.
+    """Write `source` to `target` with every matrix as `kind`; vectors keep their values, as F32. `progress` gets 0..1.
 
     Raises DataInvalid when `source` is damaged, ValueError for a kind that cannot be written.
     """
@@ -156,7 +156,7 @@ def requantise(
 
 
 def dequantised(raw: Bytes, kind: TensorKind) -> Floats:
-    """The float32 weights in packed bytes."""
+    """Weights as float32 from packed bytes."""
     if kind is TensorKind.F32:
         return raw.view(np.float32)
     if kind is TensorKind.F16:
@@ -190,12 +190,13 @@ def _bytes(blocks: Floats) -> Bytes:
     largest = np.abs(blocks).max(axis=1, keepdims=True)
     scale = (largest / np.float32(127)).astype(np.float16)
     wide = scale.astype(np.float32)
+    # Levels come from the scale as it is stored, rounded to float16: from the exact one the error would be larger.
     levels = np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide > 0)).clip(-127, 127)
     return np.concatenate([scale.view(np.uint8), levels.astype(np.int8).view(np.uint8)], axis=1).ravel()
 
 
 def _nibbles(blocks: Floats) -> Bytes:
-    """Levels from -8 to 7; the weight of largest size is at -8, whatever its sign."""
+    """Q4_0 blocks: levels from -8 to 7; the weight of largest magnitude is mapped to -8, whatever its sign."""
     furthest = np.take_along_axis(blocks, np.abs(blocks).argmax(axis=1)[:, None], axis=1)
     scale = (furthest / np.float32(-8)).astype(np.float16)
     wide = scale.astype(np.float32)
@@ -318,26 +319,26 @@ def _header(content: Bytes) -> Header:
     if cursor.take(4) != b"GGUF" or cursor.number("I") not in (2, 3):
         raise ValueError("it does not begin as GGUF version 2 or 3 does")
     count, pairs = cursor.number("Q"), cursor.number("Q")
-    told, alignment = {"general.architecture": "", "general.name": ""}, 32
+    facts, alignment = {"general.architecture": "", "general.name": ""}, 32
     for _ in range(pairs):
         key, kind = cursor.text(), cursor.number("I")
-        if key in told and kind == _TEXT:
-            told[key] = cursor.text()
+        if key in facts and kind == _TEXT:
+            facts[key] = cursor.text()
         elif key == "general.alignment" and kind == _U32:
             alignment = cursor.number("I")
         else:
             cursor.skip(kind)
-    if not told["general.architecture"] or alignment <= 0:
+    if not facts["general.architecture"] or alignment <= 0:
         raise ValueError("it does not say which architecture it is")
     ends = [_end(cursor) for _ in range(count)]
     data = len(content) - -(-cursor.at // alignment) * alignment
     if not ends or max(ends) > data:
         raise ValueError("its weights are cut off")
-    return Header(told["general.architecture"], told["general.name"], count)
+    return Header(facts["general.architecture"], facts["general.name"], count)
 
 
 def _end(cursor: _Cursor) -> int:
-    """Where the next tensor listed ends, counted from the start of the data."""
+    """End of the next listed tensor, counted from the start of the data."""
     name, dimensions = cursor.text(), cursor.number("I")
     if not 1 <= dimensions <= 4:
         raise ValueError(f"the tensor {name} has {dimensions} dimensions")

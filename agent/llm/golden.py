@@ -1,6 +1,6 @@
-"""Is a converted model still the same model? Compares two GGUF files by what they answer, on the installed runtime.
+"""Acceptance of a converted model: compares the answers of two GGUF files on the installed runtime.
 
-It knows nothing of where files come from or go.
+Independent of where the files come from.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _LABELS = (" fall", " rise", " sing")
 
 @dataclass(frozen=True, slots=True)
 class ModelComparison:
-    """Two models on one text of about 300 tokens. `divergence` is the mean Kullback-Leibler divergence of the
-    candidate's next-token distributions from the reference's, in nats; `same_order` whether both rank three words alike
-    after an opening; `perplexities` are the reference's and the candidate's."""
+    """Comparison of two models on one text of about 300 tokens. `divergence` is the mean Kullback-Leibler divergence of
+    the candidate's next-token distributions from the reference's, in nats; `same_order` is True if both rank three
+    words alike after an opening; `perplexities` are the reference's and the candidate's."""
 
     divergence: float
     same_order: bool
@@ -56,7 +56,8 @@ class ModelComparison:
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """Log-probabilities along the text, the tokens that really follow, the labels from likeliest to least likely."""
+    """Log-probabilities along the text, the tokens that actually follow, and the labels from likeliest to least
+    likely."""
 
     rows: list[NDArray[np.float64]]
     follow: tuple[int, ...]
@@ -68,7 +69,7 @@ class _Answers:
 
 
 def runtime_installed() -> bool:
-    """Whether the pinned library package is there."""
+    """True if the pinned library package is installed."""
     try:
         return importlib.util.find_spec(PACKAGE) is not None and version(PACKAGE) == PINNED
     except PackageNotFoundError:
@@ -76,7 +77,7 @@ def runtime_installed() -> bool:
 
 
 def compared(reference: Path, candidate: Path, library: str = "auto") -> ModelComparison:
-    """Ask both models about the same text. Raises NotReady when the runtime or a file cannot be used."""
+    """Evaluate the same text with both models. Raises NotReady when the runtime or a file cannot be used."""
     loaded = Library(library)
     expected, found = _answers(loaded, reference), _answers(loaded, candidate)
     divergences = [float((np.exp(p) * (p - q)).sum()) for p, q in zip(expected.rows, found.rows, strict=True)]

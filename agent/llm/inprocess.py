@@ -1,6 +1,6 @@
-"""An engine whose model lives in this process: one worker thread makes every call that computes, the loop never waits.
+"""An engine whose model runs in this process: one worker thread makes every computing call, the loop never blocks.
 
-The same for each library: what is asked, counted, stopped and given up. A `PromptSession` knows the library.
+Questions, usage, stops and recovery are the same for each library; a `PromptSession` adapts the library.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from market.errors import EngineTimeout, EngineUnavailable
 T = TypeVar("T")
 W = TypeVar("W", bound=Hashable)
 Found = tuple[T, int]
-"""What a job found, and the tokens of its prompts."""
+"""Result of a job, and the tokens of its prompts."""
 
 GREEDY = Sampling()
 
 
 class PromptSession(Protocol[W]):
-    """Prompts answered from a shared cache, synchronously. `spent` counts prompt tokens evaluated and tokens sampled
+    """Prompts evaluated over a shared cache, synchronously. `spent` counts prompt tokens evaluated and tokens sampled
     since it was made, those of stopped calls too. After any error `recover` is due before the next call."""
 
     @property
@@ -48,7 +48,7 @@ class PromptSession(Protocol[W]):
         ...
 
     def size(self, wanted: W) -> int:
-        """Tokens in it."""
+        """Number of its tokens."""
         ...
 
     def continuation(self, text: str) -> tuple[int, ...]:
@@ -56,19 +56,19 @@ class PromptSession(Protocol[W]):
         ...
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        """Tokens that these prompts would take, with one sample of `max_tokens` after them. Safe from any thread."""
+        """Tokens that these prompts would cost, with one sample of `max_tokens` after them. Safe from any thread."""
         ...
 
     def answered(self, wanted: Sequence[W]) -> Mapping[W, Sequence[Logits]]:
-        """The logits wanted."""
+        """Logits of each request."""
         ...
 
     def prime(self, prefix: Prompt) -> int:
-        """Keep a prefix for good; returns the tokens in it. Whatever else is cached is dropped."""
+        """Keep a prefix until `close`; returns its tokens. All other cached prompts are dropped."""
         ...
 
     def written(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str) -> list[str]:
-        """`n` texts."""
+        """Sample `n` texts."""
         ...
 
     def forget(self) -> None:
@@ -76,23 +76,24 @@ class PromptSession(Protocol[W]):
         ...
 
     def recover(self) -> None:
-        """Drop what a stopped or failed call left behind."""
+        """Drop the state that a stopped or failed call left behind."""
         ...
 
     def obey(self, stop: CallStop) -> None:
-        """Whom to ask from now on whether to stop; a call begins or ends here."""
+        """Set the stop flag to poll from now on; a call begins or ends here."""
         ...
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release all memory."""
         ...
 
 
 class InProcessEngine(ABC, Generic[W]):
-    """See the port. `usage` counts stopped and cancelled calls too; the error of a stopped one says what it spent.
+    """Implements the port. `usage` counts stopped and cancelled calls too; the error of a stopped one carries its
+    usage.
 
     Cached prompts keep their last logits, so asking about one again is charged nothing. A call that is stopped or
-    cancelled drops what is cached beyond the primed prefixes.
+    cancelled drops everything cached except the primed prefixes.
     """
 
     def __init__(self, session: PromptSession[W], identity: ModelIdentity, worker: ThreadPoolExecutor) -> None:
@@ -164,7 +165,7 @@ class InProcessEngine(ABC, Generic[W]):
     ) -> Generated:
         if max_tokens < 1 or n < 1:
             raise ValueError("generate needs max_tokens and n of at least 1")
-        different = n if sampling.temperature > 0 else 1  # greedy samples are all alike: written once
+        different = n if sampling.temperature > 0 else 1  # greedy samples are identical: sampled once
 
         def job() -> Found[tuple[str, ...]]:
             session = self._session
@@ -180,12 +181,13 @@ class InProcessEngine(ABC, Generic[W]):
 
     @abstractmethod
     def _health(self) -> EngineHealth:
-        """Of an engine that is open."""
+        """Health of an open engine."""
 
     async def aclose(self) -> None:
         if self._closed:
             return
         self._closed = True
+        # In the worker, behind any call that still runs: freeing the cache under a computation would crash the process.
         self._worker.submit(self._session.close)
         await asyncio.get_running_loop().run_in_executor(None, self._worker.shutdown)
 
@@ -196,7 +198,7 @@ class InProcessEngine(ABC, Generic[W]):
         return first
 
     async def _call(self, job: Callable[[], Found[T]], deadline: float | None) -> tuple[T, Usage]:
-        """Run a job in the worker; its result and usage."""
+        """Run a job in the worker; returns its result and usage."""
         if deadline is not None and deadline <= 0:
             raise EngineTimeout("The model was given no time.")
 
@@ -213,7 +215,7 @@ class InProcessEngine(ABC, Generic[W]):
         return await self._submit(counted, CallStop(deadline))
 
     def _count(self, began: float, before: tuple[int, int], whole: int | None = None) -> Usage:
-        """Add up what was spent since `before` on a call with prompts of `whole` tokens; None for one that failed."""
+        """Add up the usage since `before` of a call with prompts of `whole` tokens; None for one that failed."""
         prompt, generated = (now - then for now, then in zip(self._session.spent, before, strict=True))
         cached = 0 if whole is None else whole - prompt
         usage = Usage(
@@ -228,6 +230,8 @@ class InProcessEngine(ABC, Generic[W]):
         try:
             return await asyncio.get_running_loop().run_in_executor(self._worker, self._guarded, job, stop)
         except asyncio.CancelledError:
+            # The thread cannot be cancelled: the flag makes the library leave the computation, and the worker is free
+            # for the next call.
             stop.end()
             raise
 

@@ -1,6 +1,6 @@
-"""Answers written down and given again: a decision can be replayed without the model that made it.
+"""Recorder and replayer of engine calls: a decision can be replayed without the model that made it.
 
-It knows no storage: calls go in and come out as plain values.
+Independent of storage: calls go in and come out as plain values.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _ERRORS: dict[str, type[EngineUnavailable]] = {e.__name__: e for e in (EngineUna
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One call and what came of it. `key` is the hash of everything asked; `result` is JSON; `usage` holds prompt,
+    """One call and its result. `key` is the hash of all its arguments; `result` is JSON; `usage` holds prompt,
     cached and generated tokens and calls, never milliseconds. `error` names the class raised instead, `message`
-    its sentence; what was worked through until then is in `usage` all the same."""
+    its sentence; `usage` then holds what was processed until the error."""
 
     kind: str
     key: str
@@ -56,7 +56,7 @@ class RecordedCall:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RecordedCall:
-        """Raises DataInvalid when `value` is no recorded call."""
+        """A call from JSON. Raises DataInvalid when `value` is not a recorded call."""
         try:
             prompt, cached, generated, calls = map(int, value["usage"])
             texts = (str(value[name]) for name in ("kind", "key", "error", "message"))
@@ -98,20 +98,20 @@ def _generate_key(prompt: Prompt, max_tokens: int, n: int, sampling: Sampling, s
 
 
 class RecordingEngine:
-    """Passes every call on to `inner` and keeps what came back, errors of the engine included."""
+    """Engine that delegates every call to `inner` and records the result, errors of the engine included."""
 
     def __init__(self, inner: Engine) -> None:
         self._inner = inner
         self._calls: list[RecordedCall] = []
 
     def take(self) -> tuple[RecordedCall, ...]:
-        """What has been recorded since the last `take`, in order."""
+        """Calls recorded since the last `take`, in order."""
         taken = tuple(self._calls)
         self._calls = []
         return taken
 
     def adopt(self, calls: Sequence[RecordedCall]) -> None:
-        """Keep calls that were answered elsewhere."""
+        """Record calls that were answered elsewhere."""
         self._calls += calls
 
     @property
@@ -186,9 +186,9 @@ class RecordingEngine:
 
 
 class ReplayEngine:
-    """Answers only what was recorded, equal questions in the order in which they were asked.
+    """Engine that answers from recorded calls, equal questions in the order in which they were asked.
 
-    Raises Drift when asked anything else; an error that was recorded is raised again.
+    Raises Drift for any other question; a recorded error is raised again.
     """
 
     def __init__(self, calls: Iterable[RecordedCall], identity: ModelIdentity, capabilities: Capabilities) -> None:
@@ -215,7 +215,7 @@ class ReplayEngine:
         return self._again(_prime_key(prefix))[1]
 
     async def forget(self) -> None:
-        """Nothing is cached here; what was charged comes from the record."""
+        """No effect: nothing is cached here; usage comes from the record."""
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         return int(self._again(_needed_key(prompts, max_tokens))[0])
@@ -246,7 +246,7 @@ class ReplayEngine:
         return EngineHealth(ok=True, detail="answers from a record", facts={"left": str(left)})
 
     async def aclose(self) -> None:
-        """Holds nothing open."""
+        """Nothing to close."""
 
     def _next(self, asked: tuple[str, str]) -> RecordedCall:
         if not self._left[asked]:
@@ -265,8 +265,8 @@ class ReplayEngine:
 
 
 class InOrder(ReplayEngine):
-    """The same for one conversation from its beginning, equal in order too: what a call costs depends on all that was
-    evaluated before it."""
+    """Replay of one conversation from its beginning, strictly in order: the cost of a call depends on everything that
+    was evaluated before it."""
 
     def __init__(self, calls: Sequence[RecordedCall], identity: ModelIdentity, capabilities: Capabilities) -> None:
         super().__init__((), identity, capabilities)
@@ -279,5 +279,6 @@ class InOrder(ReplayEngine):
 
 
 def _failed(kind: str, key: str, error: EngineUnavailable) -> RecordedCall:
+    # Adapters raise subclasses of their own; a replay knows the two of the port.
     known = type(error).__name__ if type(error).__name__ in _ERRORS else EngineUnavailable.__name__
     return RecordedCall(kind, key, usage=error.spent, error=known, message=str(error))

@@ -1,6 +1,6 @@
-"""A deterministic engine without a model: for tests, dry runs and the placebo that makes random legal claims.
+"""Scripted engine: deterministic, without a model; for tests, dry runs and the placebo of random legal claims.
 
-It knows only text and a seed. It counts words as tokens, and shares beginnings as a real engine does.
+Its only inputs are text and a seed. It counts words as tokens, and shares prefixes as a real engine does.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _VOCABULARY = ("the", "claim", "holds", "while", "book", "and", "tape", "agree",
 
 
 class ScriptedEngine:
-    """See the port. `rule` gives the label weights; without one they come from a hash of seed, prompt and label, so
-    that any label can win. After `fail_after` calls every further one raises EngineUnavailable."""
+    """Implements the port. `rule` gives the label weights; without one they come from a hash of seed, prompt and label,
+    so that any label can win. After `fail_after` calls every further one raises EngineUnavailable."""
 
     def __init__(
         self, rule: Rule | None = None, seed: int = 0, name: str = "scripted", fail_after: int | None = None
@@ -75,7 +75,7 @@ class ScriptedEngine:
         return self._held.needed(prompts)
 
     def alone(self) -> ScriptedPrefixes:
-        """See `agent.llm.together.Shared`."""
+        """Implements `agent.llm.together.Shared`."""
         return self._held.beside()
 
     async def classify(self, questions: Sequence[Question], *, deadline: float | None = None) -> Answers:
@@ -130,7 +130,7 @@ class ScriptedEngine:
             raise EngineTimeout("The model was given no time.")
 
     def _taken_in(self, prompts: Sequence[tuple[Prompt, tuple[str, ...]]], generated: int = 0) -> Usage:
-        """Each prompt with the words that follow it."""
+        """Book each prompt with the words that follow it."""
         found = [self._held.grown(prompt.segments, tail) for prompt, tail in prompts]
         if (longest := max((words for _, words in found), default=0)) > _CONTEXT:
             raise EngineUnavailable(f"A prompt of {longest} words does not fit the context of {_CONTEXT}.")
@@ -157,7 +157,7 @@ class ScriptedEngine:
 
 
 class _Way(NamedTuple):
-    """A beginning: where it ends among the recent and the primed ones, and how many words it has."""
+    """Node of a prefix: its end in the recent and in the primed trie, and its number of words."""
 
     recent: Trie
     primed: Trie | None
@@ -165,39 +165,39 @@ class _Way(NamedTuple):
 
 
 class ScriptedPrefixes:
-    """Which words are held in which place: those of primed beginnings for good, all others until the next `forget`.
-    Where a segment ends is remembered, so that a prompt is gone through from there on."""
+    """Account of cached words: those of primed prefixes permanently, all others until the next `forget`. The ends of
+    segments are indexed, so that a prompt is walked from the longest known one."""
 
     def __init__(self, primed: Trie | None = None) -> None:
         self._primed = Trie() if primed is None else primed
         self.forget()
 
     def beside(self) -> ScriptedPrefixes:
-        """Another one that holds what is primed, and nothing else."""
+        """Another account that holds the primed prefixes alone."""
         return ScriptedPrefixes(self._primed)
 
     def forget(self) -> None:
         self._ways: dict[Segments, _Way] = {(): _Way(Trie(), self._primed, 0)}
 
     def prime(self, segments: Segments) -> tuple[int, int]:
-        """How many words were not primed, and how many there are."""
+        """(words that were not primed, words in all)."""
         words = [word for segment in segments for word in _split(segment)]
         new = self._primed.take(words)
         self.forget()
         return new, len(words)
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        """How many words these would add together."""
+        """Number of words that these prompts would add together."""
         beyond: dict[tuple[int, int], Trie] = {}
         return sum(self._added(prompt.segments, beyond) for prompt in prompts)
 
     def taken(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> tuple[int, int]:
-        """Hold prompts: how many of their words were not held, and how many there are."""
+        """Hold prompts: (words that were not held, words in all)."""
         found = [self.grown(prompt.segments, ()) for prompt in prompts]
         return sum(new for new, _ in found), sum(words for _, words in found)
 
     def grown(self, segments: Segments, tail: tuple[str, ...]) -> tuple[int, int]:
-        """Hold a prompt and the words that follow it: how many were not held, and how many there are."""
+        """Hold a prompt and the words that follow it: (words that were not held, words in all)."""
         known, way = self._longest(segments)
         new = 0
         for end in range(known + 1, len(segments) + 1):
@@ -208,12 +208,13 @@ class ScriptedPrefixes:
         return new + fresh, way.words
 
     def _longest(self, segments: Segments) -> tuple[int, _Way]:
-        """The segments of the longest beginning that is remembered."""
+        """The longest indexed prefix: its number of segments, and its node."""
         known = next(k for k in range(len(segments), -1, -1) if segments[:k] in self._ways)
         return known, self._ways[segments[:known]]
 
     def _added(self, segments: Segments, beyond: dict[tuple[int, int], Trie]) -> int:
-        """Words from where the prompt leaves what is held; `beyond` has others' by where they left it."""
+        """Words from where the prompt leaves the held prefixes; `beyond` collects those of the batch by the node they
+        leave from."""
         known, (recent, primed, _) = self._longest(segments)
         words = [word for segment in segments[known:] for word in _split(segment)]
         ways: tuple[Trie | None, Trie | None] = (recent, primed)
@@ -226,7 +227,7 @@ class ScriptedPrefixes:
 
 
 def _grown(way: _Way, words: Sequence[str]) -> tuple[_Way, int]:
-    """The way with more words, and how many of them were held nowhere."""
+    """The node after more words, and the number of them that were not held."""
     here, primed, new = way.recent, way.primed, 0
     for word in words:
         primed = primed.get(word) if primed is not None else None

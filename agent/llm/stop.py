@@ -1,4 +1,4 @@
-"""When a computation has to end."""
+"""Stop flag of a computation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from market.errors import EngineTimeout
 
 
 class CallStop:
-    """When a call has to end: at a deadline, in seconds from now, or when its caller has gone.
+    """Stop flag of a call: set at a deadline, in seconds from now, or when its caller is cancelled.
 
-    The library asks after every operation, so it asks a C function: `strlen` of a text that is empty until it is time.
-    Nothing of Python, and no lock of it, is in the way of a computation.
+    The library polls after every operation, so it calls a C function: `strlen` of a text that is empty until the flag
+    is set. No Python code, and no GIL, delays a computation.
     """
 
     asked = c.cast(c.CDLL(None).strlen, c.c_void_p)
@@ -25,15 +25,15 @@ class CallStop:
             self._timer.start()
 
     def end(self) -> None:
-        """It is time."""
+        """Set the flag."""
         self.text[0] = b"x"
 
     def close(self) -> None:
-        """The call is over."""
+        """Cancel the timer at the end of the call."""
         if self._timer is not None:
             self._timer.cancel()
 
     def check(self) -> None:
-        """Raises EngineTimeout when it is time."""
+        """Raises EngineTimeout when the flag is set."""
         if self.text.value:
             raise EngineTimeout("The model was stopped at its deadline.")

@@ -1,7 +1,7 @@
-"""Several conversations with one engine at a time: the questions that wait are asked in one batch.
+"""Concurrent conversations over one engine: pending questions are evaluated in one batch.
 
-Each conversation is told, and charged, what it would have been told and charged alone, so that a decision does not
-depend on which others were thought about beside it. What sharing the engine saves shows on the clock.
+Each conversation gets, and is charged for, what it would have had alone, so that a decision does not
+depend on which others were made beside it. Sharing the engine saves time alone.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ GREEDY = Sampling()
 
 
 class UsageAccount(Protocol):
-    """What one conversation would have cached, had it the engine to itself. Counting alone: nothing is evaluated."""
+    """Account of a conversation: the cache as it would be, had it the engine to itself. Nothing is evaluated."""
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
         """As `Engine.tokens_needed`."""
         ...
 
     def taken(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> tuple[int, int]:
-        """Hold the prompts: how many of their tokens were not, and how many there are."""
+        """Hold the prompts: (tokens that were not held, tokens in all)."""
         ...
 
 
 class Shared(Engine, Protocol):
-    """An engine whose answers do not depend on what is asked beside them."""
+    """An engine whose answers do not depend on the rest of the batch."""
 
     def alone(self) -> UsageAccount:
-        """A conversation's account from its beginning: only what was primed is held."""
+        """A conversation's account at its beginning: only the primed prefixes are held."""
         ...
 
 
@@ -58,7 +58,7 @@ class _Asked:
 
 
 class SharedEngine:
-    """The port on an engine that others use at the same time. What is asked of it directly goes straight through."""
+    """An engine that several conversations share. Calls on it directly are passed through."""
 
     def __init__(self, engine: Shared, at_once: int) -> None:
         if not engine.capabilities.bit_exact:
@@ -129,7 +129,7 @@ class SharedEngine:
 
     @asynccontextmanager
     async def conversations(self, count: int) -> AsyncIterator[list[Conversation]]:
-        """So many conversations that go on at the same time; each is left with `leave` once it asks nothing more."""
+        """`count` concurrent conversations; each must be left with `leave` once it asks nothing more."""
         await self._engine.forget()
         self._talking += count
         talks = [Conversation(self, self._engine) for _ in range(count)]
@@ -138,34 +138,35 @@ class SharedEngine:
         finally:
             for talk in talks:
                 talk.leave()
-            if self._batch is not None:  # nobody waits for it any more
+            if self._batch is not None:  # no conversation waits for it any more
                 self._batch.cancel()
                 await asyncio.gather(self._batch, return_exceptions=True)
 
     def counted(self, usage: Usage) -> Usage:
-        """Charge what was used."""
+        """Book usage."""
         self._usage += usage
         return usage
 
     async def answered(self, questions: Sequence[Question], deadline: float | None) -> Answers:
-        """The answers, once everybody who still talks has asked something."""
+        """The answers, once every open conversation has a question pending."""
         asked = _Asked(questions, deadline, asyncio.get_running_loop().create_future())
         self._asking.append(asked)
         self._turn()
         return await asked.answer
 
     def left(self) -> None:
-        """One less to wait for."""
+        """Stop waiting for one conversation."""
         self._talking -= 1
         self._turn()
 
     def _turn(self) -> None:
+        # Waiting for all makes the batches independent of the timing of the tasks.
         if self._asking and len(self._asking) >= self._talking:
             asking, self._asking = self._asking, []
             self._batch = asyncio.ensure_future(self._ask(asking))
 
     async def _ask(self, asking: Sequence[_Asked]) -> None:
-        """All questions in one call. Where it fails, it fails for everybody."""
+        """Evaluate all pending questions in one call. A failure fails all of them."""
         self.batches += 1
         limits = [asked.deadline for asked in asking if asked.deadline is not None]
         questions = [question for asked in asking for question in asked.questions]
@@ -173,7 +174,7 @@ class SharedEngine:
             answers = await self._engine.classify(questions, deadline=min(limits, default=None))
         except Exception as error:
             for asked in asking:
-                if not asked.answer.done():  # each has its own, since each says what it spent
+                if not asked.answer.done():  # one copy each, since each carries its own usage
                     copied = type(error)(str(error)) if isinstance(error, EngineUnavailable) else error
                     asked.answer.set_exception(copied)
             return
@@ -185,7 +186,7 @@ class SharedEngine:
 
 
 class Conversation:
-    """The port for one of them."""
+    """The engine port of one conversation."""
 
     def __init__(self, together: SharedEngine, engine: Shared) -> None:
         self._together, self._engine = together, engine
@@ -206,7 +207,7 @@ class Conversation:
         return self._usage
 
     def leave(self) -> None:
-        """Nobody needs to wait for this one any more."""
+        """End the conversation: the others no longer wait for it."""
         if self._here:
             self._here = False
             self._together.left()
@@ -215,7 +216,7 @@ class Conversation:
         raise EngineUnavailable("What every prompt begins with is primed before conversations begin.")
 
     async def forget(self) -> None:
-        """It begins with nothing but what was primed."""
+        """Return to the primed prefixes alone."""
         self._account = self._engine.alone()
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
@@ -268,7 +269,7 @@ class Conversation:
         return usage
 
     def _failed(self, error: EngineUnavailable, new: int) -> None:
-        """A call that failed is charged as foreseen, and what was cached is gone."""
+        """Charge a failed call at its forecast, and empty the account of the cache."""
         self._charged(new, new, 0, 0.0)
         error.spent = (new, 0, 0, 1)
         self._account = self._engine.alone()

@@ -1,6 +1,6 @@
-"""Which beginnings have been seen: how engines without a cache of their own count what a prompt adds.
+"""Trie of prefixes: engines without a cache of their own count the tokens that a prompt adds.
 
-Knows no text: its items are words or token ids.
+Independent of text: its items are words or token ids.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Hashable, Iterable, Sequence
 
 
 class Trie(dict[Hashable, "Trie"]):
-    """Items that follow each other."""
+    """A trie of items."""
 
     def take(self, items: Iterable[Hashable], known: Sequence[Trie] = ()) -> int:
-        """Add the items; how many of them neither this nor the `known` tries had in this place."""
+        """Add the items; returns the number that neither this nor the `known` tries had in this position."""
         here, new, elsewhere = self, 0, list(known)
         for item in items:
             if elsewhere:
@@ -25,7 +25,7 @@ class Trie(dict[Hashable, "Trie"]):
         return new
 
     def joined(self, other: Trie) -> Trie:
-        """This with all that `other` holds; both are used up."""
+        """This trie merged with `other`; both are consumed."""
         for item, way in other.items():
             self[item] = self[item].joined(way) if item in self else way
         return self

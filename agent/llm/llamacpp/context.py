@@ -1,6 +1,6 @@
-"""A model and its key-value cache behind llama.cpp's C API: tokens, sequences, cells and logits, all synchronous.
+"""A model and its key-value cache over llama.cpp's C API: tokens, sequences, cells and logits, all synchronous.
 
-It knows nothing of prompts or of the event loop; who calls decides what is worth keeping. Not thread-safe, except for
+Independent of prompts and of the event loop; the caller decides what to keep. Not thread-safe, except for
 turning text into tokens, which only reads the vocabulary.
 """
 
@@ -22,17 +22,17 @@ from market.errors import EngineTimeout, EngineUnavailable, Misconfigured, NotRe
 
 FORKS = 16
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-"""As many as there are cores for this process, at most four: a small model has no work for more."""
+"""Cores available to this process, at most four: a small model has no work for more."""
 _PAGE = 32  # cells in one placeholder page: a multiple of every number of lanes
 _PAGES = 96
-_SPAN = _PAGE * (_PAGES - 2)  # cells that the pages surely reach over
+_SPAN = _PAGE * (_PAGES - 2)  # cells that the pages are certain to cover
 _ROWS = 512  # rows in one decode, all in one micro-batch
 _MAX_SEQUENCES = 128
 _ABORTED = 2
 
 
 class Model:
-    """A loaded GGUF file. Raises NotReady when the file is missing or no model this engine can fork."""
+    """A loaded GGUF file. Raises NotReady when the file is missing or its cache cannot be forked."""
 
     def __init__(self, library: Library, path: Path, progress: Callable[[float], None] | None = None) -> None:
         if not path.is_file():
@@ -88,10 +88,10 @@ class Model:
 class Context:
     """The unified cache of one model, with `sequences` sequences for prompts and FORKS for samples.
 
-    llama.cpp fills the lowest free cells first. All cells below a mark are kept occupied, so where a row lands is
-    settled before it is evaluated: pages of placeholders hold the cells to be skipped. The first block of cells belongs
-    to the padding row. Prompts have the cells from `lanes` up to `cells`. `begun` counts the rows handed to `evaluate`
-    that the model began to work on, whatever came of them.
+    llama.cpp fills the lowest free cells first. All cells below a mark are kept occupied, so that the cell of each row
+    is fixed before it is evaluated: pages of placeholders hold the cells to be skipped. The first block of cells
+    belongs to the padding row. Prompts have the cells from `lanes` up to `cells`. `begun` counts the rows handed to
+    `evaluate` that the model started on, whatever their result.
     """
 
     def __init__(self, model: Model, *, threads: int, cells: int, sequences: int) -> None:
@@ -122,10 +122,14 @@ class Context:
         room = self.cells + 256  # so that the last page of placeholders always fits
         params.n_ctx, params.n_batch, params.n_ubatch, params.n_seq_max = room, _ROWS, _ROWS, self._width
         params.n_threads = params.n_threads_batch = self.threads
+        # Only a unified cache shares cells between sequences; with flash attention a cached and a full prefill differ
+        # in the last bits.
         params.kv_unified, params.flash_attn_type, params.no_perf = True, 0, True
         handle = self._api.llama_init_from_model(self.model.handle, params)
         if not handle:
             raise NotReady("The model cannot be given a context.", next_step="Set a smaller context.")
+        # n_batch is silently capped, and a shifted struct field would set another parameter: the getters show what
+        # really arrived.
         shown = [getattr(self._api, f"llama_n_{what}")(handle) for what in ("ctx", "batch", "ubatch", "seq_max")]
         expected = [room, min(_ROWS, room), min(_ROWS, room), self._width]
         if [*shown, self._api.llama_n_threads(handle)] != [*expected, self.threads]:
@@ -133,7 +137,7 @@ class Context:
         return int(handle)
 
     def obey(self, stop: CallStop) -> None:
-        """From now on, evaluating ends when `stop` says so."""
+        """Set the stop flag that ends an evaluation from now on."""
         self._stop = stop
         self._api.llama_set_abort_callback(self.handle, CallStop.asked, c.addressof(stop.text))
 
@@ -148,16 +152,14 @@ class Context:
         self._batch = Batch(0, token, None, pos, count, ids, outputs)
 
     def _captured_page(self) -> c.Array[c.c_char]:
-        """The saved state of one page of cells, to be put wherever cells must not be used."""
-        self._decode(
-            [PrefixRow(token=0, position=at, sequences=(self._pad,), wanted=False, cell=at) for at in range(_PAGE)]
-        )
+        """The saved state of one page of cells, to be placed wherever cells must not be used."""
+        self._decode([PrefixRow(0, at, (self._pad,), False, at) for at in range(_PAGE)])
         page = self.saved(self._pad)
         self._remove(self._pad)
         return page
 
     def saved(self, sequence: int) -> c.Array[c.c_char]:
-        """A sequence's tokens, keys and values, as the library writes them."""
+        """A sequence's tokens, keys and values, in the library's format."""
         size = self._api.llama_state_seq_get_size(self.handle, sequence)
         state = c.create_string_buffer(size)
         if self._api.llama_state_seq_get_data(self.handle, state, size, sequence) != size:
@@ -165,7 +167,7 @@ class Context:
         return state
 
     def restore(self, sequence: int, cells: Sequence[int], state: bytes) -> bool:
-        """Put a saved sequence into `cells`, which ascend from `top`; False where that fails, and a `flush` is due."""
+        """Load a saved sequence into `cells`, which ascend from `top`; False where that fails, and a `flush` is due."""
         if cells[-1] - self._top >= _SPAN:
             return False
         self.reserve(cells[-1] + 1)
@@ -173,16 +175,17 @@ class Context:
         return bool(self._api.llama_state_seq_set_data(self.handle, state, len(state), sequence) == len(state))
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """`target` begins with the first `length` tokens of `source`, without copying them."""
+        """Let `target` begin with the first `length` tokens of `source`; the cells are shared, not copied."""
         self._api.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
     def bury(self, sequence: int) -> None:
-        """Forget a sequence; its cells stay occupied until the next `flush`."""
+        """Drop a sequence; its cells stay occupied until the next `flush`."""
+        # Freed at once, the cells would be the lowest free ones and take the next rows out of their planned lanes.
         self._api.llama_memory_seq_cp(self._memory, sequence, self._buried, -1, -1)
         self._remove(sequence)
 
     def keep_below(self, floor: int) -> None:
-        """Let the placeholders below `floor` survive every `flush`: they lie among primed prefixes."""
+        """Keep the placeholders below `floor` over every `flush`: they lie among primed prefixes."""
         for first, page in self._pages:
             if first < floor:
                 self._api.llama_memory_seq_cp(self._memory, page, self._buried_primed, 0, floor - first)
@@ -205,7 +208,7 @@ class Context:
         self._cut(top)
 
     def _cut(self, top: int) -> None:
-        """No cell from `top` on is a placeholder, and none below it lies on a page."""
+        """Free the placeholders from `top` on; those below it stay occupied without a page."""
         for first, page in self._pages:
             if first < top:
                 self._api.llama_memory_seq_cp(self._memory, page, self._buried, 0, top - first)
@@ -216,7 +219,7 @@ class Context:
 
     @property
     def top(self) -> int:
-        """The first cell that was never handed out."""
+        """The first cell that was never allocated."""
         return self._top
 
     def evaluate(self, rows: Sequence[PrefixRow]) -> dict[int, Logits]:
@@ -242,7 +245,7 @@ class Context:
         return {ordered[at]: logits for at, logits in found.items()}
 
     def reserve(self, top: int) -> None:
-        """Hand out all cells below `top`: they are occupied now, if only by placeholders."""
+        """Allocate all cells below `top`: they are occupied from now on, if only by placeholders."""
         while self._filled < top:
             if not self._free_pages:
                 self._recycle()
@@ -264,7 +267,7 @@ class Context:
             at = end
 
     def _recycle(self) -> None:
-        """Give back the pages that lie below `top`; what is left on them stays occupied."""
+        """Reuse the pages that lie below `top`; their remaining cells stay occupied."""
         below = [(first, page) for first, page in self._pages if first + _PAGE <= self._top]
         if not below:
             raise EngineUnavailable("Too many cells are asked for at once.")
@@ -274,12 +277,12 @@ class Context:
         self._pages = self._pages[len(below) :]
 
     def _lay_pad(self) -> None:
-        """Put the padding row, and placeholders behind it, into the lowest free cells."""
+        """Place the padding row, and placeholders behind it, into the lowest free cells."""
         self._put(self._pad)
         self._padded = True
 
     def _put(self, sequence: int) -> None:
-        """A page of placeholders in the lowest free cells."""
+        """Place a page of placeholders into the lowest free cells."""
         size = len(self._placeholders)
         if self._api.llama_state_seq_set_data(self.handle, self._placeholders, size, sequence) != size:
             raise EngineUnavailable("The model's cache is full.")
@@ -293,7 +296,8 @@ class Context:
         self._api.llama_memory_seq_rm(self._memory, sequence, start, end)
 
     def _chunks(self, rows: Sequence[PrefixRow]) -> Iterator[tuple[int, list[PrefixRow]]]:
-        """Runs of rows that fit one decode and whose cells fit the placeholder pages; with their first row's number."""
+        """Split rows into decodes that fit the batch and the placeholder pages; yields the first row's number with
+        each."""
         chunk: list[PrefixRow] = []
         for number, row in enumerate(rows):
             if chunk and (len(chunk) == _ROWS or row.cell - chunk[0].cell >= _SPAN):
@@ -304,8 +308,9 @@ class Context:
             yield len(rows) - len(chunk), chunk
 
     def _decode(self, rows: Sequence[PrefixRow]) -> dict[int, Logits]:
-        """One llama_decode. One row takes other kernels than several, so there are always at least two rows, and two
-        outputs if there is one: the padding row is evaluated anew into its own cell, and attends only to itself."""
+        """Run one llama_decode. A single row uses other kernels than several, so there are always at least two rows,
+        and two outputs if there is one: the padding row is evaluated anew into its own cell, and attends only to
+        itself."""
         self._stop.check()
         padding = (
             [PrefixRow(token=0, position=0, sequences=(self._pad,), wanted=False, cell=0)] if len(rows) < 2 else []
@@ -337,6 +342,7 @@ class Context:
         if not address:
             raise EngineUnavailable("The model gave no answer for a token.")
         logits: Logits = np.ctypeslib.as_array((c.c_float * self.model.vocabulary).from_address(address)).copy()
+        # One pass: a NaN or an infinity anywhere makes the sum one, too.
         if not np.isfinite(logits.sum()):
             raise EngineUnavailable("The model answered with numbers that are not finite.")
         return logits

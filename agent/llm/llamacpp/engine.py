@@ -1,6 +1,6 @@
-"""The `Engine` port over llama.cpp in this process.
+"""Adapter of the `Engine` port to llama.cpp in this process.
 
-It owns no policy: what to ask, and what an answer is worth, is the caller's business.
+It owns no policy: the questions and the use of the answers are the caller's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHUNK = 1 << 24
 
 
 class LlamaEngine(InProcessEngine[PrefixRequest]):
-    """See the port. Answers do not depend on what was cached or asked in the same batch (`capabilities.bit_exact`),
+    """Implements the port. Answers do not depend on the cache or on the rest of the batch (`capabilities.bit_exact`),
     except for models with sliding-window attention."""
 
     _session: LlamacppSession
@@ -67,7 +67,7 @@ async def open_llamacpp(
     progress: Callable[[float], None] | None = None,
     saved: Path | None = None,
 ) -> AsyncIterator[LlamaEngine]:
-    """An engine over the GGUF file at `path`, loaded in its worker thread; `progress` hears 0..1 from that thread.
+    """An engine over the GGUF file at `path`, loaded in its worker thread; `progress` receives 0..1 from that thread.
     Primed prefixes are kept in the folder `saved`, where there is one.
 
     Raises NotReady when the library or the file is missing, or the file's hash is not `sha256`.
@@ -100,8 +100,8 @@ async def open_llamacpp(
 
 
 def file_hash(path: Path, progress: Callable[[float], None] = lambda _: None) -> str:
-    """SHA-256 of a model file. The installer's note beside it is believed while size and time of change agree;
-    otherwise the file is read, and `progress` hears 0..1.
+    """SHA-256 of a model file. The installer's note beside it is trusted while size and time of change agree; otherwise
+    the file is read, and `progress` receives 0..1.
 
     Raises NotReady when there is no file.
     """
@@ -114,7 +114,7 @@ def file_hash(path: Path, progress: Callable[[float], None] = lambda _: None) ->
             if (noted["file"], noted["size"], noted["mtime_ns"]) == (path.name, shown.st_size, shown.st_mtime_ns):
                 return str(noted["sha256"])
         except (OSError, ValueError, TypeError, KeyError):
-            continue  # not one of ours
+            continue  # not an installer's note
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):

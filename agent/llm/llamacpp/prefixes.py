@@ -1,13 +1,13 @@
-"""Which tokens of a batch of prompts still have to be evaluated, and in which cell of the cache each belongs.
+"""Prefix cache planning: the tokens of a batch of prompts that must be evaluated, and the cell of each in the cache.
 
-Pure bookkeeping over token numbers: it has never seen a model, a library or a clock.
+Pure bookkeeping over token ids; no model, library or clock.
 
-Attention adds up over cells in vector lanes, one block of cells after the other, so the last bits of a result depend
-on how a token's ancestors lie in those blocks. Here every segment of a prompt begins a block, and a block is shared
-whole or not at all. A short block begins at a lane that its own tokens and those before it settle, so that branches,
-which never see each other, mostly fit side by side into the same cells. Each prompt is then added up in the same
-lanes of its blocks in the same order, whatever else is cached or asked at the same time. The cells left empty are
-filled with placeholders, which nothing attends to.
+Attention adds up over cells in vector lanes, one block of cells after the other, so the last bits of a result depend on
+how a token's ancestors lie in those blocks. Here every segment of a prompt begins a block, and a block is shared whole
+or not at all. A short block begins at a lane that is determined by its own tokens and those before it, so that
+branches, which never see each other, mostly fit side by side into the same cells. Each prompt is then added up in the
+same lanes of its blocks in the same order, whatever else is cached or evaluated at the same time. The cells left empty
+are filled with placeholders, which nothing attends to.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from market.errors import EngineUnavailable
 
 Block = tuple[int, ...]
 Blocks = tuple[Block, ...]
-"""Token numbers of a prompt; only the last block of a segment may be short."""
+"""Token ids of a prompt; only the last block of a segment may be short."""
 
 
 def blocks_of(segments: Iterable[Sequence[int]], lanes: int) -> Blocks:
@@ -38,7 +38,7 @@ def length(blocks: Iterable[Block]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class PrefixRequest:
-    """A prompt, and for how many of its last tokens the logits are asked."""
+    """A prompt, and the number of its last tokens whose logits are requested."""
 
     blocks: Blocks
     last: int = 1
@@ -57,9 +57,9 @@ class PrefixRow:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """What to do, in this order: flush or drop, copy beginnings (source, target, tokens), evaluate the rows.
+    """A plan, carried out in this order: flush or drop, copy prefixes (source, target, tokens), evaluate the rows.
 
-    `kept` names the sequence whose last logits are still at hand, `fresh` the rows that bring them.
+    `kept` names the sequence whose last logits are still stored, `fresh` the rows that produce them.
     """
 
     flush: bool
@@ -75,8 +75,8 @@ class BatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """What the cache holds. Sequences in `entries` go from least to most recently used; cells are handed out upwards
-    from `top`, and come back only when everything above `floor`, the primed prefixes, is dropped together."""
+    """State of the cache. Sequences in `entries` go from least to most recently used; cells are allocated upwards from
+    `top`, and are freed only when everything above `floor`, the primed prefixes, is dropped together."""
 
     sequences: int
     cells: int
@@ -91,7 +91,7 @@ class Cached:
         return replace(self, entries=kept, top=self.floor)
 
     def after(self, plan: BatchPlan) -> Cached:
-        """The state once `plan` has been carried out."""
+        """The state after `plan` has been carried out."""
         entries = dict(self.flushed().entries if plan.flush else self.entries)
         for seq in plan.dropped:
             del entries[seq]
@@ -103,11 +103,12 @@ class Cached:
         return replace(self, primed=self.primed | {sequence}, floor=self.top)
 
     def holding(self, blocks: Blocks) -> int:
-        """The sequence that is exactly `blocks`."""
+        """The sequence whose content is exactly `blocks`."""
         return next(seq for seq, entry in self.entries.items() if entry == blocks)
 
     def plan(self, wanted: Sequence[PrefixRequest], spare: int = 0) -> BatchPlan | None:
-        """How to answer `wanted` (no two alike) with `spare` cells left over; None when they do not fit together."""
+        """The plan that answers `wanted` (all different) with `spare` cells left over, after a flush if needed; None
+        when they do not fit together."""
         return self._attempt(wanted, spare) or self.flushed()._attempt(wanted, spare, flush=True)
 
     def _attempt(self, wanted: Sequence[PrefixRequest], spare: int, *, flush: bool = False) -> BatchPlan | None:
@@ -150,7 +151,7 @@ class Cached:
         return kept, missing
 
     def _victims(self, needed: int, keep: frozenset[int]) -> tuple[int, ...] | None:
-        """The least recently used sequences to drop so that `needed` are free; None when too many must stay."""
+        """The least recently used sequences to drop so that `needed` are free; None when too few may be dropped."""
         short = needed - (self.sequences - len(self.entries))
         droppable = [seq for seq in self.entries if seq not in keep]
         if short > len(droppable):
@@ -161,7 +162,7 @@ class Cached:
 def planned(cached: Cached, wanted: Sequence[PrefixRequest], spare: int = 0) -> Iterator[tuple[BatchPlan, Cached]]:
     """Plans that together answer `wanted`, each with the state after it; usually one.
 
-    Raises EngineUnavailable when a prompt alone is too long.
+    Raises EngineUnavailable when a single prompt is too long.
     """
     left = [list(dict.fromkeys(wanted))]
     while left:
@@ -191,20 +192,20 @@ class _Missing:
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    """One block to evaluate from `position` on; `mark` stands for all tokens up to its end, `cell` is its first."""
+    """One block to evaluate from `position` on; `mark` is a hash of all tokens up to its end, `cell` its first cell."""
 
     block: Block
     position: int
     mark: int
     parent: _Node | None
     cell: int = -1
-    wanted: set[int] = field(default_factory=set)  # places in the block
+    wanted: set[int] = field(default_factory=set)  # indices in the block
     sequences: list[int] = field(default_factory=list)
     children: dict[Block, _Node] = field(default_factory=dict)
 
 
 def _first_block(want: PrefixRequest) -> int:
-    """The block in which the first wanted token lies."""
+    """Index of the block that holds the first requested token."""
     left = want.last
     for at in reversed(range(len(want.blocks))):
         left -= len(want.blocks[at])
@@ -214,7 +215,7 @@ def _first_block(want: PrefixRequest) -> int:
 
 
 def _longest(ordered: Sequence[tuple[Blocks, int]], blocks: Blocks) -> tuple[int, int]:
-    """The sequence with the longest common beginning, which in sorted order is a neighbour, and its blocks."""
+    """The sequence with the longest common prefix, and its number of blocks; in sorted order it is a neighbour."""
     at = bisect_left(ordered, (blocks, -1))
     best = (-1, 0)
     for entry, seq in ordered[max(at - 1, 0) : at + 1]:
@@ -226,6 +227,7 @@ def _longest(ordered: Sequence[tuple[Blocks, int]], blocks: Blocks) -> tuple[int
 
 def _common(a: Blocks, b: Blocks) -> int:
     for at, (x, y) in enumerate(zip(a, b, strict=False)):
+        # Identity first: segments are cached objects, so equal blocks are mostly the same object.
         if x is not y and x != y:
             return at
     return min(len(a), len(b))
@@ -234,7 +236,7 @@ def _common(a: Blocks, b: Blocks) -> int:
 def _laid_out(
     missing: Sequence[_Missing], sequences: Sequence[int], top: int, lanes: int
 ) -> tuple[tuple[PrefixRow, ...], dict[PrefixRequest, tuple[int, ...]]]:
-    """Rows of the missing blocks in ascending cells, and the rows each prompt wants."""
+    """Rows of the missing blocks in ascending cells, and the rows requested by each prompt."""
     nodes, paths = _forest(missing, sequences)
     _place(nodes, -(-top // lanes), lanes)
     rows = [
@@ -260,7 +262,7 @@ def _laid_out(
 def _forest(
     missing: Sequence[_Missing], sequences: Sequence[int]
 ) -> tuple[list[_Node], dict[PrefixRequest, list[_Node]]]:
-    """The missing blocks, each once, parents before children; and each prompt's way through them."""
+    """The missing blocks, each once, parents before children; and the path of each prompt through them."""
     nodes: list[_Node] = []
     roots: dict[Blocks, _Node] = {}
     paths: dict[PrefixRequest, list[_Node]] = {}
@@ -289,14 +291,15 @@ def _forest(
 
 
 def _mixed(mark: int, tokens: Iterable[int]) -> int:
-    """A number that `mark`, standing for the tokens before, and these tokens settle, on every machine alike."""
+    """Hash of `mark`, standing for the tokens before, and these tokens; the same on every machine."""
     return zlib.crc32(array("i", tokens).tobytes(), mark)
 
 
 def _place(nodes: Sequence[_Node], first: int, lanes: int) -> None:
-    """Give each node the first block of cells from `first` on that comes after its parent's and has its lanes free."""
+    """Give each node the first block of cells from `first` on that lies after its parent's and has its lanes free."""
     taken: dict[int, int] = {}  # block of cells -> its lanes in use, as bits
     for node in nodes:
+        # By the tokens alone, so that the same prompt has the same lanes whatever else is placed.
         lane = node.mark % (lanes - len(node.block) + 1)
         bits = (1 << len(node.block)) - 1 << lane
         at = first if node.parent is None or node.parent.cell < 0 else node.parent.cell // lanes + 1

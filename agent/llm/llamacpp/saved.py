@@ -1,7 +1,7 @@
-"""Evaluated prefixes on disk, so that a static prompt is worked through once and not at every start.
+"""Evaluated prefixes on disk, so that a static prompt is evaluated once and not at every start.
 
-It knows files and hashes, not what is in a state. A file that is damaged, or belongs to another model, library,
-processor or layout, is passed over; one that cannot be written is done without.
+Independent of the content of a state. A file that is damaged, or belongs to another model, library, processor or
+layout, is ignored; a failed write is tolerated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from agent.llm.llamacpp.prefixes import Blocks
 from agent.llm.logits import Logits
 
 KEPT = 8
-"""Files in the folder; the longest unused go first."""
+"""Maximum number of files in the folder; the least recently used are deleted first."""
 
 _MAGIC = b"edgeclaw prefix 1\n"
 _HASH = 32
@@ -28,7 +28,7 @@ _HASH = 32
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A prefix as the library wrote it, and the logits of its last token."""
+    """A prefix in the library's format, and the logits of its last token."""
 
     state: bytes
     logits: Logits
@@ -36,18 +36,20 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class SavedPrefixes:
-    """`made_by` names all that the bits of a state depend on, besides its tokens and where they lie."""
+    """Store of prefixes. `made_by` names everything that the bits of a state depend on, besides its tokens and
+    cells."""
 
     folder: Path
     made_by: tuple[str, ...]
     vocabulary: int
 
     def find(self, blocks: Blocks, first: int) -> State | None:
-        """The state of a prefix whose cells begin at `first`; None when there is none that is whole."""
+        """The state of a prefix whose cells begin at `first`; None when there is no intact one."""
         key = self._key(blocks, first)
         path = self._path(key)
         try:
             content = path.read_bytes()
+            # Touched on use, since `_tidy` deletes by age.
             os.utime(path)
         except OSError:
             return None
@@ -58,7 +60,7 @@ class SavedPrefixes:
         return State(bytes(body[4 * self.vocabulary :]), np.frombuffer(body, np.float32, self.vocabulary).copy())
 
     def keep(self, blocks: Blocks, first: int, state: State) -> None:
-        """Write a state; what stands there under its name is replaced at once or not at all."""
+        """Write a state; an existing file of its name is replaced atomically."""
         key = self._key(blocks, first)
         body = state.logits.tobytes() + state.state
         with suppress(OSError):

@@ -1,7 +1,7 @@
-"""Prompts answered from a shared cache: carries out the plans, keeps the last logits of what is cached, samples text.
+"""Prompts over a shared cache: carries out the plans, stores the last logits of cached prompts, samples text.
 
-Synchronous; knows nothing of the event loop. A sequence's last logits are kept beside it, so asking again for a
-prompt that is cached whole costs nothing.
+Synchronous; independent of the event loop. A sequence's last logits are stored beside it, so asking again for a prompt
+that is fully cached costs nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _REMEMBERED_SEGMENTS = 4096
 
 @dataclass(slots=True)
 class _Fork:
-    """One sample being written."""
+    """A sample in progress."""
 
     sequence: int
     position: int
@@ -48,9 +48,9 @@ class _Fork:
 
 
 class LlamacppSession:
-    """One context and what it has cached. After any error, call `recover` before the next call.
+    """One context and the state of its cache. After any error, call `recover` before the next call.
 
-    `spent` counts prompt tokens given to the model and tokens sampled, whatever came of them.
+    `spent` counts prompt tokens evaluated and tokens sampled, of failed calls, too.
     """
 
     def __init__(self, context: Context, saved: SavedPrefixes | None = None) -> None:
@@ -81,19 +81,19 @@ class LlamacppSession:
         return found
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        """Tokens that these prompts would take, with one sample of `max_tokens` after them. Safe from any thread."""
+        """Tokens that these prompts would cost, with one sample of `max_tokens` after them. Safe from any thread."""
         return Alone(self, self.cached).needed(prompts, max_tokens)
 
     def alone(self) -> Alone:
-        """An account that begins with what is primed."""
+        """An account of a conversation that begins with the primed prefixes alone."""
         return Alone(self, self.cached.flushed())
 
     def cells(self, max_tokens: int) -> int:
-        """Cells for one sample, with what its last block leaves empty."""
+        """Cells for one sample, including the empty rest of its last block."""
         return max_tokens + 2 * self.context.lanes
 
     def answered(self, wanted: Sequence[PrefixRequest], *, spare: int = 0) -> Found:
-        """The logits wanted."""
+        """Logits of each request."""
         found: Found = {}
         for plan, after in planned(self.cached, wanted, spare):
             if plan.flush:
@@ -112,11 +112,11 @@ class LlamacppSession:
         return found
 
     def prime(self, prefix: Prompt) -> int:
-        """Keep a prefix for good; returns the tokens in it. Whatever else is cached is dropped."""
+        """Keep a prefix until `close`; returns its tokens. All other cached prompts are dropped."""
         want = self.wanted(prefix)
         self.forget()
         plan, _ = next(planned(self.cached, [want]))
-        saved = self._saved if plan.added and not plan.copies else None  # else some of its cells are another one's
+        saved = self._saved if plan.added and not plan.copies else None  # else it shares cells with another prefix
         if saved is None or not self._restored(want, saved):
             first = self.cached.top
             self.answered([want])
@@ -131,7 +131,7 @@ class LlamacppSession:
         return length(want.blocks)
 
     def _restored(self, want: PrefixRequest, saved: SavedPrefixes) -> bool:
-        """Take a prefix from disk, into the same cells that evaluating it would fill."""
+        """Load a prefix from disk, into the same cells that evaluating it would fill; False if there is none."""
         plan, after = next(planned(self.cached, [want]))
         state = saved.find(want.blocks, self.cached.top)
         if state is None:
@@ -150,26 +150,27 @@ class LlamacppSession:
         self.cached = self.cached.flushed()
         self._last = {sequence: self._last[sequence] for sequence in self.cached.entries}
 
-    recover = forget  # whatever a stopped call left behind lies above the primed prefixes
+    recover = forget  # leftovers of a stopped call lie above the primed prefixes
 
     def obey(self, stop: CallStop) -> None:
-        """Whom the library asks from now on whether to stop."""
+        """Set the stop flag that the library polls from now on."""
         self.context.obey(stop)
 
     def size(self, wanted: PrefixRequest) -> int:
-        """Tokens in it."""
+        """Number of its tokens."""
         return length(wanted.blocks)
 
     def close(self) -> None:
-        """Give the cache and the model back."""
+        """Free the cache and the model."""
         self.context.close()
         self.context.model.close()
 
     def written(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str) -> list[str]:
-        """`n` texts."""
+        """Sample `n` texts."""
         want = self.wanted(prompt)
         each = self.cells(max_tokens)
         ahead = length(want.blocks)
+        # Pessimistic: each block of the prompt may end up in a block of cells of its own.
         room = (self.context.cells - self.cached.floor - len(want.blocks) * self.context.lanes) // each
         together = max(1, min(n, FORKS, room))
         found = self.answered([want], spare=together * each)
@@ -230,7 +231,7 @@ class LlamacppSession:
         return bool(found)
 
     def _place(self, live: Sequence[_Fork]) -> None:
-        """Every `lanes` tokens, reserve each fork a block of cells of its own."""
+        """Every `lanes` tokens, allocate each fork a block of cells of its own."""
         lanes = self.context.lanes
         if (live[0].written - 1) % lanes:
             return
@@ -240,7 +241,7 @@ class LlamacppSession:
         self.context.reserve(start)
 
     def _segment(self, text: str, opening: bool) -> Blocks:
-        """The blocks of a segment: the same objects each time, which makes comparing prompts cheap."""
+        """The blocks of a segment: the same objects each time, which makes the comparison of prompts cheap."""
         key = (text, opening)
         if (known := self._segments.get(key)) is None:
             if len(self._segments) >= _REMEMBERED_SEGMENTS:
@@ -252,18 +253,18 @@ class LlamacppSession:
 
 @dataclass(slots=True)
 class Alone:
-    """What a cache would hold after some prompts, and what they would take: nothing is evaluated. Safe from any
-    thread."""
+    """Account of a conversation: the cache as it would be with its prompts alone, and their cost. Nothing is evaluated.
+    Safe from any thread."""
 
     session: LlamacppSession
     cached: Cached
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        """Tokens that these prompts would take, with one sample of `max_tokens` after them."""
+        """Tokens that these prompts would cost, with one sample of `max_tokens` after them."""
         return sum(len(plan.rows) for plan, _ in self._plans(prompts, max_tokens))
 
     def taken(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> tuple[int, int]:
-        """The same, held from now on; and how many tokens the prompts have."""
+        """Hold the prompts from now on; returns the tokens that were not held, and those of the prompts."""
         new = 0
         for plan, after in self._plans(prompts, max_tokens):
             new += len(plan.rows)

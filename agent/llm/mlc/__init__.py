@@ -1,1 +1,1 @@
-"""MLC-LLM's own server beside this process: watched, restarted, and believed only as far as it has been checked."""
+"""MLC-LLM's own server beside this process: supervised, restarted, and trusted only as far as it was checked."""

@@ -1,4 +1,4 @@
-"""MLC-LLM's server behind the OpenAI client, with what has to be held against it (docs/engines.md).
+"""MLC-LLM's server behind the OpenAI client, with workarounds for its faults (docs/engines.md).
 
 Either it runs as a service of its own and `ServerSettings.url` says where, or it is started here as a child process
 from files that are on this box: then the files are hashed, and each new child must answer as the first one did.
@@ -28,19 +28,20 @@ from storage.canonical import Json
 _DEVICE = re.compile(r"(cuda|rocm|metal|vulkan|opencl)(:\d+)?")
 _INSTALL = "Run: edgeclaw install edge-runtime --engine mlc"
 _LOCAL_CONTEXT = 8192
-"""Tokens for which the mode `local` makes room, whatever the model could take."""
+"""Context of the mode `local` in tokens, whatever the model supports."""
 _PASSED_ON = (
     *("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "XDG_RUNTIME_DIR", "MLC_LLM_HOME"),
     *("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "VK_ICD_FILENAMES"),
 )
 _WEIGHTS = ("ndarray-cache.json", "tensor-cache.json")
-"""Names of the list of weight files and their hashes, by release."""
+"""Names of the list of weight files with their hashes, by release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A server of our own: `python` has mlc_llm, `model_dir` the converted weights, `model_lib` was compiled for
-    `device`. `overrides` are the server's own, empty for what the number of questions asked at once needs."""
+    """Settings of our own server process: `python` has mlc_llm, `model_dir` the converted weights, `model_lib` was
+    compiled for `device`. `overrides` are the server's own, empty for those that the number of parallel questions
+    needs."""
 
     python: Path
     model_dir: Path
@@ -52,25 +53,27 @@ class Child:
     patience: Patience = field(default_factory=Patience)
 
     def argv(self, parallel: int) -> tuple[str, ...]:
-        """The command line. One sequence more than are asked at once: fewer, and the server miscounts tokens."""
+        """The command line. It allows one sequence more than are asked at once: with fewer the server undercounts
+        tokens."""
         ample = f"max_num_sequence={parallel + 1};prefix_cache_max_num_recycling_seqs=16"
         return (
             *(str(self.python), "-m", "mlc_llm", "serve", str(self.model_dir)),
             *("--model-lib", str(self.model_lib), "--device", self.device, "--mode", self.mode),
             *("--host", "127.0.0.1", "--port", str(self.port), "--overrides", self.overrides or ample),
+            # The server reports the tokens it evaluated (usage.extra) only in debug mode.
             "--enable-debug",
         )
 
 
 def environment() -> dict[str, str]:
-    """All that the child is told: no key, no token, nothing of ours; and neither compiling nor downloading."""
+    """The child's whole environment: no key, no token of ours; compilation and downloads are off."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return kept | {"MLC_JIT_POLICY": "OFF", "MLC_DOWNLOAD_CACHE_POLICY": "OFF", "PYTHONUNBUFFERED": "1"}
 
 
 @asynccontextmanager
 async def attached(remote: ServerSettings) -> AsyncIterator[OpenAIEngine]:
-    """An engine over a server that runs by itself. Errors as `openai.opening.opened`."""
+    """An engine over a server that runs as a service of its own. Errors as `openai.opening.opened`."""
     if remote.tokenizer is None:
         raise Misconfigured(
             "mlc_llm serve does not count tokens.", next_step="Set edge.remote.tokenizer to the model's folder."
@@ -78,6 +81,7 @@ async def attached(remote: ServerSettings) -> AsyncIterator[OpenAIEngine]:
     if not remote.context:
         remote = replace(remote, context=min(_LOCAL_CONTEXT, await asyncio.to_thread(_window, remote.tokenizer)))
     async with wired(remote) as wire:
+        # /metrics goes through the engine itself; /v1/models still answers 200 when the engine thread is dead.
         if not await wire.alive(MLC.alive, ALIVE_WITHIN):
             raise EngineUnavailable(
                 f"No mlc_llm serve answers /metrics at {wire.where.short}.", next_step="Start it, or restart it."
@@ -92,7 +96,7 @@ async def attached(remote: ServerSettings) -> AsyncIterator[OpenAIEngine]:
 
 @asynccontextmanager
 async def started(remote: ServerSettings, child: Child) -> AsyncIterator[OpenAIEngine]:
-    """An engine over a server that is started here, watched, replaced when it fails, and ended with us.
+    """An engine over a server that is started here, supervised, replaced when it fails, and ended with us.
 
     Raises Misconfigured for a device that is not named, NotReady where files are missing or the server does
     not come up.
@@ -133,6 +137,7 @@ async def started(remote: ServerSettings, child: Child) -> AsyncIterator[OpenAIE
             golden = await engine.warm()
 
             async def ready() -> None:
+                # A library or weights replaced on disk would answer under the old run's identity.
                 if await engine.warm() != golden:
                     raise EngineUnavailable("The model server answers differently than before its restart.")
 
@@ -161,7 +166,7 @@ def _must_be_mlc(name: str) -> None:
 
 
 async def _must_be_free(port: int) -> None:
-    """A server left over from before would be taken for the child."""
+    """Raise NotReady if the port is taken: an old server would be mistaken for the child."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -172,7 +177,7 @@ async def _must_be_free(port: int) -> None:
 
 
 def _described(child: Child) -> tuple[Mapping[str, Json], int]:
-    """Hashes of what makes the model what it is, and the tokens of context that it is served with."""
+    """Hashes of everything that determines the model, and the tokens of context that it is served with."""
     weights = next((child.model_dir / n for n in _WEIGHTS if (child.model_dir / n).is_file()), None)
     config = child.model_dir / "mlc-chat-config.json"
     for path in (child.python, child.model_lib, config):
@@ -190,9 +195,9 @@ def _described(child: Child) -> tuple[Mapping[str, Json], int]:
 
 
 def _window(folder: Path) -> int:
-    """Tokens that the model in this folder takes, 0 where it does not say."""
+    """The context of the model in this folder in tokens, 0 where it is not stated."""
     try:
-        told = json.loads((folder / "mlc-chat-config.json").read_bytes())["context_window_size"]
+        size = json.loads((folder / "mlc-chat-config.json").read_bytes())["context_window_size"]
     except (OSError, ValueError, KeyError, TypeError):
         return 0
-    return told if isinstance(told, int) and told > 0 else 0
+    return size if isinstance(size, int) and size > 0 else 0

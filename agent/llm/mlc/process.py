@@ -1,6 +1,6 @@
-"""One child process that must serve: start it, watch it, end it for good when it no longer answers, start it again.
+"""Supervisor of one serving child process: starts it, watches it, kills it when it hangs, starts it again.
 
-It knows no HTTP and no model: `alive` says whether the child works, `ready` makes a fresh one usable. A child that has
+Independent of HTTP and models: `alive` tests the child, `ready` makes a fresh one usable. A child that has
 lost its engine may ignore SIGTERM, so SIGKILL follows; one that keeps dying is left alone for a while.
 """
 
@@ -19,14 +19,14 @@ from market.errors import EdgeclawError, NotReady
 from market.tasks import end
 
 _KEPT = 4000
-"""Bytes of the child's last words that are remembered."""
+"""Bytes of the child's latest output that are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Seconds: for a child to come up, between looks at it, for it to end after SIGTERM, before the first restart
-    (doubled each time). `misses` looks in a row must fail; `crashes` within `window` seconds are a crash loop, which is
-    left alone for as long."""
+    """Time-outs in seconds: for a child to come up, between checks, for it to end after SIGTERM, before the first
+    restart (doubled each time). `misses` checks in a row must fail; `crashes` within `window` seconds are a crash loop,
+    after which the next start waits as long."""
 
     start: float = 300.0
     poll: float = 0.25
@@ -39,7 +39,7 @@ class Patience:
 
 
 class Supervisor:
-    """See above. `trouble` is the reason why the child must not be asked now, or empty."""
+    """Supervisor of the child. `trouble` is the reason why it must not be asked now, or empty."""
 
     def __init__(
         self,
@@ -61,7 +61,8 @@ class Supervisor:
         self.trouble = "it is starting."
 
     async def start(self) -> None:
-        """Start the child and wait until it is alive. NotReady, with its last words, where it does not come up."""
+        """Start the child and wait until it is alive. Raises NotReady, with its last line of output, if it does not
+        come up."""
         try:
             await self._spawn()
         except BaseException:
@@ -70,18 +71,18 @@ class Supervisor:
         self.trouble = ""
 
     def keep(self, ready: Callable[[], Awaitable[None]]) -> None:
-        """From now on watch the child and replace it when it fails; `ready` is awaited on each new one."""
+        """Watch the child from now on and replace it when it fails; `ready` is awaited on each new one."""
         self._ready = ready
         self._watcher = asyncio.create_task(self._watch())
         self._watcher.add_done_callback(self._unwatched)
 
     def _unwatched(self, watcher: asyncio.Task[None]) -> None:
-        """A child that nobody watches is not asked, whatever ended the watch."""
+        """Mark a child without a watch as unusable, whatever ended the watch."""
         if not watcher.cancelled():
             self.trouble = f"it is no longer watched ({watcher.exception()})."
 
     def look(self) -> None:
-        """Look at the child now rather than at the next turn."""
+        """Check the child now rather than at the next interval."""
         self._nudged.set()
 
     async def stop(self) -> None:
@@ -128,13 +129,14 @@ class Supervisor:
             process = self._process
             gone = process is None or process.returncode is not None
             misses = 0 if not gone and await self._alive() else misses + 1
+            # One missed check is not enough: a long prefill keeps a healthy engine silent for as long as it takes.
             if gone or misses >= self._patience.misses:
                 why = "it ended by itself" if gone else "it no longer answers"
                 await self._replace(why)
                 misses = 0
 
     async def _replace(self, why: str) -> None:
-        """Until a new child is ready; each failure on the way is one crash more."""
+        """Restart until a new child is ready; each failure on the way counts as a crash."""
         while True:
             self.trouble = f"{why}, and is being started again."
             await self._end()
@@ -161,7 +163,7 @@ class Supervisor:
         return float(patience.back_off * 2 ** (len(self._crashes) - 1))
 
     async def _end(self) -> None:
-        """SIGTERM, patience, SIGKILL; to the whole process group, so that no worker of the child is left."""
+        """SIGTERM, grace period, SIGKILL; to the whole process group, so that no worker of the child is left."""
         process = self._process
         if process is None:
             return
@@ -177,7 +179,7 @@ class Supervisor:
             await end(self._listener)  # a worker that left the group might hold the pipe open
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        """Drain what the child says, so that it never waits for us."""
+        """Drain the child's output, so that it never blocks on a full pipe."""
         if process.stdout is None:
             return
         while chunk := await process.stdout.read(4096):
@@ -185,7 +187,7 @@ class Supervisor:
 
     async def _last_words(self) -> str:
         if self._listener is not None:
-            await asyncio.wait([self._listener], timeout=0.5)  # it takes in what has just been said
+            await asyncio.wait([self._listener], timeout=0.5)  # lets the latest output arrive
         lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
         return lines[-1][-200:] if lines else "it said nothing."
 

@@ -1,4 +1,4 @@
-"""Where a model server may be: on this box or on the owner's own network, unless told otherwise.
+"""Address policy of model servers: this machine or the owner's own network, unless allowed otherwise.
 
 Every address that a name resolves to is checked, at the start and again for every connection, so that a name which
 later points elsewhere is refused too. Sends nothing.
@@ -26,7 +26,7 @@ _ALLOW = "Set edge.remote.allow_remote: true if prompts may leave this network."
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A server's `base` URL without a path, and whether it may be outside the owner's network."""
+    """A server's `base` URL without a path; `allow_remote` is True if it may be outside the owner's network."""
 
     base: str
     host: str
@@ -39,7 +39,7 @@ class Address:
 
 
 def address(url: str, *, allow_remote: bool = False) -> Address:
-    """Read a URL. Raises Misconfigured for one that is no plain http(s) address, or is outside without permission."""
+    """Parse a URL. Raises Misconfigured for one that is no plain http(s) address, or is outside without permission."""
     if not url:
         raise Misconfigured("edge.remote.url is not set.", next_step=_SHAPE)
     try:
@@ -53,6 +53,7 @@ def address(url: str, *, allow_remote: bool = False) -> Address:
         raise Misconfigured("edge.remote.url must not hold credentials.", next_step="Use edge.remote.api_key_file.")
     if parts.path.rstrip("/") not in ("", "/v1"):
         raise Misconfigured(f"edge.remote.url {url!r} must end after the port, or with /v1.", next_step=_SHAPE)
+    # Outside the network a prompt or an API key would travel in the clear.
     if allow_remote and parts.scheme != "https" and not _literal(parts.hostname):
         raise Misconfigured(
             "With edge.remote.allow_remote, the address must begin with https://.", next_step="Or remove allow_remote."
@@ -64,7 +65,7 @@ def address(url: str, *, allow_remote: bool = False) -> Address:
 
 
 def own(literal: str) -> bool:
-    """Whether an IP address is this machine's or a private network's."""
+    """True if an IP address is this machine's or a private network's."""
     ip = ipaddress.ip_address(literal.partition("%")[0])
     mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
     return any((mapped or ip) in network for network in _OWN if network.version == (mapped or ip).version)
@@ -97,7 +98,7 @@ async def confirm(where: Address) -> None:
 
 
 class OwnNetwork(AbstractResolver):
-    """Resolves a name only where all of its addresses are allowed."""
+    """Resolver that refuses a name unless all of its addresses are allowed."""
 
     def __init__(self, allow_remote: bool) -> None:
         self._allow_remote = allow_remote
@@ -123,4 +124,4 @@ class OwnNetwork(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Holds nothing open."""
+        """Nothing to close."""

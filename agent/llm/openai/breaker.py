@@ -1,4 +1,4 @@
-"""When to stop asking a server that fails, and when to try it again. Time is an argument; asks nobody anything."""
+"""Circuit breaker: stops calls to a failing server, and lets one try through after a cooldown. Time is an argument."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Breaker:
-    """Opens after `threshold` failures in a row; `cooldown` seconds later one try is let through, and its failure opens
-    it again. Instants are seconds on any clock that never steps."""
+    """Circuit breaker. Opens after `threshold` failures in a row; `cooldown` seconds later one try is let through, and
+    its failure opens it again. Instants are seconds on any monotonic clock."""
 
     threshold: int = 3
     cooldown: float = 30.0
@@ -17,12 +17,12 @@ class Breaker:
     reason: str = ""
 
     def blocked(self, now: float) -> str:
-        """Why nothing may be asked now, or an empty string. Where the cooldown is over, the next try is let through."""
+        """The reason for refusing a call now, or an empty string. After the cooldown, the next try is let through."""
         if self.opened is None:
             return ""
         if now - self.opened < self.cooldown:
             return self.reason
-        self.opened = now  # whoever comes next, before this try has ended, waits again
+        self.opened = now  # calls that come before this try has ended are refused again
         return ""
 
     def failed(self, now: float, reason: str) -> None:

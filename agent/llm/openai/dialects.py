@@ -1,4 +1,4 @@
-"""How the servers that speak this protocol differ: what is sent beside the standard fields, and what comes back.
+"""Dialects of the servers that speak this protocol: fields beyond the standard in requests, and differences in answers.
 
 Data and pure functions; sends nothing. Sources: the servers' own code and answers (docs/engines.md).
 """
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BIAS = 100.0
-"""Added alike to the logits of all labels, so that no other token is ever sampled and their ratios stay."""
+"""Added equally to the logits of all labels: no other token is ever sampled, and their ratios stay."""
 
 
 def _printed(text: str) -> str:
-    """A token's text as MLC writes it into its answers: blanks and all beyond ASCII left out."""
+    """A token's text as MLC prints it in its answers: blanks and non-ASCII characters are dropped."""
     return "".join(character for character in text if 33 <= ord(character) <= 126)
 
 
@@ -24,14 +24,14 @@ def _plain(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One kind of server.
+    """A server's dialect of the protocol.
 
     `alive` answers 200 only while the engine works. `by_id`: answers name tokens by id; otherwise by `shown` text, and
-    are believed only where they name the labels and nothing else. `biased`: probabilities are taken after logit_bias,
+    are accepted only where they name the labels and nothing else. `biased`: probabilities are taken after logit_bias,
     so all of the mass must lie on the labels. `labels` is the most that can be read from one answer. `sampling` goes
     with every request and switches off what the server would cut from the distribution, `extra` with questions.
     `tokenize` makes the request that counts a text, with or without what the model expects before it. `branches`: the
-    cache keeps every beginning it has seen, not the latest text of each slot alone.
+    cache keeps every prefix it has seen, not the latest text of each slot alone.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Dialect:
         """Fields that make the one sampled token a choice among `labels`, with its probabilities."""
         asked: dict[str, Any] = {
             "max_tokens": 1,
+            # Some servers report probabilities after temperature and top_p: any other value would distort them.
             "temperature": 1.0,
             "top_p": 1.0,
             "logprobs": len(labels),
@@ -91,11 +92,11 @@ VLLM = Dialect(
     ask_ids=True,
 )
 PLAIN = Dialect("openai", "/v1/models", labels=5, by_id=False, biased=True)
-"""What no other is known to be: only what the protocol itself promises is used."""
+"""Unknown servers: only what the protocol itself specifies is used."""
 
 _OWNERS = {"MLC-LLM": MLC, "llamacpp": LLAMA, "vllm": VLLM}
 
 
 def named(owner: str) -> Dialect:
-    """The dialect of a server whose model list says that its models are `owner`'s."""
+    """Dialect by the owner in a server's model list."""
     return _OWNERS.get(owner, PLAIN)

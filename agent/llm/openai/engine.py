@@ -1,7 +1,7 @@
-"""The `Engine` port over one model server: prompts rendered by us go out as token ids, answers are checked, and what is
-charged is the larger of what the server says and what was counted here.
+"""Adapter of the `Engine` port to one model server: prompts go out as token ids, answers are checked, and each call is
+charged the larger of the server's count and our own.
 
-It owns no policy: what to ask, and what an answer is worth, is the caller's business.
+It owns no policy: the questions and the use of the answers are the caller's.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from market.errors import EngineTimeout, EngineUnavailable
 T = TypeVar("T")
 GREEDY = Sampling()
 ALIVE_WITHIN = 2.0
-"""Seconds a working server may take to say that it works."""
+"""Time-out in seconds of a liveness check."""
 _CONTROL = re.compile(r"<\|[^<>]*?\|>|</?s>|\[/?INST\]")
 _GOLDEN = Prompt(("The price rose for three days, then the buyers",))
 _ONE: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}
@@ -44,7 +44,7 @@ _ONE: dict[str, Any] = {"max_tokens": 1, "temperature": 0.0, "top_p": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class ServerModel:
-    """What is known of a server: its kind, the name it has for the model, how many tokens a prompt may have."""
+    """Facts about a server: its dialect, its name for the model, the maximum number of prompt tokens."""
 
     dialect: Dialect
     model: str
@@ -55,8 +55,8 @@ class ServerModel:
 
 @dataclass(slots=True)
 class _Asked:
-    """A prompt on its way: its ids, how many of them the server should not hold yet, and how many tokens it may write.
-    `sent` says whether the server may have begun, and `made` is what came of it."""
+    """A prompt in flight: its ids, the number of them that the server should not hold yet, and the limit of tokens to
+    write. `sent` is True if the server may have begun, and `made` is its completion."""
 
     ids: Ids
     new: int
@@ -66,12 +66,12 @@ class _Asked:
 
 
 class OpenAIEngine:
-    """See the port. `usage` counts failed and cancelled calls too: what was sent and not answered counts as what it
-    was foreseen to take, since the server may have worked through it. The error says what that is.
+    """Implements the port. `usage` counts failed and cancelled calls too: a request that was sent and not answered
+    counts at its forecast, since the server may have processed it. The error carries that usage.
 
     A server's cache cannot be emptied from here, so `forget` empties the account of it: tokens are charged as if the
-    server had forgotten them, and what a decision costs does not depend on the one before it. `watcher` names a reason
-    why nothing may be asked now, or nothing; `worried` is told when the server did not answer.
+    server had forgotten them, and the cost of a decision does not depend on the one before it. `watcher` returns a
+    reason for not asking now, or an empty string; `worried` is called when the server did not answer.
     """
 
     def __init__(
@@ -137,8 +137,8 @@ class OpenAIEngine:
             raise
 
     async def warm(self) -> str:
-        """Have a server that was started anew evaluate the primed prefixes again; and a few words that it writes
-        greedily after a fixed text, by which it is known to be the same model."""
+        """Evaluate the primed prefixes again on a restarted server; returns a short greedy completion of a fixed text,
+        which identifies the model."""
         began = monotonic()
         golden = await self._ids(_GOLDEN, None)
         asked = [*(_Asked(ids, len(ids)) for ids in self._prefixes), _Asked(golden, len(golden), 8)]
@@ -154,7 +154,8 @@ class OpenAIEngine:
         self._held.forget()
 
     def tokens_needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        """Segments whose ids only the server knows count as many tokens as they have bytes: never too few."""
+        """Forecast of tokens. Segments whose ids only the server knows count as many tokens as they have bytes: never
+        too few."""
         texts: list[list[Hashable]] = []
         for prompt in prompts:
             items: list[Hashable] = list(self._tokens.opening)
@@ -192,7 +193,8 @@ class OpenAIEngine:
         stop: str = "",
         deadline: float | None = None,
     ) -> Generated:
-        """Each sample is a request of its own: servers that draw several from one report the tokens of some."""
+        """Each sample is a request of its own: servers that draw several from one request report the tokens of only
+        some."""
         if max_tokens < 1 or n < 1:
             raise ValueError("generate needs max_tokens and n of at least 1")
         fields: dict[str, Any] = {"max_tokens": max_tokens, "temperature": sampling.temperature, "top_p": 1.0}
@@ -204,7 +206,7 @@ class OpenAIEngine:
         return Generated(cut * (n // different), usage)
 
     async def health(self) -> EngineHealth:
-        """Asks the server, whatever is believed of it."""
+        """Check the server itself, whatever the breaker's state."""
         where, kind = self._wire.where.short, self._served.dialect.name
         facts = {"server": kind, "address": where, "model": self._served.model, "disputed usage": str(self._disputed)}
         if self._wire.closed:
@@ -220,7 +222,8 @@ class OpenAIEngine:
         await self._wire.aclose()
 
     async def _ids(self, prompt: Prompt, until: float | None) -> Ids:
-        """Raises EngineUnavailable for what does not fit, ValueError for control text that is not the prompts' own."""
+        """Token ids of a prompt. Raises EngineUnavailable for one that does not fit, ValueError for control text that
+        was not primed."""
         for segment in prompt.segments:
             if foreign := set(_CONTROL.findall(segment)) - self._control:
                 raise ValueError(f"a prompt holds control text that was never primed: {sorted(foreign)}")
@@ -271,8 +274,8 @@ class OpenAIEngine:
     async def _complete(
         self, fields: Mapping[str, Any], asked: _Asked, until: float | None, read: Callable[[Completion], T]
     ) -> T:
-        """One request, and what `read` finds in its answer: one that cannot be right counts against the server like
-        none at all. What some servers choke on is never sent: user, n, max_completion_tokens."""
+        """Send one request and parse its answer with `read`. An impossible answer counts against the server like
+        none at all. Fields that break some servers are never sent: user, n, max_completion_tokens."""
         body = {"model": self._served.model, "prompt": list(asked.ids), **self._served.dialect.sampling, **fields}
         async with self._lanes:
             left = _left(until)
@@ -298,7 +301,7 @@ class OpenAIEngine:
         return await self._blaming(self._tokens.of(text, _left(until)))
 
     async def _admitted(self, until: float | None) -> None:
-        """Raises EngineUnavailable at once while the server is known not to answer."""
+        """Raises EngineUnavailable at once while the server is known to be down."""
         if self._wire.closed:
             raise EngineUnavailable("The engine is closed.")
         if why := self._watcher() or self._breaker.blocked(monotonic()):
@@ -314,7 +317,8 @@ class OpenAIEngine:
                 raise EngineUnavailable(why)
 
     async def _blaming(self, call: Awaitable[T]) -> T:
-        """A server that fails is counted; one that was out of time is only looked at again before the next call."""
+        """Await a call to the server. A failure counts against it; after a time-out it is only checked before the next
+        call."""
         try:
             return await call
         except (EngineTimeout, asyncio.CancelledError):
@@ -330,12 +334,12 @@ class OpenAIEngine:
 
     def _blame(self, why: str) -> None:
         self._suspect = True
-        self._held.forget()  # whatever was being evaluated may or may not be held now
+        self._held.forget()  # it is unknown which tokens the server holds now
         self._breaker.failed(monotonic(), why)
         self._worried()
 
     async def _together(self, jobs: Iterable[Awaitable[T]]) -> list[T]:
-        """All of them, at most `parallel` under way; the first failure ends the others."""
+        """Run all jobs, at most `parallel` in flight; the first failure cancels the others."""
         tasks = [asyncio.ensure_future(job) for job in jobs]
         try:
             return list(await asyncio.gather(*tasks))
@@ -345,7 +349,7 @@ class OpenAIEngine:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _charged(self, asked: Sequence[_Asked], job: Awaitable[T], began: float) -> tuple[T, Usage]:
-        """What a job finds, and what its requests took; that is booked whatever becomes of the job."""
+        """Result and usage of a job; the usage is booked whatever the outcome."""
         try:
             found = await job
         except EngineUnavailable as error:
@@ -358,7 +362,8 @@ class OpenAIEngine:
         return found, self._charge(asked, began)
 
     def _charge(self, asked: Sequence[_Asked], began: float) -> Usage:
-        """Of each count the larger one: the server's where it says more than was foreseen, ours where it says less."""
+        """Book the larger of each count: the server's where it reports more than forecast, ours where it reports
+        less."""
         prompt = cached = generated = 0
         for one in (a for a in asked if a.sent):
             evaluated, written = self._took(one, one.made) if one.made is not None else (one.new, one.limit)
@@ -378,10 +383,10 @@ class OpenAIEngine:
 
     def _took(self, asked: _Asked, made: Completion) -> tuple[int, int]:
         """Tokens evaluated and written for an answer."""
-        told, all_written = made.reported, asked.limit == 1 or made.ended == "length"
+        counts, all_written = made.reported, asked.limit == 1 or made.ended == "length"
         least = asked.limit if all_written else len(self._tokens.known(made.text) or ())
-        self._disputed += told.prompt not in (None, len(asked.ids)) or (told.generated or least) < least
-        return max(asked.new, told.prefilled or 0), max(least, told.generated or 0)
+        self._disputed += counts.prompt not in (None, len(asked.ids)) or (counts.generated or least) < least
+        return max(asked.new, counts.prefilled or 0), max(least, counts.generated or 0)
 
     def _book(self, usage: Usage) -> Usage:
         self._usage += usage
@@ -397,7 +402,7 @@ def _left(until: float | None) -> float | None:
 
 
 def _seed(seed: int, number: int) -> int:
-    """A seed for each sample, within what every server takes."""
+    """A seed for each sample, within the range that every server accepts."""
     return (seed * 1009 + number) % 2**31
 
 

@@ -1,6 +1,6 @@
-"""What a server's cache should hold, told from what was sent to it: the server cannot be asked.
+"""Model of a server's prefix cache, inferred from the requests: the server cannot be asked.
 
-Knows no server and no text; its items are token ids, or whatever stands for tokens that are not known yet.
+Independent of server and text; its items are token ids, or stand-ins for tokens that are not known yet.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from agent.llm.trie import Trie
 
 
 class ServerPrefixes:
-    """`branches`: the cache keeps every beginning it has seen. Otherwise it goes on from the latest text alone, as a
-    server with slots does."""
+    """Account of the cached prefixes. `branches`: the cache keeps every prefix it has seen. Otherwise it continues from
+    the latest text alone, as a server with slots does."""
 
     def __init__(self, *, branches: bool) -> None:
         self._branches = branches
@@ -23,22 +23,22 @@ class ServerPrefixes:
         return self._grown(texts)[0]
 
     def taken(self, texts: Sequence[Sequence[Hashable]]) -> list[int]:
-        """The same; the texts are held from now on."""
+        """As `foreseen`; the texts are held from now on."""
         counts, grown = self._grown(texts)
         self._recent = self._recent.joined(grown) if self._branches else grown
         return counts
 
     def prime(self, text: Sequence[Hashable]) -> int:
-        """Hold a text until `lost`; how many of its tokens were not. Whatever else was held is forgotten."""
+        """Hold a text until `lost`; returns the number of its tokens that were not held. All others are forgotten."""
         self._recent = Trie()
         return self._primed.take(text)
 
     def forget(self) -> None:
-        """Nothing is held but what was primed."""
+        """Keep the primed texts alone."""
         self._recent = Trie()
 
     def lost(self) -> None:
-        """Nothing is held at all."""
+        """Drop all texts."""
         self._primed, self._recent = Trie(), Trie()
 
     def _grown(self, texts: Sequence[Sequence[Hashable]]) -> tuple[list[int], Trie]:
@@ -46,5 +46,6 @@ class ServerPrefixes:
         for text in texts:
             if not self._branches and counts:
                 held, grown = grown, Trie()
+            # A server evaluates at least one token of every request: without it there are no logits.
             counts.append(max(1, grown.take(text, (self._primed, held))))
         return counts, grown

@@ -1,7 +1,7 @@
-"""Get to know a server before it is relied on: what it is, which model it has, how tokens are counted, and whether the
-one thing the agent needs of it works: a choice among labels, with probabilities.
+"""Discovery of a server before it is relied on: its dialect, its model, its token counts, and a test of the one
+function that the agent needs: a choice among labels, with probabilities.
 
-Everything is asked of the server itself; what it says of itself is labelled as such in the identity.
+All facts come from the server itself; its self-description is labelled as such in the identity.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _SAID = "as its server describes it"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """Where a server is and how to treat it. `model` may be empty where it has only one; `context` of 0 asks the
-    server; `tokenizer` is a tokenizer.json or the folder that holds one; `timeout` is seconds for any one answer,
-    `cooldown` seconds for which a server that failed repeatedly is left alone."""
+    """Address and treatment of a server. `model` may be empty where it has only one; `context` of 0 asks the server;
+    `tokenizer` is a tokenizer.json or its folder; `timeout` is seconds for any one answer, `cooldown` seconds for which
+    a server that failed repeatedly is not asked."""
 
     url: str
     allow_remote: bool
@@ -46,7 +46,7 @@ class ServerSettings:
 
 @asynccontextmanager
 async def wired(remote: ServerSettings) -> AsyncIterator[ServerWire]:
-    """A connection pool to an address that has been checked."""
+    """A connection pool to a checked address."""
     where = address(remote.url, allow_remote=remote.allow_remote)
     key = _key(remote.api_key_file)
     await confirm(where)
@@ -73,7 +73,7 @@ async def open_server(remote: ServerSettings) -> AsyncIterator[OpenAIEngine]:
 
 
 async def introduced(wire: ServerWire, wanted: str) -> tuple[Dialect, dict[str, Any]]:
-    """The server's kind, and its own entry for the model that was asked for."""
+    """The server's dialect, and its own entry of the requested model."""
     listed = (await wire.get("/v1/models")).get("data")
     entries = (
         [e for e in listed if isinstance(e, dict) and isinstance(e.get("id"), str)] if isinstance(listed, list) else []
@@ -96,12 +96,13 @@ def served(
     tokens: Tokens,
     files: Mapping[str, Json] | None = None,
 ) -> ServerModel:
-    """What is known of the server. `files` are hashes of the model's own files, where they are on this box."""
+    """Facts about the server. `files` are hashes of the model's own files, where they are on this machine."""
     context = remote.context or _context(entry)
     if not context:
         raise NotReady(
             "The server does not say how long a prompt may be.", next_step="Set edge.remote.context to its tokens."
         )
+    # These fields differ from call to call on some servers; the digest must not.
     described = {key: value for key, value in entry.items() if key not in _VOLATILE}
     known: dict[str, Json] = {"server": dialect.name, "context": context, "tokenizer": tokens.sha256}
     known |= {"files": files} if files else {"described": described}
@@ -115,7 +116,7 @@ def served(
 
 
 async def prove_choice(engine: OpenAIEngine) -> None:
-    """Ask one question whose answer does not matter. Raises NotReady where the server cannot be asked so."""
+    """Ask one question whose answer does not matter. Raises NotReady where the server cannot answer it."""
     try:
         await engine.classify([_CHOICE])
     except (EngineUnavailable, ValueError) as error:
@@ -126,10 +127,10 @@ async def prove_choice(engine: OpenAIEngine) -> None:
 
 
 def _context(entry: Mapping[str, Any]) -> int:
-    """llama-server says it in `meta.n_ctx`, vLLM in `max_model_len`."""
+    """Context length in tokens: `meta.n_ctx` of llama-server, `max_model_len` of vLLM; 0 if not stated."""
     meta = entry.get("meta")
-    told = meta.get("n_ctx") if isinstance(meta, Mapping) else entry.get("max_model_len")
-    return told if isinstance(told, int) and told > 0 else 0
+    size = meta.get("n_ctx") if isinstance(meta, Mapping) else entry.get("max_model_len")
+    return size if isinstance(size, int) and size > 0 else 0
 
 
 def _key(path: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""Read a completion's body and believe none of it unseen: whatever is missing, impossible or of another kind raises
+"""Strict parsing of a completion's body: anything missing, impossible or of the wrong type raises
 EngineUnavailable with a sentence; nothing is guessed or filled in.
 
 Pure functions; knows no connection.
@@ -15,16 +15,16 @@ from agent.llm.openai.dialects import Dialect
 from market.errors import EngineUnavailable
 
 ROUNDING = 1e-3
-"""How far probabilities may add up to something other than one, and a log-probability may lie above zero."""
+"""Tolerance of the sum of probabilities around one, and of a log-probability above zero."""
 _ABSURD = 10**9
-"""No count and no log-probability is as large as this."""
+"""Bound on the magnitude of any count or log-probability."""
 _LEAST = -60.0
-"""Log-probabilities are told apart down to here, relative to the likeliest label."""
+"""Floor of log-probabilities relative to the likeliest label."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """Tokens as the server counts them; None where it does not say."""
+    """Token counts of the server; None where not reported."""
 
     prompt: int | None
     prefilled: int | None
@@ -50,7 +50,7 @@ class Label:
 
 
 def completion(body: Mapping[str, Any]) -> Completion:
-    """The one choice that was asked for."""
+    """The single choice that was requested. Raises EngineUnavailable."""
     choices = body.get("choices")
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise EngineUnavailable("The model server's answer does not hold the one choice that was asked for.")
@@ -61,7 +61,7 @@ def completion(body: Mapping[str, Any]) -> Completion:
 
 
 def reported(body: Mapping[str, Any]) -> Reported:
-    """Usage in any of the servers' forms: `usage.extra` of MLC, `timings` of llama-server, cached tokens of vLLM."""
+    """Usage in any server's form: `usage.extra` of MLC, `timings` of llama-server, cached tokens of vLLM."""
     usage = _mapping(body.get("usage"))
     prompt, generated = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
     extra, timings = _mapping(usage.get("extra")), _mapping(body.get("timings"))
@@ -92,12 +92,13 @@ def label_row(dialect: Dialect, logprobs: Any, labels: Sequence[Label]) -> tuple
 
 
 def _possible(mass: float, labels: int, biased: bool) -> bool:
-    """What the labels take of all probability: some of it, and all where the bias has left nothing else."""
+    """True if the labels' total probability is possible: some of it, or all where the bias has left nothing else."""
     return (1 - ROUNDING * labels if biased else 0.0) < mass <= 1 + ROUNDING * labels
 
 
 def _by_text(dialect: Dialect, logprobs: Any, labels: Sequence[Label]) -> dict[int, float]:
-    """Two tokens may print alike, so an answer that names anything but the labels says nothing about them."""
+    """Log-probabilities by token text. Two tokens may print alike, so an answer that names anything but the labels is
+    rejected."""
     first = _first(_mapping(logprobs).get("top_logprobs"))
     tokens = {dialect.shown(label.text): label.token for label in labels}
     if set(first) != set(tokens):
@@ -108,7 +109,8 @@ def _by_text(dialect: Dialect, logprobs: Any, labels: Sequence[Label]) -> dict[i
 
 
 def _by_id(logprobs: Any) -> dict[int, float]:
-    """Either a list of entries with ids (llama-server), or a mapping whose keys are "token_id:7" (vLLM)."""
+    """Log-probabilities by token id: a list of entries with ids (llama-server), or a mapping with keys "token_id:7"
+    (vLLM)."""
     named = _mapping(logprobs)
     if "content" in named:
         first = _first(named["content"])
@@ -121,7 +123,7 @@ def _by_id(logprobs: Any) -> dict[int, float]:
 
 
 def _first(entries: Any) -> dict[Any, Any]:
-    """The entry of the only token that was sampled."""
+    """Entry of the only sampled token."""
     if not isinstance(entries, list) or not entries or not isinstance(entries[0], dict):
         raise EngineUnavailable("The model server's answer holds no probabilities.")
     return entries[0]

@@ -1,6 +1,6 @@
-"""Text to token ids, segment by segment: from the model's own tokenizer.json, or from its server.
+"""Tokenizers: text to token ids, segment by segment, by the model's own tokenizer.json or by its server.
 
-Prompts are sent as ids, so that what is counted here is what the server evaluates, no text is ever taken for a control
+Prompts are sent as ids, so that the count here is what the server evaluates, no text is ever taken for a control
 token, and no server adds an opening of its own.
 """
 
@@ -25,24 +25,25 @@ _JOINED = ("The price went", " up", " and", " down", " again\n")
 
 
 class Tokens(Protocol):
-    """`opening` is what the model expects before every text; `sha256` names the tokenizer, empty where unknown."""
+    """A tokenizer. `opening` is what the model expects before every text; `sha256` identifies it, empty where
+    unknown."""
 
     opening: Ids
     sha256: str
 
     def known(self, text: str) -> Ids | None:
-        """The ids of a segment, where no server has to be asked for them."""
+        """The ids of a segment; None where the server has to be asked for them."""
         ...
 
     async def of(self, text: str, deadline: float | None = None) -> Ids: ...
 
     def text_of(self, token: int) -> str | None:
-        """One token's text, where it is known."""
+        """One token's text; None where unknown."""
         ...
 
 
 class LocalTokens:
-    """A tokenizer.json on this box."""
+    """Tokenizer from a tokenizer.json on this machine."""
 
     def __init__(self, tokenizer: Tokenizer, sha256: str) -> None:
         self._tokenizer = tokenizer
@@ -69,7 +70,7 @@ class LocalTokens:
 
 
 class ServerTokens:
-    """The server's own `/tokenize`, each segment asked for once."""
+    """Tokenizer over the server's own `/tokenize`, each segment asked for once."""
 
     def __init__(self, wire: ServerWire, dialect: Dialect, model: str) -> None:
         self._wire, self._dialect, self._model = wire, dialect, model
@@ -78,7 +79,7 @@ class ServerTokens:
         self.sha256 = ""
 
     async def learn(self) -> None:
-        """What the server puts before a text, and whether segments join to what the whole would be."""
+        """Learn the server's opening, and check that segments join to the tokens of the whole text. Raises NotReady."""
         self.opening = _before(await self._ask("up", False), await self._ask("up", True))
         _must_join(await self._ask("".join(_JOINED), False), [await self._ask(part, False) for part in _JOINED])
 
@@ -123,7 +124,7 @@ async def find_tokens(wire: ServerWire, dialect: Dialect, model: str, file: Path
 
 
 def _before(bare: Ids, opened: Ids) -> Ids:
-    """What was put before a text's own tokens."""
+    """Tokens that were put before a text's own."""
     return opened[: opened.index(bare[0])] if bare and bare[0] in opened else ()
 
 

@@ -1,7 +1,7 @@
-"""HTTP to one model server: JSON in, a checked JSON object out, everything else one plain sentence.
+"""HTTP client of one model server: JSON in, a checked JSON object out, every failure one plain sentence.
 
-No redirects, no proxies or credentials from the environment, no cookies, no compression, no second try, and an end to
-every wait and every body. Knows nothing of models.
+No redirects, no proxies or credentials from the environment, no cookies, no compression, no retry, and a limit on
+every wait and every body. Independent of models.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from agent.llm.openai.address import Address, OwnNetwork
 from market.errors import EngineTimeout, EngineUnavailable
 
 BODY_LIMIT = 4 << 20
-"""Bytes of an answer that are read at most."""
+"""Maximum size of an answer in bytes."""
 _KEEP = 4.0
 """Seconds an idle connection is kept: less than the five after which such servers close theirs."""
 
 
 class NeverBegun(EngineUnavailable):
-    """The server did not take the request up: it worked through nothing."""
+    """The server did not accept the request: it processed nothing."""
 
 
 class RequestRefused(NeverBegun):
-    """The server is well, and says that what was asked is wrong."""
+    """The server is well, and rejects the request as wrong."""
 
 
 class ServerWire:
-    """A connection pool to `where`. `timeout` is the seconds any answer may take where the caller sets no less."""
+    """A connection pool to `where`. `timeout` is the limit in seconds of any answer, where the caller sets no lower
+    one."""
 
     def __init__(self, where: Address, *, api_key: str = "", timeout: float = 30.0, parallel: int = 4) -> None:
         self.where = where
@@ -65,7 +66,7 @@ class ServerWire:
         return _object(await self._request("GET", path, None, deadline))
 
     async def alive(self, path: str, within: float) -> bool:
-        """Whether the server answers `path` with 200 in time."""
+        """True if the server answers `path` with 200 within the given seconds."""
         try:
             await self._request("GET", path, None, within)
         except EngineUnavailable:
@@ -122,7 +123,7 @@ def _refuse(status: int, body: bytes) -> NoReturn:
 
 
 def _said(text: str) -> str:
-    """What an error body says: JSON of several shapes, a JSON string that holds JSON, or plain text."""
+    """Message of an error body: JSON of several shapes, a JSON string that holds JSON, or plain text."""
     value: Any = text
     for _ in range(2):
         if isinstance(value, str):
@@ -137,7 +138,7 @@ def _said(text: str) -> str:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """Any JSON value. ValueError for what is none: too deep, or with NaN or Infinity where a number should be."""
+    """Any JSON value. Raises ValueError for invalid JSON, for too deep nesting, and for NaN or Infinity."""
     try:
         return json.loads(text, parse_constant=_no_number)
     except RecursionError:

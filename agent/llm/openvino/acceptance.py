@@ -1,7 +1,7 @@
-"""Does OpenVINO answer as the embedded engine does on the same file? Asks both, and keeps the finding in a note.
+"""Acceptance of a model in OpenVINO: compares its answers with the embedded engine's, and keeps the result in a note.
 
 A fast engine with wrong answers looks like any other (one published reader of GGUF files rounds Q4_1 weights away), so
-no model is used in OpenVINO before this has been seen.
+no model is used in OpenVINO before this check.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from market.errors import NotReady
 
 LIBRARY = f"{runtime.PACKAGE} {runtime.PINNED}"
 DIVERGENCE_LIMIT = 0.05
-"""Mean Kullback-Leibler divergence in nats beyond which the answers are not the same model's."""
+"""Largest mean Kullback-Leibler divergence in nats at which the answers count as the same model's."""
 
 OPENING = "The market opened quietly and the price of Up stood at forty-eight cents."
 REST = (
@@ -49,7 +49,7 @@ class Reference:
 
 
 def reference(path: Path) -> Reference:
-    """Ask the embedded engine. Raises NotReady when its library or the file cannot be used."""
+    """Evaluate the text with the embedded engine. Raises NotReady when its library or the file cannot be used."""
     model = Model(Library(), path)
     context = Context(model, threads=1, cells=_CELLS, sequences=4)
     try:
@@ -79,7 +79,7 @@ def divergence(expected: Sequence[Logits], found: Sequence[Logits]) -> float:
 
 
 def write_note(folder: Path, sha256: str, found: Mapping[str, float]) -> None:
-    """Keep the divergence of each precision for the model file with this hash."""
+    """Store the divergence of each precision for the model file with this hash."""
     folder.mkdir(parents=True, exist_ok=True)
     target = _note(folder, sha256)
     part = target.with_suffix(".part")
@@ -89,7 +89,7 @@ def write_note(folder: Path, sha256: str, found: Mapping[str, float]) -> None:
 
 
 def noted(folder: Path, sha256: str) -> dict[str, float]:
-    """The divergences a note in `folder` tells of this file with the pinned library; none without such a note."""
+    """Divergences noted in `folder` for this file with the pinned library; empty without such a note."""
     try:
         note = json.loads(_note(folder, sha256).read_text())
         if (note["sha256"], note["library"]) != (sha256, LIBRARY):

@@ -1,6 +1,6 @@
-"""What a llama-family GGUF file says about the shape of its network.
+"""Network shape of a llama-family model, from the header of its GGUF file.
 
-It reads the header's numbers; the weights themselves are the graph's business.
+It reads the header's numbers; the weights are read by the graph.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """`heads` ask, `groups` of them share keys and values; `width` is one head's; `base` is the rotation's."""
+    """Shape of the network: `heads` of queries, `groups` of keys and values shared by them; `width` is one head's;
+    `base` is the rotary embedding's."""
 
     layers: int
     heads: int
@@ -30,7 +31,7 @@ class Architecture:
 
 
 def architecture(model: gguf.Gguf) -> Architecture:
-    """Raises NotReady for a network this program cannot build."""
+    """Shape of a model's network. Raises NotReady for one that this program cannot build."""
     found = metadata(model)
     family = found.get("general.architecture")
     if family != "llama":
@@ -55,7 +56,7 @@ def architecture(model: gguf.Gguf) -> Architecture:
 
 
 def metadata(model: gguf.Gguf) -> dict[str, Value]:
-    """Every number and text of the header; lists are passed over."""
+    """Every number and text of the header; lists are skipped."""
     found: dict[str, Value] = {}
     at = 0
     for _ in range(model.pairs):
@@ -82,7 +83,7 @@ def _text(raw: bytes, at: int) -> tuple[str, int]:
 
 
 def _after_list(raw: bytes, at: int) -> int:
-    """Where the list that begins at `at` ends."""
+    """Offset of the end of the list that begins at `at`."""
     kind, count = struct.unpack_from("<IQ", raw, at)
     at += 12
     if kind in _NUMBERS:

@@ -1,6 +1,6 @@
-"""The `Engine` port over OpenVINO in this process.
+"""Adapter of the `Engine` port to OpenVINO in this process.
 
-It owns no policy: what to ask, and what an answer is worth, is the caller's business.
+It owns no policy: the questions and the use of the answers are the caller's.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from market.errors import NotReady
 
 
 class OpenVinoEngine(InProcessEngine[CacheRequest]):
-    """See the port. The same calls after `forget` give the same bits; the last bits of an answer depend on what is
-    evaluated together, so the engine is not `bit_exact`."""
+    """Implements the port. The same calls after `forget` give the same bits; the last bits of an answer depend on what
+    is evaluated together, so the engine is not `bit_exact`."""
 
     _session: OpenvinoSession
 

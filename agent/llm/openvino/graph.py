@@ -27,7 +27,7 @@ _END = np.iinfo(np.int64).max
 
 
 def build(openvino: Any, model: gguf.Gguf) -> Any:
-    """The `openvino.Model`. Raises NotReady for a network or weights it cannot be built from."""
+    """The `openvino.Model`. Raises NotReady for an unsupported network or weights."""
     return _Builder(openvino, model).model()
 
 
@@ -54,6 +54,7 @@ class _Builder:
         for layer in range(self._shape.layers):
             rows = self._layer(rows, f"blk.{layer}.")
         rows = self._normed(op.gather(rows, wanted, _ints(op, 1)), "output_norm.weight")
+        # Small models tie the output matrix to the embedding.
         head = self._matrix("output.weight") if "output.weight" in self._left else embedding
         result = op.result(op.matmul(rows, head, False, True))
         if self._left:
@@ -77,7 +78,7 @@ class _Builder:
         return op.add(rows, self._times(grown, f"{at}ffn_down.weight"))
 
     def _cached(self, rows: Any, name: str) -> Any:
-        """All rows evaluated so far, these last, repeated for each head that shares them."""
+        """The cache with these rows appended, repeated for each head that shares them."""
         op, shape = self._op, self._shape
         empty = op.concat([self._batch, _ints(op, [shape.groups, 0, shape.width])], 0)
         none = op.broadcast(_floats(op, 0), empty)
@@ -95,7 +96,7 @@ class _Builder:
         return op.reshape(repeated, _ints(op, [0, shape.heads, -1, shape.width]), True)
 
     def _rotation(self, positions: Any) -> tuple[Any, Any]:
-        """Cosine and sine for each row and place of a head."""
+        """Cosine and sine for each row and component of a head."""
         op, width = self._op, self._shape.width
         speed = 1 / self._shape.base ** (np.arange(0, width, 2) / width)
         if (factors := self._left.pop("rope_freqs.weight", None)) is not None:
@@ -132,7 +133,7 @@ class _Builder:
         return self._op.matmul(rows, self._matrix(name, heads), False, True)
 
     def _matrix(self, name: str, heads: int = 0) -> Any:
-        """A weight matrix [out, in]. GGUF keeps the two halves of a rotated head interleaved; with `heads` they are
+        """A weight matrix [out, in]. GGUF stores the two halves of a rotated head interleaved; with `heads` they are
         laid one after the other."""
         op, tensor = self._op, self._taken(name)
         inner, outer = tensor.shape

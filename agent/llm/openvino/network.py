@@ -1,6 +1,6 @@
-"""The compiled graph and its cache: evaluates rows, keeps what was primed and puts it back, all synchronous.
+"""The compiled graph and its cache: evaluates rows, saves and restores the cache, all synchronous.
 
-It knows nothing of prompts. Not thread-safe.
+Independent of prompts. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ROWS = 64  # rows in one inference: how long a deadline may have to wait
 
 
 class Precision(StrEnum):
-    """How numbers are rounded between the weights. `F32`: not at all. `INT8`: 8 bits to each 32 neighbours, about
+    """Rounding of activations. `F32`: none. `INT8`: 8 bits to each 32 neighbours, about
     twice as fast for a few tokens. `BF16`: 8 significant bits, fastest for long prompts, where the processor can."""
 
     F32 = "f32"
@@ -36,7 +36,7 @@ class Precision(StrEnum):
 
 
 def properties(precision: Precision, threads: int) -> dict[str, object]:
-    """What the CPU plugin is told. By itself it would round both the activations and the cache to 8 bits."""
+    """Properties of the CPU plugin. By default it would round both the activations and the cache to 8 bits."""
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -50,7 +50,7 @@ def properties(precision: Precision, threads: int) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A copy of the cache's first `cells` cells: one [1, groups, cells, width] array for each of its parts."""
+    """A copy of the cache's first `cells` cells: one [1, groups, cells, width] array for each of its states."""
 
     cells: int
     parts: tuple[Floats, ...] = ()
@@ -76,7 +76,7 @@ class Network:
         self.precision, self.threads = precision, threads
         self.stop = CallStop(None)
         self.broken = ""
-        self.rows = 0  # begun, whatever came of them
+        self.rows = 0  # begun, finished or not
         self._held = 0  # cells in the plugin's cache
         self._pending: Saved | None = Saved(0)
 
@@ -87,11 +87,11 @@ class Network:
             return Saved(self._held, tuple(np.array(part.state.data) for part in self._parts))
 
     def back(self, saved: Saved) -> None:
-        """Return to a saved cache; it is put in place when next needed."""
+        """Return to a saved cache; it is restored at the next use."""
         self._pending = saved
 
     def evaluate(self, tree: CacheTree, rows: Sequence[CacheRow]) -> list[Logits]:
-        """Logits of the rows that answer, in their order. The rows are the tree's last cells.
+        """Logits of the answering rows, in their order. The rows are the tree's last cells.
 
         Raises EngineTimeout when stopped, EngineUnavailable when the library fails.
         """
@@ -115,6 +115,7 @@ class Network:
                 TOKENS: np.array([[row.token for row in rows]], np.int64),
                 POSITIONS: np.array([[row.position for row in rows]], np.int64),
                 MASK: tree.mask(first, end)[None, None],
+                # Without a wanted row one is computed all the same, and dropped: the output is never empty.
                 WANTED: np.array(wanted or [0], np.int64),
                 BEAM: np.zeros(1, np.int32),
             }
@@ -126,7 +127,7 @@ class Network:
         return list(logits)
 
     def _settle(self) -> None:
-        """Put a saved cache in place, if one is due."""
+        """Restore a saved cache, if one is pending."""
         if (saved := self._pending) is None:
             return
         if saved.parts:
@@ -138,7 +139,8 @@ class Network:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """A failure of the library as one sentence, and for good: what it leaves behind cannot be trusted."""
+        """Turn a failure of the library into EngineUnavailable, permanently: the state it leaves behind cannot be
+        trusted."""
         if self.broken:
             raise EngineUnavailable(self.broken, next_step=_AGAIN)
         try:
@@ -159,6 +161,6 @@ def loaded(path: Path, precision: Precision, threads: int) -> Network:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The last line of OpenVINO's report that says something; the first ones name its source files."""
+    """The last line of OpenVINO's report; the first ones name its source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else "no reason given").rstrip(".")

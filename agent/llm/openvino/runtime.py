@@ -1,4 +1,4 @@
-"""The pinned OpenVINO package, imported without the part of it that reports to its makers.
+"""The pinned OpenVINO package, imported without its telemetry.
 
 `import openvino` sends an event to a statistics service before any function is called, unless its telemetry package
 cannot be imported. Here it never can, whether it is installed or not: nothing leaves this machine.
@@ -23,7 +23,7 @@ _TELEMETRY = "openvino_telemetry"
 
 
 def installed() -> bool:
-    """Whether the pinned package is there; it is not imported."""
+    """True if the pinned package is installed; it is not imported."""
     try:
         return importlib.util.find_spec(PACKAGE) is not None and version(PACKAGE) == PINNED
     except PackageNotFoundError:
@@ -31,7 +31,7 @@ def installed() -> bool:
 
 
 def load_openvino() -> Any:
-    """The package. Raises NotReady when it is missing, cannot be loaded or reports to its makers already."""
+    """The package. Raises NotReady when it is missing, cannot be loaded or was loaded with its telemetry."""
     if not installed():
         raise NotReady(f"OpenVINO {PINNED} is not installed.", next_step=INSTALL)
     if sys.modules.get(_TELEMETRY) is not None:

@@ -1,6 +1,6 @@
-"""Prompts answered from one shared cache: carries out the steps, keeps the last logits, samples text.
+"""Prompts over one shared cache: carries out the steps, stores the last logits, samples text.
 
-Synchronous; knows nothing of the event loop.
+Synchronous; independent of the event loop.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from market.errors import EngineUnavailable
 Found = dict[CacheRequest, list[Logits]]
 
 TOGETHER = 16
-"""Samples written side by side."""
+"""Maximum number of samples in one batch."""
 
 _REMEMBERED_SEGMENTS = 4096
 
 
 @dataclass(slots=True)
 class _Sample:
-    """One text being written after the token in `cell`."""
+    """A text in progress after the token in `cell`."""
 
     cell: int
     logits: Logits
@@ -47,7 +47,7 @@ class _Point:
 
 
 class OpenvinoSession:
-    """One network, its vocabulary and what is cached. After any error, call `forget` before the next one."""
+    """One network, its vocabulary and the state of its cache. After any error, call `forget` before the next call."""
 
     def __init__(self, network: Network, vocabulary: TokenVocabulary, cells: int) -> None:
         self.network, self.vocabulary = network, vocabulary
@@ -59,7 +59,7 @@ class OpenvinoSession:
 
     @property
     def spent(self) -> tuple[int, int]:
-        """Prompt tokens given to the network and tokens sampled, whatever came of them."""
+        """Prompt tokens evaluated and tokens sampled, of failed calls, too."""
         return self.network.rows - self._extended, self._sampled
 
     def wanted(self, prompt: Prompt, more: Tokens = ()) -> CacheRequest:
@@ -77,16 +77,17 @@ class OpenvinoSession:
         return found
 
     def needed(self, prompts: Sequence[Prompt], max_tokens: int = 0) -> int:
-        """Tokens that these prompts would take, with one sample of `max_tokens` after them. Safe from any thread."""
+        """Tokens that these prompts would cost, with one sample of `max_tokens` after them. Safe from any thread."""
+        # A copy that only the worker replaces: the event loop may count while the worker changes the tree.
         trial = self._shown.copy()
         return sum(len(step.rows) for step in trial.steps([self.wanted(p) for p in prompts], max_tokens))
 
     def size(self, wanted: CacheRequest) -> int:
-        """Tokens in it."""
+        """Number of its tokens."""
         return len(wanted.tokens)
 
     def answered(self, wanted: Sequence[CacheRequest], *, spare: int = 0) -> Found:
-        """The logits wanted."""
+        """Logits of each request."""
         found: Found = {}
         for step in self.tree.steps(wanted, spare):
             if step.flush:
@@ -99,16 +100,16 @@ class OpenvinoSession:
         return found
 
     def obey(self, stop: CallStop) -> None:
-        """Whom to ask from now on whether to stop; and let `needed` count from what is cached now."""
+        """Set the stop flag to poll from now on, and let `needed` count from the present cache."""
         self.network.stop = stop
         self._shown = self.tree.copy()
 
     def close(self) -> None:
-        """Give the vocabulary back."""
+        """Free the vocabulary."""
         self.vocabulary.close()
 
     def prime(self, prefix: Prompt) -> int:
-        """Keep a prefix for good; returns the tokens in it. Whatever else is cached is dropped."""
+        """Keep a prefix until `close`; returns its tokens. All other cached prompts are dropped."""
         want, before = self.wanted(prefix), self.network.rows
         self.forget()
         self.answered([want])
@@ -126,7 +127,7 @@ class OpenvinoSession:
     recover = forget
 
     def written(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling, stop: str) -> list[str]:
-        """`n` texts."""
+        """Sample `n` texts."""
         want = self.wanted(prompt)
         found = self.answered([want], spare=max_tokens)
         start = self.tree.end_of(want.tokens)
@@ -171,7 +172,7 @@ class OpenvinoSession:
                     sample.logits = logits
 
     def _extend(self, rows: Sequence[CacheRow]) -> list[Logits]:
-        """Put sampled tokens through the network; they were counted when they were sampled."""
+        """Evaluate sampled tokens; they were counted when they were sampled."""
         before = self.network.rows
         try:
             return self.network.evaluate(self.tree, rows)

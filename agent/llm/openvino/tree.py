@@ -1,7 +1,7 @@
-"""Which tokens of a batch of prompts still have to be evaluated, when all prompts lie in one cache as one tree.
+"""Cache tree: the tokens of a batch that must be evaluated, where all prompts lie in one cache as one tree.
 
-Pure bookkeeping over token numbers: it has never seen a model or a clock. A cell is one evaluated token; its parent is
-the cell of the token before it, so a prompt is a way down the tree and a shared beginning is there once.
+Pure bookkeeping over token ids; no model, no clock. A cell is one evaluated token; its parent is
+the cell of the token before it, so a prompt is a path down the tree and a shared prefix is stored once.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ Floats = NDArray[np.float32]
 Tokens = tuple[int, ...]
 
 NONE = -1
-"""The parent of a first token."""
+"""Parent of a first token."""
 
 KEPT = 256
-"""Cells beyond the primed ones whose logits are kept at the same time."""
+"""Maximum number of cells beyond the primed ones whose logits are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheRequest:
-    """A prompt, and for how many of its last tokens the logits are asked."""
+    """A prompt, and the number of its last tokens whose logits are requested."""
 
     tokens: Tokens
     last: int = 1
@@ -34,7 +34,7 @@ class CacheRequest:
 
 @dataclass(frozen=True, slots=True)
 class CacheRow:
-    """One token to evaluate. `answers` is the cell whose logits are wanted of it, NONE if they are not."""
+    """One token to evaluate. `answers` is the cell whose logits it yields, NONE for none."""
 
     token: int
     position: int
@@ -44,7 +44,7 @@ class CacheRow:
 
 @dataclass(frozen=True, slots=True)
 class CacheStep:
-    """Flush if told, then evaluate the rows; then every prompt's logits are those of its cells."""
+    """A step: flush if set, then evaluate the rows; each prompt's logits are then those of its cells."""
 
     flush: bool
     rows: tuple[CacheRow, ...]
@@ -53,9 +53,9 @@ class CacheStep:
 
 @dataclass(slots=True)
 class CacheTree:
-    """What the cache holds: its cells in the order of their evaluation. Those below `floor` are primed and stay.
+    """State of the cache: its cells in the order of their evaluation. Those below `floor` are primed and stay.
 
-    `known` are the cells whose logits are at hand, the oldest first.
+    `known` are the cells whose logits are stored, oldest first.
     """
 
     room: int
@@ -80,7 +80,7 @@ class CacheTree:
         )
 
     def cut(self, top: int) -> None:
-        """Forget all cells from `top` on."""
+        """Drop all cells from `top` on."""
         del self.parents[top:], self.positions[top:]
         self.children = {way: cell for way, cell in self.children.items() if cell < top}
         self.known = {cell: None for cell in self.known if cell < top}
@@ -113,7 +113,7 @@ class CacheTree:
         return cell
 
     def grow(self, parent: int, position: int) -> int:
-        """Add a cell that no prompt will find; its number."""
+        """Add a cell that no prompt matches; returns its number."""
         self.parents.append(parent)
         self.positions.append(position)
         return self.top - 1
@@ -124,6 +124,8 @@ class CacheTree:
         for row, cell in enumerate(range(first, end)):
             parent = self.parents[cell]
             if parent >= first:
+                # A row attends to all that its parent attends to: copying the parent's row saves the walk up to the
+                # root.
                 found[row, :cell] = found[parent - first, :cell]
             else:
                 while parent != NONE:
@@ -133,7 +135,7 @@ class CacheTree:
         return found
 
     def _fitted(self, group: Sequence[CacheRequest], spare: int) -> CacheStep | None:
-        """The step for a group, after a flush if nothing else makes room; None, changing nothing, if it never fits."""
+        """The step for a group, after a flush if needed; None, changing nothing, if it never fits."""
         before = self.copy()
         for flush in (False, True):
             if flush:
@@ -150,7 +152,7 @@ class CacheTree:
         return None
 
     def _keep_newest(self) -> None:
-        """Forget the oldest logits; those of primed cells stay at hand."""
+        """Drop the oldest logits beyond `KEPT`; those of primed cells stay."""
         others = [cell for cell in self.known if cell >= self.floor]
         for cell in others[: max(0, len(others) - KEPT)]:
             del self.known[cell]
@@ -161,7 +163,7 @@ class CacheTree:
         self.children, self.known = kept.children, kept.known
 
     def _asked(self, want: CacheRequest, rows: list[CacheRow]) -> tuple[int, ...]:
-        """The cells whose logits are wanted; rows are added for what is missing."""
+        """The cells whose logits are requested; rows are added for missing ones."""
         cell, cells = NONE, []
         first = len(want.tokens) - want.last
         if first < 0:
@@ -178,7 +180,7 @@ class CacheTree:
         return tuple(cells)
 
     def _answer(self, cell: int, row: CacheRow, rows: list[CacheRow]) -> None:
-        """Have the cell's row answer; a cell evaluated before without answering is evaluated once more."""
+        """Make the cell's row yield logits; a cell evaluated before without them is evaluated once more."""
         at = cell - (self.top - len(rows))
         if at >= 0:
             rows[at] = row

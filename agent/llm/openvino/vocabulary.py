@@ -1,4 +1,4 @@
-"""The words of a GGUF file without its weights, read by the embedded engine's library: the same text gives the same
+"""Vocabulary of a GGUF file without its weights, read by the embedded engine's library: the same text gives the same
 tokens on both engines."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from market.errors import NotReady
 
 
 class TokenVocabulary(Model):
-    """Turns text into tokens and back. Raises NotReady when the library or the file is missing."""
+    """Tokenizer of a GGUF file. Raises NotReady when the library or the file is missing."""
 
     def __init__(self, path: Path, setting: str = "auto") -> None:
         self.library = Library(setting)
