@@ -1,1 +1,1 @@
-"""Questions about the owner's files: the model chooses from a catalogue, tables answer, and every number is checked."""
+"""Analysis of the owner's files: the model chooses from a catalogue, tables answer, and every number is checked."""

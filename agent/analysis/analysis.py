@@ -1,4 +1,4 @@
-"""One analysis, from a file to sentences that its tables bear out."""
+"""An analysis, from a file to sentences that its tables support."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.analysis.reading import profile, read_table
 from tools.analysis.table import Profile, TableFinding
 
 _FADING = 0.3
-"""How much less likely the sentence of the next finding is to be the answer."""
+"""Prior weight of a finding's sentences relative to those of the finding before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Analysed:
     """The result of an analysis.
 
     `file` is the file's name, `question` as it was given; `profile` is the file's rows and columns. `findings` are what
-    answers the question, the most telling first, each with its table. `headline` is the one of their sentences that the
-    model takes for the answer, empty where nothing was asked or found; `dropped` are sentences that were not said,
+    answers the question, the strongest first, each with its table. `headline` is the one of their sentences that the
+    model chose as the answer, empty where nothing was asked or found; `dropped` are sentences that were left out,
     since a number in them is in no table. `model` names the model. `ledger` has a row for each phase; `tokens` are
     prompt and generated ones by phase, `dollars` their price, `seconds` the model's time.
     """
@@ -54,12 +54,13 @@ class Analysed:
 
     @property
     def says(self) -> tuple[str, ...]:
-        """What was found, in sentences whose numbers are all in the tables."""
+        """Sentences of the findings, whose numbers are all in the tables."""
         return tuple(sentence for finding in self.findings for sentence in finding.says)
 
 
 async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> Analysed:
-    """Read, choose, compute, check what is said, and choose the answer. Raises Misconfigured for a bad file."""
+    """Read the file, choose operations, compute, check the sentences, and choose the answer. Raises Misconfigured for a
+    bad file."""
     frame = await asyncio.to_thread(read_table, file)
     shape = await asyncio.to_thread(profile, frame)
     asker = Asker(engine, budget)
@@ -84,7 +85,7 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> 
 
 
 def checked(findings: Sequence[TableFinding]) -> tuple[list[TableFinding], tuple[str, ...]]:
-    """The findings with what may be said of them, and the sentences that a table does not bear out."""
+    """The findings with their supported sentences, and the sentences that a table does not support."""
     kept, dropped = list[TableFinding](), list[str]()
     for finding in findings:
         wrong = [sentence for sentence in finding.says if unsupported(sentence, [finding.table])]
@@ -94,8 +95,8 @@ def checked(findings: Sequence[TableFinding]) -> tuple[list[TableFinding], tuple
 
 
 async def _headline(asker: Asker, question: str, findings: Sequence[TableFinding]) -> str:
-    """The sentence that answers, chosen by its letter, those of likelier findings first: a model that wrote one itself
-    could say what no table says without a single wrong number."""
+    """The sentence that answers, chosen by its letter, those of likelier findings first: a sentence written by the
+    model could claim what no table supports without a single wrong number."""
     said = [(sentence, _FADING**rank) for rank, finding in enumerate(findings) for sentence in finding.says]
     if not question or not said:
         return ""

@@ -1,8 +1,8 @@
-"""Which operations answer a question: the model proposes, each is tried on the table, and what comes to nothing is
+"""Choice of operations for a question: the model proposes, each is tried on the table, and those without a result are
 dropped.
 
-The model chooses letters from closed lists, by their probabilities, so it cannot ask for what does not exist. What the
-question names outright, a column or a word of the catalogue, counts more than what the model makes of it.
+The model chooses letters from closed lists, by their probabilities, so it cannot ask for what does not exist. A column
+or a catalogue word that the question names outright counts more than the model's choice.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tools.analysis.operations import CATALOGUE, Operation, ask
 from tools.analysis.table import Column, Profile, TableFinding
 
 NAMED, HINTED = 40.0, 5.0
-"""How much likelier a column or an operation is that the question names, or hints at."""
+"""Factors on the weight of a column or an operation that the question names, or hints at."""
 _WAYS, _PLACES, _KEPT = 4, 6, 3
 _UNNAMED, _LEAST = 0.05, 0.05
-"""The share of a choice that has nothing of what was named; and, of the best choice's weight, what was not meant."""
+"""Factor for a choice without any named column; fraction of the best choice's weight below which others are dropped."""
 _SCANNED = 16
-"""Findings of a file that nothing was asked about."""
+"""Maximum number of findings for a file without a question."""
 _COLUMNS = len(prompts.LETTERS)
 _CUES = {
     "by_category": ("each", "group", "per", "compare"),
@@ -48,12 +48,12 @@ _HINTS = {
     "top": ("most",),
     "shift": ("when",),
 }
-"""Words that many questions have, and what they mean where nothing else is said."""
+"""Common words of questions, and the operations they suggest where no cue is named."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperationChoice:
-    """An operation on some columns, and how much the model and the question speak for it."""
+    """An operation on some columns, and its weight by the model and the question."""
 
     operation: Operation
     about: tuple[str, ...]
@@ -61,7 +61,7 @@ class OperationChoice:
 
 
 async def choose(asker: Asker, question: str, profile: Profile) -> list[OperationChoice]:
-    """The likeliest operations on their likeliest columns, the best first. Raises OutOfBudget."""
+    """The likeliest operations on their likeliest columns, best first. Raises OutOfBudget."""
     said = _stems(question)
     ways = [one for one in CATALOGUE if next(one.places(profile), None) is not None]
     letters = tuple(prompts.LETTERS[CATALOGUE.index(one)] for one in ways)
@@ -75,7 +75,7 @@ async def choose(asker: Asker, question: str, profile: Profile) -> list[Operatio
 
 
 def _named(operation: str, said: set[str]) -> float:
-    """How much likelier an operation is for the words of the question."""
+    """Factor on an operation's weight for the words of the question."""
     if found := said & set(map(_stem, _CUES[operation])):
         return NAMED * len(found)
     return HINTED if said & set(map(_stem, _HINTS.get(operation, ()))) else 1.0
@@ -102,12 +102,12 @@ async def _placed(
 
 
 def _covered(named: set[str], about: Sequence[str]) -> float:
-    """How much of what the question names a choice is about; never quite nothing."""
+    """Factor for the fraction of named columns that a choice covers; at least `_UNNAMED`."""
     return max(_UNNAMED, (len(named & set(about)) / len(named)) ** 2) if named else 1.0
 
 
 def _weighed(pool: Sequence[Column], row: Sequence[float], question: str) -> dict[str, float]:
-    """Each column's share, those counted more that the question names."""
+    """Normalised weight of each column; named ones count more."""
     said = _stems(question)
     raw = [w * (NAMED if _stems(c.name) & said else 1) for c, w in zip(pool, row, strict=True)]
     return {c.name: w / sum(raw) for c, w in zip(pool, raw, strict=True)}
@@ -125,12 +125,12 @@ def _stems(text: str) -> set[str]:
 
 
 def _stem(word: str) -> str:
-    """Singular and plural alike."""
+    """A word without its plural s."""
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def tried(frame: pl.DataFrame, choices: Sequence[OperationChoice]) -> list[TableFinding]:
-    """What the likeliest choices come to; those that find nothing give way to the next."""
+    """Findings of the likeliest choices; a choice without a finding is replaced by the next."""
     found: list[TableFinding] = []
     least = _LEAST * max((choice.weight for choice in choices), default=0.0)
     for choice in (c for c in choices if c.weight >= least):
@@ -143,7 +143,7 @@ def tried(frame: pl.DataFrame, choices: Sequence[OperationChoice]) -> list[Table
 
 
 def scan(frame: pl.DataFrame, profile: Profile) -> list[TableFinding]:
-    """Everything in the catalogue on every column, the best of each kind at least, what stands out most first."""
+    """Findings of the whole catalogue on all columns, strongest first, with the best of each kind at least."""
     made = [
         found
         for one in CATALOGUE

@@ -1,4 +1,4 @@
-"""Tables as pictures, where a table says how. Needs the extra `research`."""
+"""Charts of tables that define one. Needs the extra `research`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LABELS = 12
 
 
 def draw_findings(made: Analysed, folder: Path) -> dict[int, Path]:
-    """The path of each finding's SVG, by its place."""
+    """Draw each finding's chart; returns the SVG paths by the finding's index."""
     with house_style():
         return {
             at: saved(_figure(finding.table, finding.table.chart), folder / f"finding_{at + 1}")

@@ -1,4 +1,4 @@
-"""An analysis to read: Markdown, and one page with pictures."""
+"""Report of an analysis: Markdown, and one page with charts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.analysis.table import Cell, Table, number
 
 
 def write_analysis(made: Analysed, folder: Path) -> list[Path]:
-    """Write `analysis.md`, `analysis.html` and the pictures; the paths of what was written."""
+    """Write `analysis.md`, `analysis.html` and the charts; returns the paths written."""
     paths.folder(folder)
     drawn = draw_findings(made, folder) if drawable() else {}
     kept = [folder / "analysis.md", folder / "analysis.html"]
@@ -33,7 +33,7 @@ def lead(made: Analysed) -> str:
 
 
 def footer(made: Analysed) -> str:
-    """What it took, and how far it can be trusted."""
+    """Cost, and the basis of the numbers."""
     spent = ", ".join(f"{phase} {count:,}" for phase, count in made.tokens.items() if count) or "none"
     dropped = f" {len(made.dropped)} sentences were left out, since no table bears them out." if made.dropped else ""
     return (
