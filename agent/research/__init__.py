@@ -1,1 +1,1 @@
-"""Backtests: what strategies would have done on recorded markets, what it came to, and how sure that is."""
+"""Backtests: strategies on recorded markets, their results, and the uncertainty of those."""

@@ -1,4 +1,4 @@
-"""The evidence of any runs as one page: the ladder, calibration, the surest forecasts, and what a gain costs."""
+"""Evidence page of any runs: the ladder, calibration, the surest forecasts, and the cost of a gain."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceReport:
-    """What the page is about: names of runs and of their data, the ladder over all of them, and their decisions."""
+    """Content of the page: names of runs and of their data, the ladder over all of them, and their decisions."""
 
     runs: tuple[str, ...]
     data: tuple[str, ...]
@@ -32,7 +32,8 @@ class EvidenceReport:
 
 
 def write_evidence(made: EvidenceReport, folder: Path) -> list[Path]:
-    """Write `evidence.json`, the figures where they can be drawn, and `evidence.html`; the files, the page last."""
+    """Write `evidence.json`, the figures where they can be drawn, and `evidence.html`; returns the files, the page
+    last."""
     told, page = folder / "evidence.json", folder / "evidence.html"
     told.write_text(json.dumps(plain({"runs": made.runs, "ladder": made.ladder}), indent=2) + "\n", encoding="utf-8")
     drawn = draw_evidence(made, folder) if drawable() else []
@@ -64,7 +65,7 @@ def _fine_print(made: EvidenceReport) -> str:
 
 
 def draw_evidence(made: EvidenceReport, folder: Path) -> list[Path]:
-    """Write the figures as PNG and SVG; the paths of the SVGs."""
+    """Write the figures as PNG and SVG; returns the paths of the SVGs."""
     scored = [f for f in made.forecasts if f.scored]
     gained = [rung for rung in made.ladder if rung.gain is not None]
     with house_style():

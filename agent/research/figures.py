@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 _COLOURS = (BLUE, RED, GREEN, AMBER, PINK, SKY)
 _POINTS = 1500
-"""Points of a path that are drawn at most."""
+"""Maximum number of points drawn of a path."""
 
 
 def draw_backtest(made: Report, data: Data, folder: Path) -> list[Path]:
-    """Write the figures as PNG and SVG; the paths of the SVGs. None where nobody traded or forecast."""
+    """Write the figures as PNG and SVG; returns the paths of the SVGs, none if nobody traded or forecast."""
     judged = [(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets]
     scored = [f for f in made.forecasts if f.scored]
     with house_style():
@@ -104,7 +104,7 @@ def _legend(axis: Axes, names: Sequence[str]) -> None:
 
 
 def _at_mid(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
-    """Two bars a strategy: fills from the book with fees, and the same fills at the mid without."""
+    """Two bars per strategy: PnL of the fills from the book with fees, and of the same fills at the mid without."""
     from matplotlib import pyplot as plt
 
     figure, axis = plt.subplots(figsize=(10, 1.2 + 0.7 * len(judged)), layout="constrained")
@@ -131,7 +131,7 @@ def _at_mid(judged: Sequence[tuple[JudgedRun, Judgement]]) -> Figure:
 
 
 def forecast_figure(scored: Sequence[RecordedForecast]) -> Figure:
-    """How often what was said came true, and the error of the surest forecasts, for the agent and for the market."""
+    """Reliability diagram, and risk-coverage curve of the surest forecasts, for the agent and for the market."""
     from matplotlib import pyplot as plt
 
     figure, (true, risk) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
@@ -141,6 +141,7 @@ def forecast_figure(scored: Sequence[RecordedForecast]) -> Figure:
         ("agent", BLUE, 0.006, [f.probability or 0.0 for f in scored]),
     ):
         bins = reliability(values, paid)
+        # Shifted a little, so that the two series do not hide each other.
         x, share = np.array([b.forecast for b in bins]) + shift, np.array([b.share for b in bins])
         error = np.array([[b.share - b.low for b in bins], [b.high - b.share for b in bins]]).clip(0)
         sizes = 12 + 120 * np.array([b.n for b in bins]) / len(scored)

@@ -1,4 +1,4 @@
-"""What the agent forecast in a backtest, decision by decision, beside the market and the diffusion at that instant.
+"""The agent's forecasts in a backtest, decision by decision, beside the market's and the diffusion's at that instant.
 
 Reads the store; scores nothing.
 """
@@ -15,8 +15,8 @@ from storage.records import Record, RecordKind, Run
 
 @dataclass(frozen=True, slots=True)
 class RecordedForecast:
-    """One decision. Probabilities are of YES, None where nobody saw a price or there is no reference price; `paid` is
-    what YES paid, None while it is not known; `tokens` are the model's, read and written."""
+    """Forecast of one decision. Probabilities are of YES, None where no price was seen or there is no reference price;
+    `paid` is the payout of YES (0 to 1), None while it is not known; `tokens` are the model's, prompt and generated."""
 
     decision: str
     at: datetime
@@ -36,7 +36,7 @@ class RecordedForecast:
 
 
 async def forecasts(store: LogReader, run: Run) -> tuple[RecordedForecast, ...]:
-    """Every decision of a run of the agent, by time, then market."""
+    """Forecasts of all decisions of an agent's run, by time, then market."""
     paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
     found = [_forecast(d, paid) for d in await store.records(run.id, RecordKind.DECISION)]
     return tuple(sorted(found, key=lambda f: (f.at, f.market)))

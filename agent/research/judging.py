@@ -1,4 +1,4 @@
-"""From the stored runs of a backtest to what is told of them. Reads the store and the recording; changes nothing."""
+"""Judgement of a backtest's stored runs. Reads the store and the recording; changes nothing."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What the recording holds. `outcomes` counts markets by who says how they ended; `silent` are markets without any
-    book, `unresolved` those without an outcome: no profit is counted there."""
+    """Coverage of a recording. `outcomes` counts markets by the source of their outcome; `silent` are markets without
+    any book, `unresolved` those without an outcome: no profit is counted there."""
 
     markets: int
     books: int
@@ -51,7 +51,7 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRun:
-    """A strategy's run and what it came to, or the sentence that says why there is nothing to judge."""
+    """A strategy's run with its judgement, or the reason why there is none."""
 
     name: str
     run_id: str
@@ -62,7 +62,7 @@ class JudgedRun:
 
 
 def coverage(data: Data, blind: Sequence[str] = ()) -> Coverage:
-    """What there is to trade on, and what there is not; `blind` are strategies that miss what they look at."""
+    """Coverage of the recording; `blind` are strategies that lack the reference price they need."""
     outcomes: dict[str, int] = {}
     silent, unresolved = [], []
     for one in data.recordings:
@@ -88,7 +88,7 @@ def coverage(data: Data, blind: Sequence[str] = ()) -> Coverage:
 
 
 def rules_said(data: Data) -> tuple[str, ...]:
-    """Which fees were charged, and where the rate was seen."""
+    """Fee rules that were charged, with their sources."""
     said: dict[str, None] = {}
     for one in data.recordings:
         fees = charged(one.market, one.market.opens_at)
@@ -97,7 +97,7 @@ def rules_said(data: Data) -> tuple[str, ...]:
 
 
 async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -> tuple[JudgedTrade, ...]:
-    """Every fill of a run with its end, by time; with `mids`, also the mid at that instant."""
+    """Fills of a run with their PnL, by time; with `mids`, also the mid at each fill."""
     ended = {r.market_id: r for r in await store.outcomes(run.id)}
     found = []
     for fill in await store.fills(run.id):
@@ -112,7 +112,7 @@ async def trades_of(store: Store, data: Data, run: Run, *, mids: bool = False) -
 
 
 async def _mid(feed: PricedFeed, fill: Fill) -> Decimal | None:
-    """The mid of the fill's own token when it was filled."""
+    """Mid of the fill's own token at the fill."""
     book = await feed.book(fill.market_id, fill.at)
     if book is None or book.mid is None:
         return None
@@ -120,7 +120,7 @@ async def _mid(feed: PricedFeed, fill: Fill) -> Decimal | None:
 
 
 async def judged(store: Store, data: Data, name: str, run: Run) -> JudgedRun:
-    """One run, against the luck of every other finished run on the same recording."""
+    """Judgement of one run, deflated by every other finished run on the same recording."""
     trades = await trades_of(store, data, run, mids=True)
     others = [
         ratio
@@ -134,12 +134,13 @@ async def judged(store: Store, data: Data, name: str, run: Run) -> JudgedRun:
 
 
 async def trials(store: Store, run: Run) -> list[Run]:
-    """Every other finished run on the same data, each strategy and configuration once: what luck had to choose from."""
+    """Other finished runs on the same data, each strategy and configuration once: the selection that the deflation
+    accounts for."""
     own = _kind(run)
     found = {_kind(r): r for r in await store.runs() if r.finished and r.identity.data == run.identity.data}
     return [r for kind, r in found.items() if kind != own and not r.identity.label.startswith("arm:")]
 
 
 def _kind(run: Run) -> tuple[str, str, str]:
-    """What was tried; the same under newer code is no other trial."""
+    """Identity of a trial: the same under newer code is no other trial."""
     return run.identity.label, run.identity.config, run.identity.model

@@ -1,4 +1,4 @@
-"""Does a strategy use what it could not have known? Replays that end before later data must place the same orders."""
+"""Look-ahead test: replays that end before later data must place the same orders."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from market.types import Order
 from storage.store import Store
 
 _CUTS = 12
-"""Instants at which each strategy's replay is cut short."""
+"""Instants at which each strategy's replay is truncated."""
 
 
 async def leaks(plan: BacktestPlan, done: Backtested, store: Store, stage: Callable[[str], None]) -> list[str]:
-    """A sentence for each strategy whose orders up to some instant differ once the data end there; none where all is
-    well. Each is cut short at up to a dozen of its own orders, first and last included."""
+    """A sentence for each strategy whose orders up to some instant differ once the data end there; empty if none does.
+    Each is truncated at up to a dozen of its own orders, first and last included."""
     found = []
     for name, run in done.runs.items():
         whole = sorted((i.order for i in await store.intents(run.id)), key=_turn)
@@ -50,7 +50,7 @@ def _turn(order: Order) -> tuple[datetime, str]:
 
 
 def _instants(orders: Sequence[Order]) -> list[datetime]:
-    """Up to so many instants of orders, evenly spread."""
+    """Up to `_CUTS` instants of orders, evenly spread."""
     at = sorted({o.placed_at for o in orders})
     if len(at) <= _CUTS:
         return at

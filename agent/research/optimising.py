@@ -1,8 +1,8 @@
-"""Search the configuration for one that costs less and forecasts no worse, on decisions that were made already.
+"""Configuration search for a lower cost at no worse forecasts, on decisions that were made already.
 
-Every setting is tried by thinking the logged decisions through again with the model on this box. Settings are proposed
-and compared on every other window; the one that is chosen is then tried on the windows between, which no choice has
-seen, and what is promised is what it came to there.
+Every setting is tried by making the logged decisions again with the model on this machine. Settings are proposed
+and compared on every other window; the chosen one is then tried on the windows between, which no choice has
+seen, and its result there is the one reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 Values = Mapping[str, Any]
-"""Dotted configuration keys and what they are set to."""
+"""Dotted configuration keys and their values."""
 KNOBS: Mapping[str, tuple[Any, ...]] = {
     "edge.strategy": ("compute-optimal", "fixed"),
     "edge.tree_search.policy": tuple(POLICIES),
@@ -41,12 +41,12 @@ KNOBS: Mapping[str, tuple[Any, ...]] = {
     "edge.correct": (True, False),
     "edge.answer_tokens": (0, 8, 16),
 }
-"""What may be turned, and how far: the policy and shape of the search, its budget, the gate, and what is spent on
-verifying, correcting and telling."""
+"""Searched keys and their values: the policy and shape of the search, its budget, the gate, and the spending on
+verification, correction and the final sentence."""
 
 
 class Target(StrEnum):
-    """What there shall be less of, for each decision."""
+    """The quantity to reduce, per decision."""
 
     COST = "cost"
     LATENCY = "latency"
@@ -59,8 +59,8 @@ UNITS = {Target.COST: "dollars", Target.LATENCY: "seconds", Target.TOKENS: "toke
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """To have `share` less of the target, tried with so many settings; `seconds` is how long settings are tried, None
-    for as long as it takes. `seed` chooses them."""
+    """Goal of the search: `share` less of the target, within `trials` settings; `seconds` limits the search, None is
+    unlimited. `seed` is the sampler's."""
 
     target: Target
     share: float
@@ -71,8 +71,8 @@ class Aim:
 
 @dataclass(frozen=True, slots=True)
 class SettingTrial:
-    """One decision thought through with one setting. `amount` is in the target's unit, `loss` the log loss of the
-    forecast in nats; `ordered` whether an order was wished for."""
+    """One decision under one setting. `amount` is in the target's unit, `loss` the log loss of the forecast in nats;
+    `ordered` is True if there was an order intent."""
 
     window: str
     amount: float
@@ -82,9 +82,9 @@ class SettingTrial:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a setting came to against the present one on the same decisions. `values` are what it changes, `amount` is
-    the mean of the target. `less` is the share saved, `gain` the log score gained, in nats a decision: below zero it
-    forecasts worse. Intervals draw windows."""
+    """A setting compared with the present one on the same decisions. `values` are its changes, `amount` is the mean of
+    the target. `less` is the fraction saved, `gain` the log score gained, in nats a decision: below zero it forecasts
+    worse. Intervals resample windows."""
 
     values: Values
     decisions: int
@@ -96,7 +96,7 @@ class Setting:
 
     @property
     def worse(self) -> bool:
-        """Whether it forecasts worse beyond chance."""
+        """True if it forecasts significantly worse."""
         return self.gain is not None and self.gain.high < 0
 
     def reaches(self, share: float) -> bool:
@@ -105,9 +105,9 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Optimised:
-    """`tried` are all settings, `front` those that no other one beats in both, the cheapest first; `silent` is no
-    search at all, for comparison. `chosen` and `confirmed` are the same setting, on the windows it was chosen on and on
-    the others."""
+    """Result of the search. `tried` are all settings, `front` the Pareto front, cheapest first; `silent` is no search
+    at all, for comparison. `chosen` and `confirmed` are the same setting, on the windows it was chosen on and on the
+    held-out ones."""
 
     target: Target
     goal: float
@@ -122,18 +122,18 @@ class Optimised:
 
     @property
     def met(self) -> bool:
-        """Whether the goal was reached where nothing had been chosen."""
+        """True if the goal was reached on the held-out windows."""
         return self.confirmed is not None and self.confirmed.reaches(self.goal) and not self.confirmed.worse
 
 
 Trial = Callable[[Config, bool], Awaitable[Sequence[tuple[Decision, float]]]]
-"""Thinks every decision of one half through with a configuration (True: the windows that are kept back), and tells with
-each thought what YES paid."""
+"""Makes every decision of one half again with a configuration (True: the held-out windows), and returns each with
+the payout of YES."""
 
 
 @dataclass(slots=True)
 class Optimiser:
-    """One search. `base` is the configuration at present, of which `knobs` may be turned."""
+    """One search. `base` is the present configuration, of which `knobs` may be changed."""
 
     base: Config
     aim: Aim
@@ -144,8 +144,8 @@ class Optimiser:
     _order: list[Values] = field(default_factory=list)
 
     async def run(self) -> Optimised:
-        """Try settings, choose, and try the chosen one where nothing was chosen. Raises NotReady where there is nothing
-        to save."""
+        """Try settings, choose one, and confirm it on the held-out windows. Raises NotReady where there is nothing to
+        save."""
         begun = monotonic()
         present = await self._tried({})
         if not sum(s.amount for s in present):
@@ -169,7 +169,7 @@ class Optimiser:
         )
 
     async def _search(self, begun: float) -> None:
-        """Ask Optuna for settings and tell it what they came to, both the target and the loss."""
+        """Ask Optuna for settings and report their results, both the target and the loss."""
         import optuna
 
         kinds = {name: optuna.distributions.CategoricalDistribution(v) for name, v in self.knobs.items()}
@@ -185,7 +185,7 @@ class Optimiser:
             self.heard(number + 1)
 
     def _guesses(self) -> list[dict[str, Any]]:
-        """What anybody would try first: the present setting, and each knob turned to where it saves most."""
+        """Initial settings: the present one, and each key at the value that saves most."""
         now = {name: _at(self.base, name) for name in self.knobs}
         here = {name: value if value in self.knobs[name] else self.knobs[name][-1] for name, value in now.items()}
         saving = {
@@ -195,11 +195,11 @@ class Optimiser:
         return [here, *({**here, name: value} for name, value in saving.items() if name in here)]
 
     def _changes(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Of a setting, what differs from the present one."""
+        """The values of a setting that differ from the present one."""
         return {name: value for name, value in params.items() if value != _at(self.base, name)}
 
     async def _tried(self, values: Values) -> list[SettingTrial]:
-        """What a setting spends; one that was tried is not tried again."""
+        """Trials of a setting; a repeated one is read from memory."""
         key = _key(values)
         if key not in self._spent:
             self._spent[key] = await self._measure(values, kept_back=False)
@@ -212,13 +212,13 @@ class Optimiser:
         return [_spent(decision, paid, self.aim.target) for decision, paid in found]
 
     async def _confirm(self, chosen: Setting) -> Setting:
-        """The chosen setting and the present one on the windows that were kept back."""
+        """The chosen setting against the present one on the held-out windows."""
         present = await self._measure({}, kept_back=True)
         return _compared(chosen.values, await self._measure(chosen.values, kept_back=True), present)
 
 
 def parsed_goal(text: str) -> float:
-    """The share that "reduce-by 50%" asks for, also "50%" and "0.5". Raises Misconfigured."""
+    """The fraction in "reduce-by 50%", "50%" or "0.5". Raises Misconfigured."""
     said = text.removeprefix("reduce-by").strip(" =")
     try:
         share = float(said.removesuffix("%")) / (100 if said.endswith("%") else 1)
@@ -230,14 +230,14 @@ def parsed_goal(text: str) -> float:
 
 
 def choose(settings: Sequence[Setting], share: float) -> Setting | None:
-    """Of the settings that save enough and forecast no worse beyond chance, the one that forecasts best; of equals the
-    one that changes least, and then the cheapest."""
+    """Of the settings that save enough and forecast not significantly worse, the one that forecasts best; of equals the
+    one that changes least, then the cheapest."""
     good = [s for s in settings if s.reaches(share) and not s.worse]
     return min(good, key=lambda s: (-_gain(s), len(s.values), s.amount), default=None)
 
 
 def front(settings: Sequence[Setting]) -> list[Setting]:
-    """The settings that no other one beats in both, the cheapest first; of equals the one that changes least."""
+    """Pareto front of the settings, cheapest first; of equals the one that changes least."""
     kept: list[Setting] = []
     for one in sorted(settings, key=lambda s: (s.amount, -_gain(s), len(s.values))):
         if not kept or _gain(one) > _gain(kept[-1]):
@@ -318,7 +318,7 @@ def _nothing(target: Target) -> str:
 
 
 def _why(settings: Sequence[Setting], chosen: Setting | None, confirmed: Setting | None, aim: Aim) -> str:
-    """In one sentence, what came of it."""
+    """Explanation of the result, in one sentence."""
     if chosen is None:
         fair = [s for s in settings if not s.worse and s.less is not None]
         most = max((s.less.mean for s in fair if s.less is not None), default=0.0)

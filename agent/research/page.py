@@ -1,4 +1,4 @@
-"""The page of a backtest: one file that holds the result, readable offline and on paper. Pure text."""
+"""The page of a backtest: one file with the whole result, readable offline and on paper. Pure text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from strategies.score import FEWEST, Interval
 
 _LEVEL = 0.05
 _SHOWN = 40
-"""Markets named one by one before the rest is only counted."""
+"""Maximum number of markets listed by name."""
 
 
 def backtest_page(made: Report, figures: Sequence[Path]) -> str:
@@ -36,7 +36,7 @@ def backtest_page(made: Report, figures: Sequence[Path]) -> str:
 
 
 def lead(made: Report) -> str:
-    """One sentence on what was replayed."""
+    """One sentence on the replayed data."""
     c = made.coverage
     return f"{made.name}: {c.markets:,} markets, {c.books:,} books, {c.days:.2f} days of trading."
 
@@ -63,7 +63,8 @@ def days(value: float | None) -> str:
 
 
 def verdict(found: Judgement) -> str:
-    """Whether there is a profit or a loss that neither the interval nor chance at the market's own price explains."""
+    """The verdict "gains" or "loses" if neither the interval nor chance at the market's own price explains the result,
+    else "no verdict"."""
     if found.per_market is None:
         return "never traded"
     if found.per_market.low > 0 and found.by_chance is not None and found.by_chance < _LEVEL:

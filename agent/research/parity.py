@@ -1,4 +1,4 @@
-"""Did a backtest decide and fill as a recorded run did? Decision by decision, order by order, fill by fill."""
+"""Parity of a backtest with a recorded run: decision by decision, order by order, fill by fill."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from storage.records import RecordKind, Run
 from storage.store import Store, StoredIntent
 
 _THOUGHT = ("action", "reason", "mid", "probability", "features", "arms", "gate", "wish", "tokens")
-"""What a decision comes to: not the hashes of what it was made of, which name its run and its data."""
+"""Compared fields of a decision: not the hashes of its inputs, which depend on its run and its data."""
 _SAID = 20
-"""Differences named one by one before the rest is only counted."""
+"""Maximum number of differences listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One kind of thing on both sides: `equal` pairs, pairs that `differ`, and those that only one side has."""
+    """Comparison of one kind of record: `equal` pairs, pairs that `differ`, and those on one side only."""
 
     kind: str
     equal: int
@@ -30,8 +30,8 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """`there` is the recorded run's id. `notes` say what was not the same to begin with; `differences` name the first
-    ones, in order of time."""
+    """Result of a comparison. `there` is the recorded run's id. `notes` list conditions that differ (data,
+    configuration, code, model); `differences` the first differing records, in order of time."""
 
     there: str
     notes: tuple[str, ...]
@@ -47,7 +47,7 @@ Side = tuple[Store, Run]
 
 
 async def parity(there: Side, here: Side) -> Parity:
-    """Compare two runs, each in its store. Identities of runs and what they make of an order's id do not count."""
+    """Compare two runs, each in its store. Run identities, and ids derived from them, are ignored."""
     compared, said = [], list[tuple[str, str]]()
     for kind, read in (("decisions", _decisions), ("orders", _orders), ("fills", _fills)):
         found, differences = _compare(kind, await read(*there), await read(*here))
@@ -72,7 +72,7 @@ def _notes(there: Run, here: Run) -> tuple[str, ...]:
 
 
 Things = Mapping[Hashable, tuple[str, object]]
-"""By what makes a thing the same on both sides: when it was, and all of it that has to be equal."""
+"""By an identity common to both sides: the instant, and the content that has to be equal."""
 
 
 async def _decisions(store: Store, run: Run) -> Things:
@@ -90,7 +90,8 @@ async def _orders(store: Store, run: Run) -> Things:
 
 
 def _key(order: Order) -> Hashable:
-    """An agent's decision has the run in its id; the market and the instant say the same."""
+    """Identity of an order without its run: an agent's decision id contains the run; market and instant identify the
+    same."""
     return order.market_id, order.placed_at, order.key.rpartition("/")[2]
 
 
@@ -131,5 +132,5 @@ def _apart(there: object, here: object) -> str:
 
 
 def trader_of(run: Run) -> str:
-    """Who traded in a run, by the name a backtest knows."""
+    """The trader of a run, by its name in a backtest."""
     return run.identity.label.removeprefix("baseline:").removeprefix("live:").partition("/")[0]

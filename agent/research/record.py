@@ -1,4 +1,4 @@
-"""Keeping a backtest: the result, every trade, the figures and the page, in one folder."""
+"""Storage of a backtest: the result, every trade, the figures and the page, in one folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ DECISIONS = pa.schema(
 
 
 def write_backtest(made: Report, data: Data, path: Path, *, figures: bool) -> list[Path]:
-    """Write everything into a folder; the files written, the page last."""
+    """Write everything into a folder; returns the files written, the page last."""
     result, trades = path / "result.json", path / "trades.parquet"
     result.write_text(json.dumps(told(made), indent=2, sort_keys=True) + "\n")
     pq.write_table(_trades(made.tried, data), trades, compression="zstd")
@@ -54,7 +54,7 @@ def write_backtest(made: Report, data: Data, path: Path, *, figures: bool) -> li
 
 
 def told(made: Report) -> object:
-    """The report as JSON types; single trades and decisions are in files of their own."""
+    """The report as JSON types; trades and decisions are in files of their own."""
     return plain(replace(made, tried=tuple(replace(t, trades=()) for t in made.tried), forecasts=()))
 
 

@@ -1,4 +1,4 @@
-"""All that is told of a backtest, as one value. Reads the store; the same runs give the same report to the byte."""
+"""Report of a backtest as one value. Reads the store; the same runs give the same report to the byte."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from strategies.base import Referenced
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`data`, `code` and `config` are SHA-256 hashes; equal ones give equal reports."""
+    """Report of a backtest. `data`, `code` and `config` are SHA-256 hashes; equal ones give equal reports."""
 
     name: str
     data: str
@@ -28,7 +28,7 @@ class Report:
 
 
 async def report(store: Store, done: Backtested) -> Report:
-    """Gather it from the finished runs."""
+    """Gather the report from the finished runs."""
     data = Data(done.feed, done.feed.recordings)
     tried = [await judged(store, data, name, run) for name, run in done.runs.items()]
     tried += [

@@ -1,4 +1,4 @@
-"""What a sweep may choose from: a strategy and, for some of its fields, the values to try."""
+"""Parameter space of a sweep: a strategy and, for some of its fields, the values to try."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from market.errors import Misconfigured
 from strategies.base import Strategy
 
 _MOST = 10_000
-"""Values of one field at most."""
+"""Maximum number of values of one field."""
 Point = Mapping[str, str]
 """A value for every field, as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """`choices` are each field's values, in order, as text."""
+    """Parameter space of a strategy. `choices` are each field's values, in order, as text."""
 
     strategy: Strategy
     choices: Mapping[str, tuple[str, ...]]
@@ -33,7 +33,7 @@ class Space:
         return math.prod(map(len, self.choices.values()))
 
     def points(self, count: int, seed: int) -> list[Point]:
-        """All points where there are no more than `count`, else so many different ones, drawn from a seed."""
+        """All points if there are no more than `count`, else that many different ones, drawn from a seed."""
         if self.size <= count:
             return [self._at(n) for n in range(self.size)]
         chosen = np.random.default_rng(seed).choice(self.size, count, replace=False)
@@ -55,7 +55,7 @@ class Space:
 
 
 def _typed(like: object, text: str) -> object:
-    """A text as a value of the kind that the field has."""
+    """A text converted to the type of a field's present value."""
     if isinstance(like, bool):
         return text == "True"
     if isinstance(like, int):

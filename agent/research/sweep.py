@@ -1,4 +1,4 @@
-"""Many trials of one strategy on the same recording, shared among processes, and what the best of them is worth.
+"""Parameter sweep: many trials of one strategy on the same recording, over processes, and the deflated best.
 
 The points are chosen beforehand from a seed, so that the answer does not depend on how many processes try them or in
 which order. Optuna's database is the memory, and this process alone writes to it: a sweep that was stopped goes on
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 _FOLDS = 5
 _DATA, _OPENED = "data", "opened"
-"""What a study remembers besides its trials."""
+"""Attributes of a study besides its trials."""
 _AGAIN = 3
-"""How often trials that were lost with their process are tried."""
+"""Attempts at trials that were lost with their process."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepTask:
-    """What a worker needs to know, wherever it runs: paths, and the share of the markets that is kept back."""
+    """Input of a worker, wherever it runs: paths, and the fraction of the markets that is held out."""
 
     data: str
     config: str | None
@@ -58,7 +58,7 @@ class SweepTask:
 
 @dataclass(frozen=True, slots=True)
 class SweepTrial:
-    """One point and the profit of each market it was tried on, in micro-dollars; markets it did not trade are 0."""
+    """One point and the profit of each market it was tried on, in micro-dollars; 0 for markets it did not trade."""
 
     point: Point
     profits: tuple[Micro, ...]
@@ -70,7 +70,7 @@ class SweepTrial:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Walk-forward: on each fold of time, the point that was best before it. `per_market` is what those earned."""
+    """Walk-forward result: on each fold of time, the point that was best before it. `per_market` is its profit."""
 
     points: tuple[Point, ...]
     per_market: Interval | None
@@ -78,7 +78,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """The held-out markets, looked at with the best point; `times` is how often they have been looked at by now."""
+    """Result of the best point on the held-out markets; `times` counts the looks at them so far."""
 
     markets: int
     per_market: Interval | None
@@ -87,7 +87,8 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """`tried` is best first. `overfitting` is the probability that the choice is no better than a blind one."""
+    """Result of a sweep. `tried` is best first. `overfitting` is the probability that the choice is no better than a
+    blind one."""
 
     strategy: str
     study: str
@@ -103,7 +104,7 @@ class Swept:
 
 
 def cut(markets: Sequence[Market], holdout: float) -> tuple[list[Market], list[Market]]:
-    """Markets to try on, and the last share of them, which is kept back; what overlaps the boundary is left out."""
+    """Markets to try on, and the held-out last fraction; markets that overlap the boundary are left out."""
     at = len(markets) - round(len(markets) * holdout)
     kept = list(markets[at:])
     if not kept:
@@ -112,7 +113,7 @@ def cut(markets: Sequence[Market], holdout: float) -> tuple[list[Market], list[M
 
 
 def opened_study(storage: str, on: Rehearsal, space: Space, points: Sequence[Point], holdout: float) -> Study:
-    """The study of this question, asked of the same code and data, with what was tried before."""
+    """The study of this sweep, identified by code, data, space and points, with its earlier trials."""
     kept = open_sweeps(storage)
     import optuna
 
@@ -129,7 +130,7 @@ def _key(point: Point) -> str:
 
 
 def finished(study: Study) -> dict[str, FrozenTrial]:
-    """Each point that was tried, once."""
+    """Completed trials by point."""
     return {_key(t.user_attrs["point"]): t for t in study.get_trials(deepcopy=False) if t.state.name == "COMPLETE"}
 
 
@@ -140,7 +141,7 @@ def _waiting(study: Study, points: Sequence[Point]) -> list[Point]:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The profit of each market at a point, or why there is none."""
+    """Profit of each market at a point, or the reason for none."""
 
     profits: tuple[Micro, ...] = ()
     failed: str = ""
@@ -158,14 +159,14 @@ def attempt(task: SweepTask, point: Point) -> Attempt:
 
 @lru_cache(maxsize=1)
 def _prepared(task: SweepTask) -> tuple[Rehearsal, Space, list[str]]:
-    """Read once by each process."""
+    """The recording, the space and the market ids; loaded once by each process."""
     on = rehearsal(load_config(None if task.config is None else Path(task.config), {}, profile=task.profile), task.data)
     tried_on, _ = cut(on.markets, task.holdout)
     return on, read_space(Path(task.space), strategies()), [m.id for m in tried_on]
 
 
 def _keep(study: Study, space: Space, point: Point, found: Attempt) -> None:
-    """Write a result down."""
+    """Store a result in the study."""
     import optuna
 
     kinds = {name: optuna.distributions.CategoricalDistribution(values) for name, values in space.choices.items()}
@@ -182,7 +183,7 @@ def _keep(study: Study, space: Space, point: Point, found: Attempt) -> None:
 def run(
     task: SweepTask, study: Study, space: Space, points: Sequence[Point], workers: int, told: Callable[[int], None]
 ) -> None:
-    """Have everything tried by processes of this machine; `told` hears how many points are done."""
+    """Try all points in processes of this machine; `told` receives the number of points done."""
     for _ in range(_AGAIN):
         waiting = _waiting(study, points)
         told(len(points) - len(waiting))
@@ -191,7 +192,7 @@ def run(
                 _keep(study, space, point, found)
                 told(len(points) - len(waiting) + number)
         except BrokenProcessPool:
-            continue  # what came back is kept; the rest is tried again
+            continue  # results received so far are stored; the rest is tried again
         return
     raise NotReady("the worker processes died repeatedly.", next_step="Run it again with --workers 1.")
 
@@ -202,6 +203,7 @@ def _attempts(task: SweepTask, points: Sequence[Point], workers: int) -> Iterato
         for point in points:
             yield point, attempt(task, point)
         return
+    # Not fork: a forked child would inherit the locks of this process's threads in whatever state they are.
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         futures = {pool.submit(attempt, task, point): point for point in points}
@@ -210,7 +212,7 @@ def _attempts(task: SweepTask, points: Sequence[Point], workers: int) -> Iterato
 
 
 def _end_with(parent: int) -> None:
-    """A worker whose sweep is killed has nobody to work for; one whose sweep died before it had begun, neither."""
+    """Worker initialiser: the worker dies with the sweep's process, also if that died before it began."""
     if (tie := tie_to_parent()) is not None:
         tie()
     if os.getppid() != parent:
@@ -220,8 +222,8 @@ def _end_with(parent: int) -> None:
 def run_elsewhere(
     task: SweepTask, study: Study, space: Space, points: Sequence[Point], scheduler: str, told: Callable[[int], None]
 ) -> None:
-    """Have everything tried by the workers of a Dask scheduler, which see the same files; it gives the tasks of one
-    that dies to the others."""
+    """Try all points on the workers of a Dask scheduler, which see the same files; the tasks of one that dies go to the
+    others."""
     try:
         dask: Any = importlib.import_module("distributed")
     except ImportError:
@@ -239,7 +241,7 @@ def run_elsewhere(
 
 
 def judge(study: Study, space: Space, points: Sequence[Point], on: Rehearsal, task: SweepTask) -> Swept:
-    """What the trials come to; equal for equal trials, whoever made them."""
+    """Judgement of the trials; equal for equal trials, wherever they ran."""
     order = {_key(p): n for n, p in enumerate(points)}
     found = {key: tuple(t.user_attrs["profits"]) for key, t in finished(study).items()}
     tried = sorted(
@@ -264,7 +266,8 @@ def judge(study: Study, space: Space, points: Sequence[Point], on: Rehearsal, ta
 
 
 def forward(tried: Sequence[SweepTrial], matrix: Floats) -> Forward:
-    """On each fold but the first, the best point of all markets before it, one market at the boundary left out."""
+    """Walk-forward: on each fold but the first, the best point of all markets before it, one market at the boundary
+    left out."""
     folds = np.array_split(np.arange(matrix.shape[1]), _FOLDS)
     chosen, earned = [], list[float]()
     for fold in folds[1:]:
@@ -282,11 +285,12 @@ def _interval(profits: Floats) -> Interval | None:
 
 
 def open_holdout(study: Study, storage: str, space: Space, best: Point, on: Rehearsal, task: SweepTask) -> Opened:
-    """Look at the markets that were kept back. How often that was done on these data, in whatever sweep, is
-    remembered."""
+    """Evaluate the best point on the held-out markets. The number of looks at these data, over all sweeps, is
+    stored."""
     _, held = cut(on.markets, task.holdout)
     ids = [m.id for m in held]
     earned: Mapping[str, Micro] = asyncio.run(on.profits(space.made(best), set(ids)))
+    # Every look at the held-out markets weakens the next: the count is reported with the result.
     study.set_user_attr(_OPENED, int(study.user_attrs.get(_OPENED, 0)) + 1)
     times = _times_opened(storage, on.fingerprint)
     values = np.array([earned.get(market_id, 0) for market_id in ids], np.float64)
@@ -294,7 +298,7 @@ def open_holdout(study: Study, storage: str, space: Space, best: Point, on: Rehe
 
 
 def _times_opened(storage: str, fingerprint: str) -> int:
-    """How often any sweep looked at what was kept back of these data."""
+    """Number of looks at the held-out part of these data, over all sweeps."""
     kept = open_sweeps(storage)
     import optuna
 

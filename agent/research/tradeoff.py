@@ -1,4 +1,4 @@
-"""How settings that were tried are named and drawn: what they take against what they gain."""
+"""Names and trade-off figure of settings: cost against gain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCALE = {Target.COST: (1e6, "millionths of a dollar"), Target.LATENCY: (1e3, "m
 
 
 def named(setting: Setting) -> str:
-    """What a setting changes, as the last words of its keys."""
+    """Changes of a setting, by the last parts of their keys."""
     said = (f"{key.split('.')[-1]} {_word(value)}" for key, value in sorted(setting.values.items()))
     return ", ".join(said) or "as at present"
 
@@ -35,7 +35,7 @@ def amount(value: float, target: Target) -> str:
 
 
 def draw_tradeoff(found: Optimised, stem: Path) -> Path:
-    """Write the picture as PNG and SVG; the path of the SVG."""
+    """Write the figure as PNG and SVG; returns the path of the SVG."""
     with house_style():
         return saved(_figure(found), stem)
 

@@ -1,4 +1,4 @@
-"""Settings tried on decisions of the log: the store's records, the engine of this box, one half at a time."""
+"""Trials of settings on decisions of the log: the store's records, an engine on this machine, one half at a time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from storage.records import Record, RecordKind, Run
 from storage.store import Store
 
 FEWEST = 4
-"""Windows whose outcome is known: half of them choose, the other half confirms."""
+"""Minimum number of windows with a known outcome: half of them choose, the other half confirms."""
 _THREADS = 4
-"""What `edge.threads: 0` takes at most."""
+"""Upper limit of `edge.threads: 0`."""
 Ended = tuple[Record, float]
-"""A decision, and what YES paid."""
+"""A decision, and the payout of YES."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Bench:
     _open: tuple[object, Engine] | None = field(default=None)
 
     async def trial(self, config: Config, kept_back: bool) -> Sequence[tuple[Decision, float]]:
-        """Think one half of the decisions through with a configuration."""
+        """Make one half of the decisions again with a configuration."""
         recorder = RecordingEngine(await self._engine(config))
         settings, history = (
             decision_settings(config, counted_in_tokens=True),
@@ -60,7 +60,7 @@ class Bench:
         return found
 
     async def _engine(self, config: Config) -> Engine:
-        """The engine that a configuration names; the last one where nothing about it differs."""
+        """The engine of a configuration; the open one if none of its settings differ."""
         edge = config.edge
         named = (edge.runtime, edge.model, edge.precision, edge.threads, edge.library)
         if self._open is None or self._open[0] != named:
@@ -72,7 +72,7 @@ class Bench:
 async def optimised(
     store: Store, run: Run, config: Config, aim: Aim, cores: int, heard: Callable[[int], None]
 ) -> Optimised:
-    """The search over a run's decisions. Raises NotReady where too few of them have an outcome."""
+    """Run the search over a run's decisions. Raises NotReady where too few of them have an outcome."""
     halves = parted(await _ended(store, run))
     with confined(own_hosts(config)):
         async with _bench(store, run, halves, config) as bench:
@@ -90,20 +90,21 @@ async def _bench(
 
 
 async def _ended(store: Store, run: Run) -> list[Ended]:
-    """A run's decisions in markets that have paid."""
+    """Decisions of a run in markets with a known payout."""
     paid = {r.market_id: float(r.payout) for r in await store.outcomes(run.id) if r.payout is not None}
     records = await store.records(run.id, RecordKind.DECISION)
     return [(record, paid[market]) for record in records if (market := _market(record)) in paid]
 
 
 def parted(ended: Sequence[Ended]) -> tuple[Sequence[Ended], Sequence[Ended]]:
-    """Every other window, and the windows between. Raises NotReady where there are too few."""
+    """Decisions of every other window, and of the windows between. Raises NotReady where there are too few."""
     windows = list(dict.fromkeys(_market(record) for record, _ in ended))
     if len(windows) < FEWEST:
         raise NotReady(
             f"only {len(windows)} of the run's markets have an outcome, and {FEWEST} are needed.",
             next_step="Continue the run, or name another: --run ID",
         )
+    # Alternating, not first and second half: both parts see the same market conditions.
     first = set(windows[::2])
     return [e for e in ended if _market(e[0]) in first], [e for e in ended if _market(e[0]) not in first]
 
@@ -113,8 +114,8 @@ def _market(record: Record) -> str:
 
 
 def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]]:
-    """What may be turned for a target. Threads and rounding change no answer or no count, so they are only turned where
-    time or energy is what counts."""
+    """Keys to search for a target. Threads and precision change no token count, so they are only searched where time or
+    energy is the target."""
     found: dict[str, Sequence[Any]] = dict(KNOBS)
     if target not in (Target.LATENCY, Target.ENERGY):
         return found
@@ -126,6 +127,6 @@ def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]
 
 
 def other_settings(run: Run, config: Config) -> bool:
-    """Whether a run was made with settings that this configuration does not have."""
-    scope: Any = run.about.config
+    """True if a run was made with settings that differ from this configuration."""
+    scope: Any = run.manifest["config"]
     return bool(scope["config"] != config.identity())
