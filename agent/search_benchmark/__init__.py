@@ -1,4 +1,4 @@
-"""Proof that search buys something: the trading agent's own search code on tasks whose answers can be checked exactly.
+"""Search benchmark: the trading agent's own search code on tasks whose answers can be checked exactly.
 
-The questions, their checkers and their solvers are made here from a seed. Nothing in this package knows a market.
+The questions, their checkers and their solvers are generated from a seed. Nothing in this package depends on a market.
 """

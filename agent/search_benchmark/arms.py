@@ -1,9 +1,9 @@
-"""The arms of the experiment, and one question answered by one arm: the search of the trading agent, bound to a puzzle.
+"""The benchmark's arms, and the search for one question by one arm: the trading agent's search, bound to a puzzle.
 
 A node is a path of choices. Its value is 0 where the checker rules it out, 1 where the checker accepts its answer, next
 to nothing where it rejects the answer (which says nothing against the rest of the tree, as a barren batch would), and
 otherwise the model's own probability of its last choice. Arms differ in the policy, in who scores the labels, and in
-what is made of the checker's verdicts.
+the use of the checker's verdicts.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from agent.search_benchmark.asking import Scorer, TokenMeter
 from agent.search_benchmark.task import BenchmarkTask, Path, Puzzle
 
 NODES = 64
-"""Nodes of one tree search at most."""
+"""Maximum number of nodes of one tree search."""
 SAMPLES = 64
-"""Chains that are drawn at most, where tokens allow more."""
+"""Maximum number of chains, where tokens allow more."""
 _UNSURE = 0.99
 
 
 class Who(StrEnum):
-    """Who scores the labels."""
+    """The scorer of the labels."""
 
     MODEL = "model"
     LARGER = "larger model"
@@ -35,8 +35,7 @@ class Who(StrEnum):
 
 
 class Verdicts(StrEnum):
-    """What is made of the checker's verdicts: heard as they are, dealt out among the nodes of a batch by chance, or
-    not heard at all."""
+    """Use of the checker's verdicts: exact, randomly permuted among the nodes of a batch, or none."""
 
     EXACT = "exact"
     SHUFFLED = "shuffled"
@@ -44,7 +43,7 @@ class Verdicts(StrEnum):
 
 
 class Role(StrEnum):
-    """What an arm is in the comparison."""
+    """Role of an arm in the comparison."""
 
     SEARCH = "search"
     BASELINE = "baseline"
@@ -54,7 +53,8 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkArm:
-    """`text` arms write whole answers freely instead of choosing labels; `every` grows all labels of a node at once."""
+    """An arm. `text` arms write whole answers freely instead of choosing labels; `every` expands all labels of a node
+    at once."""
 
     name: str
     policy: str
@@ -87,8 +87,8 @@ ARMS = (
 
 @dataclass(frozen=True, slots=True)
 class ArmPoint:
-    """How an arm stood after a batch. `charged` are tokens through the model, `generated` those it chose or wrote (a
-    node for each label chosen), `checks` the verdicts asked for."""
+    """State of an arm after a batch. `charged` are tokens through the model, `generated` those it chose or wrote (a
+    node for each label chosen), `checks` the verdicts requested."""
 
     charged: int
     generated: int
@@ -98,19 +98,19 @@ class ArmPoint:
 
 @dataclass(frozen=True, slots=True)
 class ArmOutcome:
-    """One question, one arm. `trail` has a point for every batch, the last one where it ended."""
+    """Outcome of one arm on one question. `trail` has a point for every batch, the last one where it ended."""
 
     answer: str
     stop: str
     trail: tuple[ArmPoint, ...]
 
     def at(self, tokens: int) -> ArmPoint:
-        """How it stood when the next batch would have passed `tokens`: the same as if that had been the limit."""
+        """State at the last batch within `tokens`: the same as if that had been the limit."""
         within = [p for p in self.trail if p.charged <= tokens]
         return within[-1] if within else ArmPoint(0, 0, 0, correct=False)
 
     def at_nodes(self, nodes: int) -> ArmPoint:
-        """How it stood when the next batch would have passed `nodes`."""
+        """State at the last batch within `nodes`."""
         within = [p for p in self.trail if p.generated <= nodes]
         return within[-1] if within else ArmPoint(0, 0, 0, correct=False)
 
@@ -154,6 +154,7 @@ class Solver:
         self.checks += len(nodes)
         found = [self._holds(n) for n in nodes]
         if self.verdicts is Verdicts.SHUFFLED:
+            # The same verdicts at random nodes: the placebo keeps their number and destroys their information.
             self.deal.shuffle(found)
         return [self._value(n, holds) for n, holds in zip(nodes, found, strict=True)]
 
@@ -164,7 +165,7 @@ class Solver:
         return self.puzzle.key(node.path)
 
     def note(self, tree: Tree[PathNode]) -> str:
-        """Remember how the search stands; never a reason to end it."""
+        """Append the search's present state to the trail; never ends the search."""
         standing = _standing(tree)
         right = standing is not None and self.puzzle.correct(self.answer(standing))
         self.trail.append(
@@ -213,8 +214,9 @@ async def solve(
 
 
 def _policy(arm: BenchmarkArm, task: BenchmarkTask, depth: int) -> Policy:
-    """Chains are drawn one after the other, so that a limit in tokens cuts them as late as it can. Those that ask the
-    model may have more nodes than a tree; the random ones may not, or the comparison would not be at equal nodes."""
+    """The arm's policy. Chains are drawn one after the other, so that a token limit cuts them as late as possible.
+    Those that ask the model may have more nodes than a tree; the random ones may not, or the comparison would not be at
+    equal nodes."""
     chains = POLICIES[arm.policy].draws
     nodes = SAMPLES * depth if chains and arm.who is not Who.NOBODY else NODES
     width = 1 if chains else task.width
@@ -225,13 +227,13 @@ def _policy(arm: BenchmarkArm, task: BenchmarkTask, depth: int) -> Policy:
 
 
 def _standing(tree: Tree[PathNode]) -> PathNode | None:
-    """The node that stands, where it answers."""
+    """The incumbent, if it has an answer."""
     index = tree.incumbent()
     return None if index is None or tree.visits[index].answer is None else tree.visits[index].item
 
 
 def _doubtful(node: PathNode) -> float:
-    """The model's own probability, never a proof and never a refutation."""
+    """The model's own probability, clipped so that it is never a proof nor a refutation."""
     return min(max(node.probability, 1 - _UNSURE), _UNSURE)
 
 

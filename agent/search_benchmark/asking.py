@@ -1,4 +1,4 @@
-"""Many searches asking one model: their questions are merged into one batch, nothing is asked twice, and each search
+"""Concurrent searches over one model: their questions are merged into batches, none is asked twice, and each search
 is charged exactly what it would have cost alone.
 
 A search alone evaluates every segment of its prompts once, after the worked examples, and finds it in the cache from
@@ -20,11 +20,11 @@ from agent.search.tree import OutOfBudget
 Row = tuple[float, ...]
 _PROBE = Prompt(("#",))
 _TOGETHER = 48
-"""Questions in one batch: what the cache holds with room to spare."""
+"""Questions in one batch: fits the cache with room to spare."""
 
 
 class Scorer(Protocol):
-    """Who says how likely each label is, and how many tokens it takes to say so."""
+    """Source of label probabilities, with their cost in tokens."""
 
     async def rows(self, questions: Sequence[Question]) -> Sequence[Row]:
         """A row of label probabilities for each question."""
@@ -63,7 +63,7 @@ class Merged:
         return self._lengths[segment]
 
     async def write(self, prompt: Prompt, *, max_tokens: int, n: int, sampling: Sampling) -> Generated:
-        """Free text that ends at an empty line; the same samples for whoever asks for the same."""
+        """Free text that ends at an empty line; equal requests share the same samples."""
         key = (prompt, max_tokens, n, sampling)
         if key not in self._texts:
             made = self.engine.generate(prompt, max_tokens=max_tokens, n=n, sampling=sampling, stop="\n\n")
@@ -71,19 +71,19 @@ class Merged:
         return await asyncio.shield(self._texts[key])
 
     async def forget(self) -> None:
-        """Drop what was asked so far, here and in the engine."""
+        """Drop all cached questions, here and in the engine."""
         self._known, self._texts = {}, {}
         await self.engine.forget()
 
     async def _answer(self) -> None:
-        """Ask in batches until nobody waits."""
+        """Ask in batches until no question is pending."""
         await asyncio.sleep(0)
         while self._waiting:
-            await asyncio.sleep(0)  # those just answered may ask again in this batch
+            await asyncio.sleep(0)  # searches just answered may add to this batch
             batch = list(self._waiting)[:_TOGETHER]
             try:
                 found = (await self.engine.classify(batch)).probabilities
-            except Exception as error:  # whoever waits is told
+            except Exception as error:  # passed on to the waiting searches
                 self._fail(error)
                 return
             for question, row in zip(batch, found, strict=True):
@@ -94,13 +94,14 @@ class Merged:
     def _fail(self, error: Exception) -> None:
         for future in self._waiting.values():
             future.set_exception(error)
-            future.exception()  # several searches may have asked, or none any more
+            future.exception()  # marks it as retrieved: the searches may be gone
         self._waiting = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Uniform:
-    """The placebo for the model: every legal label is as good as another, in an order that a seed decides. Free."""
+    """Placebo for the model: every legal label has the same probability, in an order that a seed decides. Free of
+    charge."""
 
     seed: int
 
@@ -111,7 +112,7 @@ class Uniform:
         return 0
 
     def _row(self, question: Question) -> Row:
-        """Equal weights up to a hair, which orders them."""
+        """Equal weights but for a tiny perturbation, which orders them."""
         hairs = [self._hair(question.prompt.text, label) for label in question.labels]
         total = len(hairs) + sum(hairs)
         return tuple((1 + hair) / total for hair in hairs)
@@ -123,7 +124,7 @@ class Uniform:
 
 @dataclass(slots=True)
 class TokenMeter:
-    """What one search has evaluated, under a limit. `base` segments at the start of each prompt are free: the worked
+    """Tokens evaluated by one search, under a limit. `base` segments at the start of each prompt are free: the worked
     examples, which are evaluated once for all questions."""
 
     scorer: Scorer
@@ -133,7 +134,7 @@ class TokenMeter:
     held: set[tuple[str, ...]] = field(default_factory=set)
 
     async def ask(self, questions: Sequence[Question]) -> Sequence[Row]:
-        """Rows of probabilities, or OutOfBudget before a token too many."""
+        """Rows of probabilities. Raises OutOfBudget before the limit is exceeded."""
         new: dict[tuple[str, ...], int] = {}
         for question in questions:
             segments = question.prompt.segments

@@ -17,7 +17,8 @@ Step = tuple[int, str, int]
 
 
 def result(a: int, sign: str, b: int) -> int | None:
-    """What a move makes; None where it is not legal. A larger number stands first; ones neither multiply nor divide."""
+    """Result of a move; None where it is not legal. The larger number stands first; multiplication and division by one
+    are excluded."""
     if sign == "+":
         return a + b if a >= b else None
     if sign == "-":
@@ -43,7 +44,7 @@ def moves(numbers: Numbers) -> Iterator[tuple[Step, Numbers]]:
 
 @lru_cache(maxsize=65_536)
 def solve(numbers: Numbers, target: int) -> frozenset[tuple[Step, ...]]:
-    """Every sequence of moves that leaves exactly the target. `numbers` in ascending order. Complete: all are tried."""
+    """All sequences of moves that leave exactly the target, by exhaustive search. `numbers` in ascending order."""
     if len(numbers) == 1:
         return frozenset({()} if numbers[0] == target else ())
     return frozenset((step, *more) for step, after in moves(numbers) for more in solve(after, target))

@@ -1,4 +1,4 @@
-"""Run every arm on every question, and keep what each one did.
+"""Benchmark run: every arm on every question.
 
 Questions are taken a few at a time, all arms of a model side by side, so that their label questions share batches.
 """
@@ -32,7 +32,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is run: `count` questions of every task and seed, every arm up to `limit` charged tokens."""
+    """Size of the experiment: `count` questions of every task and seed, every arm up to `limit` charged tokens."""
 
     tasks: tuple[BenchmarkTask, ...]
     seeds: tuple[int, ...]
@@ -54,7 +54,7 @@ class TrialRecord:
 
 @dataclass(slots=True)
 class ExperimentResult:
-    """All records, what answered, the tokens of each task's worked examples, and what the engines really did."""
+    """Records, model identities, token counts of each task's worked examples, and the engines' actual usage."""
 
     setup: Setup
     records: list[TrialRecord] = field(default_factory=list)
@@ -64,11 +64,11 @@ class ExperimentResult:
 
 
 Heard = Callable[[str, int, int], None]
-"""(what is running, done, of how many)."""
+"""(title, number done, total)."""
 
 
 async def run(setup: Setup, small: Subject, larger: Subject | None, heard: Heard = lambda *_: None) -> ExperimentResult:
-    """Every arm on every question. The arms of a larger model are left out where there is none."""
+    """Run every arm on every question. The arms of a larger model are left out without one."""
     found = ExperimentResult(setup)
     for task in setup.tasks:
         for subject in (small, larger):

@@ -1,4 +1,5 @@
-"""The figures: accuracy against tokens and against FLOPs, and the arms side by side. Needs the extra `research`."""
+"""Figures of the benchmark: accuracy against tokens and against FLOPs, and the arms side by side. Needs the extra
+`research`."""
 
 from __future__ import annotations
 
@@ -24,12 +25,12 @@ _STYLES: dict[str, tuple[str, str]] = {
 }
 """A colour for each arm, and a line style for each kind."""
 _GAP = 0.055
-"""Of the axis between two names."""
+"""Minimum distance between two names, as a fraction of the axis."""
 _ROLES = {"search": BLUE, "baseline": AMBER, "placebo": "#9aa1ab", "larger": PINK}
 
 
 def draw_benchmark(results: Sequence[TaskResult], folder: Path) -> list[Path]:
-    """Write the figures as PNG and SVG; the paths of the SVGs."""
+    """Write the figures as PNG and SVG; returns the paths of the SVGs."""
     with house_style():
         return [
             saved(_curves(results, "tokens"), folder / "accuracy_by_tokens"),

@@ -1,4 +1,4 @@
-"""Where the models of the experiment are, and how large they are."""
+"""Files and sizes of the benchmark's models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PARAMETERS = {"smollm2-135m": 134_515_008, GEMMA: 268_098_176}
 
 
 def larger_path(model: str, home: Path) -> Path:
-    """The file of the larger model. Gemma's is under Gemma's own terms: the owner of the box installs it, we never do.
+    """The file of the larger model. Gemma's terms do not allow us to ship it: the owner of the machine installs it.
 
     Raises NotReady where it is not installed, Misconfigured for what is neither known nor a file.
     """
@@ -31,7 +31,7 @@ def larger_path(model: str, home: Path) -> Path:
 
 
 def parameters(model: str, path: Path | None) -> int | None:
-    """How many weights a model has; None where its file is of a kind that cannot be counted."""
+    """Number of weights of a model; None where its file cannot be counted."""
     if model in _PARAMETERS or path is None:
         return _PARAMETERS.get(model)
     try:

@@ -1,4 +1,4 @@
-"""One page that holds the whole result: goals, figures and tables, without a single outside file. Pure text."""
+"""The benchmark's page: goals, figures and tables in one file. Pure text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions in words about a table of prices, answered by a query of four closed clauses that SQLite executes.
+"""Table questions in words, answered by a query of four closed clauses that SQLite executes.
 
 The checker knows the result on the table at hand. A clause is ruled out where no completion of the query can have that
 result any more: the unfinished query is executed with the rest left open. Whether the query is right is decided on

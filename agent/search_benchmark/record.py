@@ -1,4 +1,4 @@
-"""Keeping an experiment: one JSON line for every question and arm, the results, the figures and the page."""
+"""Storage of a benchmark: one JSON line for every question and arm, the results, the figures and the page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from storage.canonical import plain
 
 
 def write_benchmark(found: ExperimentResult, results: Sequence[TaskResult], path: Path, *, figures: bool) -> list[Path]:
-    """Write everything into a folder; the files written, the page last."""
+    """Write everything into a folder; returns the files written, the page last."""
     lines, summary = path / "answers.jsonl", path / "results.json"
     ordered = sorted(found.records, key=lambda r: (r.task, r.arm, r.seed, r.number))
     lines.write_text("".join(json.dumps(plain(r), sort_keys=True) + "\n" for r in ordered))
@@ -28,7 +28,7 @@ def write_benchmark(found: ExperimentResult, results: Sequence[TaskResult], path
 
 
 def facts(found: ExperimentResult) -> list[str]:
-    """What a reader needs to run it again, in sentences without durations."""
+    """Facts for repeating the run, in sentences without durations."""
     setup = found.setup
     return [
         f"Seeds {', '.join(map(str, setup.seeds))}, {setup.count} questions of each task and seed; the same questions, "

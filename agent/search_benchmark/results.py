@@ -1,4 +1,4 @@
-"""What the records say: accuracies with intervals, paired comparisons, and curves over tokens and FLOPs. Pure."""
+"""Results from the records: accuracies with intervals, paired comparisons, and curves over tokens and FLOPs. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.search_benchmark.task import Puzzle, blind, chance_of_guessing
 from strategies.score import Interval, block_interval, mcnemar, paired_interval
 
 MAIN = "best-first"
-"""The search that the comparisons are about, chosen before the reported seeds were run."""
+"""The search under comparison, chosen before the reported seeds were run."""
 ALONE = "checker alone"
 DRAWS = 10_000
 
@@ -32,8 +32,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class ArmComparison:
-    """The main search against another arm on the same questions: difference in accuracy, and McNemar's p-value.
-    `equal` says what was equal. `holds` is true where the interval lies above zero."""
+    """The main search against another arm on the same questions: difference in accuracy, and McNemar's p-value. `equal`
+    names the matched quantity. `holds` is True if the interval lies above zero."""
 
     against: str
     equal: str
@@ -48,7 +48,7 @@ class ArmComparison:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A place on an arm's curve: accuracy within `budget` charged tokens a question, and what that took on average."""
+    """A point of an arm's curve: accuracy within `budget` charged tokens a question, and its mean cost."""
 
     budget: int
     generated: float
@@ -65,7 +65,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What was hoped for, in words, and whether it holds; None where it was not tested."""
+    """A goal in words, and whether it holds; None if not tested."""
 
     sentence: str
     holds: bool | None
@@ -73,8 +73,8 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """`guessing` is the accuracy of uniform choices, `budget` the main budget in charged tokens a question, and
-    `alone` how often the checker is right without any model, trying labels in as many nodes as a tree may have."""
+    """Result of a task. `guessing` is the accuracy of uniform choices, `budget` the main budget in charged tokens a
+    question, and `alone` the accuracy of the checker without any model, in as many nodes as a tree may have."""
 
     task: str
     title: str
@@ -91,7 +91,7 @@ class TaskResult:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The budgets a result is stated at, `main` among them, and the parameters of each model by who asks it."""
+    """Budgets at which results are stated, `main` among them, and the number of parameters by scorer."""
 
     main: int
     budgets: tuple[int, ...]
@@ -130,8 +130,8 @@ def _task(found: ExperimentResult, grid: Grid, name: str) -> TaskResult:
 def _alone(
     puzzles: Sequence[Puzzle], main: Sequence[ArmOutcome], budgets: Sequence[int]
 ) -> tuple[float, tuple[ArmComparison, ...]]:
-    """The checker alone: how often it is right in as many nodes as a tree may have, and the main search against it at
-    the nodes that search had made on the same question."""
+    """The checker alone: its accuracy in as many nodes as a tree may have, and the main search against it at the nodes
+    that the search made on the same question."""
     whole = [blind(p, NODES, Random(at)) for at, p in enumerate(puzzles)]  # noqa: S311 - not for secrets
     found = []
     for budget in budgets:
@@ -143,7 +143,7 @@ def _alone(
 
 
 def _points(arm: BenchmarkArm, by_arm: dict[str, list[ArmOutcome]], budget: int) -> list[ArmPoint]:
-    """How an arm stood at a budget; an arm without a model, at the nodes that the main search had made by then."""
+    """State of an arm at a budget; of an arm without a model, at the nodes that the main search had made by then."""
     outcomes = by_arm[arm.name]
     if arm.who is not Who.NOBODY or MAIN not in by_arm:
         return [o.at(budget) for o in outcomes]
@@ -173,7 +173,7 @@ def _line(arm: BenchmarkArm, by_arm: dict[str, list[ArmOutcome]], grid: Grid) ->
 
 
 def _flops(arm: BenchmarkArm, points: Sequence[ArmPoint], parameters: dict[Who, int | None]) -> float | None:
-    """2 P for each token through the model, mean over questions; None for a model whose size is not known."""
+    """2 P for each token through the model, mean over questions; None for a model of unknown size."""
     size = 0 if arm.who is Who.NOBODY else parameters.get(arm.who)
     return None if size is None else 2.0 * size * sum(p.charged for p in points) / len(points)
 
@@ -226,8 +226,8 @@ def _versus(name: str, equal: str, budget: int, ours: Sequence[bool], theirs: Se
 def _goals(
     arms: Sequence[BenchmarkArm], lines: Sequence[Line], versus: Sequence[ArmComparison], budget: int, guessing: float
 ) -> tuple[Goal, ...]:
-    """Each goal holds where it holds against every arm it names; None where none of them was run. A larger model counts
-    only where it does better than guessing."""
+    """Goals of the benchmark. Each holds where it holds against every arm it names; None where none of them was run. A
+    larger model counts only where it does better than guessing."""
 
     def beats(sentence: str, wanted: Callable[[BenchmarkArm], bool]) -> Goal:
         names = [a.name for a in arms if wanted(a)]

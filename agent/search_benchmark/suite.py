@@ -1,4 +1,4 @@
-"""The tasks, with the difficulty that was chosen on development seeds, and the record of those trials."""
+"""The benchmark's tasks, with the difficulty chosen on development seeds, and the record of those trials."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ BUDGETS = (20, 30, 60, 120, 240)
 
 
 class Trial(TypedDict):
-    """What was tried on a development seed, and what came of it."""
+    """A trial on a development seed, and its result."""
 
     task: str
     seed: int
@@ -43,6 +43,6 @@ class Trial(TypedDict):
 
 
 def trials() -> list[Trial]:
-    """Every trial made while the tasks were tuned."""
+    """Trials made while the tasks were tuned."""
     found: list[Trial] = json.loads((resources.files("agent.search_benchmark") / "trials.json").read_text())
     return found

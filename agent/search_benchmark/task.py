@@ -1,4 +1,4 @@
-"""What a task is: questions made from a seed, answered by closed choices, with an exact checker. Knows no model."""
+"""Tasks: questions made from a seed, answered by closed choices, with an exact checker. Independent of any model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The text forced before a choice, and the labels of which one continues it."""
+    """The text forced before a choice, and the labels to choose from."""
 
     lead: str
     labels: tuple[str, ...]
@@ -24,7 +24,7 @@ class Puzzle(Protocol):
 
     @property
     def opening(self) -> str:
-        """The question in words, put after the worked examples."""
+        """The question in words, appended to the worked examples."""
         ...
 
     @property
@@ -35,11 +35,11 @@ class Puzzle(Protocol):
         ...
 
     def refuted(self, path: Path) -> bool:
-        """Whether the checker can already rule the path out. Never true of a path that can still be right."""
+        """True if the checker can already rule the path out. Never true of a path that can still be right."""
         ...
 
     def answer(self, path: Path) -> Hashable:
-        """What a complete path answers; None of one that is incomplete."""
+        """The answer of a complete path; None for an incomplete one."""
         ...
 
     def accepted(self, answer: Hashable) -> bool:
@@ -47,11 +47,11 @@ class Puzzle(Protocol):
         ...
 
     def correct(self, answer: Hashable) -> bool:
-        """Whether the answer is right: what is counted, and never shown to a search."""
+        """True if the answer is right: the score, which is never shown to a search."""
         ...
 
     def key(self, path: Path) -> Hashable:
-        """A name for the state a path leads to, None where every path is a state of its own."""
+        """Key of the state that a path leads to, None where every path is a state of its own."""
         ...
 
     def solution(self) -> Path:
@@ -61,7 +61,7 @@ class Puzzle(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkTask:
-    """A way of making questions, and how widely they are searched. `checks` says what the checker is."""
+    """A generator of questions, and the width of their search. `checks` describes the checker."""
 
     name: str
     title: str
@@ -86,7 +86,7 @@ def written(puzzle: Puzzle, path: Path) -> str:
 
 
 def read_path(puzzle: Puzzle, text: str) -> Path:
-    """The path that a text spells out, as far as it keeps to the form."""
+    """The path spelled by a text, as far as it keeps to the form."""
     path: Path = ()
     while len(path) < puzzle.depth and puzzle.answer(path) is None:
         choice = puzzle.choice(path)
@@ -99,7 +99,7 @@ def read_path(puzzle: Puzzle, text: str) -> Path:
 
 
 def chance_of_guessing(puzzle: Puzzle, *, draws: int = 400, seed: int = 0) -> float:
-    """How often uniform choices end in a right answer, from `draws` of them."""
+    """Accuracy of uniform choices, from `draws` of them."""
     chance = Random(seed)  # noqa: S311 - not for secrets
     return sum(puzzle.correct(puzzle.answer(_guessed(puzzle, chance))) for _ in range(draws)) / draws
 
@@ -112,8 +112,8 @@ def _guessed(puzzle: Puzzle, chance: Random) -> Path:
 
 
 def blind(puzzle: Puzzle, nodes: int, chance: Random) -> bool:
-    """What the checker does without any model: depth first through every label in random order, passing by what it
-    rules out, until it accepts an answer or `nodes` labels were tried; whether that answer is right."""
+    """The checker without a model: depth first through every label in random order, skipping what it rules out, until
+    it accepts an answer or `nodes` labels were tried; True if that answer is right."""
     stack: list[Path] = [()]
     while stack:
         path = stack.pop()

@@ -1,4 +1,4 @@
-"""The other kind of baseline: whole answers written freely after worked examples, then read back strictly.
+"""Free-text baselines: whole answers written freely after worked examples, then parsed strictly.
 
 The number of samples is what the limit has room for, so that no sample is cut.
 """
@@ -16,11 +16,11 @@ from agent.search_benchmark.task import BenchmarkTask, Puzzle, read_path, writte
 
 TEMPERATURE = 0.7
 MOST = 4
-"""Samples at most: more than the main budget has room for."""
+"""Maximum number of samples: more than the main budget has room for."""
 
 
 def longest(task: BenchmarkTask, model: Merged) -> int:
-    """Tokens that an answer may take: the longest worked example and a little more."""
+    """Token limit of an answer: the longest worked example and a little more."""
     puzzles = task.questions(-1, task.examples)
     return max(model.tokens(written(p, p.solution())) for p in puzzles) + 2
 
@@ -51,7 +51,7 @@ async def write_answer(
 
 
 def _chosen(puzzle: Puzzle, answers: Sequence[Hashable], *, checked: bool) -> Hashable:
-    """The first answer the checker accepts, or the most frequent one that could be read; else None."""
+    """The first answer that the checker accepts, or the most frequent readable one; else None."""
     readable = [a for a in answers if a is not None]
     if checked:
         return next((a for a in readable if puzzle.accepted(a)), None)
