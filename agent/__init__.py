@@ -1,4 +1,4 @@
-"""The agent: composition, command line, and everything that joins the other folders. `from agent import EdgeAgent`."""
+"""The agent: composition, command line, and the Python interface, `from agent import EdgeAgent`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ else:
     _HOMES = {"Analysed": "agent.analysis.analysis", "EdgeAgent": "agent.api", "GoalResult": "agent.goals"}
 
     def __getattr__(name: str) -> object:
-        """The Python interface, imported when it is asked for: the command line starts without it."""
+        """Import the Python interface on first use: the command line starts without it."""
         if name in _HOMES:
             return getattr(import_module(_HOMES[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What a run needs, checked one thing at a time; a failing check never hides the next one."""
+"""Preflight checks of a run, one at a time; a failing check never hides the next one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Check:
 
 
 async def examine(config: Config) -> list[Check]:
-    """All checks, in the order a run would need them."""
+    """Run all checks, in the order in which a run needs them."""
     return [
         _disk(),
         _clock(),
@@ -138,7 +138,8 @@ async def _engine(config: Config) -> str:
 
 
 async def _as_it_runs(config: Config) -> Config:
-    """A model server that the service has already started is asked, not started a second time."""
+    """A configuration that attaches to a model server that the service has already started, instead of starting a
+    second."""
     mlc = config.edge.mlc
     if config.edge.runtime != "mlc" or not mlc.python:
         return config
@@ -155,7 +156,7 @@ async def _as_it_runs(config: Config) -> Config:
 
 
 async def energy_check(config: Config, sources: Sources = BOX) -> Check:
-    """Whether energy can be read. Counting by tokens instead is fine, unless energy was asked for."""
+    """Check that energy can be measured. Counting by tokens instead is fine, unless energy was asked for."""
     cost = config.edge.cost
     async with open_electricity(config, sources) as (electricity, seen):
         if electricity is not None:

@@ -1,4 +1,4 @@
-"""Goals in words, mapped by the model onto a fixed catalogue of deeds, and done on paper."""
+"""Goals in words, mapped by the model onto a fixed catalogue of actions, and carried out on paper."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ class GoalCost:
 
 _NOTHING = GoalCost({})
 Came = tuple[tuple[str, ...], Mapping[str, Any], GoalCost]
-"""What came of a deed in sentences and as values, and what it took."""
+"""Result of an action in sentences and as values, and its cost."""
 _TRADED = 12
-"""Slots of a trading deed: an hour."""
+"""Slots of the trading action: an hour."""
 _SYSTEM = "<|im_start|>system\nYou choose which tool does what is asked.<|im_end|>\n<|im_start|>user\n"
 _TURN = "<|im_end|>\n<|im_start|>assistant\ntool"
 _NEXT = "<|im_end|>\n<|im_start|>user\n"
@@ -82,7 +82,7 @@ class GoalAction:
 
 
 async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> GoalResult:
-    """Choose and do. Raises Misconfigured where there is nothing to choose from or nothing was asked."""
+    """Choose an action and carry it out. Raises Misconfigured without tools or without a goal."""
     if not goal.strip():
         raise Misconfigured(
             "the goal is empty.", next_step='Say what is wanted, as "predict next 5-min price movement".'
@@ -106,7 +106,7 @@ async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> Go
 
 
 async def _chosen(config: Config, deeds: Sequence[GoalAction], goal: str) -> tuple[GoalAction, float, Usage]:
-    """The likeliest deed; one that the goal names outright is preferred to those that it does not."""
+    """The likeliest action; those that the goal names outright come first."""
     said = set(goal.lower().replace("-", " ").split())
     named = [deed for deed in deeds if deed.cues & said]
     pool = named or list(deeds)
@@ -128,7 +128,7 @@ def _prompt(deeds: Sequence[GoalAction], letters: Sequence[str], goal: str) -> P
 
 
 async def _predict(config: Config, feed: str) -> Came:
-    """Think about the first slot of the feed."""
+    """Decide on the first slot of the feed."""
     run, spent = await _on_paper(config, feed, cycles=1)
     async with open_store(database_url(config), read_only=True) as store:
         records = await store.records(run.id, RecordKind.DECISION)
@@ -154,7 +154,7 @@ def _predicted(decision: RecordedDecision, at: datetime) -> tuple[str, ...]:
 
 
 async def _trade(config: Config, feed: str) -> Came:
-    """An hour on paper, orders behind the limits."""
+    """Trade an hour on paper, orders behind the limits."""
     run, spent = await _on_paper(config, feed, cycles=_TRADED)
     async with open_store(database_url(config), read_only=True) as store:
         fills, intents = await store.fills(run.id), await store.intents(run.id)
@@ -166,7 +166,7 @@ async def _trade(config: Config, feed: str) -> Came:
 
 
 async def _portfolio(config: Config, feed: str) -> Came:
-    """The accounts by the log."""
+    """Status of the accounts by the log."""
     del feed
     switch = KillSwitch(home())
     async with open_store(database_url(config), read_only=True) as store:
@@ -180,7 +180,7 @@ async def _portfolio(config: Config, feed: str) -> Came:
 
 
 async def _on_paper(config: Config, feed: str, cycles: int) -> tuple[Run, GoalCost]:
-    """A paper run, and what its decisions took."""
+    """A paper run, and the cost of its decisions."""
     result = await run_paper(PaperPlan(config, feed, None, cycles), LocalBus())
     async with open_store(database_url(config), read_only=True) as store:
         ledger = await store.ledger(result.run.id)
