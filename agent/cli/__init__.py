@@ -1,4 +1,4 @@
-"""The command line: `edgeclaw VERB`. Knows how to ask and how to show; what it shows is computed elsewhere.
+"""The command line: `edgeclaw VERB`. Parses and prints; results are computed elsewhere.
 
 Exit codes: 0 ok, 1 a finding or difference, 2 usage or configuration, 3 not ready, 4 halted, 5 venue or engine
 unavailable. A verb's module is imported when the verb is asked for, and heavy modules inside the verbs, so that
@@ -117,7 +117,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The console script."""
+    """Entry point of the console script."""
     collect_seldom()
     share_heaps()
     try:
@@ -135,7 +135,7 @@ def main() -> None:
 
 
 def _usage(error: typer.TyperException) -> int:
-    """A wrong call: the help where nothing was asked for, else one sentence."""
+    """Handle a wrong call: print the help if no verb was given, else one sentence."""
     said = error.format_message()
     if said.startswith("Usage:"):
         sys.stderr.write(f"{said}\n")
@@ -145,7 +145,7 @@ def _usage(error: typer.TyperException) -> int:
 
 
 def _say(sentence: str, code: int) -> int:
-    """One sentence on standard error, as JSON where JSON was asked for."""
+    """Print one sentence on standard error, as JSON where JSON was asked for."""
     text = json.dumps({"error": sentence, "exit_code": code}) if "--json" in sys.argv else f"edgeclaw: {sentence}"
     sys.stderr.write(f"{text}\n")
     return code

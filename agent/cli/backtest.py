@@ -1,4 +1,4 @@
-"""`edgeclaw backtest`: what strategies would have done on recorded markets, and how sure that is."""
+"""`edgeclaw backtest`: strategies on recorded markets, with the uncertainty of their results."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def backtest(
 
 
 def _compare(screen: Console, plan: BacktestPlan, prefix: str, *, as_json: bool) -> None:
-    """The recorded run beside a replay of its trader. Exit code 1 where they differ."""
+    """Compare the recorded run with a replay of its trader. Exit code 1 where they differ."""
     import asyncio
 
     from agent.app.backtests import once, strategies

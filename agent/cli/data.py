@@ -205,7 +205,7 @@ def _print_quality(where: str, found: Quality, findings: tuple[str, ...]) -> Non
 
 
 def _skews(found: Quality) -> tuple[list[float], list[float]]:
-    """Medians and 99th percentiles of the markets."""
+    """Medians and 99th percentiles of the clock skew over the markets."""
     return [m.skew_p50 for m in found.markets], [m.skew_p99 for m in found.markets]
 
 

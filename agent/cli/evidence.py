@@ -1,4 +1,4 @@
-"""`edgeclaw evidence`: what speaks for the method, measured here and now."""
+"""`edgeclaw evidence`: evidence for the method, measured on this machine."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _subjects(model: str, larger: str, engine: str, threads: int) -> tuple[Subje
 
 
 def _larger_path(larger: str) -> Path | None:
-    """The larger model's file; None where none is wanted, or none is there and none was asked for by name."""
+    """The larger model's file; None if none is wanted, or if none is installed and none was asked for by name."""
     from agent.config.paths import home
     from agent.search_benchmark.models import GEMMA, larger_path
 
@@ -157,7 +157,7 @@ def _results(
 
 @contextmanager
 def _progress(screen: Console, *, quiet: bool) -> Iterator[Heard]:
-    """A bar for each task and model."""
+    """Progress bar for each task and model."""
     if quiet:
         yield lambda *_: None
         return

@@ -1,4 +1,4 @@
-"""`edgeclaw halt|resume|status`: stop trading from outside, allow it again, and see how things stand."""
+"""`edgeclaw halt|resume|status`: the kill switch, and the accounts' status."""
 
 from __future__ import annotations
 

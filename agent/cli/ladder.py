@@ -1,4 +1,4 @@
-"""`edgeclaw evidence ladder`: what each part of the agent adds to the market's own price, for any stored runs."""
+"""`edgeclaw evidence ladder`: the gain of each part of the agent over the market's own price, for any stored runs."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _kept(runs: Sequence[Run], rungs: Sequence[LadderRung], config: Path | None,
 
 
 def print_ladder(rungs: Sequence[LadderRung], screen: Console) -> None:
-    """A line a rung, with its gain over the market drawn to one scale."""
+    """Print a line a rung, with its gain over the market drawn to one scale."""
     from rich.markup import escape
 
     from agent.cli.show import MUTED, number, table
@@ -100,7 +100,7 @@ def print_ladder(rungs: Sequence[LadderRung], screen: Console) -> None:
 
 
 def drawn(gain: Interval | None, reach: float) -> str:
-    """An interval as a line around nothing gained: ├──●──┤ on an axis that ends at `reach` on both sides."""
+    """An interval drawn around zero: ├──●──┤ on an axis that ends at `reach` on both sides."""
     cells = [" "] * _WIDTH
     middle = _WIDTH // 2
     cells[middle] = "│"

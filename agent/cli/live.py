@@ -26,7 +26,7 @@ ROWS = 12
 
 @dataclass(slots=True)
 class Seen:
-    """What the view has heard so far."""
+    """State of the view from the events received so far."""
 
     stage: str = "starting"
     slot: datetime | None = None
@@ -63,7 +63,7 @@ class Seen:
 
 
 class LiveView:
-    """Subscribes to a bus for as long as it is open and keeps the screen current."""
+    """Live view: subscribes to a bus while it is open and keeps the screen current."""
 
     def __init__(self, bus: LocalBus, screen: Console, data: str) -> None:
         self._bus, self._screen, self._data = bus, screen, data
@@ -86,7 +86,7 @@ class LiveView:
         self._stack.close()
 
     def stage(self, text: str) -> None:
-        """Say what the run is doing now."""
+        """Show the run's current stage."""
         self._seen.stage = text
 
 

@@ -105,7 +105,7 @@ def list_(
 
 
 def _utc(at: datetime | None) -> datetime | None:
-    """As it is written, in UTC."""
+    """Read an instant as UTC where it has no zone."""
     from datetime import UTC
 
     return None if at is None else at.replace(tzinfo=at.tzinfo or UTC)
@@ -254,7 +254,10 @@ def with_log(config: Path | None, read: Callable[[LogReader], Awaitable[T]]) -> 
 
 
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
-    """The same with the price history, which takes longer to open."""
+    """Open the store read-only, run one query, close it."""
+    from agent.config.load import load_config
+    from agent.config.places import database_url
+    from market.errors import NotReady
     from storage.store import open_store
 
     return _asked(open_store(_recorded_at(config), read_only=True), read)

@@ -1,4 +1,4 @@
-"""How decisions, trees and findings look on a terminal."""
+"""Rendering of decisions, trees and findings on a terminal."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def print_reasons(reasons: Sequence[tuple[str, str, int]], screen: Console) -> N
 
 
 def print_explanation(e: Explanation, screen: Console) -> None:
-    """One decision, from what was known to what came of it."""
+    """Print one decision, from its inputs to its outcome."""
     screen.print()
     screen.rule(f"[bold]decision {e.id}[/] · {escape(e.market.slug)} · {e.at}", style=ACCENT)
     for section in (_verdict, _known, _book, _tree, _claims, _belief, _orders, _tokens):

@@ -1,4 +1,4 @@
-"""`edgeclaw monitor edge-runtime`: how the model on this box is doing, once or live."""
+"""`edgeclaw monitor edge-runtime`: performance of the model on this machine, once or live."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def _found(config: Config, run: str | None, last: int) -> Monitored:
 
 
 def panel(seen: Monitored) -> Panel:
-    """The whole as one picture."""
+    """The monitoring page as one renderable."""
     from rich.console import Group, RenderableType
     from rich.markup import escape
     from rich.panel import Panel

@@ -102,7 +102,7 @@ def _profile(run: Run) -> str:
 
 
 def _write(file: Path, values: dict[str, object]) -> str:
-    """Merge the patch into the owner's file; what was done, in a sentence."""
+    """Merge the patch into the owner's file; returns the result in a sentence."""
     from agent.install.settings import WriteSettings
 
     step = WriteSettings(file, values)
@@ -112,7 +112,7 @@ def _write(file: Path, values: dict[str, object]) -> str:
 
 
 def _keep(found: Optimised, folder: Path) -> list[Path]:
-    """All settings as JSON, the patch as YAML and the picture."""
+    """Write all settings as JSON, the patch as YAML and the figure."""
     import json
 
     import yaml

@@ -1,4 +1,4 @@
-"""`edgeclaw run`: trade, watch, and tell what came of it."""
+"""`edgeclaw run`: trade, with a live view and a closing summary."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _paper(config: Config, feed: str, speed: str, cycles: int | None) -> Work:
 
 
 async def _until_told(work: Coroutine[Any, Any, RunResult]) -> RunResult:
-    """A polite request to end is as good as Ctrl-C: orders are taken back first."""
+    """Treat SIGTERM like Ctrl-C: orders are cancelled first."""
     import asyncio
     import signal
 
@@ -159,7 +159,7 @@ def _speed(text: str) -> float | None:
 
 
 def _tree(options: list[str]) -> dict[str, object]:
-    """ "depth=5" and the like as configuration keys."""
+    """Parse options like "depth=5" into configuration keys."""
     found: dict[str, object] = {}
     for option in (part for text in options for part in text.split(",")):
         key, _, value = option.strip().partition("=")

@@ -1,4 +1,4 @@
-"""`edgeclaw install` and `edgeclaw doctor`: get the box ready, and say what is not."""
+"""`edgeclaw install` and `edgeclaw doctor`: set up the machine, and check it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def edge_runtime(
 
 
 def _only(engine: str, **given: object) -> None:
-    """Refuse options that mean nothing to this engine."""
+    """Refuse options that do not apply to this engine."""
     for name, value in given.items():
         if value:
             raise typer.BadParameter(f"--{name.replace('_', '-')} means nothing with --engine {engine}")

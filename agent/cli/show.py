@@ -1,4 +1,4 @@
-"""How values look on a terminal: tables, JSON, one palette. Computes nothing."""
+"""Rendering of values on a terminal: tables, JSON, one palette. Computes nothing."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def console() -> Console:
 
 
 def as_json(value: object) -> None:
-    """A value on standard output, indented."""
+    """Print a value on standard output as indented JSON."""
     sys.stdout.write(json.dumps(plain(value), indent=2) + "\n")
 
 
 def as_line(value: object) -> None:
-    """A value on standard output, at once, for whoever started this program."""
+    """Print a value on standard output as one line of JSON, flushed at once for the parent process."""
     sys.stdout.write(json.dumps(plain(value)) + "\n")
     sys.stdout.flush()
 
@@ -46,7 +46,7 @@ def table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
 
 
 def dollars(micro_dollars: int) -> str:
-    """Signed dollars to the cent."""
+    """Format signed dollars to the cent."""
     sign = "-" if micro_dollars < 0 else "+" if micro_dollars > 0 else ""
     return f"{sign}${abs(micro_dollars) / 1e6:,.2f}"
 
@@ -61,6 +61,6 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def bar(share: float, width: int = 20) -> str:
-    """A horizontal bar for a share in [0, 1]."""
+    """Draw a horizontal bar for a share in [0, 1]."""
     filled = round(min(max(share, 0.0), 1.0) * width)
     return "█" * filled + "░" * (width - filled)

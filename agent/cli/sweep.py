@@ -1,4 +1,4 @@
-"""`edgeclaw sweep`: many settings of one strategy, and what the best of them is worth."""
+"""`edgeclaw sweep`: many settings of one strategy, and the deflated result of the best."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def sweep(
 
 @contextmanager
 def progress(screen: Console, what: str, count: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar that hears how many are done."""
+    """Progress bar for the number of points done."""
     if quiet or not screen.is_terminal:
         yield lambda _: None
         return

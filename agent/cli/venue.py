@@ -75,9 +75,7 @@ def serve(
 
 @contextmanager
 def _stopped() -> Iterator[asyncio.Event]:
-    """Set once the process is asked to end."""
-    import asyncio
-
+    """Event that is set once the process is asked to end."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

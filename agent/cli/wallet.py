@@ -182,7 +182,7 @@ def _hidden(prompt: str) -> str:
 
 
 def _chosen() -> str:
-    """A passphrase, given twice."""
+    """Ask for a passphrase twice."""
     first = _hidden("Passphrase for the file: ")
     if first != _hidden("Again: "):
         raise typer.BadParameter("the two passphrases differ")
@@ -228,7 +228,7 @@ def _dollars(text: str) -> int:
 
 
 async def _carried_out(wallet: OpenWallet, calls: Sequence[Call], *, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Show the calls, ask, send them, and tell what became of each."""
+    """Show the calls, ask, send them, and report the result of each."""
     from agent.cli import show
 
     screen = show.console()
