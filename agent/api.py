@@ -1,6 +1,6 @@
 """The Python interface: `EdgeAgent(...).run(goal)` and `.analyze(file)`.
 
-A goal is in words. The model on this box maps it onto a fixed catalogue of actions by choosing a letter, and nothing
+A goal is in words. The model on this machine maps it onto a fixed catalogue of actions by choosing a letter, and nothing
 that it writes is ever run. Trading is on paper: real money is the service's, behind its own limits.
 
 Every error is an `EdgeclawError` of `market.errors`: a plain sentence, and in `next_step` what to do about it.
@@ -25,11 +25,11 @@ T = TypeVar("T")
 
 
 class EdgeAgent:
-    """A small model on this box, with tools.
+    """A small model on this machine, with tools.
 
     Args:
         model: a known name ("smollm2-135m") or the path of a GGUF file; None is the configured one.
-        inference: "edge", which is on this box; there is no other.
+        inference: "edge", which is on this machine; there is no other.
         strategy: "compute-optimal" gives each decision a search that is worth its tokens, "fixed" the configured one;
             None is the configured strategy.
         tools: names of what goals may use, of "market-data-api", "wallet-api" and "order-api".

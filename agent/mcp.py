@@ -145,16 +145,15 @@ class Offered:
             return {"run": chosen, "problems": plain(await store.verify(chosen))}
 
     async def replay_decision(self, decision: str) -> dict[str, Any]:
-        """Think one decision through again from what the model said then. No differences means it is reproduced to the
-        byte."""
+        """Replay of one decision from its recorded answers. No differences means reproduced to the byte."""
         async with self._store() as store:
             record = await chosen_decision(store, decision, None)
             (found,) = await replayed(store, [record], None, ask=False)
         return {"decision": found.decision_id, "differences": list(found.differences)}
 
     async def paper_run(self, cycles: int = 12) -> dict[str, Any]:
-        """Let the agent trade the bundled recorded markets on paper for so many slots (at most 54) and tell what came
-        of it. It takes seconds to minutes. The same run again adds nothing to the log."""
+        """Run the agent on the bundled recorded markets on paper, for at most 54 slots, and return the summary. It
+        takes seconds to minutes. The same run again adds nothing to the log."""
         plan = PaperPlan(self._paper, "sample", None, max(1, min(cycles, _SLOTS)))
         outcome = await run_paper(plan, LocalBus())
         return _values(await summarise(self._paper, outcome))

@@ -64,6 +64,7 @@ async def choose(asker: Asker, question: str, profile: Profile) -> list[Operatio
     """The likeliest operations on their likeliest columns, best first. Raises OutOfBudget."""
     said = _stems(question)
     ways = [one for one in CATALOGUE if next(one.places(profile), None) is not None]
+    # Letters by position in the whole catalogue, as in the examples of the primed prompt.
     letters = tuple(prompts.LETTERS[CATALOGUE.index(one)] for one in ways)
     (row,) = await asker.ask(Phase.SEARCH, [Question(prompts.operation(question), letters)])
     weighed = [w * _named(o.name, said) for o, w in zip(ways, row, strict=True)]
@@ -147,6 +148,7 @@ def scan(frame: pl.DataFrame, profile: Profile) -> list[TableFinding]:
     made = [
         found
         for one in CATALOGUE
+        # Bounded, because pairs of columns grow with the square of their number.
         for about in list(one.places(profile))[:40]
         if (found := ask(frame, one.name, about)) is not None
     ]

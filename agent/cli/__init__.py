@@ -121,6 +121,7 @@ def main() -> None:
     collect_seldom()
     share_heaps()
     try:
+        # Errors come out as exceptions, so that each is printed as one sentence with its own exit code.
         code = app(standalone_mode=False)
     except EdgeclawError as error:
         sys.exit(_say(error.sentence(), error.exit_code))
@@ -129,6 +130,7 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(_say("Interrupted. Everything recorded is kept; the same command resumes from there.", 130))
     except BrokenPipeError:
+        # Else the interpreter would complain of the closed pipe once more at exit.
         sys.stderr.close()
         sys.exit(0)
     sys.exit(code if isinstance(code, int) else 0)

@@ -92,6 +92,7 @@ def list_(
             traded=traded,
         )
         found = await store.listed(wanted, sorting=Sorting(sort.value), limit=limit)
+        # The limit selects the newest; they are printed oldest first, the newest beside the prompt.
         return found[::-1] if sort is Sort.NEWEST else found
 
     found = with_log(config, read)

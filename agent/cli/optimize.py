@@ -37,6 +37,7 @@ def _optimize() -> None:
     epilog="Example: edgeclaw optimize edge-runtime --target cost --goal reduce-by 50%",
 )
 def edge_runtime(
+    # The shell splits an unquoted `--goal reduce-by 50%`: the percentage arrives as an argument.
     amount: Annotated[str | None, typer.Argument(hidden=True)] = None,
     target: Annotated[Less, typer.Option(help="Quantity to reduce per decision.")] = Less.COST,
     goal: Annotated[str, typer.Option(help="Target reduction, as reduce-by 50%.")] = "reduce-by 50%",

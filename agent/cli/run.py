@@ -123,6 +123,7 @@ async def _until_told(work: Coroutine[Any, Any, RunResult]) -> RunResult:
     try:
         return await task
     except asyncio.CancelledError:
+        # The same end as after Ctrl-C, with the same sentence and exit code.
         raise KeyboardInterrupt from None
     finally:
         loop.remove_signal_handler(signal.SIGTERM)

@@ -56,6 +56,7 @@ def sweep(
     on = rehearsal(load_config(config, {}, profile=profile), data)
     chosen = read_space(space, strategies())
     points = chosen.points(trials, seed)
+    # Absolute, because the workers of a scheduler have other working directories.
     where = None if config is None else str(config.absolute())
     place = data if data == SAMPLE else str(Path(data).expanduser().absolute())
     task = swept.SweepTask(data=place, config=where, profile=profile, space=str(space.absolute()), holdout=holdout)

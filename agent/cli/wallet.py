@@ -202,6 +202,7 @@ def _with_wallet(config: Config, act: Any) -> Any:
     from agent.app.live import must_trade
     from agent.config.paths import home
 
+    # Before the import, which fails without the packages of the extra `live`.
     must_trade()
     from agent.live.wallet import open_wallet
 

@@ -87,6 +87,7 @@ class Budget:
 
     def reserve(self, tokens: int, phase: Phase = Phase.SEARCH) -> None:
         """Raise OutOfBudget unless `tokens` more fit every limit. Energy until `settle` is booked to the phase."""
+        # A cancelled call was never settled: its energy is booked before the next reservation.
         self.close()
         # Numbered before any check: a replay finds a recorded stop by the number of its reservation, which must not
         # depend on whether it was granted.

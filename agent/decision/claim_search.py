@@ -111,6 +111,7 @@ class Proposals:
     def _promise(self, node: ClaimNode) -> float:
         checked = node.checked
         if checked is None or checked.verdict in HARD_FAILS:
+            # Ranked below every other claim, but kept: a family is never empty.
             return node.prior - 1e6
         return math.log(max(node.prior, 1e-9)) + self._worth(checked)
 

@@ -129,6 +129,7 @@ def _rung(arm: LadderArm, mid: LadderArm, scored: Sequence[str], truth: Truth) -
     mids = [mid.forecasts[d] for d in ids]
     gains = log_score(mids, y) - own
     moved = bool(np.any(gains != 0))
+    # Over all forecasts, unscored ones too: they cost the same.
     spent = [arm.costs.get(d, DecisionCost()) for d in arm.forecasts]
     windows = len(set(within))
     return LadderRung(

@@ -33,6 +33,7 @@ async def climb(store: LogReader, runs: Sequence[Run]) -> list[LadderRung]:
     arms = {rung.name: LadderArm(rung.name) for rung in RUNGS}
     outcomes: dict[str, float] = {}
     windows: dict[str, str] = {}
+    # Sorted, so that the block bootstrap does not depend on the order of the arguments.
     for run in sorted(runs, key=lambda r: r.id):
         found = {r.market_id: r for r in await store.outcomes(run.id)}
         made = await _made(store, run)

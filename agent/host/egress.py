@@ -1,6 +1,6 @@
 """Egress allow-list of this process, enforced at the socket under every library.
 
-An audit hook of the interpreter sees each name that is looked up and each address that is connected to, whoever does
+An audit hook of the interpreter sees each name look-up and each connection of the process, in any code that makes
 it; a library that opens sockets in C without telling the interpreter, or a child process, is held by the unit file
 instead. Loopback is always allowed. The content of a connection is not inspected.
 """

@@ -1,1 +1,1 @@
-"""Online learning from outcomes while a run goes on, and the warm start after a restart."""
+"""Online learning from outcomes during a run, and the warm start after a restart."""

@@ -112,12 +112,14 @@ class OnlineLearner:
         # Outcomes arrive out of order; `learned` finds its cut by bisection.
         self.known.sort(key=lambda row: row[0])
         if len(self.known) > 3 * NEWEST:
+            # The cached result is keyed by a count of the untrimmed list, so it is dropped with it.
             del self.known[: -2 * NEWEST]
             self._learned = None
 
     def learned(self, as_of: datetime) -> Learned:
         """Parameters learnt from outcomes known strictly before `as_of`, from the newest windows."""
         count = bisect_left(self.known, as_of, key=lambda row: row[0])
+        # Asked at every cycle: until the next outcome the count, and so the result, stays the same.
         if self._learned is None or self._learned[0] != count:
             self._learned = count, self._lesson(self.known[max(0, count - NEWEST) : count])
         return self._learned[1]

@@ -125,6 +125,7 @@ class Memory:
         if resolution.payout is None:
             return
         await self.record(market, market.closes_at, market.closes_at - market.opens_at + timedelta(seconds=300))
+        # A closed market is not recorded again, and a service runs for months.
         del self.kept[market.id]
         await self.store.add_resolution(self.source, resolution)
         rows = await self._observations(market, resolution)

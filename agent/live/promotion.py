@@ -56,6 +56,7 @@ def daily(fills: Iterable[Fill], settlements: Iterable[Settlement]) -> dict[date
         spent[fill.market_id] = spent.get(fill.market_id, 0) + fill.cash
     days: dict[date, Micro] = {}
     for settlement in settlements:
+        # Popped: a market's cost counts once, with its first settlement.
         earned = settlement.cash + spent.pop(settlement.market_id, 0)
         day = settlement.at.date()
         days[day] = days.get(day, 0) + earned

@@ -65,11 +65,13 @@ class _Recording:
                 while True:
                     await asyncio.sleep(_FLUSH if seconds is None else min(_FLUSH, max(seconds / 10, 0.1)))
                     await self._look()
+                    # In a thread: writing Parquet on the loop would delay the receipt times of frames.
                     await asyncio.to_thread(self.archive.flush)
                     self.told(self.progress())
         except TimeoutError:
             pass
         finally:
+            # Without await, since this runs on cancellation, too.
             self.archive.flush()
         return self.progress()
 

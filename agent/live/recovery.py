@@ -100,6 +100,7 @@ async def load_account_history(store: LogReader, account: str, present: str) -> 
     seen_in = {o.signed.order.market_id: o for o in orders}
     needed = seen_in.keys() - settled
     last = max((s.at for s in settlements), default=runs[0].started_at)
+    # Winnings of the last day may not have been paid yet, and a redemption needs their markets.
     perhaps_unpaid = {s.market_id for s in settlements if s.cash and s.at > last - _TAIL}
     newest = max((s.order.placed_at for s in signed), default=runs[0].started_at)
     told = await store.records(present, RecordKind.OUTCOME)

@@ -27,7 +27,7 @@ _POINTS = 1500
 
 
 def draw_backtest(made: Report, data: Data, folder: Path) -> list[Path]:
-    """Write the figures as PNG and SVG; returns the paths of the SVGs, none if nobody traded or forecast."""
+    """Write the figures as PNG and SVG; returns the paths of the SVGs, none without trades and forecasts."""
     judged = [(t, t.judgement) for t in made.tried if t.judgement is not None and t.judgement.markets]
     scored = [f for f in made.forecasts if f.scored]
     with house_style():

@@ -138,6 +138,7 @@ async def trials(store: Store, run: Run) -> list[Run]:
     accounts for."""
     own = _kind(run)
     found = {_kind(r): r for r in await store.runs() if r.finished and r.identity.data == run.identity.data}
+    # Ablations of a run were not candidates among which the best was chosen.
     return [r for kind, r in found.items() if kind != own and not r.identity.label.startswith("arm:")]
 
 

@@ -203,6 +203,7 @@ class Optimiser:
         key = _key(values)
         if key not in self._spent:
             self._spent[key] = await self._measure(values, kept_back=False)
+            # No search at all is measured for comparison alone; it is not a candidate.
             if "edge.tree_search.enabled" not in values:
                 self._order.append(values)
         return self._spent[key]

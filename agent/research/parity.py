@@ -86,6 +86,7 @@ async def _decisions(store: Store, run: Run) -> Things:
 
 async def _orders(store: Store, run: Run) -> Things:
     orders = [i.order for i in await store.intents(run.id)]
+    # The key holds a decision id, which depends on the run.
     return {_key(o): (o.placed_at.isoformat(), plain(replace(o, key=""))) for o in orders}
 
 

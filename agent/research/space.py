@@ -120,4 +120,5 @@ def _stepped(asked: Mapping[str, object]) -> list[str]:
     if step <= 0 or last < first or set(asked) != {"from", "to", "step"}:
         raise ValueError
     count = int((last - first) / step) + 1
+    # One value more than the limit suffices for the caller to refuse it.
     return [str(first + n * step) for n in range(min(count, _MOST + 1))]

@@ -234,6 +234,7 @@ def run_elsewhere(
     except OSError:
         raise NotReady(f"no Dask scheduler answers at {scheduler}.", next_step="Start one: dask scheduler") from None
     with client:
+        # pure=False: Dask would answer an equal call from an earlier result.
         futures = {client.submit(attempt, task, point, pure=False): point for point in waiting}
         for number, future in enumerate(dask.as_completed(futures), 1):
             _keep(study, space, futures[future], future.result())

@@ -55,6 +55,7 @@ class Bench:
             decision = await rethink(
                 self.store, record, recorder, lambda _: settings, history, electricity=self.electricity
             )
+            # Discards the recorded calls, which would pile up: trials are not logged.
             recorder.take()
             found.append((decision, paid))
         return found

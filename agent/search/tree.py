@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 NEUTRAL = 0.5
-"""The value of a node that nobody judged."""
+"""Value of a node that is not judged."""
 
 
 class OutOfBudget(Exception):

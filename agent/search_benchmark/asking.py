@@ -54,10 +54,12 @@ class Merged:
         if self._waiting and (self._pump is None or self._pump.done()):
             self._pump = loop.create_task(self._answer())
         coming = {q: self._waiting[q] for q in questions if q not in self._known}
+        # Shielded: a cancelled search must not cancel an answer that others wait for.
         return [await asyncio.shield(coming[q]) if q in coming else self._known[q] for q in questions]
 
     def tokens(self, segment: str) -> int:
         if segment not in self._lengths:
+            # By difference: the first segment of a prompt gets the model's opening token in addition.
             needed = self.engine.tokens_needed
             self._lengths[segment] = needed([_PROBE.then(segment)]) - needed([_PROBE])
         return self._lengths[segment]

@@ -73,6 +73,7 @@ class BenchmarkTask:
 
     def questions(self, seed: int, count: int) -> list[Puzzle]:
         """`count` questions, always the same ones for a seed."""
+        # A seed per question: the n-th one does not depend on how many are made.
         return [self.make(Random(f"{self.name}:{seed}:{at}")) for at in range(count)]  # noqa: S311 - not for secrets
 
     def prefix(self) -> str:

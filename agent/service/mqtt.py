@@ -79,6 +79,7 @@ class Link:
 
     def heard(self, event: Event) -> None:
         """Queue an event from the bus. Never waits."""
+        # A full deque drops its oldest element on append.
         self.dropped += len(self.waiting) == self.waiting.maxlen
         self.waiting.append(event)
         self.news.set()
@@ -108,7 +109,9 @@ class Link:
             password=self.broker.password or None,
             identifier=f"edgeclaw-{self.broker.instance}",
             protocol=ProtocolVersion.V5,
+            # Published by the broker if the connection ends without a DISCONNECT.
             will=Will(self.broker.topic("status"), _payload({"online": False}), 1, True),
+            # A persistent session: the broker queues commands while the agent reconnects.
             clean_start=False,
             properties=kept,
             keepalive=max(5, round(2 * self.broker.heartbeat)),

@@ -1,7 +1,7 @@
 """MLC-LLM's server behind the OpenAI client, with workarounds for its faults (docs/engines.md).
 
 Either it runs as a service of its own and `ServerSettings.url` says where, or it is started here as a child process
-from files that are on this box: then the files are hashed, and each new child must answer as the first one did.
+from files on this machine: then the files are hashed, and each new child must answer as the first one did.
 """
 
 from __future__ import annotations
@@ -148,6 +148,7 @@ async def started(remote: ServerSettings, child: Child) -> AsyncIterator[OpenAIE
 
 
 def _check_device(device: str) -> None:
+    # Without a usable card MLC's `auto` silently falls back to the processor.
     if not _DEVICE.fullmatch(device):
         cpu = device.startswith("cpu")
         raise Misconfigured(

@@ -102,6 +102,7 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
+                # A process group of its own, so that `_end` reaches the child's workers, too.
                 start_new_session=True,
             )
         except OSError as error:

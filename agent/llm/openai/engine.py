@@ -276,6 +276,7 @@ class OpenAIEngine:
     ) -> T:
         """Send one request and parse its answer with `read`. An impossible answer counts against the server like
         none at all. Fields that break some servers are never sent: user, n, max_completion_tokens."""
+        # MLC takes `user` as the request id and ignores max_completion_tokens, which leaves the answer unbounded.
         body = {"model": self._served.model, "prompt": list(asked.ids), **self._served.dialect.sampling, **fields}
         async with self._lanes:
             left = _left(until)
@@ -309,6 +310,8 @@ class OpenAIEngine:
         left = _left(until)
         if left is not None and left <= 0:
             raise EngineTimeout("The model was given no time.")
+        # After a failure the server is probed first: with a dead engine thread every request would hang until its
+        # time-out.
         if self._suspect:
             within = ALIVE_WITHIN if left is None else min(left, ALIVE_WITHIN)
             if not await self._wire.alive(self._served.dialect.alive, within):

@@ -42,11 +42,13 @@ class ServerWire:
                 resolver=OwnNetwork(where.allow_remote),
                 limit=parallel + 1,
                 keepalive_timeout=_KEEP,
+                # Each connection resolves and checks the name again, so that it cannot be pointed elsewhere later.
                 use_dns_cache=False,
             ),
             headers={"Accept-Encoding": "identity", **({"Authorization": f"Bearer {api_key}"} if api_key else {})},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
+            # The size limit counts bytes as received: a compressed body could expand beyond it.
             auto_decompress=False,
             trust_env=False,
         )

@@ -115,6 +115,7 @@ class OpenvinoSession:
         self.answered([want])
         if self.tree.top > self.tree.room // 2:
             raise EngineUnavailable("The primed prefixes leave too little room.", next_step="Set a larger context.")
+        # Nothing was evaluated if this prefix is primed already.
         if self.network.rows > before:
             self.tree.floor = self.tree.top
             self._primed = self._point()
