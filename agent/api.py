@@ -1,6 +1,6 @@
 """The Python interface: `EdgeAgent(...).run(goal)` and `.analyze(file)`.
 
-A goal is in words. The model on this machine maps it onto a fixed catalogue of actions by choosing a letter, and nothing
+A goal is in words. The model on this machine maps it onto a fixed catalogue of actions by choosing a letter; nothing
 that it writes is ever run. Trading is on paper: real money is the service's, behind its own limits.
 
 Every error is an `EdgeclawError` of `market.errors`: a plain sentence, and in `next_step` what to do about it.
