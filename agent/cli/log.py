@@ -256,9 +256,6 @@ def with_log(config: Path | None, read: Callable[[LogReader], Awaitable[T]]) -> 
 
 def with_store(config: Path | None, read: Callable[[Store], Awaitable[T]]) -> T:
     """Open the store read-only, run one query, close it."""
-    from agent.config.load import load_config
-    from agent.config.places import database_url
-    from market.errors import NotReady
     from storage.store import open_store
 
     return _asked(open_store(_recorded_at(config), read_only=True), read)

@@ -129,5 +129,5 @@ def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]
 
 def other_settings(run: Run, config: Config) -> bool:
     """True if a run was made with settings that differ from this configuration."""
-    scope: Any = run.manifest["config"]
+    scope: Any = run.about.config
     return bool(scope["config"] != config.identity())

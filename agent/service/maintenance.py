@@ -73,7 +73,7 @@ class MaintenanceJobs:
 
     async def health(self) -> str:
         """Check free disk space. The run warns long before it has to stop for lack of it."""
-        least = self.config.service.least_room * _MEGABYTE
+        least = self.config.service.min_free_disk_mb * _MEGABYTE
         short = await asyncio.to_thread(_short, self.folders, least)
         self.pulse.warn("disk", short)
         return short
@@ -98,7 +98,9 @@ class MaintenanceJobs:
 
     async def retention(self) -> str:
         """Delete prices older than configured. Decisions, and all their inputs, stay."""
-        dropped = await self.store.drop_bars(self.clock.now() - timedelta(days=self.config.service.keep_prices))
+        dropped = await self.store.drop_bars(
+            self.clock.now() - timedelta(days=self.config.service.price_retention_days)
+        )
         return f"{dropped} old pieces of price history were dropped." if dropped else ""
 
     async def history(self) -> str:

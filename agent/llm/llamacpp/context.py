@@ -153,7 +153,9 @@ class Context:
 
     def _captured_page(self) -> c.Array[c.c_char]:
         """The saved state of one page of cells, to be placed wherever cells must not be used."""
-        self._decode([PrefixRow(0, at, (self._pad,), False, at) for at in range(_PAGE)])
+        self._decode(
+            [PrefixRow(token=0, position=at, sequences=(self._pad,), wanted=False, cell=at) for at in range(_PAGE)]
+        )
         page = self.saved(self._pad)
         self._remove(self._pad)
         return page
