@@ -251,7 +251,7 @@ def test_importing_the_library_tells_nobody(tmp_path: Path) -> None:
         "    if event.startswith('socket.') or event == 'subprocess.Popen': sys.exit(event)\n"
         "sys.addaudithook(heard)\n"
         "from agent.llm.openvino import runtime\n"
-        "assert runtime.load().Core().available_devices\n"
+        "assert runtime.load_openvino().Core().available_devices\n"
     )
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}", "HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
