@@ -16,7 +16,7 @@ from agent.llm.scripted import ScriptedEngine
 from agent.replay.answer_cache import AnswerCache
 from agent.trading.bus import LocalBus
 from storage.records import RecordKind
-from storage.store import open_store
+from tests.stores import open_store
 
 pytestmark = pytest.mark.skipif(find_spec("resolvedkit") is None, reason="the extra sample is not installed")
 CYCLES = 6

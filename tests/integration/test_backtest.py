@@ -27,10 +27,11 @@ from backtest.replay import ReplayFeed
 from market.columns import Columns, Mask
 from market.errors import Misconfigured
 from market.types import UNIT, Book, Market, Micro, Outcome, Side
-from storage.store import StoredIntent, open_store
+from storage.store import StoredIntent
 from strategies.base import OrderIntent, View
 from strategies.baselines import Threshold
 from tests.fakes import after, book, levels, market, prices, recorded
+from tests.stores import open_store
 
 
 @dataclass(frozen=True)

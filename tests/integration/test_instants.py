@@ -11,8 +11,8 @@ from agent.learning.market_history import Memory
 from agent.trading.loop import Schedule
 from backtest.replay import ReplayFeed
 from backtest.sources import open_recorded
-from storage.store import open_store
 from tests.integration.test_trading import Played, play
+from tests.stores import open_store
 from tests.unit.test_btc5m_ladder import rows, written
 
 WINDOWS = 6

@@ -25,9 +25,10 @@ from market.types import (
     TimeInForce,
 )
 from storage.records import RunIdentity
-from storage.store import RunLog, open_store
+from storage.store import RunLog
 from strategies.base import View
 from tests.fakes import START, after, book, levels, market
+from tests.stores import open_store
 
 BID = Order(market().id, Outcome.YES, Side.BUY, Decimal("0.49"), 10 * UNIT, TimeInForce.GTC, START, "k", post_only=True)
 

@@ -29,9 +29,9 @@ from market.polymarket.depth import Depth
 from market.polymarket.frames import PriceChanges, Snapshot, read_frame
 from market.polymarket.hosts import Hosts
 from market.types import UNIT, Level, Market, Outcome, PayoutSource, Resolution
-from storage.store import open_store
 from storage.ticks import TickArchive, parts
 from tests.fakes import START, book, levels, market
+from tests.stores import open_store
 from tests.venue import QUICK, loopback, open_market
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.app.recorded import PaperPlan, World
@@ -30,9 +30,10 @@ from backtest.replay import ReplayFeed
 from market.clock import monotonic
 from market.errors import EngineTimeout, EngineUnavailable
 from storage.records import Phase, RecordKind
-from storage.store import open_store
 from tests.fakes import Remembered, replay
 from tests.integration.test_trading import planted
+from tests.profiles import examples
+from tests.stores import open_store
 from tests.unit.test_decide import inputs, lifted
 
 
@@ -178,20 +179,20 @@ def account(case: Case) -> None:
         assert written(case.think()[0]) == written(made), "nothing measured changes a thought about recorded data"
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(case=cases)
 def test_no_decision_passes_a_limit_or_loses_a_token(case: Case) -> None:
     account(case)
 
 
 @pytest.mark.soak
-@settings(max_examples=10_000, deadline=None)
+@examples(1_000)
 @given(case=cases)
 def test_no_decision_of_ten_thousand_passes_a_limit_or_loses_a_token(case: Case) -> None:
     account(case)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(case=cases, rate=st.floats(1e-3, 1e3))
 def test_live_no_decision_passes_the_limit_by_energy_once_the_rate_is_known(case: Case, rate: float) -> None:
     live = replace(case, seconds=60.0)

@@ -28,10 +28,10 @@ from backtest.replay import ReplayFeed
 from market.errors import EngineUnavailable, LedgerMismatch, Misconfigured
 from market.types import PayoutSource, Resolution
 from storage.records import Record, RecordKind
-from storage.store import open_store
 from tests.engines import LABELS, STATIC, loaded, questions
 from tests.fakes import book, levels, market, replay
 from tests.integration.test_trading import up
+from tests.stores import open_store
 
 Said = list[tuple[object, tuple[int, int, int, int]]]
 WINDOWS, SECONDS = 70, 300

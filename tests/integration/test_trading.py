@@ -16,7 +16,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.app.recorded import PaperPlan, World
@@ -47,10 +47,12 @@ from market.types import (
     SignedOrder,
 )
 from storage.records import RecordKind, Run, RunIdentity
-from storage.store import RunLog, Store, open_store
+from storage.store import RunLog, Store
 from strategies.base import OrderIntent, View
 from strategies.quoting import JoinBest
 from tests.fakes import START, book, levels, market, recorded, replay
+from tests.profiles import examples
+from tests.stores import open_store
 from tests.values import risk_limits
 from tools.ledger import balance
 from tools.limits import RiskLimited, RiskLimits
@@ -258,7 +260,7 @@ async def seen(execution: Execution, m: Market, clock: ManualClock) -> View:
     return await execution.look(m, standing, clock.now())
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     plan=st.lists(st.sampled_from(["fine", "lost", "dropped"]), max_size=8),
     sizes=st.lists(st.integers(1, 60), min_size=1, max_size=8),
@@ -289,7 +291,7 @@ def test_no_order_is_lost_doubled_or_hidden_by_a_failing_connection(plan: list[s
     asyncio.run(scope())
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     costs=st.lists(st.integers(1, 40), min_size=1, max_size=10),
     plan=st.lists(st.sampled_from(["fine", "lost", "dropped"]), max_size=10),

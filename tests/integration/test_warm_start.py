@@ -12,8 +12,8 @@ from agent.decision.record import inputs_of
 from agent.learning.learner import OnlineLearner
 from agent.learning.warm_start import SPAN, warm_start
 from storage.records import RecordKind
-from storage.store import open_store
 from tests.integration.test_trading import planted, play
+from tests.stores import open_store
 
 
 def test_what_was_learnt_is_learnt_again_from_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

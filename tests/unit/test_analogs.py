@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.decision.analogs import Analogs, PlaceboHistory, look_back, scaled
@@ -17,6 +17,7 @@ from strategies.features import SCALES, Features
 from strategies.logit import sigmoid
 from strategies.verification import Finding
 from tests.fakes import START, Remembered, book
+from tests.profiles import examples
 from tests.unit.test_decide import BUCKETS_NOW, STATE, inputs, row
 
 FEATURE = "momentum"
@@ -36,7 +37,7 @@ def test_an_outcome_within_the_embargo_is_not_seen() -> None:
     assert past(rows, embargo=3600).evidence(FEATURE, BUCKET, 1).support == 25
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(st.integers(-40, 40), st.booleans()), min_size=1, max_size=60), st.integers(0, 3600))
 def test_rows_planted_in_the_future_are_never_read(planted: list[tuple[int, bool]], embargo: int) -> None:
     """Any mixture of rows of the past and of the future answers as its past alone does."""
@@ -59,7 +60,7 @@ def test_of_many_analogs_the_nearest_in_state_are_weighed() -> None:
     assert some.evidence(FEATURE, BUCKET, 1).rate == 1 and some.evidence(FEATURE, BUCKET, 1).support == 100
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=60, max_size=160), st.integers(50, 59))
 def test_those_most_like_now_are_the_ones_that_history_calls_nearest(states: list[tuple[int, int]], most: int) -> None:
     """Ties included: few distinct states, so that many rows are equally near."""

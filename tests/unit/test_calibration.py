@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from strategies.belief import Belief
@@ -25,6 +25,7 @@ from strategies.logistic import learned, logistic, regressed
 from strategies.logit import logit, sigmoid
 from strategies.score import log_score
 from tests.fakes import START
+from tests.profiles import examples
 
 GRID = [0.02 + 0.02 * i for i in range(49)]
 
@@ -74,7 +75,7 @@ def test_honest_forecasts_are_hardly_touched(n: int) -> None:
     assert max(abs(made.applied(q) - q) for q in inside) < 0.06
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(50, 1200), st.floats(0.2, 3.0), st.integers(0, 99))
 @example(846, 3.0, 0)
 def test_a_map_rises_and_stays_inside(n: int, bend: float, seed: int) -> None:
@@ -84,7 +85,7 @@ def test_a_map_rises_and_stays_inside(n: int, bend: float, seed: int) -> None:
     assert all(a <= b + 1e-9 for a, b in itertools.pairwise(found))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.integers(50, 1200), st.floats(0.2, 6.0), st.integers(0, 99), st.floats(0.01, 100))
 @example(846, 3.0, 0, 50.0)
 def test_the_likeliest_coefficients_are_found_however_far_off_the_forecasts_are(

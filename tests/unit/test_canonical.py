@@ -10,7 +10,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.canonical import canonical, digest, plain
@@ -32,20 +32,17 @@ class Pair:
     colour: Colour
 
 
-@settings(deadline=None)
 @given(JSON)
 def test_text_reads_back_as_the_same_value(value: object) -> None:
     assert json.loads(canonical(value)) == value
     assert canonical(json.loads(canonical(value))) == canonical(value)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.integers(), min_size=2))
 def test_the_order_of_keys_does_not_matter(value: dict[str, int]) -> None:
     assert digest(dict(reversed(value.items()))) == digest(value)
 
 
-@settings(deadline=None)
 @given(st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**9), max_value=10**9, places=6))
 def test_a_decimal_keeps_its_exact_amount_and_loses_its_zeros(amount: Decimal) -> None:
     text = plain(amount)

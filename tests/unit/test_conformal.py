@@ -7,10 +7,11 @@ import random
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies.conformal import Adaptive, Band, band, decayed, quantile
+from tests.profiles import examples
 
 SCORES = st.lists(st.floats(0, 1e9), min_size=1, max_size=40)
 PERCENT = st.integers(1, 99)
@@ -65,7 +66,7 @@ def test_decayed_weights_follow_a_scale_that_drifts() -> None:
     assert aged / 1600 < 0.13
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.integers(1, 99), st.sampled_from([0.005, 0.05, 0.3]), st.integers(0, 2**32), st.integers(1, 400))
 def test_the_adaptive_level_holds_against_any_opponent(percent: int, rate: float, seed: int, steps: int) -> None:
     """The opponent sees the band and hits or misses as it likes, except where the band is all or nothing."""

@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.decision import prompts
@@ -25,6 +25,7 @@ from strategies.claims import DECISIONS, LADDER, Claim, Effect
 from strategies.features import BUCKETS, SCALES, Features
 from strategies.verification import Finding, Verdict
 from tests.fakes import START, Remembered, book, levels, market
+from tests.profiles import examples
 from tests.values import decision_settings, limits
 
 STATE = (0.0,) * len(SCALES)
@@ -191,7 +192,7 @@ def test_a_spent_budget_never_opens_a_trade_by_dropping_a_refuted_claim() -> Non
         assert (short.action, short.reason) == ("abstain", "low_verified_share")
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(tokens=st.integers(0, 900), seed=st.integers(0, 10**6), width=st.integers(1, 4), self_verify=st.booleans())
 def test_never_over_budget_by_a_token_and_always_an_answer(
     tokens: int, seed: int, width: int, self_verify: bool
@@ -207,7 +208,7 @@ def test_never_over_budget_by_a_token_and_always_an_answer(
         assert len(made.forecast.tree.visits) <= 27
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 10**6))
 def test_the_same_seed_writes_the_same_thought(seed: int) -> None:
     one, two = (written(decision(inputs(200), lifted(), ScriptedEngine(seed=seed))) for _ in range(2))

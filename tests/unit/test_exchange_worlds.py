@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.exchange import PaperExchange
@@ -20,6 +20,7 @@ from market.feed import Worth
 from market.fees import schedule
 from market.types import UNIT, Book, Fill, FillEvidence, Level, Micro, Order, Outcome, Side, TimeInForce, complement
 from tests.fakes import START, after, market, recorded, replay
+from tests.profiles import examples
 
 ID = market().id
 
@@ -129,7 +130,7 @@ async def _play(
     return Played(tuple(fills), sent, account.cash, dict(account.holdings))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     worlds(), st.sampled_from([CALM, FaultModel(1.0), FaultModel(2.0, 0.4), FaultModel(0.5, fails=0.5, changes=0.5)])
 )
@@ -147,7 +148,7 @@ def test_every_micro_dollar_and_share_is_accounted_for(world: World, faults: Fau
     assert played.holdings == {token: size for token, size in held.items() if size}
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(worlds(one_book_an_instant=True))
 def test_fills_stay_within_limit_size_and_displayed_depth(world: World) -> None:
     played = asyncio.run(_play(world, ask_every=None))
@@ -177,13 +178,13 @@ def test_fills_stay_within_limit_size_and_displayed_depth(world: World) -> None:
         assert drawn[standing.received_at, takes_asks, None] <= sum(s for _, s in whole)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(worlds(), st.sampled_from([0.1, 0.3, 1.1]))
 def test_what_happens_does_not_depend_on_how_often_anyone_asks(world: World, ask_every: float) -> None:
     assert asyncio.run(_play(world, ask_every)) == asyncio.run(_play(world, ask_every=None))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(worlds(), st.sampled_from([None, 0.3]))
 def test_books_that_are_left_out_change_nothing(world: World, ask_every: float | None) -> None:
     assert asyncio.run(_play(world, ask_every)) == asyncio.run(_play(world, ask_every, ShowsAll))
@@ -203,7 +204,7 @@ def test_a_level_that_went_and_came_back_while_nobody_looked_is_a_new_one() -> N
     assert played == asyncio.run(_play(world, None, ShowsAll))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(worlds())
 def test_a_restored_exchange_has_the_same_money(world: World) -> None:
     async def run() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.learning.learner import OnlineLearner
@@ -14,8 +14,9 @@ from agent.learning.market_history import RESOLUTIONS, Memory
 from backtest.replay import ReplayFeed
 from market.errors import CycleSkipped
 from market.feed import Bar
-from storage.store import open_store
 from tests.fakes import START, after, book, levels, market, recorded
+from tests.profiles import examples
+from tests.stores import open_store
 
 SPAN = timedelta(seconds=600)
 NUMBERS = range(3)
@@ -52,7 +53,7 @@ async def held(memory: Memory, until: datetime) -> list[list[Bar]]:
     ]
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(st.lists(st.tuples(st.integers(1, 1200), st.booleans(), st.integers(0, 600)), min_size=1, max_size=6))
 def test_slots_of_any_distance_keep_what_one_look_at_each_would(steps: list[tuple[int, bool, int]]) -> None:
     async def scope() -> None:

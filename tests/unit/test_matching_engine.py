@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.matching_engine import NOT_FULL, SELF_MATCH, MatchedTrade, Pit, Working, affordable
 from market.types import UNIT, Book, Micro, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce, notional
 from tests.fakes import START, book, levels
+from tests.profiles import examples
 
 EMPTY = book(bids=(), asks=())
 
@@ -133,7 +134,7 @@ prices = st.integers(1, 99).map(lambda cents: f"{cents / 100:.2f}")
 sent = st.tuples(prices, st.integers(5, 40), st.sampled_from(Side), st.sampled_from(Outcome), st.integers(0, 3))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(sent, max_size=30), st.lists(st.tuples(prices, st.integers(1, 50)), max_size=4))
 def test_no_order_pays_more_than_its_limit_and_no_two_that_could_meet_both_rest(
     orders: list[tuple[str, int, Side, Outcome, int]], asks: list[tuple[str, int]]

@@ -6,10 +6,11 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.neighbours import LARGEST, distances, nearest, points, reach, state_of
+from tests.profiles import examples
 
 
 def brute(states: np.ndarray, query: np.ndarray, k: int, family: np.ndarray | None) -> tuple[list[int], list[float]]:
@@ -43,7 +44,7 @@ def cloud(shape: str, size: int, d: int, rng: np.random.Generator) -> np.ndarray
     return made[shape].astype(np.float32)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(SHAPES, SIZES, st.integers(1, 12), st.integers(0, 70), st.sampled_from([0, 1, 3, 30]), st.integers(0, 2**32))
 def test_nothing_nearer_is_missed(shape: str, size: int, d: int, k: int, together: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -56,7 +57,7 @@ def test_nothing_nearer_is_missed(shape: str, size: int, d: int, k: int, togethe
     assert squares.tolist() == exact
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(SHAPES, st.integers(1, 12), st.integers(0, 2**32))
 def test_no_approximate_distance_is_further_out_than_is_allowed_for(shape: str, d: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

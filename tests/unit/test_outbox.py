@@ -9,8 +9,9 @@ from pathlib import Path
 from agent.service.contract import MONEY
 from agent.service.outbox import Outbox
 from storage.records import RecordKind
-from storage.store import Store, open_store
+from storage.store import Store
 from tests.fakes import START
+from tests.stores import open_store
 from tests.unit.test_storage_values import IDENTITY, decision, fill, play
 
 ACCOUNT = {"account": "paper"}

@@ -14,9 +14,9 @@ from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.types import UNIT, Order, Outcome, Side, SignedOrder, TimeInForce
 from storage.records import RunIdentity
-from storage.store import open_store
 from strategies.baselines import LateFavourite
 from tests.fakes import START, after, book, levels, market, recorded, replay
+from tests.stores import open_store
 
 
 def order_of(strategy: str, number: int = 0) -> SignedOrder:

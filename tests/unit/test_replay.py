@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from backtest.columns import Recording
@@ -17,6 +17,7 @@ from market.clock import from_ms, to_ms
 from market.columns import Ladder
 from market.types import UNIT, Book, Level
 from tests.fakes import START, after, book, levels, market, prices, recorded, replay
+from tests.profiles import examples
 
 _MS = to_ms(START)
 _prices = st.lists(st.integers(1, 999), max_size=4, unique=True)
@@ -42,7 +43,7 @@ async def _changes(feed: ReplayFeed, ids: list[str], since: int, until: int) -> 
     return [b async for b in feed.changes(ids, from_ms(since), from_ms(until))]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(books("0x0000"), books("0x0001"), st.integers(-10, 50_000), st.integers(-10, 50_000))
 def test_columns_give_back_the_books_they_were_made_of(one: list[Book], two: list[Book], a: int, b: int) -> None:
     feed = replay(recorded(*one), recorded(*two, number=1))
@@ -54,7 +55,7 @@ def test_columns_give_back_the_books_they_were_made_of(one: list[Book], two: lis
     assert asyncio.run(feed.book("0x0000", from_ms(until))) == (standing[-1] if standing else None)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(books("0x0000"), st.integers(0, 50_000), st.integers(1, 7))
 def test_truncating_the_future_changes_no_answer(one: list[Book], ms: int, step: int) -> None:
     async def run() -> None:
@@ -72,7 +73,7 @@ def test_truncating_the_future_changes_no_answer(one: list[Book], ms: int, step:
     asyncio.run(run())
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(books("0x0000"), st.integers(1, 7))
 def test_bars_count_every_book_once(one: list[Book], step: int) -> None:
     feed = replay(recorded(*one))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.llm.llamacpp.saved import KEPT, SavedPrefixes, State
@@ -45,7 +45,6 @@ def test_another_model_prompt_or_place_finds_nothing(tmp_path: Path) -> None:
     assert saved.find(BLOCKS, 8) is None
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_passed_over(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     saved = store(tmp_path_factory.mktemp("damaged"))

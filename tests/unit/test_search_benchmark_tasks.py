@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.search_benchmark.arithmetic import ArithmeticChain, chain
@@ -15,8 +15,9 @@ from agent.search_benchmark.query import lookup, week
 from agent.search_benchmark.suite import TASKS
 from agent.search_benchmark.task import Path, Puzzle, blind, chance_of_guessing, read_path, written
 from storage.pricetable import COLUMNS, PriceTable, Query
+from tests.profiles import examples
 
-unhurried = settings(max_examples=40, deadline=None)
+unhurried = examples(40)
 
 seeds = st.integers(0, 10_000)
 names = st.sampled_from(sorted(TASKS))

@@ -13,7 +13,7 @@ from sqlalchemy import Boolean, Column, Text
 
 from storage import schema
 from storage.records import Problem
-from storage.store import open_store
+from tests.stores import open_store
 from tests.unit.test_storage_values import begin, decision, play
 
 PROVEN = (

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import DataInvalid
 from market.feed import Bar
 from storage.chunks import SLOTS, BarColumns
-from storage.store import Store, open_store
+from storage.store import Store
 from tests.fakes import START
+from tests.profiles import examples
+from tests.stores import open_store
 from tests.unit.test_storage_values import AMOUNTS, MEMORY
 
 STEP = timedelta(seconds=5)
@@ -57,7 +59,7 @@ def accounts(batches: list[list[Bar]], market_id: str) -> list[Bar]:
     return sorted(first.values(), key=lambda b: b.at)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(BATCHES, st.integers(-30, 2 * SLOTS), st.integers(0, 30))
 def test_bars_read_back_up_to_the_instant_asked_about(batches: list[list[Bar]], slot: int, limit: int) -> None:
     async def scope() -> list[Bar]:
@@ -72,7 +74,7 @@ def test_bars_read_back_up_to_the_instant_asked_about(batches: list[list[Bar]], 
     assert asyncio.run(scope()) == expected[max(0, len(expected) - limit) :]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(USUAL | ODD, max_size=12), st.lists(USUAL | ODD, max_size=12), st.integers(-30, 2 * SLOTS))
 def test_later_bars_change_no_earlier_answer(early: list[Bar], added: list[Bar], slot: int) -> None:
     async def scope() -> None:

@@ -8,8 +8,8 @@ from datetime import timedelta
 from decimal import Decimal
 
 from market.types import PayoutSource, Resolution
-from storage.store import open_store
 from tests.fakes import START, market
+from tests.stores import open_store
 from tests.unit.test_storage_values import MEMORY, RESOLUTION
 
 SECOND = timedelta(seconds=1)

@@ -15,13 +15,15 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from market.types import Fill, FillEvidence, Order, Outcome, PayoutSource, Settlement, Side, SignedOrder, TimeInForce
 from storage.records import DecisionFilter, DecisionRecord, DecisionSummary, LedgerRow, Phase, Sorting
-from storage.store import RunLog, open_store
+from storage.store import RunLog
 from tests.fakes import START
+from tests.profiles import examples
+from tests.stores import open_store
 from tests.unit.test_storage_values import begin
 
 REASONS = ("thin_history", "edge_below_costs", "edge", "halted")
@@ -141,7 +143,7 @@ wanteds = st.builds(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 10**6), asked=st.lists(wanteds, min_size=8, max_size=8), after=st.integers(0, 20))
 def test_lists_hold_what_the_plain_rule_says(seed: int, asked: list[DecisionFilter], after: int) -> None:
     async def scope() -> None:

@@ -15,8 +15,9 @@ from storage import log as log_module
 from storage.canonical import digest
 from storage.chain import GENESIS, link
 from storage.records import Record, StoredObject
-from storage.store import RunLog, open_store
+from storage.store import RunLog
 from tests.fakes import START
+from tests.stores import open_store
 from tests.unit.test_storage_values import MEMORY, RESOLUTION, begin, decision, fill, play, signed
 
 

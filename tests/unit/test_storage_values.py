@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
@@ -31,8 +31,10 @@ from market.types import (
 from storage.records import DecisionRecord, LedgerRow, Phase, RecordKind, Run, RunIdentity, StoredObject
 from storage.rows import insert_new
 from storage.schema import from_us, metadata, runs, to_us
-from storage.store import RunLog, Store, open_store
+from storage.store import RunLog, Store
 from tests.fakes import START
+from tests.profiles import examples
+from tests.stores import open_store
 
 MEMORY = "sqlite://"
 IDENTITY = RunIdentity("data", "config", "code", "model", "agent")
@@ -185,7 +187,7 @@ FILLS = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(FILLS, max_size=6, unique_by=lambda f: f.id))
 def test_any_fills_read_back_and_hold(fills: list[Fill]) -> None:
     async def scope() -> None:
@@ -211,7 +213,7 @@ BODIES = st.dictionaries(
 )  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(BODIES, INSTANTS)
 def test_any_decision_reads_back_and_is_recomputed_without_drift(body: dict[str, object], at: datetime) -> None:
     async def scope() -> None:
@@ -229,7 +231,6 @@ def test_any_decision_reads_back_and_is_recomputed_without_drift(body: dict[str,
     asyncio.run(scope())
 
 
-@settings(deadline=None)
 @given(INSTANTS)
 def test_instants_are_kept_to_the_microsecond(at: datetime) -> None:
     assert from_us(to_us(at)) == at

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from market.errors import DataInvalid
 from storage.analogs import WindowHistory
 from storage.records import Observation
-from storage.store import Store, open_store
+from storage.store import Store
 from storage.windows import TIMELINES
 from tests.fakes import START
+from tests.profiles import examples
+from tests.stores import open_store
 from tests.unit.test_storage_values import MEMORY
 
 SECOND = timedelta(seconds=1)
@@ -65,7 +67,7 @@ def first_of_each_market(rows: list[Observation], order: list[int]) -> list[int]
     return list(met.values())
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(MANY, st.lists(st.integers(0, 25), max_size=3), st.integers(0, 101), st.integers(0, 40), BANDS, st.data())
 def test_a_past_says_what_a_list_of_rows_says(
     rows: list[Observation], cuts: list[int], second: int, embargo: int, band: tuple[int, int], data: st.DataObject
@@ -109,7 +111,7 @@ def test_a_past_says_what_a_list_of_rows_says(
     )
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(MANY, MANY, st.integers(0, 101))
 def test_later_rows_change_neither_an_earlier_answer_nor_one_that_was_given(
     early: list[Observation], added: list[Observation], second: int
@@ -135,7 +137,7 @@ def test_later_rows_change_neither_an_earlier_answer_nor_one_that_was_given(
     asyncio.run(scope())
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(MANY, st.lists(st.integers(0, 25), max_size=4), st.lists(st.integers(0, 101), min_size=1, max_size=4), st.data())
 def test_a_past_has_the_newest_rows_and_forgets_none_that_it_needs(
     rows: list[Observation], cuts: list[int], seconds: list[int], data: st.DataObject

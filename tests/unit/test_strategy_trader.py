@@ -16,10 +16,11 @@ from backtest.exchange import PaperExchange
 from market.clock import ManualClock
 from market.types import UNIT, Outcome, Side
 from storage.records import RunIdentity
-from storage.store import Store, open_store
+from storage.store import Store
 from strategies.base import OrderIntent, View
 from strategies.quoting import JoinBest
 from tests.fakes import START, after, book, market, recorded, replay
+from tests.stores import open_store
 
 EVERY = 100
 SLOTS = 900 // EVERY

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from market.errors import StoreUnavailable
 from storage.store import open_store
 from storage.wal import damage, must_be_whole
+from tests.profiles import examples
 
 COMMITS = 30
 
@@ -69,7 +70,7 @@ def refused(database: Path) -> bool:
     return False
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 @example(where=0.0, bit=0)
 def test_a_flipped_bit_loses_one_commit_or_the_database_is_refused(killed: Killed, where: float, bit: int) -> None:
@@ -80,14 +81,14 @@ def test_a_flipped_bit_loses_one_commit_or_the_database_is_refused(killed: Kille
         assert rows(database) >= COMMITS - 1, "only the last one may be gone, as if it had been torn"
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(kept=st.floats(0, 1))
 def test_a_log_that_was_cut_off_is_no_damage(killed: Killed, kept: float) -> None:
     """As a crash leaves it: whatever was not synced is missing."""
     assert not refused(killed.again(killed.log[: int(kept * len(killed.log))]))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(hole=st.integers(1, 3))
 def test_a_torn_last_commit_is_no_damage(killed: Killed, hole: int) -> None:
     log = bytearray(killed.log)
