@@ -1,97 +1,27 @@
-"""Jobs beside a run: late ones are made up for once, none runs twice at a time, and none can end the run."""
+"""Jobs beside a run: disks, windows to back-fill, bars to drop, and when memory is looked through."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.profiles import examples
 
 pytest.importorskip("apscheduler", reason="the extra `live` is not installed")
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
 from agent.learning.learner import OnlineLearner
-from agent.service.jobs import Job, scheduled
 from agent.service.maintenance import _short, _windows, half_way
-from agent.trading.bus import LocalBus
-from market.clock import WallClock
-from market.errors import VenueUnavailable
-from market.events import JobDone
 from market.feed import Bar
-from storage.store import open_store
 from tests.fakes import START
+from tests.stores import open_store
 
 SECOND = timedelta(seconds=1)
-
-
-def watched(*jobs: Job, seconds: float, block: float = 0.0) -> list[JobDone]:
-    """What was done in so many seconds, of which the loop is busy for `block` after the first."""
-
-    async def scope() -> list[JobDone]:
-        bus, done = LocalBus(), list[JobDone]()
-        with bus.subscribed(JobDone, done.append):
-            async with scheduled(jobs, bus, WallClock(), pace=1.0):
-                await asyncio.sleep(0.5)
-                time.sleep(block)  # noqa: ASYNC251 - a loop that does not turn is what this is about
-                await asyncio.sleep(seconds - 0.5 - block)
-        return done
-
-    return asyncio.run(scope())
-
-
-def test_what_was_missed_while_the_loop_was_busy_is_made_up_for_once() -> None:
-    times: list[float] = []
-
-    async def work() -> str:
-        times.append(time.monotonic())
-        return ""
-
-    watched(Job("j", SECOND, work), seconds=5.3, block=3.0)
-    assert 2 <= len(times) <= 3, "three were due while the loop was busy, and were made up for as one"
-    assert times[1] - times[0] > 0.4, "and not at once one after the other"
-
-
-def test_a_job_is_not_begun_while_it_runs_and_is_cancelled_at_the_end() -> None:
-    running, most, ended = 0, 0, list[str]()
-
-    async def work() -> str:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        try:
-            await asyncio.sleep(30)
-        finally:
-            running -= 1
-            ended.append("cancelled")
-        return ""
-
-    watched(Job("slow", SECOND, work), seconds=3.4)
-    assert most == 1 and ended == ["cancelled"] and running == 0
-
-
-def test_a_job_that_fails_is_tried_again_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    calls = 0
-
-    async def work() -> str:
-        nonlocal calls
-        calls += 1
-        if calls < 3:
-            raise VenueUnavailable("The venue does not answer.")
-        if calls == 3:
-            raise ZeroDivisionError
-        return "All is well."
-
-    with caplog.at_level(logging.INFO, "agent.service.jobs"):
-        done = watched(Job("j", SECOND, work), seconds=4.6)
-    assert [d.ok for d in done] == [False, False, False, True]
-    assert done[0].says == done[1].says == "The venue does not answer." and "ZeroDivisionError" in done[2].says
-    said = [r.getMessage() for r in caplog.records]
-    assert said.count("j: The venue does not answer.") == 1 and "j: All is well." in said
 
 
 def test_a_disk_with_little_room_is_named(tmp_path: Path) -> None:
@@ -110,7 +40,7 @@ def test_every_window_is_back_filled_once(first: int, second: int) -> None:
         assert a < closes <= c and slug.endswith(str(int(opens.timestamp())))
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(cut=st.integers(0, 5_000), step=st.sampled_from([5, 60, 300]))
 def test_only_whole_pieces_of_old_prices_are_dropped(cut: int, step: int) -> None:
     async def scope() -> None:

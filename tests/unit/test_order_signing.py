@@ -152,7 +152,16 @@ def test_requests_of_the_pinned_client_can_be_stamped_with_our_clock() -> None:
     assert asyncio.run(scenario()) == "978307200", "polymarket-client stamps requests somewhere else now"
 
 
+def test_random_orders_are_signed_as_the_official_client_signs_them() -> None:
+    must_sign_as_the_official_client(500)
+
+
+@pytest.mark.soak
 def test_ten_thousand_random_orders_are_signed_as_the_official_client_signs_them() -> None:
+    must_sign_as_the_official_client(10_000)
+
+
+def must_sign_as_the_official_client(count: int) -> None:
     from eth_account import Account
     from polymarket._internal.actions.orders.typed_data import build_order_signature, build_order_typed_data
     from polymarket._internal.actions.orders.types import UnsignedOrder
@@ -160,7 +169,7 @@ def test_ten_thousand_random_orders_are_signed_as_the_official_client_signs_them
 
     account, chance = Account.from_key(SECRET), random.Random(4)
     seen = set()
-    for _ in range(10_000):
+    for _ in range(count):
         one, neg_risk, ours = _random_order(chance)
         version, contract = contracts.exchange_for(one.token_id, neg_risk)
         theirs = UnsignedOrder(**_as_the_client_has_it(one, version, contract))
