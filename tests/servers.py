@@ -79,7 +79,7 @@ def _wait_for(url: str, child: subprocess.Popen[bytes]) -> None:
     raise AssertionError(f"{url} does not answer")
 
 
-async def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait for a condition to hold."""
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - what is waited for belongs to another process

@@ -114,7 +114,7 @@ def test_killed_while_fetching_and_while_compiling_it_goes_on(
             assert until(lambda: true() or started.poll() is not None) and started.poll() is None
         finally:
             started.send_signal(signal.SIGKILL)
-            started.wait(10)
+            started.wait(60)
 
     killed_when(lambda: part.exists() and part.stat().st_size == 200_000)
     hub.seen.clear()

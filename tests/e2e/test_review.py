@@ -240,12 +240,12 @@ def test_the_overview_states_the_exposure_and_when_nothing_was_decided(tmp_path:
             until("something is bought", lambda: trader.happened("order/filled"))
             known = len(trader.happened("decision/made"))
             process.terminate()
-            assert process.wait(60) == 130
+            assert process.wait(120) == 130
         time.sleep(12)  # a slot and more, at this speed
         with trader.running() as process:
             until("it goes on", lambda: len(trader.happened("decision/made")) > known)
             process.terminate()
-            assert process.wait(60) == 130
+            assert process.wait(120) == 130
         database = f"sqlite:///{trader.home / 'edgeclaw.db'}"
 
         async def look() -> tuple[Any, Any, str]:
@@ -276,7 +276,7 @@ def test_it_is_read_beside_a_run_that_goes_on(tmp_path: Path) -> None:
             assert f"/decisions/{name}" in json.loads(line[6:])
             assert asked(f"http://127.0.0.1:{port}/decisions/{name}")[0] == 200
             process.terminate()
-            assert process.wait(20) == 130
+            assert process.wait(120) == 130
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian package chromium)")

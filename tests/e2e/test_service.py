@@ -62,7 +62,7 @@ def watched_over(address: str, market: subprocess.Popen[str], tmp_path: Path) ->
             until("all is well again", lambda: page(port, "healthz")[0] == 200)
             until("it is fed again", lambda: heard().count("WATCHDOG=1") > before)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 130
+            assert process.wait(120) == 130
         finally:
             process.kill()
     assert heard()[-1] == "STOPPING=1"

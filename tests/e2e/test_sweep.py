@@ -129,7 +129,7 @@ def complete(home: Path) -> int:
         return 0
 
 
-def until(true: Any, seconds: float = 60) -> None:
+def until(true: Any, seconds: float = 120) -> None:
     ends = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < ends

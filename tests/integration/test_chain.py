@@ -246,7 +246,7 @@ def test_winnings_are_redeemed_once_the_market_is_resolved_and_not_before() -> N
             purse.put(market.no_token, 3 * UNIT)
             with pytest.raises(NotReady, match="result for condition not received yet"):
                 await wallet.send(redeem(market.id), SIGNER)
-            await until(lambda: server.state.hall(market).resolved, 20)
+            await until(lambda: server.state.hall(market).resolved)
             receipt = await done(wallet, redeem(market.id))
             assert receipt.ok and (await wallet.status()).balance == PLAY + 10 * UNIT
             assert set((await wallet.positions([market.yes_token, market.no_token])).values()) == {0}
@@ -259,7 +259,7 @@ def test_what_the_contract_refuses_is_found_out_before_it_is_paid_for() -> None:
     async def scenario() -> None:
         async with quick(series=[Flat(seconds=60)], speed=20, faucet=None) as (server, _, wallet):
             market = open_market(server)
-            await until(lambda: server.state.hall(market).resolved, 20)
+            await until(lambda: server.state.hall(market).resolved)
             with pytest.raises(NotReady, match="need operator approval"):
                 await wallet.send(redeem(market.id), SIGNER)
             with pytest.raises(NotReady, match="no such function"):

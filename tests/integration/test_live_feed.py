@@ -24,7 +24,7 @@ def test_a_book_in_which_nothing_moves_is_asked_for_and_stays_fresh() -> None:
         async with loopback(series=[Flat(seconds=3600)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
             async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
-                await until(lambda: feed.market(market.id) is not None, 10)
+                await until(lambda: feed.market(market.id) is not None)
                 await clock.wait_until(clock.now() + 6 * QUIET)
                 book = await feed.book(market.id, clock.now())
                 assert book is not None
@@ -41,7 +41,7 @@ def test_after_any_trouble_with_frames_the_book_is_the_venues_again(fault: Fault
         async with loopback(series=[Walk(clock.now(), 7, "btc", 3600)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
             async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
-                await until(lambda: feed.health.frames > 5, 10)
+                await until(lambda: feed.health.frames > 5)
                 for _ in range(3):
                     await command(base, fault, count=3)
                     await asyncio.sleep(0.3)
@@ -78,7 +78,7 @@ def test_an_outcome_that_was_not_heard_of_is_told_when_first_asked_for() -> None
         clock = ScaledClock(WallClock().now(), 300)
         async with loopback(series=[Flat(seconds=300)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
-            await until(lambda: server.state.hall(market).resolved, 30)
+            await until(lambda: server.state.hall(market).resolved)
             async with open_feed(Hosts.loopback(base), clock, Watch(slugs=("nothing",))) as feed:
                 feed.remember(market)
                 found = await feed.resolution(market.id, market.closes_at)
@@ -96,7 +96,7 @@ def test_the_books_of_a_settled_market_are_let_go_and_its_bars_are_kept() -> Non
         async with loopback(series=[Walk(clock.now(), 7, "btc", 300)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
             async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
-                await until(lambda: server.state.hall(market).resolved, 30)
+                await until(lambda: server.state.hall(market).resolved)
                 assert await feed.book(market.id, market.closes_at) is not None, "one may ask for a while"
                 await clock.wait_until(market.closes_at + timedelta(minutes=11))
                 assert await feed.book(market.id, market.closes_at) is not None, "nobody has asked for its end"

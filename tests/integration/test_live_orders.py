@@ -86,7 +86,7 @@ def test_each_kind_of_order_ends_as_it_should() -> None:
             _, crossing = await t.sent(t.order("0.55", post_only=True))
             assert crossing is OrderStatus.REJECTED
             known, _ = await t.sent(t.order("0.52", 20, TimeInForce.FAK))
-            await until(lambda: bool(t.server.state.exchange.trades), 5)
+            await until(lambda: bool(t.server.state.exchange.trades))
             await t.orders.sync()
             word = await t.orders.status(known)
             assert word is not None

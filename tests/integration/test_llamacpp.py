@@ -120,21 +120,21 @@ def test_a_deadline_stops_a_prefill_in_the_middle(llama: Loaded) -> None:
     runner.run(scenario())
 
 
-def test_a_deadline_is_kept_in_wall_time(llama: Loaded) -> None:
-    """50 ms and at most 100 more to stop, in the best of several tries: other programs may hold the processor."""
+def test_a_deadline_ends_a_prefill_long_before_its_end(llama: Loaded) -> None:
+    """By what was worked through: how long it took says something of the machine."""
     runner, engine = llama
+    question = long_question(1200)
 
-    async def once(number: int) -> float:
-        began = monotonic()
+    async def scenario() -> None:
+        await engine.forget()
+        whole, before = engine.tokens_needed([question.prompt]), engine.usage.prompt
         with pytest.raises(EngineTimeout):
-            await engine.classify([long_question(1200, f"{number} ")], deadline=0.05)
-        return monotonic() - began
+            await engine.classify([question], deadline=0.05)
+        await engine.forget()  # waits for the worker
+        assert engine.usage.prompt - before < whole / 2
+        assert (await engine.classify(questions(2))).probabilities
 
-    took: list[float] = []
-    while len(took) < 12 and (not took or min(took) > 0.15):
-        took.append(runner.run(once(len(took))))
-    assert 0.05 <= min(took) <= 0.15
-    assert runner.run(engine.classify(questions(2))).probabilities
+    runner.run(scenario())
 
 
 def test_the_ledger_is_the_engines_usage_whatever_is_stopped(llama: Loaded) -> None:
@@ -252,17 +252,17 @@ def test_a_cancelled_call_leaves_the_engine_usable(llama: Loaded) -> None:
 def test_the_event_loop_stays_free_during_a_prefill(llama: Loaded) -> None:
     runner, engine = llama
 
-    async def scenario() -> float:
+    async def scenario() -> int:
         await engine.forget()
         task = asyncio.create_task(engine.classify([long_question(240)]))
-        worst, last = 0.0, monotonic()
+        woken = 0
         while not task.done():
             await asyncio.sleep(0.002)
-            worst, last = max(worst, monotonic() - last), monotonic()
+            woken += 1
         await task
-        return worst
+        return woken
 
-    assert min(runner.run(scenario()) for _ in range(3)) < 0.1  # other programs may hold the processor
+    assert runner.run(scenario()) > 20  # a call that holds the interpreter lets the loop wake once or twice
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
