@@ -52,7 +52,9 @@ def _head(database: Path) -> list[tuple[str, str]]:
     return found
 
 
-def test_what_cannot_be_copied_or_put_back_is_one_sentence(edgeclaw: Edgeclaw, home: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_copied_or_put_back_is_one_sentence(
+    edgeclaw: Edgeclaw, edgeclaw_process: Edgeclaw, home: Path, tmp_path: Path
+) -> None:
     one_sentence(edgeclaw("data", "backup", str(tmp_path / "copy")), 3, "no database")
     assert edgeclaw(*RUN, "--cycles", "3").code == 0
     copy = tmp_path / "copy"
@@ -72,5 +74,5 @@ def test_what_cannot_be_copied_or_put_back_is_one_sentence(edgeclaw: Edgeclaw, h
     one_sentence(edgeclaw("data", "restore", str(tmp_path / "text")), 2, "no copy of our database")
     with closing(sqlite3.connect(home / "edgeclaw.db")) as user:
         user.execute("SELECT count(*) FROM runs").fetchone()
-        one_sentence(edgeclaw("data", "restore", str(copy)), 3, "Stop it first")
+        one_sentence(edgeclaw_process("data", "restore", str(copy)), 3, "Stop it first")
     assert _head(home / "edgeclaw.db") == before

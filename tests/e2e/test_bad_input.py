@@ -46,6 +46,14 @@ def test_said_plainly(args: tuple[str, ...], code: int, words: tuple[str, ...], 
     one_sentence(edgeclaw(*args), code, *words)
 
 
+@pytest.mark.parametrize("args", [("run", "--cycles", "0"), ("log", "list"), ("log", "list", "--json")])
+def test_a_process_of_its_own_says_the_same(
+    args: tuple[str, ...], edgeclaw: Edgeclaw, edgeclaw_process: Edgeclaw
+) -> None:
+    """The other tests here call the entry point inside of theirs."""
+    assert edgeclaw_process(*args) == edgeclaw(*args)
+
+
 def test_an_unknown_configuration_key(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("edge: {modle: x}\n")

@@ -18,12 +18,9 @@ def tokens(summary: Any) -> int:
     return sum(phase["tokens"] for phase in summary["cost"]["phases"])
 
 
-def test_half_the_tokens_are_promised_and_saved(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
+def test_half_the_tokens_are_promised_and_saved(edgeclaw: Edgeclaw, tmp_path: Path, done_here: dict[str, Any]) -> None:
     config = tmp_path / "edgeclaw.yaml"
     config.write_text("# mine\nedge:\n  runtime: scripted\n")
-    run = ("run", "--feed", "sample", "--speed", "max", "--config", str(config), "--json")
-    before = edgeclaw(*run)
-    assert before.code == 0, before.err
     asked = ("--target", "tokens", "--goal", "reduce-by", "50%", "--trials", "8", "--config", str(config), "--apply")
     done = edgeclaw("optimize", "edge-runtime", *asked, "--out", str(tmp_path / "kept"), "--json")
     assert done.code == 0, done.err
@@ -36,15 +33,15 @@ def test_half_the_tokens_are_promised_and_saved(edgeclaw: Edgeclaw, tmp_path: Pa
     assert patched["edge"].pop("runtime") == "scripted"
     assert patched == yaml.safe_load((tmp_path / "kept" / "patch.yaml").read_text())
     assert (tmp_path / "edgeclaw.yaml.bak").read_text().startswith("# mine")
-    after = edgeclaw(*run)
+    after = edgeclaw("run", "--feed", "sample", "--speed", "max", "--config", str(config), "--json")
     assert after.code == 0, after.err
-    assert tokens(after.json) <= 0.5 * tokens(before.json)
+    assert tokens(after.json) <= 0.5 * tokens(done_here)
 
 
+@pytest.mark.usefixtures("done_here")
 def test_the_same_question_has_the_same_answer(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
     config = tmp_path / "edgeclaw.yaml"
     config.write_text("edge: {runtime: scripted}\n")
-    assert edgeclaw("run", "--feed", "sample", "--config", str(config), "--json").code == 0
     asked = ("optimize", "edge-runtime", "--target", "tokens", "--trials", "4", "--config", str(config), "--json")
     one, other = edgeclaw(*asked), edgeclaw(*asked)
     for done in (one, other):
@@ -53,10 +50,10 @@ def test_the_same_question_has_the_same_answer(edgeclaw: Edgeclaw, tmp_path: Pat
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
 
+@pytest.mark.usefixtures("done_here")
 def test_a_goal_out_of_reach_is_said(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
     config = tmp_path / "edgeclaw.yaml"
     config.write_text("edge: {runtime: scripted}\n")
-    assert edgeclaw("run", "--feed", "sample", "--config", str(config), "--json").code == 0
     asked = ("--target", "tokens", "--goal", "99.9%", "--trials", "2", "--config", str(config), "--apply")
     done = edgeclaw("optimize", "edge-runtime", *asked)
     assert done.code == 1

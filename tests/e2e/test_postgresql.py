@@ -105,16 +105,17 @@ def test_a_backtest_of_the_agent_takes_its_answers_from_there(
     assert again.json["recalled_tokens"] > 0 == first.json["recalled_tokens"]
 
 
-def test_a_sweep_finds_the_same_and_goes_on_there(edgeclaw: Edgeclaw, tmp_path: Path, database: str) -> None:
+def test_a_sweep_finds_the_same_and_goes_on_there(edgeclaw_process: Edgeclaw, tmp_path: Path, database: str) -> None:
+    """In processes of their own: Optuna closes its connections when one ends."""
     if find_spec("optuna") is None:
         pytest.skip("the extra research is not installed")
     space = tmp_path / "space.yaml"
     space.write_text("strategy: threshold\nparameters: {low: {from: '0.40', to: '0.48', step: '0.01'}}\n")
     words = ("sweep", str(space), "--json", "--workers", "2", "--trials")
-    ours = edgeclaw(*words, "6")
-    begun = edgeclaw(*words, "3", "--storage", database)
+    ours = edgeclaw_process(*words, "6")
+    begun = edgeclaw_process(*words, "3", "--storage", database)
     assert begun.code == 0, begun.err
-    done = edgeclaw(*words, "6", "--storage", database)
+    done = edgeclaw_process(*words, "6", "--storage", database)
     assert done.code == 0, done.err
     assert done.json == ours.json
 

@@ -17,21 +17,11 @@ from agent.app.replaying import replayed
 from agent.replay.replay import ReplayResult
 from storage.records import RecordKind
 from storage.store import open_store
+from tests.e2e.conftest import SAMPLE_RUN as RUN
 from tests.e2e.conftest import Edgeclaw, command
 
 pytestmark = [pytest.mark.sample, pytest.mark.usefixtures("sample")]
 PLACEBOS = ("placebo: outcomes", "placebo: claims", "placebo: search")
-RUN = ("run", "--feed", "sample", "--engine", "scripted", "--json")
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    """One finished run, shared by the tests that only read it."""
-    home = tmp_path_factory.mktemp("finished")
-    line, env = command(home, *RUN)
-    ran = subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=300)
-    assert ran.returncode == 0, ran.stderr
-    return home, json.loads(ran.stdout)
 
 
 def rows(home: Path, sql: str, *values: str) -> list[tuple[Any, ...]]:
@@ -128,12 +118,11 @@ def test_money_balances_to_the_micro_unit_from_the_raw_records(done: tuple[Path,
 
 
 def test_a_second_run_recomputes_everything_and_adds_nothing(
-    done: tuple[Path, dict[str, Any]], edgeclaw: Edgeclaw
+    done_here: dict[str, Any], home: Path, edgeclaw: Edgeclaw
 ) -> None:
-    home, first = done
     before = chain(home)
-    again = edgeclaw(*RUN, at=home).json
-    assert again["appended"] == 0 and again["compared"] == first["appended"]
+    again = edgeclaw(*RUN).json
+    assert again["appended"] == 0 and again["compared"] == done_here["appended"]
     assert chain(home) == before
 
 
@@ -180,10 +169,9 @@ def test_every_arm_of_the_ladder_replays_from_the_history_it_read(
         assert replayed.code == 0 and [r["differences"] for r in replayed.json] == [[]] * 54
 
 
-def test_a_flipped_byte_is_named(done: tuple[Path, dict[str, Any]], home: Path, edgeclaw: Edgeclaw) -> None:
-    home.mkdir()
-    with sqlite3.connect(done[0] / "edgeclaw.db") as source, sqlite3.connect(home / "edgeclaw.db") as copy:
-        source.backup(copy)
+@pytest.mark.usefixtures("done_here")
+def test_a_flipped_byte_is_named(home: Path, edgeclaw: Edgeclaw) -> None:
+    with sqlite3.connect(home / "edgeclaw.db") as copy:
         found = copy.execute("SELECT run_id, seq, key, body FROM records WHERE kind = 'decision' LIMIT 1 OFFSET 7")
         run_id, seq, key, body = found.fetchone()
         copy.execute(
@@ -195,12 +183,9 @@ def test_a_flipped_byte_is_named(done: tuple[Path, dict[str, Any]], home: Path, 
     assert edgeclaw("log", "verify", "--json").json
 
 
-def test_a_changed_answer_is_a_readable_difference(
-    done: tuple[Path, dict[str, Any]], home: Path, edgeclaw: Edgeclaw
-) -> None:
-    home.mkdir()
-    with sqlite3.connect(done[0] / "edgeclaw.db") as source, sqlite3.connect(home / "edgeclaw.db") as copy:
-        source.backup(copy)
+@pytest.mark.usefixtures("done_here")
+def test_a_changed_answer_is_a_readable_difference(home: Path, edgeclaw: Edgeclaw) -> None:
+    with sqlite3.connect(home / "edgeclaw.db") as copy:
         copy.execute("UPDATE observations SET payout = 1000000 - payout")
     replayed = edgeclaw("log", "replay", "--all")
     assert replayed.code == 1 and "differs from the record" in replayed.out and "was" in replayed.out
