@@ -3,9 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.edgeclaw-ready
+# Tests at a time: twice the cores of a small machine, since a third of the suite waits for venues, brokers and clocks.
+WORKERS ?= 4
 export EDGECLAW_HOME ?= $(CURDIR)/.edgeclaw
+# The tests start hundreds of processes, each of which would compile the program anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup run test check bench soak
+.PHONY: setup run test quick check bench soak
 
 setup: $(STAMP)
 
@@ -20,7 +24,11 @@ run: setup
 
 test: setup
 	$(BIN)/edgeclaw install edge-runtime --engine openvino
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --durations=30 --durations-min=0
+
+# What to run while working: no model, no network, under a minute.
+quick: check
+	$(BIN)/pytest -n 2 -m 'not soak and not model' tests/unit
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -34,7 +42,7 @@ bench: setup
 
 soak: setup
 	$(BIN)/edgeclaw install edge-runtime
-	$(BIN)/pytest -m soak
+	HYPOTHESIS_PROFILE=nightly $(BIN)/pytest -m 'soak or hypothesis'
 
 .PHONY: graph
 graph: setup

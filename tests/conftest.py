@@ -1,6 +1,23 @@
-"""What holds for every test: how long an example takes says something of the machine, not of the code."""
+"""What holds for every test: how many examples a property gets, and how tests are spread over workers."""
 
-from hypothesis import settings
+from __future__ import annotations
 
-settings.register_profile("house", deadline=None)
-settings.load_profile("house")
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import distribution, profiles
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+profiles.load()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: distribution.rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return distribution.scheduler(config, log)
