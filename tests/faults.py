@@ -96,7 +96,8 @@ def must_trade_again(agent: Agent, before: list[str]) -> str:
 
 
 def trading(agent: Agent, orders: int = 3) -> Callable[[], bool]:
-    return lambda: len(agent.happened("order/placed")) >= orders
+    """By what the agent says and the venue has: an order that is on its way may still be refused."""
+    return lambda: len(agent.happened("order/placed")) >= orders and bool(at_venue(agent))
 
 
 def killed_while_trading(agent: Agent) -> list[str]:
@@ -112,10 +113,16 @@ def killed_while_trading(agent: Agent) -> list[str]:
     return before
 
 
-def nothing_rests(agent: Agent) -> bool:
-    """True if the venue shows no open order."""
+def at_venue(agent: Agent) -> list[dict[str, Any]]:
+    """The orders that the venue has had of it."""
     wallet = SigningAccount.of(play_key(agent.home / "play.key").signer()).wallet
     placed: list[dict[str, Any]] = ask(f"{agent.url}/venue/orders/{wallet}")
+    return placed
+
+
+def nothing_rests(agent: Agent) -> bool:
+    """True if the venue shows no open order."""
+    placed = at_venue(agent)
     assert placed, "there were orders"
     return not any(o["status"] == "LIVE" for o in placed)
 

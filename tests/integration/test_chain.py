@@ -111,10 +111,18 @@ def test_the_chain_and_the_venue_say_the_same_of_every_kind_of_wallet(signature_
 
 
 async def _same(wallet: chain.ChainWallet, client: Any, market: Market) -> None:
-    """Compare every figure that both can be asked for."""
-    status, held = await wallet.status(), await wallet.positions([market.yes_token])
-    cash = await client.get_balance_allowance(asset_type="COLLATERAL")
-    shares = await client.get_balance_allowance(asset_type="CONDITIONAL", token_id=market.yes_token)
+    """Compare every figure that both can be asked for, once nothing was mined between the questions."""
+
+    async def ours_now() -> tuple[Any, Any]:
+        return await wallet.status(), await wallet.positions([market.yes_token])
+
+    while True:
+        status, held = await ours_now()
+        cash = await client.get_balance_allowance(asset_type="COLLATERAL")
+        shares = await client.get_balance_allowance(asset_type="CONDITIONAL", token_id=market.yes_token)
+        later, held_later = await ours_now()
+        if (later.balance, held_later) == (status.balance, held):
+            break
     assert (status.balance, held[market.yes_token]) == (cash.balance, shares.balance)
     allowed = {address.lower(): int(amount) for address, amount in cash.allowances.items()}
     ours = {chain.SPENDERS[name].lower(): amount for name, amount in status.allowances.items()}
