@@ -26,7 +26,7 @@ GROUPS = {
         "integration/test_openvino.py",
         "integration/test_own_model.py",
         "integration/test_quantised.py",
-        "integration/test_reasoning_arms.py",
+        "integration/test_search_benchmark_arms.py",
         "integration/test_saved_prefixes.py",
         "integration/test_together.py",
     ),
