@@ -76,6 +76,8 @@ def serve(
 @contextmanager
 def _stopped() -> Iterator[asyncio.Event]:
     """Event that is set once the process is asked to end."""
+    import asyncio
+
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)

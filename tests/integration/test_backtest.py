@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.app import backtests
-from agent.app import recorded as recordings
+from agent.app import backtests, recordings
 from agent.app.backtests import Backtested, BacktestPlan, once, run_backtest
 from agent.app.identity import strategy_identity
 from agent.config.load import load_config
