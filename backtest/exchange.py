@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from backtest.admission import Applicant, off_tick, refusal, worst_fee
 from backtest.fault_model import CALM, COARSE_TICK, FAILED, REFUSED, FaultModel
-from backtest.matching_engine import MatchedTrade, Pit, Working
+from backtest.matching_engine import MatchedTrade, MatchingEngine, Working
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured
@@ -58,7 +58,7 @@ class _Place:
 
     market: Market
     seen: datetime
-    pit: Pit
+    pit: MatchingEngine
 
 
 def _ends(entry: Working) -> datetime:
@@ -66,7 +66,7 @@ def _ends(entry: Working) -> datetime:
     return max(entry.order.good_until or datetime.max.replace(tzinfo=UTC), entry.arrives)
 
 
-def _first_to_end(pit: Pit, until: datetime) -> Working | None:
+def _first_to_end(pit: MatchingEngine, until: datetime) -> Working | None:
     """The next order to expire by `until`."""
     found = min((e for e in (*pit.coming, *pit.resting) if not e.done), key=lambda e: (_ends(e), e.turn), default=None)
     return found if found is not None and _ends(found) <= until else None
@@ -228,7 +228,7 @@ class PaperExchange:
         entry = Working(
             signed=signed, arrives=arrives, number=len(self._acks), left=order.size, fee=worst_fee(order, schedule)
         )
-        place = self._places.setdefault(market.id, _Place(market, now, Pit(self)))
+        place = self._places.setdefault(market.id, _Place(market, now, MatchingEngine(self)))
         place.pit.admit(entry)
         self._open[signed.id] = entry
         return Ack(signed.id, OrderStatus.DELAYED, "")

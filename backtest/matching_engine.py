@@ -122,7 +122,7 @@ class _Offer(NamedTuple):
 
 
 @dataclass(slots=True)
-class Pit:
+class MatchingEngine:
     """Order book and matching of one market: orders on their way, by arrival, and resting ones."""
 
     floor: Floor

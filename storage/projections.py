@@ -193,7 +193,11 @@ def signed_order(body: Mapping[str, Any]) -> SignedOrder:
 
 
 def ack_of(body: Mapping[str, Any]) -> Ack:
-    return Ack(body["order_id"], OrderStatus(body["status"]), body.get("reason", ""))
+    """Raises Drift where the body is damaged, or of a status that only a newer version knows."""
+    try:
+        return Ack(body["order_id"], OrderStatus(body["status"]), body.get("reason", ""))
+    except (KeyError, ValueError) as error:
+        raise Drift(f"the answer to an order is damaged: {type(error).__name__} {error}.") from None
 
 
 def fill_of(body: Mapping[str, Any]) -> Fill:

@@ -3,10 +3,11 @@ store, no venue."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from market.fees import FeeSchedule
 from market.types import Book, Market, Micro, Outcome, Side, TimeInForce
@@ -80,3 +81,11 @@ class Scanning(Protocol):
     def worth(self, market: Market, books: Columns, held_yes: Micro, held_no: Micro) -> Mask:
         """(n,): false where `decide` would return no order whatever the cash, with these shares held."""
         ...
+
+
+def __getattr__(name: str) -> Any:
+    """`Wish`, the former name of `OrderIntent`, for strategies of other packages: accepted in this version only."""
+    if name == "Wish":
+        warnings.warn("strategies.base.Wish is now OrderIntent", DeprecationWarning, stacklevel=2)
+        return OrderIntent
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

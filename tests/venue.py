@@ -14,7 +14,7 @@ from polymarket import AsyncSecureClient
 from polymarket._internal.environment import PRODUCTION_CONFIG, create_environment
 
 from backtest.venue.exchange import PACE, Pace
-from backtest.venue.scenarios import Series, Tape, listed
+from backtest.venue.scenarios import Scenario, Series, listed
 from backtest.venue.server import VenueServer, served
 from backtest.venue.state import VenueState
 from market.clock import Clock, ScaledClock
@@ -37,13 +37,13 @@ class Flat:
     asset: str = "btc"
     seconds: int = 900
 
-    def tape(self, opens_at: datetime) -> Tape:
+    def tape(self, opens_at: datetime) -> Scenario:
         market = listed(self.asset, opens_at, self.seconds, "flat")
         begins, every = opens_at - timedelta(seconds=self.seconds), timedelta(seconds=1)
         count = 2 * self.seconds
         books = [book(begins + n * every, market_id=market.id) for n in range(count)]
         ticks = [ReferenceTick(b.at, b.at, Decimal(100_000)) for b in books]
-        return Tape(market, begins, books, ticks, Decimal(1))
+        return Scenario(market, begins, books, ticks, Decimal(1))
 
 
 @asynccontextmanager

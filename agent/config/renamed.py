@@ -31,12 +31,13 @@ RENAMED: Mapping[str, str] = {
 log = logging.getLogger(__name__)
 
 
-def with_present_names(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration tree with every former name replaced. Raises Misconfigured where a key stands under both."""
-    return {section: _renamed(section, keys) for section, keys in tree.items()}
+def with_present_names(tree: Mapping[str, Any], *, told: bool = True) -> dict[str, Any]:
+    """A configuration tree with every former name replaced; `told` warns of each. Raises Misconfigured where a key
+    stands under both."""
+    return {section: _renamed(section, keys, told) for section, keys in tree.items()}
 
 
-def _renamed(section: str, keys: Any) -> Any:
+def _renamed(section: str, keys: Any, told: bool) -> Any:
     if not isinstance(keys, Mapping):
         return keys
     made: dict[str, Any] = {}
@@ -48,8 +49,9 @@ def _renamed(section: str, keys: Any) -> Any:
             if key in keys:
                 message = f"configuration keys {former!r} and {present!r} are the same setting."
                 raise Misconfigured(message, next_step=f"Keep {present!r} alone.")
-            log.warning(
-                "configuration key %r is now %r; the former name is accepted in this version only", former, present
-            )
+            if told:
+                log.warning(
+                    "configuration key %r is now %r; the former name is accepted in this version only", former, present
+                )
         made[key] = value
     return made

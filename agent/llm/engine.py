@@ -147,7 +147,8 @@ class Engine(Protocol):
         ...
 
     async def score(self, prompt: Prompt, continuations: Sequence[str], *, deadline: float | None = None) -> Scored:
-        """Log-probability of each continuation. EngineUnavailable where `capabilities.score` is false."""
+        """Log-probability of each continuation, in nats: how a span of a quoted text is chosen for an answer, and how a
+        label's own prior is measured. Raises EngineUnavailable where `capabilities.score` is false."""
         ...
 
     async def generate(

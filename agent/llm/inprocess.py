@@ -79,7 +79,7 @@ class PromptSession(Protocol[W]):
         """Drop the state that a stopped or failed call left behind."""
         ...
 
-    def obey(self, stop: CallStop) -> None:
+    def stop_at(self, stop: CallStop) -> None:
         """Set the stop flag to poll from now on; a call begins or ends here."""
         ...
 
@@ -236,7 +236,7 @@ class InProcessEngine(ABC, Generic[W]):
             raise
 
     def _guarded(self, job: Callable[[], T], stop: CallStop) -> T:
-        self._session.obey(stop)
+        self._session.stop_at(stop)
         try:
             return job()
         except BaseException:
@@ -244,4 +244,4 @@ class InProcessEngine(ABC, Generic[W]):
             raise
         finally:
             stop.close()
-            self._session.obey(CallStop(None))
+            self._session.stop_at(CallStop(None))

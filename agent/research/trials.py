@@ -10,6 +10,7 @@ from typing import Any
 from agent.app.engines import open_electricity, open_engine
 from agent.app.settings import decision_settings
 from agent.config.places import own_hosts
+from agent.config.renamed import with_present_names
 from agent.config.schema import Config
 from agent.decision.budget import Electricity
 from agent.decision.decide import Decision
@@ -130,4 +131,5 @@ def knobs(config: Config, target: Target, cores: int) -> dict[str, Sequence[Any]
 def other_settings(run: Run, config: Config) -> bool:
     """True if a run was made with settings that differ from this configuration."""
     scope: Any = run.about.config
-    return bool(scope["config"] != config.identity())
+    # A run of the version before has the former names of settings in it, and is not of other settings for that.
+    return bool(with_present_names(scope["config"], told=False) != config.identity())

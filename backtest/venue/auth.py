@@ -59,7 +59,7 @@ class _ApiAccount:
     wallets: Wallets
 
 
-class Door:
+class Authenticator:
     """Authentication of callers and orders. `admit` is called with every wallet of a new account. `strict_wallets`
     refuses plain key accounts, as the venue does for new ones."""
 

@@ -24,7 +24,7 @@ class Leg:
 
 
 @dataclass(slots=True)
-class Purse:
+class Balances:
     """Balances of an account by asset, without zero entries: `held` is free, `bound` is given and `coming` is bought by
     trades that have not settled."""
 

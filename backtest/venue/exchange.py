@@ -17,9 +17,9 @@ from enum import StrEnum
 from itertools import count
 
 from backtest.admission import Applicant, refusal, too_little, worst_fee
-from backtest.matching_engine import CROSSES, NO_MATCH, NOT_FULL, MatchedTrade, Pit, Working, affordable
-from backtest.venue.balances import CASH, Leg, Purse
-from backtest.venue.scenarios import Tape
+from backtest.matching_engine import CROSSES, NO_MATCH, NOT_FULL, MatchedTrade, MatchingEngine, Working, affordable
+from backtest.venue.balances import CASH, Balances, Leg
+from backtest.venue.scenarios import Scenario
 from market.clock import EPOCH
 from market.fees import charged
 from market.types import (
@@ -121,7 +121,7 @@ class VenueTrade:
     fee: Micro
     taker: Placed | None
     maker: Placed | None
-    legs: tuple[tuple[Purse, Leg], ...]
+    legs: tuple[tuple[Balances, Leg], ...]
     matched_at: datetime
     updated_at: datetime
     status: VenueTradeStatus = VenueTradeStatus.MATCHED
@@ -177,8 +177,8 @@ class VenueRefusal(Exception):
 class Hall:
     """State of one window: its scenario, its orders, the last displayed book, and the levels as last published."""
 
-    tape: Tape
-    pit: Pit
+    tape: Scenario
+    pit: MatchingEngine
     book: Book | None = None
     told: dict[tuple[bool, Decimal], Micro] = field(default_factory=dict)
     next_book: int = 0
@@ -226,7 +226,7 @@ class Exchange:
         self.halls: dict[str, Hall] = {}
         self.orders: dict[str, Placed] = {}
         self.trades: dict[str, VenueTrade] = {}
-        self.purses: dict[str, Purse] = {}
+        self.purses: dict[str, Balances] = {}
         self.failing = 0
         """Number of next trades that will fail to settle."""
         self._deadlines: dict[str, datetime] = {}
@@ -251,9 +251,9 @@ class Exchange:
 
     # -- markets
 
-    def open(self, tape: Tape) -> None:
+    def open(self, tape: Scenario) -> None:
         """List a window; its books begin to show when their time comes."""
-        hall = Hall(tape, Pit(self))
+        hall = Hall(tape, MatchingEngine(self))
         self.halls[tape.market.id] = hall
         self._tell(MarketListed(tape.market, tape.begins))
         if tape.books:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from backtest.venue.exchange import Placed, VenueTrade
-from backtest.venue.scenarios import Tape
+from backtest.venue.scenarios import Scenario
 from market.clock import to_ms
 from market.types import Book, Level, Market, Micro, Outcome, Side, complement, units
 
@@ -259,7 +259,7 @@ def trade_event(one: VenueTrade, viewer: Placed, at: datetime) -> Payload:
 # -- discovery
 
 
-def gamma_market(tape: Tape, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
+def gamma_market(tape: Scenario, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
     """A market as Gamma lists it. The price to beat appears only once the window is open."""
     market = tape.market
     yes = tape.payout if ended else mid if mid is not None else Decimal("0.5")
@@ -298,7 +298,7 @@ def gamma_market(tape: Tape, number: int, now: datetime, mid: Decimal | None, en
     }
 
 
-def gamma_event_head(tape: Tape, number: int, now: datetime) -> Payload:
+def gamma_event_head(tape: Scenario, number: int, now: datetime) -> Payload:
     """Event part of a market's record."""
     market = tape.market
     asset, _, span = market.slug.split("-")[:3]
@@ -317,7 +317,7 @@ def gamma_event_head(tape: Tape, number: int, now: datetime) -> Payload:
     }
 
 
-def gamma_event(tape: Tape, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
+def gamma_event(tape: Scenario, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
     one = gamma_market(tape, number, now, mid, ended)
     del one["events"]
     return gamma_event_head(tape, number, now) | {"active": True, "closed": ended, "markets": [one]}

@@ -36,7 +36,7 @@ _FEE = Decimal("0.07")
 
 
 @dataclass(frozen=True, slots=True)
-class Tape:
+class Scenario:
     """Scenario of a window from its listing to its end. `books` are of the YES token in order of receipt, `ticks` of
     the settlement price; `payout` is dollars per YES share; `begins` is the time of listing."""
 
@@ -58,7 +58,7 @@ class Series(Protocol):
     @property
     def seconds(self) -> int: ...
 
-    def tape(self, opens_at: datetime) -> Tape:
+    def tape(self, opens_at: datetime) -> Scenario:
         """Scenario of the window that opens then. Called in order of opening."""
         ...
 
@@ -120,7 +120,7 @@ class Walk:
     _ticks: list[ReferenceTick] = field(default_factory=list)
     _log: float = 0.0
 
-    def tape(self, opens_at: datetime) -> Tape:
+    def tape(self, opens_at: datetime) -> Scenario:
         market = listed(self.asset, opens_at, self.seconds, str(self.seed))
         begins = opens_at - timedelta(seconds=self.seconds)
         rule = resolution_rule(opens_at, self.seconds)
@@ -131,7 +131,7 @@ class Walk:
         books = [self._quoted(market, t, ticks[:n], beat, chance) for n, t in enumerate(ticks, 1) if t.at >= begins]
         market = replace(market, price_to_beat=beat)
         # A tie resolves Up.
-        return Tape(market, begins, books, ticks, Decimal(1) if last >= beat else Decimal(0))
+        return Scenario(market, begins, books, ticks, Decimal(1) if last >= beat else Decimal(0))
 
     def _walked(self, since: datetime, until: datetime) -> list[ReferenceTick]:
         """Ticks of the walk in [since, until]; it is continued as far as needed, and dropped behind."""
@@ -195,7 +195,7 @@ class Recorded:
     def seconds(self) -> int:
         return self.recordings[0].market.seconds
 
-    def tape(self, opens_at: datetime) -> Tape:
+    def tape(self, opens_at: datetime) -> Scenario:
         number = int((opens_at - EPOCH).total_seconds()) // self.seconds
         recording = self.recordings[number % len(self.recordings)]
         old, moved = recording.market, opens_at - recording.market.opens_at
@@ -211,4 +211,4 @@ class Recorded:
         payout = recording.resolution.payout if recording.resolution is not None else None
         if payout is None:
             raise ValueError(f"{old.slug} has no outcome")
-        return Tape(market, begins, books, shifted, payout)
+        return Scenario(market, begins, books, shifted, payout)

@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from backtest.venue.answers import Refusal, payload_of, refused, said
-from backtest.venue.auth import Door
+from backtest.venue.auth import Authenticator
 from backtest.venue.faults import Fault
 from backtest.venue.market_data import MarketData
 from backtest.venue.payloads import open_order
@@ -48,7 +48,7 @@ class VenueServer:
 
     def __init__(self, state: VenueState, secret: bytes, *, strict_wallets: bool = False) -> None:
         self.state = state
-        self.door = Door(secret, state.purse, strict_wallets=strict_wallets)
+        self.door = Authenticator(secret, state.purse, strict_wallets=strict_wallets)
         self.streams = Streams(state, self.door)
         self.chain = LoopbackChain(state)
         self._handlers = (

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from operator import attrgetter
 
-from backtest.venue.balances import CASH, Purse
+from backtest.venue.balances import CASH, Balances
 from backtest.venue.exchange import PACE, Exchange, Hall, Pace, VenueEvent
 from backtest.venue.faults import Faults
-from backtest.venue.scenarios import Series, Tape, grid
+from backtest.venue.scenarios import Scenario, Series, grid
 from market.clock import Clock
 from market.feed import ReferenceTick
 from market.types import Market, Micro, Outcome
@@ -31,7 +31,7 @@ class Window:
 
     number: int
     asset: str
-    tape: Tape
+    tape: Scenario
 
     @property
     def market(self) -> Market:
@@ -108,7 +108,7 @@ class VenueState:
         """Assets of the listed windows."""
         return self._with_books.keys()
 
-    def _list(self, asset: str, tape: Tape) -> None:
+    def _list(self, asset: str, tape: Scenario) -> None:
         market = tape.market
         window = Window(len(self.windows) + 1, asset, tape)
         self.windows[market.id] = self.slugs[market.slug] = window
@@ -143,10 +143,10 @@ class VenueState:
                     last = tick.received_at
                     yield tick
 
-    def purse(self, address: str) -> Purse:
+    def purse(self, address: str) -> Balances:
         """Balances of an account; a new one is filled by the faucet, if there is one."""
         if address not in self.exchange.purses:
-            self.exchange.purses[address] = Purse({CASH: self._faucet} if self._faucet else {})
+            self.exchange.purses[address] = Balances({CASH: self._faucet} if self._faucet else {})
             if self._faucet is not None:
                 self.approved.add(address)
         return self.exchange.purses[address]

@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from backtest.venue import payloads
-from backtest.venue.auth import Door
+from backtest.venue.auth import Authenticator
 from backtest.venue.exchange import (
     LevelsChanged,
     MarketListed,
@@ -82,7 +82,7 @@ def _text(payload: Any) -> str:
 class Streams:
     """Handlers of the channels, and the listener of the exchange."""
 
-    def __init__(self, state: VenueState, door: Door) -> None:
+    def __init__(self, state: VenueState, door: Authenticator) -> None:
         self._state, self._door = state, door
         self._market: list[_Connection] = []
         self._user: list[_Connection] = []

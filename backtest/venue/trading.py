@@ -10,7 +10,7 @@ from aiohttp import web
 
 from backtest.venue import payloads
 from backtest.venue.answers import Refusal, query, refused, said
-from backtest.venue.auth import Caller, Door
+from backtest.venue.auth import Authenticator, Caller
 from backtest.venue.balances import CASH
 from backtest.venue.exchange import Placed, VenueRefusal, VenueTrade
 from backtest.venue.faults import Fault
@@ -28,7 +28,7 @@ _POST_ONLY = "post-only mode: only post-only orders and cancels are allowed"
 class TradingHandlers:
     """Handlers over the state of a venue, for authenticated callers."""
 
-    def __init__(self, state: VenueState, door: Door) -> None:
+    def __init__(self, state: VenueState, door: Authenticator) -> None:
         self._state, self._door = state, door
         self._beats: dict[str, str] = {}
 

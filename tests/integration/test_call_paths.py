@@ -33,7 +33,7 @@ from agent.llm.scripted import ScriptedEngine
 from agent.review.site import site
 from agent.trading.bus import LocalBus
 from agent.trading.inhibit import Inhibitor
-from backtest.venue.scenarios import Tape, listed
+from backtest.venue.scenarios import Scenario, listed
 from market.clock import ScaledClock
 from market.events import CycleStarted
 from market.feed import ReferenceTick
@@ -162,7 +162,7 @@ class Late:
     asset: str = "btc"
     seconds: int = SECONDS
 
-    def tape(self, opens_at: datetime) -> Tape:
+    def tape(self, opens_at: datetime) -> Scenario:
         market = listed(self.asset, opens_at, self.seconds, "planted")
         books = [
             book(
@@ -174,7 +174,7 @@ class Late:
             for second in range(-SECONDS, SECONDS, 10)
         ]
         ticks = [ReferenceTick(b.at, b.at, Decimal(100_000)) for b in books]
-        return Tape(market, opens_at - timedelta(seconds=self.seconds), books, ticks, Decimal(1))
+        return Scenario(market, opens_at - timedelta(seconds=self.seconds), books, ticks, Decimal(1))
 
 
 def answered_on_a_book(calls: Sequence[Call]) -> bool:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backtest.matching_engine import NOT_FULL, SELF_MATCH, MatchedTrade, Pit, Working, affordable
+from backtest.matching_engine import NOT_FULL, SELF_MATCH, MatchedTrade, MatchingEngine, Working, affordable
 from market.types import UNIT, Book, Micro, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce, notional
 from tests.fakes import START, book, levels
 from tests.profiles import examples
@@ -39,7 +39,7 @@ class Ring:
 
     def __init__(self, displayed: Book = EMPTY) -> None:
         self.floor, self.displayed, self.count = Floor(), displayed, 0
-        self.pit = Pit(self.floor)
+        self.pit = MatchingEngine(self.floor)
 
     def send(
         self,

@@ -109,7 +109,7 @@ class Context:
         self._pages: list[tuple[int, int]] = []  # (first cell, sequence), ascending
         self._top = self._filled = self.lanes
         self.handle = self._created()
-        self.obey(CallStop(None))
+        self.stop_at(CallStop(None))
         self._memory = self._api.llama_get_memory(self.handle)
         self._fill_batch()
         self._placeholders = self._captured_page()
@@ -136,7 +136,7 @@ class Context:
             raise self._api.mismatch("the context is not what was asked for")
         return int(handle)
 
-    def obey(self, stop: CallStop) -> None:
+    def stop_at(self, stop: CallStop) -> None:
         """Set the stop flag that ends an evaluation from now on."""
         self._stop = stop
         self._api.llama_set_abort_callback(self.handle, CallStop.asked, c.addressof(stop.text))

@@ -152,9 +152,9 @@ class LlamacppSession:
 
     recover = forget  # leftovers of a stopped call lie above the primed prefixes
 
-    def obey(self, stop: CallStop) -> None:
+    def stop_at(self, stop: CallStop) -> None:
         """Set the stop flag that the library polls from now on."""
-        self.context.obey(stop)
+        self.context.stop_at(stop)
 
     def size(self, wanted: PrefixRequest) -> int:
         """Number of its tokens."""

@@ -99,7 +99,7 @@ class OpenvinoSession:
             self._logits = {cell: at_hand[cell] for cell in self.tree.known}
         return found
 
-    def obey(self, stop: CallStop) -> None:
+    def stop_at(self, stop: CallStop) -> None:
         """Set the stop flag to poll from now on, and let `needed` count from the present cache."""
         self.network.stop = stop
         self._shown = self.tree.copy()
