@@ -33,7 +33,7 @@ TOOLS = (MARKET, WALLET, ORDER)
 class GoalResult:
     """The result of a goal.
 
-    `goal` is as it was given. `deed` is the action that was chosen ("predict", "portfolio" or "trade"), `probability`
+    `goal` is as it was given. `action` is the one that was chosen ("predict", "portfolio" or "trade"), `probability`
     in [0, 1] the model's for it, and 1 where nothing had to be chosen. `says` is the result in sentences, never empty;
     `facts` is the same as values: prices and probabilities in [0, 1], `cash` in micro-dollars, instants in ISO 8601,
     and ids for `edgeclaw log show`. `tokens` are prompt and generated ones that were charged, by phase ("choose",
@@ -41,13 +41,18 @@ class GoalResult:
     """
 
     goal: str
-    deed: str
+    action: str
     probability: float
     says: tuple[str, ...]
     facts: Mapping[str, Any]
     tokens: Mapping[str, int]
     dollars: float
     seconds: float
+
+    @property
+    def deed(self) -> str:
+        """Former name of `action`, in this version only."""
+        return self.action
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +92,15 @@ async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> Go
         raise Misconfigured(
             "the goal is empty.", next_step='Say what is wanted, as "predict next 5-min price movement".'
         )
-    deeds = [deed for deed in DEEDS if deed.tool in tools]
-    if not deeds:
+    actions = [action for action in ACTIONS if action.tool in tools]
+    if not actions:
         raise Misconfigured("no tool was given.", next_step="Give tools, as in tools=['market-data-api'].")
     with confined(own_hosts(config)):
-        deed, probability, used = await _chosen(config, deeds, goal)
-        says, facts, spent = await deed.do(config, feed)
+        action, probability, used = await _chosen(config, actions, goal)
+        says, facts, spent = await action.do(config, feed)
     return GoalResult(
         goal=goal,
-        deed=deed.name,
+        action=action.name,
         probability=probability,
         says=says,
         facts=facts,
@@ -105,11 +110,11 @@ async def done(config: Config, feed: str, tools: Sequence[str], goal: str) -> Go
     )
 
 
-async def _chosen(config: Config, deeds: Sequence[GoalAction], goal: str) -> tuple[GoalAction, float, Usage]:
+async def _chosen(config: Config, actions: Sequence[GoalAction], goal: str) -> tuple[GoalAction, float, Usage]:
     """The likeliest action; those that the goal names outright come first."""
     said = set(goal.lower().replace("-", " ").split())
-    named = [deed for deed in deeds if deed.cues & said]
-    pool = named or list(deeds)
+    named = [action for action in actions if action.cues & said]
+    pool = named or list(actions)
     if len(pool) == 1:
         return pool[0], 1.0, Usage()
     letters = tuple(f" {letter}" for letter in ascii_uppercase[: len(pool)])
@@ -120,10 +125,10 @@ async def _chosen(config: Config, deeds: Sequence[GoalAction], goal: str) -> tup
     return pool[best], row[best], answers.usage
 
 
-def _prompt(deeds: Sequence[GoalAction], letters: Sequence[str], goal: str) -> Prompt:
-    pairs = list(zip(letters, deeds, strict=True))
-    lines = "\n".join(f"{letter.strip()} {deed.does}" for letter, deed in pairs)
-    shown = "".join(f"goal: {said}{_TURN}{letter}{_NEXT}" for letter, deed in pairs for said in deed.examples)
+def _prompt(actions: Sequence[GoalAction], letters: Sequence[str], goal: str) -> Prompt:
+    pairs = list(zip(letters, actions, strict=True))
+    lines = "\n".join(f"{letter.strip()} {action.does}" for letter, action in pairs)
+    shown = "".join(f"goal: {said}{_TURN}{letter}{_NEXT}" for letter, action in pairs for said in action.examples)
     return Prompt((f"{_SYSTEM}{lines}\n{shown}", f"goal: {goal}{_TURN}"))
 
 
@@ -191,7 +196,7 @@ async def _on_paper(config: Config, feed: str, cycles: int) -> tuple[Run, GoalCo
     return result.run, GoalCost(tokens, sum(r.micro_usd for r in rows) / UNIT, sum(r.milliseconds for r in rows) / 1e3)
 
 
-DEEDS = (
+ACTIONS = (
     GoalAction(
         name="predict",
         tool=MARKET,

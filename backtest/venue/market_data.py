@@ -21,7 +21,6 @@ _STALE = timedelta(seconds=300)
 """Age of discovery's answers under the stale fault: the venue's cache is that old at most."""
 _MOST_BOOKS = 500
 _PAGE = 100
-_ENDS = {"MA==": 0, "": 0}
 _LAST = "LTE="
 
 

@@ -95,14 +95,14 @@ def test_goals_are_mapped_onto_deeds(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
     agent = EdgeAgent(inference="edge", strategy="compute-optimal", engine="scripted")
     answer = agent.run("predict next 5-min price movement")
-    assert answer.deed == "predict"
+    assert answer.action == "predict"
     assert 0 < answer.facts["mid"] < 1
     assert answer.says[0].startswith("btc-updown-15m")
     assert sum(answer.tokens.values()) > 0
     assert agent.run("place orders for an hour").facts["orders"] >= 0
     assert agent.run("what is my balance").says == ("No account has traded live or on a live market yet.",)
     asked = asyncio.run(agent.arun("do something clever"))
-    assert asked.deed in ("predict", "portfolio", "trade")
+    assert asked.action in ("predict", "portfolio", "trade")
     assert 1 / 3 <= asked.probability < 1
 
 

@@ -264,8 +264,8 @@ def test_real_money_is_not_traded_before_paper_has_earned_it(tmp_path: Path) -> 
 
 
 def test_a_short_storm_loses_nothing(tmp_path: Path) -> None:
-    found: dict[str, Any] = faults(2, 11, SPEED, tmp_path)
-    assert (found["kills"], found["last_exit"], found["halted"]) == (2, 0, "")
+    found: dict[str, Any] = faults(5, 11, SPEED, tmp_path)
+    assert (found["kills"], found["last_exit"], found["halted"]) == (5, 0, "")
     agree(found)
 
 

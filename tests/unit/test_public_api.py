@@ -41,13 +41,14 @@ RESULTS = {
     },
     "GoalResult": {
         "goal": "str",
-        "deed": "str",
+        "action": "str",
         "probability": "float",
         "says": "tuple[str, ...]",
         "facts": "Mapping[str, Any]",
         "tokens": "Mapping[str, int]",
         "dollars": "float",
         "seconds": "float",
+        "deed": "str",
     },
 }
 """The interface as it was promised: a change here belongs in the changelog."""

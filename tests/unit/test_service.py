@@ -7,7 +7,6 @@ import json
 import os
 import re
 import socket
-import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +15,7 @@ import aiohttp
 import pytest
 import yaml
 
+from tests.servers import until
 from tests.values import pulse as pulse_with
 
 pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
@@ -67,40 +67,45 @@ def test_systemd_hears_that_it_trades_and_is_fed_only_while_all_is_well(tmp_path
     keeper = Keeper(address)
     notifier = Notifier.of({"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "60000", "WATCHDOG_PID": str(os.getpid())})
     assert notifier.interval == pytest.approx(0.02)
-    heard, pulse = [monotonic()], pulse_with(silence=30, lag=5)
+    market, pulse, said = [monotonic()], pulse_with(silence=30, lag=60), list[str]()
+
+    def hears(what: str) -> bool:
+        said.extend(keeper.heard())
+        return any(line.startswith(what) for line in said)
 
     async def scenario() -> None:
         async with beating(pulse, ScriptedEngine(), notifier):
-            await asyncio.sleep(0.1)
-            first = keeper.heard()
-            assert "WATCHDOG=1" in first and "READY=1" not in first, "alive while it starts, and not ready"
-            pulse.stage, pulse.trading, pulse.heard = "trading", True, lambda: heard[0]
-            await asyncio.sleep(0.1)
-            second = keeper.heard()
-            assert second.count("READY=1") == 1 and "STATUS=trading" in second and "WATCHDOG=1" in second
-            heard[0] = monotonic() - 31
-            await asyncio.sleep(0.1)
-            keeper.heard()
-            await asyncio.sleep(0.1)
-            third = keeper.heard()
-            assert "WATCHDOG=1" not in third and "STATUS=No market data for 31 s." in third
-            heard[0] = monotonic()
-            await asyncio.sleep(0.1)
-            assert "WATCHDOG=1" in keeper.heard(), "it comes back by itself"
+            await until(lambda: hears("WATCHDOG=1"))
+            assert not hears("READY=1"), "alive while it starts, and not ready"
+            pulse.stage, pulse.trading, pulse.heard = "trading", True, lambda: market[0]
+            await until(lambda: hears("READY=1") and hears("STATUS=trading"))
+            market[0] = monotonic() - 31
+            await until(lambda: hears("STATUS=No market data for 3"))
+            said.clear()
+            for _ in range(3):
+                await until(lambda: hears("STATUS=No market data"))
+                assert not hears("WATCHDOG=1")
+                said.clear()
+            market[0] = monotonic()
+            await until(lambda: hears("WATCHDOG=1"))  # it comes back by itself
+            assert not hears("READY=1"), "said once"
         assert keeper.heard()[-1] == "STOPPING=1"
 
     asyncio.run(scenario())
     keeper.socket.close()
 
 
-def test_a_loop_that_stood_still_is_complained_of_for_ten_seconds() -> None:
+def test_a_loop_that_stood_still_is_complained_of_for_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("agent.service.pulse.monotonic", lambda: clock[0])
+
     async def scenario() -> None:
         pulse = pulse_with(lag=0.2)
         async with beating(pulse, ScriptedEngine(), Notifier()):
-            await asyncio.sleep(0.3)
+            await until(lambda: len(pulse.late) > 1)
             assert pulse.complaints() == ()
-            time.sleep(0.6)  # noqa: ASYNC251
-            await asyncio.sleep(0.3)
+            clock[0] += 5.0
+            await until(lambda: pulse.lag > 4)
             assert "Event loop lag of" in pulse.complaints()[0]
 
     asyncio.run(scenario())
