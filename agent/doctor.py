@@ -85,7 +85,7 @@ async def _promotion(config: Config) -> Check:
     async with open_store(database_url(config)) as store:
         verdict = await promotion(store, promotion_rule(config))
     if config.venue.loopback:
-        return Check("promotion", True, f"not needed for pretend money ({verdict.sentence.rstrip('.')})")
+        return Check("promotion", True, f"not needed for simulated money ({verdict.sentence.rstrip('.')})")
     step = "" if verdict.passed else "Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk."
     return Check(name="promotion", ok=verdict.passed, found=verdict.sentence, next_step=step)
 

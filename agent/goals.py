@@ -138,7 +138,7 @@ async def _predict(config: Config, feed: str) -> Came:
     async with open_store(database_url(config), read_only=True) as store:
         records = await store.records(run.id, RecordKind.DECISION)
     if not records:
-        return ("There was no market to think about in the first slot.",), {"run": run.id}, spent
+        return ("There was no market to decide on in the first slot.",), {"run": run.id}, spent
     record = records[0]
     decision = RecordedDecision.of(record)
     facts = {

@@ -318,7 +318,7 @@ def thought_of(record: Record) -> Mapping[str, Json]:
 def _thought(body: Mapping[str, Json], name: str) -> Mapping[str, Json]:
     found = body.get("thought")
     if not isinstance(found, Mapping):
-        raise Drift(f"{name} holds no thought.")
+        raise Drift(f"{name} is no decision record: its section 'thought' is missing.")
     search = found.get("search")
     if "arms" not in found and isinstance(search, Mapping) and "arms" in search:
         return {**found, "arms": search["arms"]}  # where the first records kept them

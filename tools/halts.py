@@ -53,7 +53,7 @@ class KillSwitch:
             entry = json.loads(text)
             return Halted(str(entry["reason"]), str(entry["by"]), str(entry["at"]))
         except (ValueError, KeyError, TypeError):
-            return Halted(" ".join(text.split()) or f"somebody made {self.file}")
+            return Halted(" ".join(text.split()) or f"the halt file {self.file} was created without a reason")
 
     def prepare(self) -> None:
         """Create a spare switch that only has to be renamed when the disk is full. Raises StoreUnavailable."""

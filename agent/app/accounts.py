@@ -47,7 +47,7 @@ class PaperAccount:
 
     @property
     def note(self) -> str:
-        return "Pretend money; orders met the venue's books in this process."
+        return "Simulated money; orders met the venue's books in this process."
 
     @property
     def real(self) -> bool:

@@ -171,12 +171,12 @@ class LiveWorld:
         """Ready to trade: the account checked, open orders taken back, the learner warmed."""
         from agent.live.preflight import patiently
 
-        self.stage("checking that all holds")
+        self.stage("running the preflight checks")
         await patiently(lambda: hands.ready(self.clock))
         spent = await inference_today(self.plan.config, self.store, self.clock, engine)
         guards = Guards(self.plan.config, self.clock, switch, self.inhibitor)
         execution, watcher = guards.around(hands.orders, record.log, self.bus, past, spent)
-        self.stage("taking back what was left open")
+        self.stage("cancelling leftover orders")
         await patiently(lambda: execution.withdraw_all(self.clock.now()))
         self.stage("learning from the log")
         return _Trading(

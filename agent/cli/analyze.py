@@ -41,7 +41,7 @@ def analyze(
     asked = {"edge.model": model, "edge.runtime": engine}
     settings = load_config(config, {key: value for key, value in asked.items() if value is not None})
     screen = show.console()
-    busy = screen.status("reading and thinking") if screen.is_terminal and not as_json else nullcontext()
+    busy = screen.status("analysing the file") if screen.is_terminal and not as_json else nullcontext()
     with busy:
         made = asyncio.run(analysed(settings, file, question))
     kept = _kept(made, out)

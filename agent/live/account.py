@@ -114,7 +114,7 @@ class VenueAccount:
 
     @property
     def note(self) -> str:
-        return "Live orders at a loopback venue: pretend money." if self.hosts.pretend else "Live orders."
+        return "Live orders at a loopback venue: simulated money." if self.hosts.pretend else "Live orders."
 
     @property
     def real(self) -> bool:
@@ -146,7 +146,7 @@ class VenueAccount:
                 return int((await client.get_balance_allowance(asset_type="COLLATERAL")).balance)
             except Exception as error:
                 raise VenueUnavailable(
-                    f"The venue does not say what the account has ({type(error).__name__})."
+                    f"The venue did not return the account's balance ({type(error).__name__})."
                 ) from None
 
     @asynccontextmanager

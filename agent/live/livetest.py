@@ -39,7 +39,7 @@ class Livetest:
     async def run(self, ready: Callable[[Clock], Awaitable[None]]) -> None:
         self.since = monotonic()
         await patiently(lambda: ready(self.clock))
-        self._say("self-test", "everything that must hold does")
+        self._say("self-test", "preflight checks passed")
         await self.orders.sync()
         before = await self.orders.account()
         price = max(_DEEP, self.market.tick)
@@ -60,11 +60,11 @@ class Livetest:
         if ack.status is not OrderStatus.LIVE:
             said = f"{ack.status.value} {ack.reason}".strip().rstrip(".")
             raise NotReady(f"The venue did not accept the resting order: {said}.", next_step=advice_on(ack.reason))
-        self._say("sent", "the venue lets it rest")
+        self._say("sent", "the order rests in the venue's book")
         await self._must_rest(signed.id)
         if not await self.orders.cancel(signed.id):
             raise NotReady("The order could not be cancelled.", next_step="Check it on the venue's website.")
-        self._say("cancelled", "the venue took it back")
+        self._say("cancelled", "confirmed by the venue")
         await self.orders.sync()
         after = await self.orders.account()
         if (after.cash, after.reserved) != (before.cash, before.reserved):

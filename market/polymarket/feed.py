@@ -194,7 +194,7 @@ class LiveFeed:
     def info(self) -> FeedInfo:
         notes = [self.prices.source.note] if self.prices is not None else ["There is no reference price."]
         if self._reader.hosts.pretend:
-            notes.append("A loopback venue: markets and money are pretend.")
+            notes.append("A loopback venue: markets and money are simulated.")
         place, priced = self._reader.hosts.clob, self.prices is not None
         return FeedInfo(
             name=f"polymarket at {place}",

@@ -232,9 +232,9 @@ class PolymarketOrders:
         except RequestRejectedError as error:
             if error.status == 404:
                 return None
-            raise VenueUnavailable(f"The venue does not say what became of an order ({error.status}).") from None
+            raise VenueUnavailable(f"The venue did not return an order's status ({error.status}).") from None
         except Exception as error:
-            raise VenueUnavailable(f"The venue does not say what became of an order ({_name(error)}).") from None
+            raise VenueUnavailable(f"The venue did not return an order's status ({_name(error)}).") from None
 
     async def _asked(self, question: Callable[[], Awaitable[Any]]) -> Any:
         try:
