@@ -1,7 +1,7 @@
-"""What each search policy costs and finds: the table behind the rule in `agent/decision/search_budget.py`.
+"""Cost and yield of each search policy: the table behind the rule in `agent/decision/search_budget.py`.
 
 Worlds are made up: fifteen hundred past windows with random features, one of which, as it is now, moved the outcome by
-`LIFT` against the price. Each policy thinks about the same decisions with the embedded model; `found` is the share
+`LIFT` against the price. Each policy searches the same decisions with the embedded model; `found` is the share
 of them in which the chosen path had a supported claim. Prints one JSON line a policy.
 """
 

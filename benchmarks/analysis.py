@@ -1,4 +1,4 @@
-"""What looking through a large table takes, beside what only reading its file takes.
+"""Time to look through a large table, beside the time to only read its file.
 
 python -m benchmarks.analysis [--rows 2000000]
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def timed(what: Callable[[], T]) -> tuple[T, float]:
-    """What came of it, and how many seconds it took."""
+    """Result of the call and its seconds."""
     begun = monotonic()
     made = what()
     return made, monotonic() - begun

@@ -1,4 +1,4 @@
-"""How fast recorded books come out of the feed, as Book values; knows recordings only, no trading.
+"""Throughput of the feed of recorded books, as Book values; knows recordings only, no trading.
 
 Run: python -m benchmarks.book_feed [FOLDER ...]   (prints one JSON object a line)
 """

@@ -1,4 +1,4 @@
-"""What a thousand decisions cost on this box: by token price, and by the energy that was measured, side by side.
+"""Cost of a thousand decisions on this box: by token price, and by the energy that was measured, side by side.
 
 The embedded model decides on the sample, searched as its profile has it. Where energy cannot be read the reason stands
 in its place. `priced_watts` is the draw at which a second of the engine costs what its tokens are priced at: a box that

@@ -52,7 +52,7 @@ _EVERY = 2.0
 
 @dataclass
 class Told:
-    """What a subscriber was told: events by topic, and the records about money."""
+    """Messages that a subscriber received: events by topic, and the records about money."""
 
     broker: Broker
     topics: Counter[str] = field(default_factory=Counter)

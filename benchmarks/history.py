@@ -1,4 +1,4 @@
-"""What a question to history costs: the last bars of one market out of millions, and the windows most like the present
+"""Latency of a query to history: the last bars of one market out of millions, and the windows most like the present
 one as of any instant.
 
 Run: python -m benchmarks.history [--full]   (prints one JSON object a line; --full keeps ten million bars, not one)

@@ -1,4 +1,4 @@
-"""How late the event loop runs while cycles think and write: a 1 ms ticker beside real cycles with the real model."""
+"""Event loop lag while cycles search and write: a 1 ms ticker beside real cycles with the real model."""
 
 from __future__ import annotations
 

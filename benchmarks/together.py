@@ -1,4 +1,4 @@
-"""What thinking about several markets at the same time saves: their searches one after the other, and side by side
+"""Gain from searching several markets at the same time: their searches one after the other, and side by side
 with the questions of all in one batch. Both ways take turns; answers and charges must be the same.
 
 Run: python -m benchmarks.together   (prints one JSON object a line)
@@ -34,7 +34,7 @@ Said = list[tuple[object, int]]
 
 
 async def asked(engine: Engine, calls: Calls) -> Said:
-    """What is answered to each call, and charged for it."""
+    """Answer to each call, and its charge."""
     answers = [await engine.classify(questions) for questions in calls]
     return [(a.probabilities, a.usage.charged) for a in answers]
 

@@ -1,4 +1,4 @@
-"""What sharing prefixes and batching branches is worth on a real search, and what our bookkeeping costs.
+"""Gain from shared prefixes and batched branches on a real search, and the overhead of our bookkeeping.
 
 The questions are those the product asks: a beam of depth 5, three children, two paths kept, asked level by level. The
 same questions are put in four ways that take turns, so that a busy machine slows all of them alike:

@@ -1,4 +1,4 @@
-"""How long one verdict takes: a primed prefix, twenty new tokens, two labels. Never the same tokens twice.
+"""Latency of one verdict: a primed prefix, twenty new tokens, two labels. Never the same tokens twice.
 
 Run: python -m benchmarks.verdict [THREADS ...]   (numbers of threads take turns; a JSON line for each)
 

@@ -51,7 +51,7 @@ async def timed(engine: Engine, number: int) -> tuple[float, float]:
 
 
 async def taken(path: Path, repeats: int) -> dict[str, list[tuple[float, float]]]:
-    """What `timed` says of each verdict, by arm."""
+    """Timings of each verdict by `timed`, by arm."""
     async with AsyncExitStack() as stack:
         arms: dict[str, Engine] = {
             "llamacpp": await stack.enter_async_context(llama_opened(path, threads=THREADS, context=2048))

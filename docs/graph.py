@@ -58,7 +58,7 @@ class Stop(NamedTuple):
 
 @dataclass(frozen=True)
 class House:
-    """What the picture shows. `floors` are rooms from the top, `arrows` all imports between rooms, `drawn` those that
+    """Content of the picture. `floors` are rooms from the top, `arrows` all imports between rooms, `drawn` those that
     do not follow from others, `phrases` a sentence on each room, `parts` the modules of each folder below the agent."""
 
     floors: tuple[tuple[str, ...], ...]
@@ -259,7 +259,7 @@ def _apart(
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything stands, in pixels: stops by their middle and width, floors by their top and height."""
+    """Coordinates in pixels: stops by their middle and width, floors by their top and height."""
 
     segments: Sequence[tuple[Stop, Stop]]
     middles: Mapping[Stop, float]
@@ -322,7 +322,7 @@ def _heights(shown: House, widths: Mapping[Stop, float]) -> tuple[list[int], lis
 
 
 def _lines(shown: House, room: str, width: float) -> list[tuple[str, str]]:
-    """What stands under a room's name: (class, line)."""
+    """Lines under a room's name: (class, line)."""
     phrase = _wrapped(shown.phrases[room].split(" "), " ", (width - 24) / LETTER)
     parts = _wrapped(list(shown.parts.get(room, ())), " · ", (width - 24) / LETTER)
     return [("told", line) for line in phrase] + [("part", line) for line in parts]
@@ -367,7 +367,7 @@ def _arrows(plan: Layout, shown: House) -> Iterable[str]:
 
 
 def _ports(plan: Layout, towards: Mapping[tuple[Stop, Stop], float], end: int) -> dict[tuple[Stop, Stop], float]:
-    """Where each segment leaves (`end` 0) or meets (1) its stop: as near to the other end as the box is wide."""
+    """Points where each segment leaves (`end` 0) or meets (1) its stop: as near to the other end as the box is wide."""
     ports: dict[tuple[Stop, Stop], float] = {}
     for stop in sorted({pair[end] for pair in plan.segments}):
         here = sorted((pair for pair in plan.segments if pair[end] == stop), key=lambda pair: (towards[pair], pair))

@@ -55,9 +55,10 @@ class RunIdentity:
 
 @dataclass(frozen=True, slots=True)
 class RunManifest:
-    """What a run was made of. `data` names it and `notes` say what to know of it; `config` holds the settings with
-    what else bounds the run; `cash` is what it began with; `account` is the live account's name, empty on paper; of an
-    ablation's run, `of` is the run whose decisions it makes again; `answers_by` is the digest of the model."""
+    """Data, settings and starting cash of a run. `data` names the market data and `notes` are remarks on it; `config`
+    holds the settings with what else bounds the run; `cash` is what it began with; `account` is the live account's
+    name, empty on paper; of an ablation's run, `of` is the run whose decisions it makes again; `answers_by` is the
+    digest of the model."""
 
     data: str = "-"
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Whose money a live run is about: pretend money of this process, or an account at the venue."""
+"""The account of a live run: simulated money of this process, or an account at the venue."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def account_of(config: Config, hosts: Hosts, *, paper: bool) -> LiveAccount:
-    """Pretend money of this process, or the account of the configured key."""
+    """Simulated money of this process, or the account of the configured key."""
     from agent.live.account import VenueAccount
     from agent.live.keys import key_of
     from tools.polymarket.client import SigningAccount as VenueTrader
@@ -35,7 +35,7 @@ def account_of(config: Config, hosts: Hosts, *, paper: bool) -> LiveAccount:
 
 @dataclass(slots=True)
 class PaperAccount:
-    """Pretend money of this process, on the venue's market."""
+    """Simulated money of this process, on the venue's market."""
 
     config: Config
     hosts: Hosts

@@ -31,14 +31,14 @@ from strategies.base import Strategy
 from strategies.baselines import Diffusion, Threshold
 
 STRATEGIES: tuple[Strategy, ...] = (*BASELINES, Diffusion(), Threshold())
-"""What a backtest knows by name, besides the agent."""
+"""Strategies that a backtest knows by name, besides the agent."""
 STRATEGY_GROUP = "edgeclaw.strategies"
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestPlan:
-    """Which strategies to try on a recording, the agent among them or not. With `include_read`, also on markets whose
-    end the agent's model may have read about."""
+    """A backtest as asked for: strategies, the agent among them or not, and a recording. `include_read` keeps markets
+    whose end the agent's model may have read about."""
 
     config: Config
     data: str
@@ -161,7 +161,7 @@ class Rehearsal:
         return [r.market for r in self.feed.recordings if r.resolution is not None and r.resolution.payout is not None]
 
     async def profits(self, strategy: Strategy, market_ids: Collection[str]) -> dict[str, Micro]:
-        """What a strategy earns in each of these markets that it trades, as if there were no others."""
+        """Profit of a strategy in each of these markets that it trades, as if there were no others."""
         plan = PaperPlan(self.config, self.feed.info.name)
         return await ReplayWorld(plan, self.feed.only(market_ids)).profits(strategy)
 

@@ -1,4 +1,4 @@
-"""What answers a prompt: the engine a configuration names, and what measures its energy."""
+"""Inference engines as configured, and the meter of their energy."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def _mlc(edge: EdgeConfig) -> AsyncIterator[Engine]:
 
 
 def server_command(config: Config) -> tuple[str, ...]:
-    """How the model server is started that the section edge.mlc describes. Raises Misconfigured where something of it
+    """Command line of the model server that the section edge.mlc describes. Raises Misconfigured where something of it
     is not set."""
     return mlc_child(config.edge.mlc).argv(config.edge.remote.parallel)
 
@@ -149,7 +149,7 @@ async def open_model(
 async def open_electricity(
     config: Config, sources: energy.Sources = energy.BOX
 ) -> AsyncIterator[tuple[Electricity | None, energy.MeterChoice]]:
-    """What measures and prices the energy of inference, or None where tokens are counted; and what was found."""
+    """Meter and price of the energy of inference, None where tokens are counted; and the choice of the meter."""
     cost = config.edge.cost
     async with energy.found(cost.basis, cost.watts, sources) as seen:
         yield Electricity(seen.meter, cost.kwh_price) if seen.meter is not None else None, seen

@@ -32,7 +32,7 @@ class Guards:
     def around(
         self, orders: OrderTool, log: RunLog, bus: Bus, past: AccountHistory, spent: InferenceToday
     ) -> tuple[Execution, KillSwitchWatcher]:
-        """Execution behind every limit, and what makes it obey the kill switch."""
+        """Execution behind every limit, and the watcher that enforces the kill switch."""
         config, before = self.config, past.exposure(self.switch.resumed_at())
         limited = RateLimited(orders, self.clock, config.venue.orders_per_second)
         risk = RiskLimited(limited, risk_limits(config), before)

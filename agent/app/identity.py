@@ -1,4 +1,4 @@
-"""What makes a run the run it is: its code and its strategies."""
+"""Identity of a run: digests of its code and of its strategies."""
 
 from __future__ import annotations
 

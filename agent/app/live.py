@@ -1,4 +1,4 @@
-"""Runs on the market as it is now: pretend money in this process, or an account at the venue."""
+"""Runs on the market as it is now: simulated money in this process, or an account at the venue."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ async def _at_venue(
 
 @dataclass(frozen=True, slots=True)
 class _Surroundings:
-    """What a run shares with its service."""
+    """Services around a run that it reports to: pulse, inhibitor, lease and the stage it is at."""
 
     pulse: Pulse
     inhibitor: Inhibitor
@@ -153,6 +153,6 @@ async def _surrounded(
 
 
 def _halted() -> str:
-    """Why the kill switch was thrown, or nothing."""
+    """Reason of the halt; empty without one."""
     thrown = KillSwitch(home()).read()
     return "" if thrown is None else thrown.reason

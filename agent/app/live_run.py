@@ -53,12 +53,12 @@ if TYPE_CHECKING:
 _IN_FLIGHT = 30.0
 """Seconds in which what another machine has sent must have come to the venue, before its account is taken on."""
 _LAST_WORDS = 5.0
-"""Seconds in which orders are taken back when a live run is stopped."""
+"""Seconds to cancel orders in when a live run is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Trading:
-    """What trading needs once the account is open."""
+    """Parts of a run whose account is open and recovered."""
 
     engine: Engine
     record: RunRecord
@@ -88,8 +88,8 @@ class LiveWorld:
     ticks: list[float] = field(default_factory=list)
 
     async def run(self, engine: Engine) -> EndedRun:
-        """Until the slots are done. Stopped before, all orders are taken back and the next start goes on. What must
-        not go on by itself throws the kill switch."""
+        """Until the slots are done. Stopped before, all orders are cancelled and the next start goes on. A
+        Halt, after which nothing may go on by itself, throws the kill switch."""
         switch = KillSwitch(home())
         try:
             switch.prepare()
@@ -168,7 +168,7 @@ class LiveWorld:
         hands: OpenAccount,
         switch: KillSwitch,
     ) -> _Trading:
-        """Ready to trade: the account checked, open orders taken back, the learner warmed."""
+        """Ready to trade: the account checked, open orders cancelled, the learner warmed."""
         from agent.live.preflight import patiently
 
         self.stage("running the preflight checks")
@@ -191,7 +191,7 @@ class LiveWorld:
         )
 
     async def _memory(self, feed: LiveFeed) -> Memory:
-        """What this account's earlier runs learnt on this feed, and what is learnt from now on."""
+        """Memory with a warm-started learner: outcomes of this account's earlier runs on this feed, and later ones."""
         trading = self.plan.config.trading
         source = digest([feed.info.fingerprint, trading.cadence, trading.offset])
         learner, runs = OnlineLearner(trading.shrink), await runs_of(self.store, self.account.name)
@@ -293,7 +293,7 @@ def _lookup(feed: LiveFeed, past: AccountHistory) -> Callable[[str], Market | No
 
 
 async def _last_words(work: Awaitable[object]) -> None:
-    """What is still done when a run ends before its time, as far as it can be and while it does not take long."""
+    """Best-effort cleanup of a run that ends early, bounded in time; failures of venue and store are ignored."""
     with suppress(VenueUnavailable, StoreUnavailable, TimeoutError):
         async with asyncio.timeout(_LAST_WORDS):
             await work

@@ -97,7 +97,7 @@ class ReplayWorld:
 
     @property
     def seen(self) -> PricedFeed:
-        """What traders hear of it."""
+        """The feed that traders see, with simulated outages where configured."""
         stale = self.plan.config.trading.outage_rate
         return FeedOutages(self.feed, stale) if stale else self.feed
 
@@ -135,7 +135,7 @@ class ReplayWorld:
         ).run()
 
     async def profits(self, strategy: Strategy) -> dict[str, Micro]:
-        """What a strategy earns in each market that it trades and whose outcome is known; nothing is written down."""
+        """Profit of a strategy in each market that it trades and whose outcome is known; nothing is stored."""
         log, clock = InMemoryRunLog(), ManualClock(self.schedule().first())
         execution = self.execution(log, clock, "trial", LocalBus())
         await self.play(StrategyTrader(strategy, execution, prices=self.seen), execution, clock, NoLearning())

@@ -1,4 +1,4 @@
-"""Decisions thought through again: from what the model said, or by asking it again."""
+"""Replay of decisions: from the recorded answers of the model, or by asking it again."""
 
 from __future__ import annotations
 

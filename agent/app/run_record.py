@@ -34,7 +34,7 @@ class EndedRun(NamedTuple):
     def result(
         self, engine: Engine, used: Usage, energy: str, baselines: Sequence[tuple[Strategy, Run]] = ()
     ) -> RunResult:
-        """What its summary is made of; `energy` says how it was measured, or why not."""
+        """Result to summarise; `energy` says how it was measured, or why not."""
         return RunResult(
             run=self.run,
             appended=self.log.appended,

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """How long an order is under way: held by the venue, and on the network before that."""
+    """Latency of an order: held by the venue, and on the network before that."""
 
     venue: timedelta
     network: timedelta
 
 
 def decision_settings(config: Config, *, counted_in_tokens: bool) -> Settings:
-    """How to decide. On recorded data the deadline is counted in tokens, so that a replay stops where it stopped."""
+    """Settings of decisions. On recorded data the deadline is counted in tokens, so that a replay stops where the run
+    stopped."""
     edge, trading = config.edge, config.trading
     return Settings(
         policy=search_policy(config),
@@ -108,12 +109,12 @@ def risk_limits(config: Config) -> RiskLimits:
 
 
 def promotion_rule(config: Config) -> PromotionRule:
-    """What paper trading must have shown before real money is traded."""
+    """The condition on paper trading before real money is traded."""
     return PromotionRule(days=config.promotion.days, level=config.promotion.level)
 
 
 def delays(config: Config) -> Delays:
-    """How long the paper exchange takes for an order."""
+    """Latency of orders at the paper exchange."""
     trading = config.trading
     return Delays(venue=timedelta(seconds=trading.taker_delay), network=timedelta(seconds=trading.network_delay))
 

@@ -24,7 +24,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Evidence la
 
 @app.callback()
 def _evidence() -> None:
-    """What speaks for the method, measured on this box."""
+    """Evidence for the method, measured on this box."""
 
 
 app.command(

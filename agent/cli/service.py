@@ -73,7 +73,7 @@ def logs(
     lines: Annotated[int, typer.Option(min=1, help="Number of lines to show.")] = 100,
     follow: Annotated[bool, typer.Option(help="Follow new lines.")] = False,
 ) -> None:
-    """What the service has said, from the journal."""
+    """Log lines of the service, from the journal."""
     from agent.service.installing import read_journal
 
     raise typer.Exit(read_journal(lines, follow=follow))

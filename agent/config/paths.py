@@ -1,4 +1,4 @@
-"""Where things are kept: what edgeclaw installs, and what its owner asks for."""
+"""Paths of files: those that edgeclaw installs, and those that its owner asks for."""
 
 from __future__ import annotations
 

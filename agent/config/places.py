@@ -1,4 +1,4 @@
-"""Where the owner keeps what a run needs: the database and the hosts."""
+"""Addresses of the owner: the database and the hosts."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ def own_hosts(config: Config) -> frozenset[str]:
 
 
 def database_url(config: Config) -> str:
-    """Where the store is: as configured, else in the home folder."""
+    """URL of the store: as configured, else in the home folder."""
     return config.storage.url or own_database()

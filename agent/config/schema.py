@@ -1,4 +1,4 @@
-"""What can be configured, as one frozen value: every key has a default. `agent/config/load.py` reads it from YAML.
+"""The configuration as one frozen value: every key has a default. `agent/config/load.py` reads it from YAML.
 
 Other folders get plain values out of it; none imports it.
 """
@@ -284,7 +284,7 @@ class VenueConfig(Section):
         return named
 
     def reference_named(self, *, keyed: bool) -> str:
-        """Which source is meant, with or without credentials for the venue's own."""
+        """Name of the reference source; `keyed` says that there are credentials for the venue's own."""
         if self.reference != "auto":
             return self.reference
         return "polybolt" if keyed else "none" if self.loopback else "spot"
@@ -348,9 +348,8 @@ class Config(Section):
     mqtt: MqttConfig = MqttConfig()
 
     def identity(self) -> Json:
-        """What of the configuration makes a run another run: everything but where it is stored and traded, how fast it
-        is, how its energy is measured and priced, and where its model or its server is, which the model's identity
-        says."""
+        """The part of the configuration that identifies a run: everything but where it is stored and traded, its speed,
+        the measure and price of its energy, and the place of its model or server, which the model's identity covers."""
         no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256", "remote", "mlc"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
         outside = dict.fromkeys(("storage", "service", "mqtt", "venue", "promotion"), True)

@@ -162,7 +162,7 @@ def _correction(correction: Correction) -> RecordedCorrection:
 
 
 class _Check(TypedDict):
-    """What every recorded claim has."""
+    """Fields that every recorded claim has."""
 
     claim: RecordedClaim
     evidence: RecordedEvidence
@@ -268,7 +268,7 @@ _INPUTS = TypeAdapter(Inputs)
 
 
 async def inputs_of(store: Store, record: Record) -> Inputs:
-    """What the decision was made from."""
+    """Inputs of the decision."""
     return await inputs_at(store, record.key, RecordedDecision.of(record).inputs)
 
 

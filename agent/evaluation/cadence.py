@@ -1,4 +1,4 @@
-"""How often the agent decides."""
+"""Cadence of decisions."""
 
 from __future__ import annotations
 

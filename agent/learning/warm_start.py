@@ -63,7 +63,7 @@ async def _old(store: Store, run: Run, since: datetime) -> bool:
 
 
 async def _sample(store: Store, decision_id: str, decision: RecordedDecision) -> Sample:
-    """What `Sample.of` made of the decision when it was made."""
+    """The sample that `Sample.of` made of the decision at the time."""
     return sample(await inputs_at(store, decision_id, decision.inputs), decision)
 
 

@@ -1,4 +1,4 @@
-"""What inference cost: by phase, by decision, and projected to a month. Computed from ledgers and timings alone.
+"""Cost of inference: by phase, by decision, and projected to a month. Computed from ledgers and timings alone.
 
 Every projection says what it assumes. What was not measured is None, never 0.
 """
@@ -62,7 +62,7 @@ class InferenceCost:
 
 @dataclass(frozen=True, slots=True)
 class Rhythm:
-    """How often the agent decides: times a day for each market, and in how many markets at once."""
+    """Cadence of decisions: times a day for each market, and the number of markets at once."""
 
     per_day: float
     markets: float
@@ -163,7 +163,7 @@ def cost_of(
     timings: Mapping[str, Mapping[str, float]],
     energy: str,
 ) -> InferenceCost:
-    """What some decisions cost: as many markets at a time as there were decisions at one instant, on the average."""
+    """Cost of some decisions, projected with as many markets at once as decisions at one instant, on average."""
     priced = config.edge.cost
     markets = len(decisions) / max(len({d.at for d in decisions}), 1)
     prices = InferencePrices(token=priced.token_price, kwh=priced.kwh_price, watts=priced.watts)

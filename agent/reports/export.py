@@ -1,6 +1,6 @@
-"""Decisions as a file for other programs: JSON lines with all of each thought, CSV and Parquet with a row each.
+"""Decisions as a file for other programs: JSON lines with the whole of each decision, CSV and Parquet with a row each.
 
-A redacted export says what was thought of the market, and nothing of the money that was had or made.
+A redacted export keeps the forecast and its evidence, and leaves out money: stakes, edges and profits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = Mapping[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """How many decisions were written, and where."""
+    """Number of decisions written, and the file."""
 
     file: str
     decisions: int

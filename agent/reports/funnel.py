@@ -1,4 +1,4 @@
-"""How far decisions came, and how long things took: from records alone, without arithmetic on arrays."""
+"""Decision funnel and latencies, from records alone and without arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from storage.records import Record
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """How many decisions came how far, and why the others stopped. `shadow` searches were for the log alone."""
+    """Decisions by the stage they reached, with reasons of the others. `shadow` searches were for the log alone."""
 
     cycles: int
     gated: int

@@ -1,4 +1,4 @@
-"""How the model on this box has been doing lately: how fast, how dear, how often right by history. Read from the log.
+"""Recent performance of the model on this box: speed, cost, share of verified searches. Read from the log.
 
 Works while the agent runs, and after; changes nothing.
 """
@@ -25,7 +25,7 @@ _ANSWER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class AgentHealth:
-    """What a running agent says of itself at `service.listen`: well or not, and what it complains of."""
+    """Health of a running agent as reported at `service.listen`: well or not, and its complaints."""
 
     well: bool
     complaints: tuple[str, ...]
@@ -92,7 +92,7 @@ def _worked(decisions: Iterable[Sequence[LedgerRow]]) -> list[float]:
 
 
 async def _health(listen: str) -> AgentHealth | None:
-    """What the agent says of itself, where it was told to speak."""
+    """Health of the agent, where an address to ask is configured."""
     return await asyncio.to_thread(_said_at, f"http://{listen}/healthz") if listen else None
 
 

@@ -1,4 +1,4 @@
-"""How figures look, whatever they show. Needs the extra `research`."""
+"""Style of all figures. Needs the extra `research`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLUE, SKY, GREEN, RED, AMBER, PINK = "#0072b2", "#56b4e9", "#009e73", "#d55e00",
 
 
 def drawable() -> bool:
-    """Whether matplotlib is there."""
+    """True where matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 

@@ -1,4 +1,4 @@
-"""What a run came to, computed from its records alone: the funnel, money by evidence, scores, tokens, latency.
+"""Summary of a run, computed from its records alone: the funnel, money by evidence, scores, tokens, latency.
 
 Knows no live state: the same records always give the same summary, durations apart.
 """
@@ -50,7 +50,7 @@ class TraderLine:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All that is told at the end of a run."""
+    """The report at the end of a run."""
 
     run_id: str
     data: str
@@ -154,7 +154,7 @@ async def _trader(store: Store, name: str, run: Run, note: str) -> TraderLine:
 
 
 def _who(run: Run) -> str:
-    """Who traded: the agent, or whoever a live run's label names."""
+    """Name of the trader: the agent, or the traders that a live run's label names."""
     label = run.identity.label
     return label.removeprefix("live:").rpartition("/")[0] if label.startswith("live:") else "agent"
 

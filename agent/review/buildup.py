@@ -41,6 +41,6 @@ def buildup(inputs: Inputs, decision: RecordedDecision) -> list[BeliefStep]:
 
 
 def rungs(decision: RecordedDecision) -> Sequence[tuple[str, float]]:
-    """What would have been said with less: P(YES) by what was asked of the claims."""
+    """P(YES) of each rung: all claims, verified claims only, after correction."""
     arms = decision.arms
     return [(says, arms[name]) for name, says in _RUNGS if decision.search and name in arms]

@@ -112,7 +112,7 @@ def _corner(place: tuple[float, float]) -> tuple[float, float]:
 
 
 def waterfall(steps: Sequence[BeliefStep]) -> str:
-    """How a probability was built, from the market's own to the agent's."""
+    """Waterfall chart of the belief build-up, from the market's probability to the agent's."""
     if not steps:
         return ""
     low, high = min(s.value for s in steps), max(s.value for s in steps)
@@ -184,8 +184,9 @@ def _flag(mark: Mark, x: float, top: float, height: float) -> str:
 
 
 def evidence(found: RecordedEvidence) -> str:
-    """What history says of a claim against what the market said. A histogram of the share that would have paid had the
-    mids been right, each window by itself; the share that did pay; and below them the posterior with its interval."""
+    """Chart of a claim's historical rate against the market's base rate. A histogram of the share that would have paid
+    had the mids been right, each window by itself; the share that did pay; and below them the posterior with its
+    interval."""
     if not found.support:
         return ""
     k, base, rate = found.support, found.base_rate, found.rate

@@ -1,4 +1,4 @@
-"""What the pages show, read from the store: overviews and the surroundings of one decision. Judges nothing."""
+"""Read models of the pages, from the store: overviews and the surroundings of one decision. Judges nothing."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ async def _scores(store: Store, run: Run) -> Scores | None:
 
 
 async def decision_page(store: Store, run_id: str | None, prefix: str, changed: Changed) -> DecisionPage:
-    """All that is told of one decision, and what would have been decided had some numbers been `changed`. Raises
+    """All that is known of one decision, and what would have been decided had some numbers been `changed`. Raises
     Misconfigured where there is none, or several."""
     record = await store.decision(run_id, prefix)
     e = await explain(store, record)

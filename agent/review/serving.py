@@ -19,7 +19,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class ReviewAddress:
-    """Where it is; the address has the token in it where one is needed."""
+    """Address of the site, with the token in it where one is needed."""
 
     url: str
     token: str = ""
@@ -81,7 +81,7 @@ def _parsed(listen: str) -> tuple[str, int]:
 
 
 def _addresses(host: str) -> set[str]:
-    """What a wildcard stands for: the addresses of this machine."""
+    """Addresses of this machine where `host` is a wildcard, else none."""
     try:
         wild = ip_address(host).is_unspecified
     except ValueError:

@@ -59,7 +59,7 @@ async def standing(store: Store, run: Run) -> AccountOverview:
 
 
 async def _held(store: Store, runs: Sequence[Run]) -> dict[str, Micro]:
-    """What the shares of each market cost that has not settled."""
+    """Cost of the shares held, by market that has not settled."""
     fills = [fill for run in runs for fill in await store.fills(run.id)]
     over = {s.market_id for run in runs for s in await store.settlements(run.id)}
     return costs(fill for fill in fills if fill.market_id not in over)

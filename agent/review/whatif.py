@@ -1,5 +1,5 @@
-"""What would have been decided with another threshold, another trust in verified claims, another fee: from what is kept
-of the search, without the model. Pure."""
+"""Counterfactual decisions: another threshold, weight of verified claims or fee, from the recorded search and without
+the model. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class WhatIfAnswer:
-    """What would have come of it; `net` is dollars a share of the better side after fee and buffer, and `sure` the
+    """The counterfactual decision; `net` is dollars a share of the better side after fee and buffer, and `sure` the
     probability that it is above zero."""
 
     action: str
@@ -68,7 +68,7 @@ def answer(inputs: Inputs, search: RecordedSearch, changed: Changed) -> WhatIfAn
 
 
 def belief_of(inputs: Inputs, search: RecordedSearch, shrink: float) -> Belief:
-    """What they come to with this weight."""
+    """Belief from the recorded path, with `shrink` as the weight of verified claims."""
     settings = inputs.settings
     return believe(
         path_of(search),
