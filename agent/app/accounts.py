@@ -29,6 +29,7 @@ def account_of(config: Config, hosts: Hosts, *, paper: bool) -> LiveAccount:
 
     if paper:
         return PaperAccount(config, hosts)
+    # Only here: a paper run must not need, or even read, a private key.
     key = key_of(config.venue, home())
     return VenueAccount(hosts, VenueTrader.of(key.signer(), config.venue.wallet), key)
 

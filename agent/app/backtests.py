@@ -65,6 +65,7 @@ def strategies() -> dict[str, Strategy]:
         try:
             made = offer.load()
             strategy: Strategy = made() if callable(made) else made
+            # The interface is tried now, so that a broken package is named here and not in the middle of a run.
             named, _, _ = strategy.name, strategy.once, strategy.decide
             strategy_identity(strategy)
         except Exception as error:

@@ -39,6 +39,7 @@ async def open_engine(config: Config, progress: Progress = None) -> AsyncIterato
     embedded model is loaded, 0..1, from another thread. Raises Misconfigured where it shall take several conversations
     at a time and cannot."""
     async with unprimed(config.edge, progress) as engine:
+        # The common prefix is evaluated once; every question continues from it.
         await engine.prime(prompts.static())
         yield engine if config.edge.batched_markets == 1 else _in_batches(engine, config.edge.batched_markets)
 

@@ -34,6 +34,8 @@ class Guards:
     ) -> tuple[Execution, KillSwitchWatcher]:
         """Execution behind every limit, and the watcher that enforces the kill switch."""
         config, before = self.config, past.exposure(self.switch.resumed_at())
+        # Innermost first. The rate limit is the last on an order's way, so that an order which another limit refuses
+        # does not count; the kill switch is the first, so that a limit's halt throws it.
         limited = RateLimited(orders, self.clock, config.venue.orders_per_second)
         risk = RiskLimited(limited, risk_limits(config), before)
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), self.switch, self.clock)
@@ -45,6 +47,7 @@ class Guards:
 async def inference_today(config: Config, store: Store, clock: Clock, engine: Engine) -> InferenceToday:
     """Cost of inference today, from the log and from here on."""
     today = clock.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    # From the log: a restart must not renew the budget of the day.
     before = round(await store.micro_usd_since(today))
     tokens = lambda: engine.usage.prompt + engine.usage.generated  # noqa: E731
     return InferenceToday(clock, config.edge.cost.token_price, tokens, before)

@@ -22,6 +22,7 @@ def code_identity() -> str:
     seen = hashlib.sha256()
     for package in PACKAGES:
         root = Path(str(resources.files(package)))
+        # YAML too: the bundled profiles change decisions as code does.
         for path in sorted(p for p in root.rglob("*") if p.suffix in {".py", ".yaml"}):
             seen.update(f"{package}/{path.relative_to(root).as_posix()}".encode() + b"\0" + path.read_bytes())
     return seen.hexdigest()
@@ -31,6 +32,7 @@ def strategy_identity(strategy: Strategy) -> str:
     """SHA-256 over what a strategy is set to and, where it is not the product's own, the file it is written in."""
     kind = type(strategy)
     own = kind.__module__.partition(".")[0] in PACKAGES
+    # The product's own sources are in `code_identity` already.
     source = "" if own else inspect.getsource(sys.modules[kind.__module__])
     settings = plain(strategy) if is_dataclass(strategy) else {n: repr(v) for n, v in sorted(vars(strategy).items())}
     return digest([kind.__qualname__, source, settings])

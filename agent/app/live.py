@@ -55,6 +55,7 @@ async def run_live(plan: LivePlan, bus: LocalBus, stage: Callable[[str], None] =
     venue = plan.config.venue
     hosts = Hosts.named(venue.loopback)
     account = account_of(plan.config, hosts, paper=plan.paper)
+    # Around everything, the load of the model too: a library may not fetch anything by itself.
     with confined(own_hosts(plan.config) | hosts.names() | _price_hosts(plan, hosts) | _node_hosts(plan, hosts)):
         return await _at_venue(plan, hosts, account, bus, stage)
 
@@ -90,6 +91,7 @@ async def _at_venue(
             open_engine(plan.config, slow_load(stage)) as engine,
             open_electricity(plan.config) as (electricity, measured),
         ):
+            # Usage up to here is the prompt prefix, which no decision is charged for.
             primed = engine.usage
             async with _surrounded(plan, account.name, clock, store, engine, bus, stage) as around:
                 world = LiveWorld(
@@ -142,6 +144,7 @@ async def _surrounded(
     commands = Commands(
         config=config, switch=KillSwitch(home()), pulse=pulse, clock=clock, inhibitor=inhibitor, bus=bus
     )
+    # Outermost: commands and pages speak for the account, so only its holder may offer them.
     async with store.leased(account, clock.now()) as lease:
         around = _Surroundings(pulse, inhibitor, lease, tell)
         async with (

@@ -92,6 +92,7 @@ class LiveWorld:
         Halt, after which nothing may go on by itself, throws the kill switch."""
         switch = KillSwitch(home())
         try:
+            # Before anything is opened: on a disk that is full by the time of a halt, throwing the switch is a rename.
             switch.prepare()
             return await self._run(engine, switch)
         except Halt as stop:
@@ -101,6 +102,7 @@ class LiveWorld:
 
     async def _run(self, engine: Engine, switch: KillSwitch) -> EndedRun:
         record = await self._begin(engine)
+        # Read before the feed opens, which has to know the markets of shares held even if they are not traded any more.
         past = await load_account_history(self.store, self.account.name, record.run.id)
         self.stage("listening to the market")
         async with self._feed(past) as feed, self.account.opened(feed, self.clock, past, _lookup(feed, past)) as hands:
@@ -113,9 +115,12 @@ class LiveWorld:
         ran is written down as a gap."""
         from agent.live.preflight import patiently
 
+        # From the store alone and first: an account that is not promoted never authenticates at the venue.
         if self.account.real:
             await self._must_be_promoted()
         await patiently(lambda: self.account.begin(self.clock))
+        # The former holder may have died with orders on the network. They must reach the venue before leftover orders
+        # are cancelled, or they would rest unseen.
         if self.lease.taken_from:
             self.stage(f"waiting for what {self.lease.taken_from} may still have sent")
             await asyncio.sleep(_IN_FLIGHT)
@@ -136,6 +141,8 @@ class LiveWorld:
     async def _manifest(self) -> RunManifest:
         from agent.live.preflight import patiently
 
+        # The first run fixes the starting cash. The balance by the log is that sum and the fills of all runs; asking
+        # the venue again would hide whatever it and the log disagree on.
         earlier = await runs_of(self.store, self.account.name)
         cash = earlier[0].about.initial_cash if earlier else await patiently(lambda: self.account.cash(self.clock))
         return live_manifest(self.plan, self.account, self.hosts.clob, cash)
@@ -172,12 +179,15 @@ class LiveWorld:
         from agent.live.preflight import patiently
 
         self.stage("running the preflight checks")
+        # Before the first request that moves anything: the venue answers a wrong clock as if the key were wrong.
         await patiently(lambda: hands.ready(self.clock))
         spent = await inference_today(self.plan.config, self.store, self.clock, engine)
         guards = Guards(self.plan.config, self.clock, switch, self.inhibitor)
+        # Around the orders before any is cancelled, so that how they ended is logged and counts against the limits.
         execution, watcher = guards.around(hands.orders, record.log, self.bus, past, spent)
         self.stage("cancelling leftover orders")
         await patiently(lambda: execution.withdraw_all(self.clock.now()))
+        # Last, since it may read a month of decisions: nothing rests at the venue meanwhile.
         self.stage("learning from the log")
         return _Trading(
             engine=engine,
@@ -208,6 +218,7 @@ class LiveWorld:
         jobs = self._maintenance(on.memory.learner, on.hands).jobs()
         self.pulse.trading, self.pulse.at_risk = True, on.execution.all_at_risk
         self.pulse.account = on.execution.standing
+        # The jobs outlast the loop: the end waits for winnings, and it is a job that redeems them.
         async with scheduled(jobs, self.bus, self.clock, pace(self.clock)):
             async with watching_kill_switch(on.watcher), kept(keeper):
                 await self._loop(on)
@@ -262,6 +273,7 @@ class LiveWorld:
             execution=on.execution,
             bus=self.bus,
             settings=decision_settings(self.plan.config, counted_in_tokens=False),
+            # With several markets in one batch, a reading around one call would count the work of the others.
             electricity=self.electricity if together is None else None,
             together=together,
         )

@@ -173,6 +173,7 @@ class World(ReplayWorld):
             execution=execution,
             bus=self.bus,
             settings=decision_settings(self.plan.config, counted_in_tokens=True),
+            # With several markets in one batch, a reading around one call would count the work of the others.
             electricity=self.electricity if together is None else None,
             recall=recall,
             together=together,
@@ -224,6 +225,7 @@ class World(ReplayWorld):
 
     def _memory(self) -> Memory:
         trading = self.plan.config.trading
+        # What was observed through simulated outages is another history; without them its name stays the same.
         heard: list[Json] = [trading.outage_rate] if trading.outage_rate else []
         source = digest([self.feed.info.fingerprint, code_identity(), trading.cadence, trading.offset, *heard])
         return Memory(self.store, self.seen, self.seen, source, OnlineLearner(self.plan.config.trading.shrink))

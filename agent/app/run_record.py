@@ -71,6 +71,7 @@ class RunRecord:
         for number in count(1):
             run = await store.begin_run(identity(number), manifest.to_json(), at)
             if not run.finished:
+                # A live run cannot be computed again, as `begin` would: the market has moved on.
                 log = store.log(run.id, lease)
                 await log.go_on()
                 return cls(store, run, log)
@@ -103,6 +104,7 @@ class RunRecord:
         """Close the run, once the exchange's account agrees with the records of `runs`, the account's runs oldest
         first. `unknown` are orders whose end nobody saw; `differs` says how the accounts differ, where that was found
         before. Raises LedgerMismatch."""
+        # Compared before the end is written: a run whose cash differs stays unfinished, with its log as it was.
         account = await execution.account()
         if not differs and account.cash != (expected := await recorded_cash(self.store, runs)):
             differs = f"the account holds {account.cash} micro-dollars where the records say {expected}"

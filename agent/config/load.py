@@ -39,6 +39,7 @@ def load_config(path: Path | None, overrides: Mapping[str, object] | None = None
 
 def turned(base: Config, values: Mapping[str, object]) -> Config:
     """A configuration with dotted `values` over it. Raises Misconfigured, as `load` does."""
+    # Through the validator: pydantic's own copy with updates checks nothing.
     return _validated(merged(base.model_dump(mode="json"), nested(values)))
 
 
@@ -104,6 +105,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _explain(error: ValidationError) -> Misconfigured:
+    # One sentence, hence one error; the next attempt names the next.
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -129,6 +131,7 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 def _one_line(name: str, value: object) -> str:
     """A key and its value as YAML."""
+    # A value must stay on its line, since the description follows it as a comment.
     flow = None if isinstance(value, list) and value else False
     return yaml.safe_dump({name: value}, width=10_000, default_flow_style=flow).rstrip()
 

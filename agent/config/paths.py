@@ -10,6 +10,7 @@ from market.errors import Misconfigured
 
 def home() -> Path:
     """The folder in EDGECLAW_HOME, else `.edgeclaw` in the user's own."""
+    # Read at each call: nothing may depend on when this module was imported.
     return Path(os.environ.get("EDGECLAW_HOME") or Path.home() / ".edgeclaw")
 
 

@@ -9,6 +9,7 @@ from agent.host.egress import host_of
 
 def own_hosts(config: Config) -> frozenset[str]:
     """The hosts that belong to the owner: of the model server, of the database and of the broker."""
+    # Sections that are not used have an empty host, which must not be allowed.
     return frozenset({host_of(config.edge.remote.url), host_of(config.storage.url), config.mqtt.host}) - {""}
 
 

@@ -46,6 +46,7 @@ def _renamed(section: str, keys: Any, told: bool) -> Any:
         present = RENAMED.get(former, former)
         key = present.removeprefix(f"{section}.")
         if key != name:
+            # Neither can win: nobody knows which of two values the owner meant.
             if key in keys:
                 message = f"configuration keys {former!r} and {present!r} are the same setting."
                 raise Misconfigured(message, next_step=f"Keep {present!r} alone.")

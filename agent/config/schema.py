@@ -350,6 +350,8 @@ class Config(Section):
     def identity(self) -> Json:
         """The part of the configuration that identifies a run: everything but where it is stored and traded, its speed,
         the measure and price of its energy, and the place of its model or server, which the model's identity covers."""
+        # Excluded by name, so that a new setting counts: to forget it here starts a run too many, where the opposite
+        # would mix runs that differ. Live runs add the account and its series themselves.
         no_matter = dict.fromkeys(("threads", "library", "latency_limit", "model_sha256", "remote", "mlc"), True)
         cost = dict.fromkeys(("basis", "kwh_price", "watts"), True)
         outside = dict.fromkeys(("storage", "service", "mqtt", "venue", "promotion"), True)

@@ -110,6 +110,7 @@ def _phase(
     own = {d: row for d, per in ledger.items() for row in per if row.phase is phase}
     drawn = {d: j for d in own if (j := timings.get(d, {}).get(f"{JOULES}{phase.value}")) is not None}
     count, seconds = tokens(own.values()), sum(r.milliseconds for r in own.values()) / 1e3
+    # Tokens of the same decisions as the joules: a failed reading must not make a token look cheaper.
     metered = tokens(own[d] for d in drawn)
     joules = sum(drawn.values()) if drawn else None
     return PhaseCost(

@@ -41,6 +41,7 @@ class Explanation:
 
     def to_json(self) -> dict[str, Json]:
         """For other programs: the record as it stands."""
+        # `decision` says what `thought` says, in our own types; other programs get the record.
         names = [f.name for f in fields(self) if f.name not in ("decision", "nodes")]
         nodes: list[Json] = [{"hash": node.hash, **node.to_json()} for node in self.nodes]
         return {**{name: plain(getattr(self, name)) for name in names}, "market": plain(self.market), "nodes": nodes}

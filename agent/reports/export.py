@@ -42,6 +42,7 @@ async def export(store: LogReader, wanted: DecisionFilter, file: Path, *, redact
         raise Misconfigured(f"{file.name} ends in none of {', '.join(FORMATS)}.", next_step="Name the file so.")
     whole = file.suffix == ".jsonl"
     rows = [row async for row in _rows(store, wanted, whole=whole, redacted=redacted)]
+    # Beside the file and renamed at the end: nobody reads half of it, and a failure leaves the former one.
     draft = file.with_name(f".{file.name}.part")
     try:
         _WRITERS[file.suffix](draft, rows)

@@ -31,11 +31,13 @@ def html_page(title: str, lead: str, body: str) -> str:
 
 def figure(svg: Path) -> str:
     """A drawn figure, inside the page."""
+    # An XML declaration and a doctype stand before it, which HTML does not allow in a body.
     text = svg.read_text(encoding="utf-8")
     return f"<figure>{text[text.index('<svg') :]}</figure>"
 
 
 def row(cell: str, *values: str, kind: str = "") -> str:
     """A line of a table: the first value is a name, the others are numbers."""
+    # Names come from recordings and packages. Escaped here, so that no caller has to remember it.
     first, *rest = (escape(v) for v in values)
     return f"<tr class={kind or 'plain'}><{cell}>{first}{''.join(f'<{cell} class=n>{v}' for v in rest)}</tr>"

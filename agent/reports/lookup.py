@@ -9,6 +9,7 @@ from storage.records import Record, Run
 
 async def chosen_run(store: LogReader, prefix: str | None) -> Run:
     """A run by the beginning of its id, or the agent's newest."""
+    # Baselines and ablations are found by their id alone: the newest run is the one that somebody started.
     runs = [r for r in await store.runs() if prefix or r.identity.label == "agent" or r.about.account]
     if not runs:
         raise NotReady("nothing has been recorded yet.", next_step="Run `edgeclaw run` first.")

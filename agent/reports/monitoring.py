@@ -100,6 +100,7 @@ def _said_at(address: str) -> AgentHealth:
     try:
         with urlopen(address, timeout=_ANSWER) as answer:  # noqa: S310
             said = json.load(answer)
+    # An agent with complaints answers 503 with the same body.
     except HTTPError as error:
         said = _read(error)
     except (OSError, ValueError) as error:

@@ -31,6 +31,7 @@ def house_style() -> Iterator[None]:
     settings: Any = {
         "font.size": 9.5,
         "font.family": "DejaVu Sans",
+        # Ids in an SVG are random without it, and every run would change the file.
         "svg.hashsalt": "edgeclaw",
         "text.color": INK,
         "axes.edgecolor": QUIET,

@@ -100,6 +100,7 @@ def tokens(rows: Iterable[LedgerRow]) -> dict[str, int]:
 
 async def summarise(config: Config, outcome: RunResult) -> Summary:
     """The summary of a run, its baselines and its ladder."""
+    # Read-only: a report must not be able to change what it reports on.
     async with open_store(database_url(config), read_only=True) as store:
         run = outcome.run
         decisions = await store.records(run.id, RecordKind.DECISION)

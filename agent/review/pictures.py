@@ -148,6 +148,7 @@ def path(points: Sequence[tuple[float, float, float]], marks: Sequence[Mark]) ->
     if len(points) < 2:
         return ""
     width, height, left, top = 700.0, 196.0, 44.0, 18.0
+    # At least a second wide: a single instant has no scale.
     begins, ends = points[0][0], max(points[-1][0], *(m.at for m in marks), points[0][0] + 1)
     low, high = min(p[1] for p in points), max(p[2] for p in points)
     room = max(high - low, 0.02)
@@ -191,7 +192,9 @@ def evidence(found: RecordedEvidence) -> str:
         return ""
     k, base, rate = found.support, found.base_rate, found.rate
     chance = chances(k, base)
+    # The tolerance keeps outcomes exactly as far away, which rounding would drop.
     as_far = sum(p for wins, p in chance.items() if abs(wins / k - base) > abs(rate - base) - 1e-9)
+    # Lower bars would not be visible, and their range would squeeze the rest.
     least = 1e-3 * max(chance.values())
     likely = {wins: p for wins, p in chance.items() if p > least}
     ends = ((min(likely) - 0.5) / k, (max(likely) + 0.5) / k, base, rate, found.low, found.high)
@@ -235,6 +238,7 @@ def chances(k: int, base: float) -> dict[int, float]:
 
 
 def _binomial(k: int, wins: int, p: float) -> float:
+    # By logarithms: the binomial coefficient of a thousand windows is no float.
     ways = math.lgamma(k + 1) - math.lgamma(wins + 1) - math.lgamma(k - wins + 1)
     return math.exp(ways + wins * math.log(p) + (k - wins) * math.log(1 - p))
 

@@ -159,6 +159,7 @@ async def decision_page(store: Store, run_id: str | None, prefix: str, changed: 
     ]
     search = e.decision.search
     older = await store.listed(DecisionFilter(record.run_id, until=record.at, slug=market.slug), limit=1)
+    # Lists run from newest to oldest, so the next decision is the last of the later ones.
     later = DecisionFilter(record.run_id, since=record.at + timedelta(microseconds=1), slug=market.slug)
     newer = await store.listed(later, limit=1, after=max(await store.count(later) - 1, 0))
     mine = await store.listed(

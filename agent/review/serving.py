@@ -44,7 +44,9 @@ async def reviewing(store: Store, listen: str) -> AsyncIterator[ReviewAddress]:
     alone = host in _LOOPBACK
     token = "" if alone else secrets.token_urlsafe(24)
     hosts = _LOOPBACK if alone else frozenset({host, socket.gethostname(), *_LOOPBACK, *_addresses(host)})
+    # Bound here: uvicorn ends the process where it cannot bind, and does not tell which port 0 became.
     with _listening(host, port, listen) as door:
+        # No access log: the address of a first visit has the token in it.
         config = uvicorn.Config(
             site(store, hosts, token), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
         )

@@ -56,6 +56,8 @@ _SORTS = {
 def site(store: Store, hosts: frozenset[str], token: str = "") -> Starlette:
     """The pages over a store. `hosts` are the names under which it may be asked; with a `token` nobody is answered who
     does not know it."""
+    # Text is escaped by default. Pictures alone are not: they escape the text in them themselves.
+    # An unknown name is an error, not an empty place on the page.
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -110,18 +112,21 @@ class _Guard:
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse("Nothing can be changed here.", status_code=405)
         host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+        # Against DNS rebinding: a page elsewhere may resolve its own name to this machine and read what it answers.
         if host.strip("[]") not in self._hosts:
             return PlainTextResponse("This site does not go by that name.", status_code=421)
         if not self._token or self._knows(request.cookies.get(_COOKIE, "")):
             return None
         if not self._knows(request.query_params.get("token", "")):
             return PlainTextResponse("Open the address that edgeclaw printed, token and all.", status_code=403)
+        # The token moves to a cookie, out of history, bookmarks and links that are passed on.
         rest = [(k, v) for k, v in request.query_params.multi_items() if k != "token"]
         answer = RedirectResponse(f"{request.url.path}{'?' + urlencode(rest) if rest else ''}", status_code=303)
         answer.set_cookie(_COOKIE, self._token, httponly=True, samesite="strict")
         return answer
 
     def _knows(self, said: str) -> bool:
+        # In constant time, so that answers do not give the token away piece by piece.
         return hmac.compare_digest(said.encode(), self._token.encode())
 
 
@@ -204,6 +209,7 @@ async def _tail(
     known = {d.id for d in newest}
     yield "retry: 2000\n\n"
     while True:
+        # Decisions of one cycle share their instant, hence `>=` and the ids already sent.
         found = [d for d in await store.listed(wanted, limit=PAGE) if not newest or d.at >= newest[0].at]
         fresh = [d for d in found if d.id not in known]
         if fresh:

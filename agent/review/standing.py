@@ -47,6 +47,7 @@ async def standing(store: Store, run: Run) -> AccountOverview:
     held = await _held(store, runs)
     working = [i for r in runs for i in await store.intents(r.id) if i.status not in OVER]
     newest = await store.decisions(run.id, limit=1)
+    # A stop counts only as the last record: whatever follows it is of a process that went on.
     last = await store.records(run.id, since=run.records - 1)
     return AccountOverview(
         state=_state(run, last),

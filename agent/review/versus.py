@@ -76,6 +76,7 @@ def _gain(pairs: Sequence[Pair], paid: dict[str, float]) -> Interval | None:
     ]
     if not scored:
         return None
+    # By market: decisions on one window share its outcome and are one observation.
     names = {market: number for number, market in enumerate(dict.fromkeys(market for market, _, _ in scored))}
     number, outcome = np.array([names[m] for m, _, _ in scored]), [paid[m] for m, _, _ in scored]
     spared = log_score([p for _, p, _ in scored], outcome) - log_score([q for _, _, q in scored], outcome)
