@@ -1,4 +1,4 @@
-"""What holds for every test: how many examples a property gets, and how tests are spread over workers."""
+"""Setup of every test: the number of examples of a property, and the spread of tests over workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tests share a worker, and which come first, where the suite runs on several (pytest-xdist).
+"""Distribution of tests over workers, and their order, where the suite runs on several (pytest-xdist).
 
 A file's tests go to one worker, so that what its fixtures make is made once. Files of a group share a worker too: they
 would fight for a broker, a database server or a browser, load the model once more each, or repeat a run that others
@@ -38,7 +38,7 @@ _GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 
 
 def rank(nodeid: str) -> tuple[int, int]:
-    """What tests are sorted by; files keep their order within a folder, and tests within a file."""
+    """Sort key of tests; files keep their order within a folder, and tests within a file."""
     file, folder = _file(nodeid), _file(nodeid).split("/")[0]
     return (
         _FIRST.index(file) if file in _FIRST else len(_FIRST),

@@ -173,7 +173,7 @@ def disk_filled(place: Path, _: int) -> str:
             code = process.wait(120)
         assert code == SETTLED and "full" in agent.said() and "Traceback" not in agent.said(), agent.said()[-800:]
         assert (agent.home / "halted").exists(), "it stays halted"
-        assert nothing_rests(agent), "what rested was taken back"
+        assert nothing_rests(agent), "resting orders were cancelled"
         (disk / "filler").unlink()
         assert agent.call("resume", "--reason", "made room").returncode == 0
         return f"exit 4, halted, nothing rests; with room and a resume: {must_go_on(agent, before)}"

@@ -1,4 +1,4 @@
-"""How many examples a property is tried with: one profile for the whole suite, and each property relative to it."""
+"""Number of examples of a property: one profile for the whole suite, and each property relative to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine promises, over each adapter: scripted, replayed from a record, llama.cpp and OpenVINO in the
+"""Contract of every engine, over each adapter: scripted, replayed from a record, llama.cpp and OpenVINO in the
 process, and behind HTTP our own server in each dialect, a real llama-server, and any server named by OPENAI_BASE_URL
 or MLC_BASE_URL.
 

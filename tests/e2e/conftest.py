@@ -24,7 +24,7 @@ from agent import cli
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command left."""
+    """Exit and output of a command."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""What goes wrong on a trading box, done to a live agent for real. All of it: python -m tests.faults"""
+"""Fault injection: failures of a trading box, done to a live agent for real. All of it: python -m tests.faults"""
 
 from __future__ import annotations
 

@@ -137,7 +137,7 @@ def test_halting_takes_every_order_back_and_outlives_the_process(venue: str, tmp
     agent = Agent(venue, tmp_path / "home")
 
     def until_slots_pass(count: int = 2) -> None:
-        """What is not done is not done in whole slots, however long they take."""
+        """Wait for whole slots, however long they take: what is not done is not done in them."""
         slots = len(agent.happened("cycle/started"))
         until("slots pass", lambda: len(agent.happened("cycle/started")) >= slots + count)
 
@@ -191,7 +191,7 @@ def test_winnings_that_the_venue_does_not_pay_are_redeemed(tmp_path: Path) -> No
 
 
 def spellings(raw: bytes) -> list[bytes]:
-    """What a secret may look like in a file."""
+    """Spellings of a secret in a file."""
     text = raw.hex()
     return [raw, text.encode(), text.upper().encode(), base64.b64encode(raw), str(int.from_bytes(raw, "big")).encode()]
 

@@ -56,7 +56,7 @@ def agent(url: str, home: Path, broker: Broker, *more: str) -> Iterator[subproce
 
 @dataclass
 class Heard:
-    """What a subscriber with a session of its own has been told, across connections."""
+    """Messages received by a subscriber with a session of its own, across connections."""
 
     broker: Broker
     messages: list[tuple[str, dict[str, Any]]] = field(default_factory=list)

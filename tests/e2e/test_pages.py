@@ -20,7 +20,7 @@ MEASURE = "<script>document.title = [document.documentElement.scrollWidth, inner
 
 
 def browse(place: Path, *asked: str) -> str:
-    """What headless Chromium prints; every name it asks for is unknown to it."""
+    """Output of headless Chromium; every name it asks for is unknown to it."""
     call = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={place}"]
     call += ["--host-resolver-rules=MAP * ~NOTFOUND", *asked]
     return subprocess.run(call, capture_output=True, text=True, timeout=120, check=True).stdout

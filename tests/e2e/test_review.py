@@ -232,7 +232,7 @@ def test_beyond_this_machine_a_token_is_needed(database: str) -> None:
 
 
 def test_the_overview_states_the_exposure_and_when_nothing_was_decided(tmp_path: Path) -> None:
-    """What the account bought and nothing has settled, and the slots of the time between two processes."""
+    """Unsettled purchases of the account, and the slots of the time between two processes."""
     with venue(speed=30) as (url, _):
         trader = Agent(url, tmp_path / "home", ("agent", "late_favourite"))
         with trader.running() as process:

@@ -194,7 +194,7 @@ def test_a_changed_answer_is_a_readable_difference(home: Path, edgeclaw: Edgecla
 def test_a_changed_prompt_is_caught_and_named(
     done: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept of a run is a test of prompts: one that reads otherwise asks what nobody was asked."""
+    """A stored run is a test of prompts: one that reads otherwise asks what nobody was asked."""
     monkeypatch.setenv("EDGECLAW_HOME", str(done[0]))
 
     async def again() -> list[ReplayResult]:

@@ -121,7 +121,7 @@ def cluster(file: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
 
 
 def complete(home: Path) -> int:
-    """How many trials are written down. Read past Optuna, which would make the tables beside the sweep."""
+    """Number of stored trials. Read past Optuna, which would make the tables beside the sweep."""
     try:
         with closing(sqlite3.connect(f"file:{home / 'sweeps.db'}?mode=ro", uri=True)) as database:
             return int(database.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0])

@@ -25,7 +25,7 @@ CYCLES = 6
 async def ran(
     place: Path, config: Config, engine: ScriptedEngine, *, recall: bool = True
 ) -> tuple[list[object], int, int]:
-    """What was thought, the tokens the engine worked through, and those that were taken from the log."""
+    """Decisions, the tokens the engine worked through, and those that were taken from the log."""
     feed = await open_recording("sample")
     recalls: list[AnswerCache] | None = [] if recall else None
     async with open_store(f"sqlite:///{place}") as store:

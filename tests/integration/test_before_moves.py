@@ -42,7 +42,7 @@ class Before:
     said: dict[str, Any]
 
     def asked(self, *words: str) -> Any:
-        """What today's verb says, as JSON."""
+        """Output of today's verb, as JSON."""
         ran = CliRunner().invoke(app, [*words, "--json"], env={"EDGECLAW_HOME": str(self.home)}, catch_exceptions=False)
         assert ran.exit_code == 0, ran.output
         return json.loads(ran.stdout)

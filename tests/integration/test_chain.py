@@ -62,7 +62,7 @@ async def quick(*, speed: float = 50.0, **how: Any) -> AsyncIterator[tuple[Venue
 
 
 async def asked(base: str, body: Any) -> Any:
-    """What the node answers, as it says it."""
+    """Raw answer of the node."""
     async with aiohttp.ClientSession() as session:
         sent = {"data": body} if isinstance(body, bytes) else {"json": body}
         async with session.post(base, **sent) as answer:

@@ -95,7 +95,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def general_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where pip finds everything that is not MLC's own: a folder, so that no network is used."""
+    """Index in which pip finds everything that is not MLC's own: a folder, so that no network is used."""
     folder = tmp_path_factory.mktemp("general")
     enginewheels.needed(folder)
     with pytest.MonkeyPatch.context() as patch:

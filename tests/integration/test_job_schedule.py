@@ -23,7 +23,7 @@ SECOND = timedelta(seconds=1)
 
 
 def watched(*jobs: Job, ends: Callable[[list[JobDone]], bool]) -> list[JobDone]:
-    """What was done until it is enough."""
+    """Jobs done until `ends` holds."""
 
     async def scope() -> list[JobDone]:
         bus, done = LocalBus(), list[JobDone]()

@@ -286,7 +286,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 
 def test_an_engine_outlives_another_one(llama: Loaded) -> None:
-    """What the library keeps of one engine, such as where to log, must not end with it."""
+    """Library state set by one engine, such as where to log, must not end with it."""
     runner, engine = llama
     expected = runner.run(engine.classify(questions(2))).probabilities
 

@@ -36,7 +36,7 @@ QUICK = Patience(start=30, poll=0.05, watch=0.2, stop=0.5, back_off=0.05, misses
 
 
 def shim(path: Path, more: str = "") -> Path:
-    """What stands where the Python of MLC's environment would: the same arguments, another server."""
+    """Stand-in for the Python of MLC's environment: the same arguments, another server."""
     part = path.with_suffix(".part")
     part.write_text(f'#!/bin/sh\ncd {ROOT}\nexec {sys.executable} -m tests.model_server "$@" {more}\n')
     part.chmod(0o755)
@@ -67,7 +67,7 @@ async def running(child: Child) -> AsyncIterator[tuple[OpenAIEngine, int]]:
 
 
 async def pid_on(port: int) -> int:
-    """Who listens there, as the system knows it."""
+    """Process that listens there, as the system knows it."""
 
     def find() -> int:
         inodes = {

@@ -278,7 +278,7 @@ def test_our_server_takes_a_user_for_a_request_and_hangs_the_first_of_two(folder
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a run in the planted world left."""
+    """Results of a run in the planted world."""
 
     decisions: list[Any]
     fills: int

@@ -42,7 +42,7 @@ def test_nibbles_lose_what_they_are_known_to_lose(plain: Path, tmp_path: Path) -
 
 
 def test_one_damaged_matrix_is_noticed(plain: Path, tmp_path: Path) -> None:
-    """What a wrong kernel does: one matrix of thirty layers with its levels in another order."""
+    """Effect of a wrong kernel: one matrix of thirty layers with its levels in another order."""
     path = tmp_path / "damaged.gguf"
     shutil.copy(model_file(), path)
     model = read_gguf(path)

@@ -72,7 +72,7 @@ def test_best_prices_are_those_the_venue_says() -> None:
 
 
 def test_the_changes_in_order_of_their_stamps_rebuild_every_snapshot() -> None:
-    """What each book names as its state is the state after the change of that name; 138 of 140 exactly, and the two
+    """The state that each book names is the state after the change of that name; 138 of 140 exactly, and the two
     others once the second half of their change, which came in a frame of its own, is in too."""
     recorded = payloads()
     changes: dict[str, list[tuple[int, int, dict[str, str]]]] = {}

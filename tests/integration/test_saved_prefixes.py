@@ -22,7 +22,7 @@ SEGMENTS = Prompt(("One two three", " four five six seven eight nine ten eleven"
 
 
 async def started(folder: Path | None, prefix: Prompt, threads: int = 1) -> tuple[Usage, list[Logits], object]:
-    """What priming cost, logits of the prefix and of two prompts after it, and some text."""
+    """Cost of priming, logits of the prefix and of two prompts after it, and some text."""
     async with open_llamacpp(model_file(), threads=threads, context=512, sequences=8, saved=folder) as engine:
         usage = await engine.prime(prefix)
         session = engine._session

@@ -1,4 +1,4 @@
-"""What was acknowledged survives: a full disk, a killed process, a lock, a damaged file."""
+"""Durability of acknowledged records: a full disk, a killed process, a lock, a damaged file."""
 
 from __future__ import annotations
 

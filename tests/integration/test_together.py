@@ -38,13 +38,13 @@ WINDOWS, SECONDS = 70, 300
 
 
 def talks() -> list[list[Sequence[Question]]]:
-    """What three conversations ask, call by call: of different lengths, with a beginning in common."""
+    """Questions of three conversations, call by call: of different lengths, with a beginning in common."""
     shared = [questions(3), questions(2, state=7)]
     return [[*shared, questions(4), questions(4)], [*shared, questions(1, state=9)], [questions(4, state=40)]]
 
 
 async def told(engine: Engine, calls: Sequence[Sequence[Question]], *, writes: bool) -> Said:
-    """What an engine answers and charges; what it foresees is what it charges."""
+    """Answers and charges of an engine; the charge it foresees is the one it makes."""
     said: Said = []
     for asked in calls:
         foreseen = engine.tokens_needed([q.prompt for q in asked])
@@ -224,7 +224,7 @@ def test_markets_of_a_slot_are_decided_alike_and_the_second_orders_on_the_money_
 
 
 def _thought(record: Record) -> tuple[object, ...]:
-    """What was decided, without what names the run."""
+    """The decision, without the fields that name the run."""
     decision: Any = record.body.get("thought") or {}
     return (record.kind, record.at, *(decision.get(f) for f in ("action", "probability", "arms", "tokens", "search")))
 

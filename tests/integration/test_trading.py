@@ -254,7 +254,7 @@ def desk_on(
 
 
 async def seen(execution: Execution, m: Market, clock: ManualClock) -> View:
-    """What a trader sees at the clock's instant."""
+    """The view of a trader at the clock's instant."""
     standing = await planted().book(m.id, clock.now())
     assert standing is not None
     return await execution.look(m, standing, clock.now())

@@ -1,4 +1,4 @@
-"""What a decision may see of the past: nothing later, nothing too fresh, nothing twice, and the most alike first."""
+"""Past cases that a decision may see: nothing later, nothing too fresh, nothing twice, and the most alike first."""
 
 import asyncio
 from dataclasses import replace

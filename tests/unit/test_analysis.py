@@ -1,4 +1,4 @@
-"""What stands in a file is found, and nothing is said that is not in a table."""
+"""Facts in a file are found, and nothing is said that is not in a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run cost, from its ledger: by hand, on numbers that can be checked in the head."""
+"""Cost of a run, from its ledger: by hand, on numbers that can be checked in the head."""
 
 import pytest
 

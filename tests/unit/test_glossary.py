@@ -70,7 +70,7 @@ def literals(node: ast.AST, known: Known) -> Iterator[str]:
 
 
 def assigned(tree: ast.AST) -> dict[str, list[ast.expr]]:
-    """What each name stands for: by assignment, or as the target of a loop over tuples."""
+    """Value of each name: by assignment, or as the target of a loop over tuples."""
     known: dict[str, list[ast.expr]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):

@@ -98,7 +98,7 @@ def test_a_halt_that_cannot_be_written_is_not_passed_over(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_halts_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was made while there was room has only to be renamed."""
+    """The spare file, made while there was room, has only to be renamed."""
     switch = KillSwitch(tmp_path)
     switch.prepare()
     assert switch.read() is None

@@ -32,7 +32,7 @@ def test_a_disk_with_little_room_is_named(tmp_path: Path) -> None:
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
 def test_every_window_is_back_filled_once(first: int, second: int) -> None:
-    """What one look leaves, the next takes: nothing twice, nothing not at all."""
+    """Windows that one look leaves, the next takes: nothing twice, nothing not at all."""
     a, b, c = START, START + timedelta(seconds=first), START + timedelta(seconds=first + second)
     series = (("btc", 300), ("eth", 900))
     assert sorted(_windows(series, a, b) + _windows(series, b, c)) == sorted(_windows(series, a, c))

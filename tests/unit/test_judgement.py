@@ -1,4 +1,4 @@
-"""What fills came to: every sum adds up, and luck is called luck."""
+"""Attribution of fills: every sum adds up, and luck is called luck."""
 
 from __future__ import annotations
 

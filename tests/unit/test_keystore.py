@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def shows(text: str | bytes) -> bool:
-    """Whether a text holds the key, as hexadecimal digits, as Python writes bytes, or as a number."""
+    """True where a text holds the key, as hexadecimal digits, as Python writes bytes, or as a number."""
     if isinstance(text, bytes):
         return CANARY in text or shows(text.decode("latin-1"))
     number = int.from_bytes(CANARY, "big")

@@ -55,7 +55,7 @@ def _decorator(node: ast.ClassDef) -> ast.expr | None:
 
 
 def _by_keyword_alone(value: ast.expr | None) -> bool:
-    """Whether a field takes no place in the call."""
+    """True where a field takes no place in the call."""
     options = value.keywords if isinstance(value, ast.Call) and ast.unparse(value.func) == "field" else []
     return any((o.arg, ast.unparse(o.value)) in {("init", "False"), ("kw_only", "True")} for o in options)
 
@@ -108,7 +108,7 @@ def classes(modules: Sequence[Module]) -> dict[str, dict[str, str]]:
 
 
 def alike(arguments: Mapping[str, str]) -> bool:
-    """Whether several arguments by place are of one simple type."""
+    """True where several arguments by place are of one simple type."""
     kinds = (kind.removesuffix(" | None") for kind in arguments.values())
     return max(Counter(SIMPLE[k] for k in kinds if k in SIMPLE).values(), default=0) >= ALIKE
 

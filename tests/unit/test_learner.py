@@ -1,4 +1,4 @@
-"""What outcomes teach, and when: strictly after they were known, once a window, and from abstentions too."""
+"""Learning from outcomes, and its time: strictly after they were known, once a window, and from abstentions too."""
 
 import asyncio
 from dataclasses import replace

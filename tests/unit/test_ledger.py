@@ -1,4 +1,4 @@
-"""Pretend money: never owed, and the past counts by what it came to."""
+"""Simulated money: never owed, and the past counts by what it came to."""
 
 from __future__ import annotations
 

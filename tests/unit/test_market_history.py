@@ -1,4 +1,4 @@
-"""What is kept of the market at each slot: all of it, whatever was kept before, and nothing twice."""
+"""Market history stored at each slot: all of it, whatever was kept before, and nothing twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How orders of several owners meet: price, then time, at the price of the one that was there."""
+"""Matching of orders of several owners: price, then time, at the price of the one that was there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said to go over MQTT is what goes over it, and what comes in is read strictly."""
+"""The documented MQTT messages are those that are sent, and incoming ones are read strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the venue's account and ours agree: a difference that passes is none, and one that stays is."""
+"""Agreement of the venue's account with ours: a difference that passes is none, and one that stays is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def _nothing(_: Clock) -> None: ...
 
 
 def looked(says: Sequence[str], paid_after: int = 0) -> tuple[str, int, timedelta]:
-    """What came of it, after how many looks and how long; the last of what it `says` is said from then on."""
+    """The result, the number of looks and the time they took; the last of what it `says` is said from then on."""
     clock, looks = ManualClock(START), list[datetime]()
 
     async def audit() -> str:

@@ -15,7 +15,7 @@ batches = st.lists(st.lists(prompt, min_size=1, max_size=6), min_size=1, max_siz
 
 
 class World:
-    """What a cache would hold: each cell's token, and which cells it attended to."""
+    """Content of a cache: each cell's token, and which cells it attended to."""
 
     def __init__(self) -> None:
         self.cells: list[tuple[int, list[int]]] = []

@@ -1,4 +1,4 @@
-"""What a broker is still to be told about money: at least once, across restarts and a database that was put back."""
+"""Outbox of records about money for a broker: at least once, across restarts and a database that was put back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACCOUNT = {"account": "paper"}
 
 
 async def told(store: Store, place: Path) -> list[str]:
-    """What one process tells until nothing is left."""
+    """Messages that one process sends until nothing is left."""
     outbox = Outbox(store, "paper", place)
     await outbox.begin()
     found: list[str] = []

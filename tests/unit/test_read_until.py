@@ -1,4 +1,4 @@
-"""What the model may have read about is left out of a backtest, and said."""
+"""Markets that the model may have read about are left out of a backtest, which says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an earlier run leaves for the next: a strategy that trades a market once does not begin there again."""
+"""State that an earlier run leaves for the next: a strategy that trades a market once does not begin there again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a session decides: a grid of the wall clock, or the instants a recording can be asked."""
+"""Schedule of a session: a grid of the wall clock, or the instants a recording can be asked."""
 
 from datetime import timedelta
 from itertools import islice, pairwise

@@ -1,4 +1,4 @@
-"""How much search a decision is worth: more edge, more search; what earned nothing is not tried for ever."""
+"""Search budget of a decision: more edge, more search; what earned nothing is not tried for ever."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What is said while a model loads: nothing where it is quick, quarters where it is slow, from the loop's thread."""
+"""Progress while a model loads: nothing where it is quick, quarters where it is slow, from the loop's thread."""
 
 from __future__ import annotations
 

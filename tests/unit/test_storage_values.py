@@ -1,4 +1,4 @@
-"""What goes into the log comes out equal: decisions, orders, fills, settlements, outcomes. Holds the values that the
+"""Values put into the log come out equal: decisions, orders, fills, settlements, outcomes. Holds the values that the
 other storage tests share."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is read of the past is what a plain list of rows says, and no later row can be seen in it."""
+"""Reads of the past return the same as a plain list of rows, and no later row can be seen in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be swept: points that are all different, of the field's own kind; and sentences for what cannot be."""
+"""Space of a sweep: points that are all different, of the field's own kind; and sentences for what cannot be."""
 
 from __future__ import annotations
 

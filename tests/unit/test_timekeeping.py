@@ -27,7 +27,7 @@ class Settable(WallClock):
 
 
 class Venue:
-    """What the venue says of our clock."""
+    """The venue's verdict on our clock."""
 
     def __init__(self, answers: Callable[[], Exception | None]) -> None:
         self.answers = answers

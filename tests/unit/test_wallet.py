@@ -1,4 +1,4 @@
-"""What a wallet's status means for a person, and the bytes of calls and transactions against other programs' own."""
+"""Meaning of a wallet's status for a person, and the bytes of calls and transactions against other programs' own."""
 
 from __future__ import annotations
 
