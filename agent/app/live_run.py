@@ -122,7 +122,7 @@ class LiveWorld:
         # The former holder may have died with orders on the network. They must reach the venue before leftover orders
         # are cancelled, or they would rest unseen.
         if self.lease.taken_from:
-            self.stage(f"waiting for what {self.lease.taken_from} may still have sent")
+            self.stage(f"waiting for in-flight orders of {self.lease.taken_from}")
             await asyncio.sleep(_IN_FLIGHT)
         manifest = await self._manifest()
         identity = identities(self.plan, self.account.name, engine.identity, manifest.config)
@@ -188,7 +188,7 @@ class LiveWorld:
         self.stage("cancelling leftover orders")
         await patiently(lambda: execution.withdraw_all(self.clock.now()))
         # Last, since it may read a month of decisions: nothing rests at the venue meanwhile.
-        self.stage("learning from the log")
+        self.stage("warm start from the log")
         return _Trading(
             engine=engine,
             record=record,
