@@ -24,7 +24,7 @@ def _switch() -> KillSwitch:
 
 
 def halt(reason: Reason = "asked to by a person", as_json: AsJson = False) -> None:
-    """Stop trading now, and keep it stopped across restarts. A running agent takes its orders back within a second;
+    """Stop trading now, and keep it stopped across restarts. A running agent cancels its orders within a second;
     positions are kept, and settle as they do."""
     from agent.cli import show
     from market.clock import WallClock
