@@ -2,7 +2,7 @@
 
 fee = shares * rate * (p * (1 - p)) ** exponent, taker only, rounded to five decimals of a dollar with a minimum of
 0.00001 (docs.polymarket.com/trading/fees and the `feeSchedule` of a market's own record). The rate in a market's record
-always wins; the dated table below serves recordings without one. Before 2026-03-30 crypto windows were charged by a
+always wins; the tables below serve recordings without one, and records that name a `feeType` alone. Before 2026-03-30 crypto windows were charged by a
 formula that is only partly documented, so the table does not reach back further.
 """
 
@@ -54,23 +54,35 @@ def maker_rebate(fees: FeeSchedule, price: Decimal, size: Micro) -> Micro:
 
 
 # Ascending by `since`: `schedule` takes the last line in force. A market keeps the schedule of its deployment, so the
-# table is a fallback and never overrides a market's own record.
-_TABLE: dict[str, tuple[FeeSchedule, ...]] = {
-    "crypto": (
-        FeeSchedule(Decimal("0.072"), since=datetime(2026, 3, 30, tzinfo=UTC), seen="venue documentation, spring 2026"),
-        FeeSchedule(Decimal("0.07"), since=datetime(2026, 6, 1, tzinfo=UTC), seen="market records, June 2026"),
-    ),
+# tables are a fallback and never override a market's own record.
+_CRYPTO = (
+    FeeSchedule(Decimal("0.072"), since=datetime(2026, 3, 30, tzinfo=UTC), seen="venue documentation, spring 2026"),
+    FeeSchedule(Decimal("0.07"), since=datetime(2026, 6, 1, tzinfo=UTC), seen="market records, June 2026"),
+)
+FEE_TYPES: dict[str, Decimal] = {
+    "crypto_fees_v2": Decimal("0.07"),
+    "sports_fees_v2": Decimal("0.03"),
+    "sports_fees_v3": Decimal("0.05"),
+    "politics_fees": Decimal("0.04"),
+    "finance_prices_fees": Decimal("0.04"),
+    "economics_fees": Decimal("0.05"),
+    "culture_fees": Decimal("0.05"),
+    "weather_fees": Decimal("0.05"),
+    "tech_fees": Decimal("0.04"),
+    "mentions_fees": Decimal("0.04"),
+    "general_fees": Decimal("0.05"),
+    "zero_fees": Decimal(0),
 }
-for _category, _rate in {
-    "sports": "0.05", "finance": "0.04", "politics": "0.04", "economics": "0.05",
-    "culture": "0.05", "weather": "0.05", "tech": "0.04", "geopolitics": "0",
-}.items():  # fmt: skip
-    _TABLE[_category] = (FeeSchedule(Decimal(_rate), seen="venue documentation, 2026-09-28"),)
+"""Taker rate of each `feeType` that market records carry, counted over the live markets of 2026-09-26. A market keeps
+the type of the day it was deployed: `sports_fees_v3` came on 2026-07-10, and older sports markets stay with v2."""
 
 
 def schedule(category: str, at: datetime) -> FeeSchedule:
-    """The schedule in force for `category` at `at`; raises DataInvalid where none is known."""
-    known = [s for s in _TABLE.get(category, ()) if s.since <= at]
+    """Fee schedule in force at `at` for a recording without rates of its own. `category` is `crypto`, whose dated table
+    applies, or a `feeType` by its name. Raises DataInvalid for any other: a rate is never guessed from a subject."""
+    if category in FEE_TYPES:
+        return FeeSchedule(FEE_TYPES[category], seen=f"{category}, market records of 2026-09-26")
+    known = [s for s in _CRYPTO if s.since <= at] if category == "crypto" else []
     if not known:
         raise DataInvalid(
             f"no fee schedule is known for {category!r} markets on {at:%Y-%m-%d}.",

@@ -40,8 +40,8 @@ def test_nothing_traded_costs_nothing(size: int) -> None:
     assert CRYPTO.taker(Decimal("0.5"), size) == 0
 
 
-def test_a_category_without_a_fee_has_no_smallest_charge() -> None:
-    assert schedule("geopolitics", SUMMER).taker(Decimal("0.5"), 10_000) == 0
+def test_a_market_without_a_fee_has_no_smallest_charge() -> None:
+    assert schedule("zero_fees", SUMMER).taker(Decimal("0.5"), 10_000) == 0
 
 
 @pytest.mark.parametrize("price", [Decimal(0), Decimal(1)])
@@ -51,7 +51,7 @@ def test_certain_shares_trade_free(price: Decimal) -> None:
 
 def test_a_maker_gets_a_fifth_of_the_fee_it_was_taken_for() -> None:
     assert maker_rebate(CRYPTO, Decimal("0.5"), 100 * UNIT) == micro("0.35")
-    assert maker_rebate(schedule("geopolitics", SUMMER), Decimal("0.5"), 100 * UNIT) == 0
+    assert maker_rebate(schedule("zero_fees", SUMMER), Decimal("0.5"), 100 * UNIT) == 0
 
 
 def test_the_exponent_is_applied_to_the_odds() -> None:
