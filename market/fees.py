@@ -2,8 +2,8 @@
 
 fee = shares * rate * (p * (1 - p)) ** exponent, taker only, rounded to five decimals of a dollar with a minimum of
 0.00001 (docs.polymarket.com/trading/fees and the `feeSchedule` of a market's own record). The rate in a market's record
-always wins; the tables below serve recordings without one, and records that name a `feeType` alone. Before 2026-03-30 crypto windows were charged by a
-formula that is only partly documented, so the table does not reach back further.
+always wins; the tables below serve recordings without one, and records that name a `feeType` alone. Before 2026-03-30
+crypto windows were charged by a formula that is only partly documented, so the table does not reach back further.
 """
 
 from __future__ import annotations

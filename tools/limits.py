@@ -156,11 +156,10 @@ class RiskLimited(Around):
 
 
 class RateLimited(Around):
-    """Decorator of an `OrderTool`: token bucket of orders and cancels per second of the clock's time, with a burst of
-    as many.
+    """Decorator of an `OrderTool`: token bucket of orders per second of the clock's time, with a burst of as many.
 
-    An excess order is refused, not delayed: by the time it could be sent the market has moved on. Cancelling all orders
-    is never refused.
+    An excess order is refused, not delayed: by the time it could be sent the market has moved on. A cancel is never
+    refused: it only ever lowers the exposure.
     """
 
     def __init__(self, inner: OrderTool, clock: Clock, per_second: float) -> None:
@@ -181,9 +180,6 @@ class RateLimited(Around):
         if not self._take():
             return Ack(signed.id, OrderStatus.REJECTED, f"limit: rate of {self._rate:g} orders per second")
         return await self._inner.send(signed)
-
-    async def cancel(self, order_id: str) -> bool:
-        return self._take() and await self._inner.cancel(order_id)
 
 
 class CostLimited(Around):

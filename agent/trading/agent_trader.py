@@ -79,7 +79,7 @@ class AgentTrader:
         """A pending decision for each market; with several markets they are made concurrently."""
         together = self.ports.together
         if together is None:
-            return [await consider(self.ports, market, slot, blocked) for market in group]
+            return [await consider(self.ports, market, slot, self._blocked(market, blocked)) for market in group]
         async with together.conversations(len(group)) as talks:
             made = [asyncio.create_task(self._beside(t, m, slot, blocked)) for t, m in zip(talks, group, strict=True)]
             try:
@@ -91,9 +91,15 @@ class AgentTrader:
 
     async def _beside(self, talk: Conversation, market: Market, slot: datetime, blocked: str) -> PendingDecision:
         try:
-            return await consider(replace(self.ports, engine=RecordingEngine(talk)), market, slot, blocked)
+            ports = replace(self.ports, engine=RecordingEngine(talk))
+            return await consider(ports, market, slot, self._blocked(market, blocked))
         finally:
             talk.leave()
+
+    def _blocked(self, market: Market, blocked: str) -> str:
+        """Reason not to order in a market: an old quote whose end is not known yet may still be there, and a second
+        order beside it would be a second position."""
+        return blocked or ("order_unaccounted" if market.id in self.quotes else "")
 
     def _forget(self, market_id: str) -> None:
         """Drop a market's active belief and the state of its orders."""

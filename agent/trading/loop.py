@@ -20,6 +20,8 @@ from market.types import Book, Market, Resolution
 
 SETTLING = timedelta(minutes=10)
 """Time after the end of the data in which outcomes may still become known."""
+HORIZON = timedelta(hours=1)
+"""Furthest close of a market that the end of a run waits for."""
 PATIENCE, RETRY = timedelta(hours=1), timedelta(seconds=10)
 """Longest wait for the last trades and outcomes of a run, and the interval of the queries."""
 
@@ -165,8 +167,6 @@ class TradingLoop:
         """Settle and log every market whose outcome has become known; an unresolved one stays open."""
         await self.execution.reconcile(at)
         for market in list(self.open.values()):
-            if market.closes_at > at:
-                continue
             resolution = await self.feed.resolution(market.id, at)
             if resolution is None:
                 continue
@@ -180,13 +180,21 @@ class TradingLoop:
 
     async def _finish(self) -> None:
         await self._write_gap()
-        last = max((m.closes_at for m in self.open.values()), default=self.clock.now())
+        last = max((m.closes_at for m in self._ending()), default=self.clock.now())
         await self.clock.wait_until(last + SETTLING)
         await self._close_books(self.clock.now())
         while await self._owed() and self.clock.now() < last + PATIENCE:
             await self.clock.wait_until(self.clock.now() + RETRY)
             await self.execution.catch_up(self.clock.now())
             await self._close_books(self.clock.now())
+
+    def _ending(self) -> Iterator[Market]:
+        """Open markets that a run waits for at its end. Recorded time costs nothing; on the market as it is, one that
+        closes in months is left to the run that goes on from here."""
+        horizon = self.clock.now() + HORIZON
+        for market in self.open.values():
+            if self.schedule.ends is not None or market.closes_at <= horizon:
+                yield market
 
     async def _owed(self) -> bool:
         """True if trades have not settled, or something is held whose outcome may still be published."""
@@ -195,7 +203,7 @@ class TradingLoop:
         ends = self.schedule.ends
         told = ends is not None and self.clock.now() >= ends
         held = {market_id for market_id, _ in (await self.execution.account()).holdings}
-        return not told and bool(self.open.keys() & held)
+        return not told and any(market.id in held for market in self._ending())
 
 
 def _same(recorded: Resolution | None, known: Resolution) -> bool:

@@ -18,6 +18,8 @@ class Fault(StrEnum):
     POST_ONLY = "post_only"
     STALE_GAMMA = "stale_gamma"
     QUIRKS = "quirks"
+    FINISHED_NULL = "finished_null"
+    FINISHED_GONE = "finished_gone"
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"
     SLOW = "slow"
@@ -28,12 +30,23 @@ class Fault(StrEnum):
     TICK_CHANGE = "tick_change"
     DISCONNECT = "disconnect"
     MISSED_FRAME = "missed_frame"
+    BAD_FRAME = "bad_frame"
+    AHEAD_FRAME = "ahead_frame"
     REPEATED_FRAME = "repeated_frame"
     SWAPPED_FRAMES = "swapped_frames"
 
 
 MODES = frozenset(
-    {Fault.RESTARTING, Fault.DISABLED, Fault.CANCEL_ONLY, Fault.POST_ONLY, Fault.STALE_GAMMA, Fault.QUIRKS}
+    {
+        Fault.RESTARTING,
+        Fault.DISABLED,
+        Fault.CANCEL_ONLY,
+        Fault.POST_ONLY,
+        Fault.STALE_GAMMA,
+        Fault.QUIRKS,
+        Fault.FINISHED_NULL,
+        Fault.FINISHED_GONE,
+    }
 )
 
 

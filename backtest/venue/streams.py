@@ -35,6 +35,7 @@ from market.tasks import end
 from market.types import Market, Outcome
 
 _MOST_WAITING = 8192
+_HOUR_MS = 3_600_000
 _MOST_ASSETS = 500
 _HISTORY = timedelta(seconds=120)
 _WINDOW = 60
@@ -48,6 +49,7 @@ class _Connection:
     """One connection: its subscriptions, and its queue of frames to send."""
 
     socket: web.WebSocketResponse
+    transport: asyncio.Transport | None
     queue: asyncio.Queue[str] = field(default_factory=lambda: asyncio.Queue(_MOST_WAITING))
     assets: set[str] = field(default_factory=set)
     every_kind: bool = False
@@ -68,8 +70,8 @@ class _Connection:
 
     def hang_up(self) -> None:
         """Abort the connection without a close frame."""
-        if (transport := self.socket.get_extra_info("transport", None)) is not None:
-            transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
@@ -120,7 +122,7 @@ class Streams:
     async def _open(request: web.Request) -> _Connection:
         socket = web.WebSocketResponse(max_msg_size=65536)
         await socket.prepare(request)
-        return _Connection(socket)
+        return _Connection(socket, request.transport)
 
     async def _serve(self, connection: _Connection, connections: list[_Connection], on_text: Any) -> None:
         connections.append(connection)
@@ -155,7 +157,7 @@ class Streams:
 
     def _send(self, connection: _Connection, payload: Any) -> None:
         """Send a frame, unless a fault drops, repeats or reorders it."""
-        faults, text = self._state.faults, _text(payload)
+        faults, text = self._state.faults, _text(self._spoilt(payload))
         if faults.happens(Fault.DISCONNECT):
             connection.hang_up()
         elif faults.happens(Fault.MISSED_FRAME):
@@ -169,6 +171,16 @@ class Streams:
         if connection.held_back:
             connection.put(connection.held_back)
             connection.held_back = ""
+
+    def _spoilt(self, payload: Any) -> Any:
+        """The frame with an unreadable timestamp, or one an hour ahead, where a fault demands it."""
+        if not isinstance(payload, dict) or not str(payload.get("timestamp", "")).isdigit():
+            return payload
+        if self._state.faults.happens(Fault.BAD_FRAME):
+            return payload | {"timestamp": "soon"}
+        if self._state.faults.happens(Fault.AHEAD_FRAME):
+            return payload | {"timestamp": str(int(payload["timestamp"]) + _HOUR_MS)}
+        return payload
 
     # -- client frames
 

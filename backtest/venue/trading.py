@@ -161,6 +161,11 @@ class TradingHandlers:
         placed = self._state.exchange.orders.get(request.match_info["id"])
         if placed is None or placed.submission.owner != caller.key:
             raise refused("order not found", 404)
+        if not placed.open:  # the real venue forgets them, and has said so in both ways
+            if self._state.faults.lasts(Fault.FINISHED_GONE, self._state.now()):
+                raise refused("order not found", 404)
+            if self._state.faults.lasts(Fault.FINISHED_NULL, self._state.now()):
+                return said(None)
         return said(payloads.open_order(placed))
 
     async def open_orders(self, request: web.Request) -> web.Response:

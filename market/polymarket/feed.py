@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,10 +25,10 @@ from market.feed import Bar, FeedInfo, ReferenceTick, Worth
 from market.polymarket.depth import Depth
 from market.polymarket.frames import (
     Change,
-    FrameRefused,
     MarketResolved,
     Message,
     PriceChanges,
+    RefusedEvent,
     Snapshot,
     TickChange,
     Unknown,
@@ -40,6 +41,7 @@ from market.polymarket.wire import Habits, Wire
 from market.tasks import end
 from market.types import UNIT, Book, Market, Micro, Outcome, PayoutSource, Resolution
 
+log = logging.getLogger(__name__)
 CHANNEL = "market"
 """Name of the market channel in a recording."""
 QUIET = timedelta(seconds=5)
@@ -52,7 +54,10 @@ _LEAD_TIME = timedelta(seconds=60)
 """Lead time before a window opens at which it is looked up and subscribed."""
 _STALE_AFTER = timedelta(seconds=5)
 """Oldest book that is answered without reading it again by REST."""
-_POLL_INTERVAL = timedelta(seconds=2)
+_POLL_INTERVAL, _EARLY_POLL_INTERVAL = timedelta(seconds=2), timedelta(minutes=1)
+"""Least time between two queries about one market: after its close, and before it if it may be resolved early."""
+_SKEW_MS = 2_000
+"""Largest lead, in milliseconds, of a trusted stamp over our clock: one further ahead would outrank later frames."""
 _DROP_SETTLED_AFTER, _DROP_UNSETTLED_AFTER = timedelta(hours=1), timedelta(days=7)
 _KEEP_BOOKS_AFTER_CLOSE = timedelta(minutes=10)
 """Retention of a market's books after its close, once its resolution has been read: a busy market's take megabytes. A
@@ -61,6 +66,8 @@ _MOST_DROPPED = 1_000
 _PARALLEL_LOOKUPS = 8
 """Concurrent look-ups of windows."""
 _QUEUE_LIMIT = 10_000
+_LONGEST_WINDOW = 86_400
+"""Seconds of the longest window that is resolved by a price at its close."""
 _DEPTH_LEVELS = 5
 
 
@@ -84,17 +91,25 @@ class Watch:
 
 @dataclass(slots=True)
 class FeedHealth:
-    """Counters since the start. `corrected`: snapshots that differed from our book, mostly because frames were late.
-    `resynced`: books that were discarded, because a frame was lost."""
+    """Counters since the start. `refused`: events that could not be decoded. `ahead`: events stamped further ahead of
+    our clock than clocks may differ. `corrected`: snapshots that differed from our book, mostly because frames were late.
+    `resynced`: books that were discarded, because a frame was lost. `unanswered`: REST queries without an answer.
+    `records`: market records refused, each counted once."""
 
     frames: int = 0
     refused: int = 0
+    ahead: int = 0
     unknown: int = 0
     corrected: int = 0
     resynced: int = 0
     dropped: int = 0
     losses: int = 0
+    unanswered: int = 0
+    records: int = 0
     why_refused: str = ""
+    why_ahead: str = ""
+    why_unanswered: str = ""
+    why_record: str = ""
     why_corrected: str = ""
     why_resynced: str = ""
 
@@ -113,7 +128,8 @@ class _Row:
 @dataclass(slots=True)
 class _Watched:
     """A market and its book. `whole`: nothing is known to be missing from it. `doubts`: how often in a row the venue's
-    best prices differed from ours. `resolution_read`: the resolution has been read by a caller."""
+    best prices differed from ours. `resolution_read`: the resolution has been read by a caller. `wanted_at`: time of
+    the last query for it by a caller; whoever holds something keeps asking."""
 
     market: Market
     depth: Depth
@@ -125,6 +141,7 @@ class _Watched:
     resolution_read: bool = False
     asked_at: datetime = EPOCH
     refreshed_at: datetime = EPOCH
+    wanted_at: datetime = EPOCH
 
     def standing(self, at: datetime) -> Book | None:
         return next((b for b in reversed(self.books) if b.received_at <= at), None)
@@ -186,6 +203,9 @@ class LiveFeed:
         self._slugs: dict[str, str] = {}
         self._dropped_markets: dict[str, Market] = {}
         self._listeners: list[_Listener] = []
+        self.refusals: dict[str, None] = {}
+        """Refused records of the venue with the reason, the newest last."""
+        self._latest_stamp = 0
         self._unpublished: dict[str, _Watched] = {}
         self._publish_scheduled = False
         self._failure: BaseException | None = None
@@ -273,17 +293,15 @@ class LiveFeed:
         return [] if watched is None else bars_of(market_id, watched.rows, after, until, step)
 
     async def resolution(self, market_id: str, at: datetime) -> Resolution | None:
-        """The venue's official resolution; read at most every two seconds of its time once the market has closed."""
+        """The venue's official resolution; read at most every two seconds of its time once the market has closed, and
+        every minute before, if it may be resolved early."""
         watched = self._watched.get(market_id)
         if watched is None:
             return None
-        now = self._clock.now()
-        due = (
-            watched.resolution is None and now >= watched.market.closes_at and now - watched.asked_at >= _POLL_INTERVAL
-        )
-        if due:
+        now = watched.wanted_at = self._clock.now()
+        if watched.resolution is None and now - watched.asked_at >= _poll_interval(watched.market, now):
             watched.asked_at = now
-            with suppress(VenueUnavailable, DataInvalid):
+            with self._asking(f"outcome of {watched.market.slug}"):
                 watched.resolution = await self._reader.resolution(market_id)
         known = watched.resolution
         # What was asked for just now became known while it was asked.
@@ -310,11 +328,29 @@ class LiveFeed:
             await self._clock.wait_until(now + _POLL_INTERVAL)
 
     async def _find(self, slug: str) -> None:
-        with suppress(VenueUnavailable, DataInvalid):
+        with self._asking(f"market {slug}"):
             listed = await self._reader.market(slug)
             if listed is not None and not listed.closed:
                 self._slugs[slug] = listed.market.id
                 self.follow(listed.market)
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        """A question by REST. One without an answer is counted, and asked again when its time comes; a record that is
+        refused is counted and said once, with its reason. Either concerns one market alone."""
+        try:
+            yield
+        except VenueUnavailable as error:
+            self.health.unanswered += 1
+            self.health.why_unanswered = f"{what}: {error}"
+        except DataInvalid as error:
+            said = f"{what}: {error}"
+            if said not in self.refusals:
+                self.health.records, self.health.why_record = self.health.records + 1, said
+                log.warning("a record of the venue is refused: %s", said)
+                self.refusals[said] = None
+                if len(self.refusals) > _MOST_DROPPED:
+                    self.refusals.pop(next(iter(self.refusals)))
 
     def follow(self, market: Market) -> None:
         """Subscribe to a market's book."""
@@ -331,8 +367,9 @@ class LiveFeed:
         settled = watched.resolution is not None  # one whose end is not known may be held
         if watched.resolution_read and now - market.closes_at > _KEEP_BOOKS_AFTER_CLOSE:
             watched.books.clear()
-        # A disputed outcome takes the oracle 4 to 6 days, hence a week for markets without one.
-        if (settled and now - market.closes_at > _DROP_SETTLED_AFTER) or now - market.closes_at > _DROP_UNSETTLED_AFTER:
+        # A disputed outcome takes the oracle 4 to 6 days, hence a week for markets that no caller asks for.
+        unasked = now - max(market.closes_at, watched.wanted_at)
+        if (settled and now - market.closes_at > _DROP_SETTLED_AFTER) or unasked > _DROP_UNSETTLED_AFTER:
             self._dropped_markets[market.id] = self._watched.pop(market.id).market
             if len(self._dropped_markets) > _MOST_DROPPED:
                 self._dropped_markets.pop(next(iter(self._dropped_markets)))
@@ -346,7 +383,7 @@ class LiveFeed:
         market = watched.market
         beat = self.prices.average(_asset(market), market.opens_at) if self.prices is not None else None
         if beat is None:
-            with suppress(VenueUnavailable, DataInvalid):
+            with self._asking(f"price to beat of {market.slug}"):
                 listed = await self._reader.market(market.slug)
                 beat = listed.market.price_to_beat if listed is not None else None
         if beat is not None:
@@ -374,12 +411,7 @@ class LiveFeed:
         self.health.frames += 1
         if self._tap is not None:
             self._tap.frame(CHANNEL, raw, self._clock.now())
-        try:
-            messages = read_frame(raw, self._tokens)
-        except FrameRefused as error:
-            self.health.refused, self.health.why_refused = self.health.refused + 1, str(error)
-            return
-        for message in messages:
+        for message in read_frame(raw, self._tokens):
             if type(message) is PriceChanges:
                 self._apply_changes(message, self._unpublished)
             else:
@@ -397,10 +429,32 @@ class LiveFeed:
                 self._apply_tick_change(message)
             case MarketResolved():
                 self._apply_resolution(message)
+            case RefusedEvent():
+                self._doubt(message)
             case Unknown():
                 self.health.unknown += 1
             case _:
                 pass  # trades are not needed, and the best prices are in every change already
+
+    def _doubt(self, refused: RefusedEvent) -> None:
+        """An undecodable event may have changed a book: it is not published until the venue has sent a snapshot."""
+        self.health.refused, self.health.why_refused = self.health.refused + 1, refused.why
+        for watched in self._watched.values():
+            market = watched.market
+            if not refused.names or not refused.names.isdisjoint((market.id, market.yes_token)):
+                watched.whole = False
+
+    def _bounded(self, ms: int) -> int:
+        """A stamp, or our own time if it is further ahead than clocks may differ."""
+        if ms <= self._latest_stamp:
+            return ms
+        now = to_ms(self._clock.now())
+        self._latest_stamp = now + _SKEW_MS
+        if ms <= self._latest_stamp:
+            return ms
+        self.health.ahead += 1
+        self.health.why_ahead = f"an event is stamped {(ms - now) / 1000:.1f} s ahead of our clock"
+        return now
 
     def _publish_all(self) -> None:
         """Publish the state after a burst of frames, once: the states between frames that were read together could not
@@ -416,6 +470,7 @@ class LiveFeed:
         watched = self._tokens.get(snapshot.asset_id)
         if watched is None:
             return
+        snapshot.ms = self._bounded(snapshot.ms)
         if not watched.whole:
             watched.depth.forget()
         elif why := watched.depth.differs(snapshot):
@@ -424,8 +479,14 @@ class LiveFeed:
         watched.whole, watched.doubts = True, 0
         changed[watched.market.id] = watched
 
+    def _discard(self, watched: _Watched, snapshot: Snapshot) -> None:
+        """Drop our book in favour of a snapshot, whatever the stamps of ours; a difference is counted."""
+        if watched.whole and (why := watched.depth.differs(snapshot)):
+            self.health.corrected, self.health.why_corrected = self.health.corrected + 1, why
+        watched.depth.forget()
+
     def _apply_changes(self, message: PriceChanges, changed: dict[str, _Watched]) -> None:
-        ms, last, checked = message.ms, None, None
+        ms, last, checked = self._bounded(message.ms), None, None
         for change in message.price_changes:
             watched = self._tokens[change.asset_id]
             if not watched.whole:
@@ -502,10 +563,14 @@ class LiveFeed:
 
     async def _refresh_by_rest(self, watched: _Watched) -> None:
         """Read the book by REST: it repairs ours, and proves that ours still stands."""
-        with suppress(VenueUnavailable, DataInvalid):
+        heard = watched.depth.newest
+        with self._asking(f"book of {watched.market.slug}"):
             snapshot = await self._reader.book(watched.market.yes_token)
             if snapshot is not None:
                 changed: dict[str, _Watched] = {}
+                # Frames that came meanwhile may be newer than the answer; without any, the answer wins.
+                if watched.depth.newest == heard:
+                    self._discard(watched, snapshot)
                 self._apply_snapshot(snapshot, changed)
                 for one in changed.values():
                     self._publish(one, self._clock.now())
@@ -580,6 +645,14 @@ def _since(rows: Sequence[_Row], end: int, begins: datetime) -> int:
     while count < end and rows[end - 1 - count].at >= begins:
         count += 1
     return count
+
+
+def _poll_interval(market: Market, now: datetime) -> timedelta:
+    """Least time between two questions for an outcome. A window is decided at its close and not before; a market that
+    people decide may end long before the close it was listed with."""
+    if now >= market.closes_at:
+        return _POLL_INTERVAL
+    return _EARLY_POLL_INTERVAL if market.seconds > _LONGEST_WINDOW else timedelta.max
 
 
 def _asset(market: Market) -> str:

@@ -126,12 +126,20 @@ class Unknown(msgspec.Struct):
     kind: str
 
 
+class RefusedEvent(msgspec.Struct, frozen=True):
+    """An event that is not what the protocol says, and why. `names` are the ids of the market and tokens it speaks of;
+    empty where not even that can be read, so that every book may have missed something."""
+
+    why: str
+    names: frozenset[str] = frozenset()
+
+
 class _Kind(msgspec.Struct):
     event_type: str
 
 
 _Known = Snapshot | PriceChanges | LastTrade | TickChange | BestBidAsk | MarketResolved
-Message = _Known | Unknown
+Message = _Known | Unknown | RefusedEvent
 _KINDS = ("book", "price_change", "last_trade_price", "tick_size_change", "best_bid_ask", "market_resolved")
 _ONE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Known)
 _MANY: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[_Known])
@@ -140,36 +148,58 @@ _KIND = msgspec.json.Decoder(_Kind)
 
 
 def read_frame(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Message]:
-    """Decode the events of a frame. Price changes are limited to the `wanted` tokens, if given: those of a market's
-    other token repeat the same change mirrored, and are neither decoded nor checked. Raises FrameRefused, and nothing
-    else."""
+    """Decode the events of a frame, in its order. An event that cannot be decoded becomes a `RefusedEvent` in its place and
+    spoils nothing beside it. Price changes are limited to the `wanted` tokens, if given: those of a market's other
+    token repeat the same change mirrored, and are neither decoded nor checked. Raises nothing."""
     if len(raw) > LONGEST:
-        raise FrameRefused(f"a frame has {len(raw)} bytes.")
+        return [RefusedEvent(f"a frame has {len(raw)} bytes.")]
     try:
         messages = _MANY.decode(raw) if raw[:1] == b"[" else (_ONE.decode(raw),)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        for message in messages:
+            if type(message) is PriceChanges:
+                _check_changes(message, wanted)
+            else:
+                _check(message)
+    except (FrameRefused, msgspec.MsgspecError, ValueError, RecursionError) as error:
         return _read_mixed(raw, wanted, error)
-    for message in messages:
-        if type(message) is PriceChanges:
-            _check_changes(message, wanted)
-        else:
-            _check(message)
     return messages
 
 
 def _read_mixed(raw: bytes, wanted: Container[str] | None, why: Exception) -> Sequence[Message]:
-    """Decode a frame that holds unknown kinds of event, or that is invalid."""
+    """Decode a frame that holds unknown kinds of event, or an invalid one, event by event."""
     try:
         parts = [bytes(p) for p in _RAW.decode(raw)] if raw[:1] == b"[" else [raw]
-        found = [_read_event(part) for part in parts]
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        raise FrameRefused(f"a frame cannot be read: {why}.") from None
-    for message in found:
+        return [RefusedEvent(f"a frame cannot be read: {why}.")]
+    return [_read_one(part, wanted) for part in parts]
+
+
+def _read_one(part: bytes, wanted: Container[str] | None) -> Message:
+    try:
+        message = _read_event(part)
         if type(message) is PriceChanges:
             _check_changes(message, wanted)
         else:
             _check(message)
-    return found
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        return RefusedEvent(f"an event cannot be read: {error}.", _names(part))
+    except FrameRefused as error:
+        return RefusedEvent(str(error), _names(part))
+    return message
+
+
+def _names(part: bytes) -> frozenset[str]:
+    """Ids of the market and the tokens that an event names, read as leniently as can be."""
+    try:
+        said = msgspec.json.decode(part)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return frozenset()
+    if not isinstance(said, dict):
+        return frozenset()
+    changes = said.get("price_changes")
+    rows = [said, *(changes if isinstance(changes, list) else ())]
+    found = (row.get(key) for row in rows if isinstance(row, dict) for key in ("market", "asset_id"))
+    return frozenset(one for one in found if isinstance(one, str))
 
 
 def _read_event(part: bytes) -> Message:
@@ -213,8 +243,8 @@ def _check(message: Message) -> None:
         case LastTrade():
             message.ticks, message.total = ticks_of(message.price), micro_of(message.size)
             message.ms = instant(message.timestamp)
-        case TickChange():
-            ticks_of(message.new_tick_size)
+        case TickChange() if not 0 < ticks_of(message.new_tick_size) < PRICES:
+            raise FrameRefused(f"{message.new_tick_size[:24]!r} is no tick.")
         case BestBidAsk():
             ticks_of(message.best_bid), ticks_of(message.best_ask)
         case MarketResolved() if message.winning_asset_id not in message.assets_ids:

@@ -35,7 +35,18 @@ def test_a_book_in_which_nothing_moves_is_asked_for_and_stays_fresh() -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("fault", [Fault.MISSED_FRAME, Fault.SWAPPED_FRAMES, Fault.REPEATED_FRAME, Fault.DISCONNECT])
+FRAMES = {
+    Fault.MISSED_FRAME: (),
+    Fault.SWAPPED_FRAMES: (),
+    Fault.REPEATED_FRAME: (),
+    Fault.DISCONNECT: ("losses",),
+    Fault.BAD_FRAME: ("refused",),
+    Fault.AHEAD_FRAME: ("ahead",),
+}
+"""Faults of frames, and the counters that tell of each."""
+
+
+@pytest.mark.parametrize("fault", FRAMES)
 def test_after_any_trouble_with_frames_the_book_is_the_venues_again(fault: Fault) -> None:
     async def scenario() -> None:
         clock = ScaledClock(WallClock().now(), 20)
@@ -56,7 +67,9 @@ def test_after_any_trouble_with_frames_the_book_is_the_venues_again(fault: Fault
                 assert here is not None
                 assert there is not None
                 assert (here.bids[:5], here.asks[:5]) == (there.bids[:5], there.asks[:5])
-                assert feed.health.refused == 0
+                told = {name for name in ("refused", "ahead", "losses") if getattr(feed.health, name)}
+                assert told == set(FRAMES[fault])
+                assert all(getattr(feed.health, f"why_{name}") for name in told - {"losses"})
 
     asyncio.run(scenario())
 

@@ -29,7 +29,7 @@ from tests.venue import KEY, PLAY, QUICK, Flat, command, loopback, open_market
 from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.client import SigningAccount
-from tools.polymarket.orders import BEAT
+from tools.polymarket.orders import ARRIVES_WITHIN, BEAT
 
 
 @dataclass
@@ -97,6 +97,39 @@ def test_each_kind_of_order_ends_as_it_should() -> None:
             assert len((await t.orders.account()).open_orders) == 1
             assert await t.orders.cancel_all() == 1
             assert (await t.orders.account()).open_orders == ()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("fault", [Fault.FINISHED_NULL, Fault.FINISHED_GONE])
+def test_an_order_that_the_venue_has_forgotten_has_ended_once_it_is_not_listed(fault: Fault) -> None:
+    async def scenario() -> None:
+        async with table(speed=20) as t:
+            await command(t.base, fault, seconds=3600)
+            taken, _ = await t.sent(t.order("0.52", 20, TimeInForce.FAK))
+            await until(lambda: bool(t.server.state.exchange.trades), 5)
+            resting, _ = await t.sent(t.order("0.45"))
+            await t.other.cancel_order(order_id=resting)
+            await t.clock.wait_until(t.clock.now() + ARRIVES_WITHIN)
+            await t.orders.sync()
+            for order_id in (taken, resting):
+                word = await t.orders.status(order_id)
+                assert word is not None
+                assert word.status in (OrderStatus.MATCHED, OrderStatus.CANCELED)
+            assert (await t.orders.account()).open_orders == ()
+            assert sum(f.size for f in await t.orders.fills()) >= 19 * UNIT, "what it filled counts all the same"
+
+    asyncio.run(scenario())
+
+
+def test_an_order_that_rests_is_not_taken_for_ended_where_the_venue_forgets_others() -> None:
+    async def scenario() -> None:
+        async with table(speed=20) as t:
+            await command(t.base, Fault.FINISHED_NULL, seconds=3600)
+            resting, _ = await t.sent(t.order("0.45"))
+            await t.clock.wait_until(t.clock.now() + 2 * ARRIVES_WITHIN)
+            await t.orders.sync()
+            assert [s.id for s in (await t.orders.account()).open_orders] == [resting]
 
     asyncio.run(scenario())
 

@@ -17,8 +17,8 @@ from market.errors import DataInvalid
 from market.polymarket.depth import Depth
 from market.polymarket.frames import (
     BestBidAsk,
-    FrameRefused,
     PriceChanges,
+    RefusedEvent,
     Snapshot,
     read_frame,
     snapshot_of,
@@ -167,7 +167,8 @@ def _outcome(raw: bytes, folder: str) -> str:
         if folder == "ws_messages":
             events = account.read_user_frame(raw) if kind in ("order", "trade", "") else read_frame(raw)
             assert events
-            return str(kind)
+            wrong = [event for event in events if isinstance(event, RefusedEvent)]
+            return f"refused: {wrong[0].why}" if wrong else str(kind)
         if b'"asset_id"' in raw and b'"bids"' in raw:
             return "snapshot" if snapshot_of(raw) else ""
         return read_market(raw).market.slug
@@ -217,12 +218,9 @@ def _fuzz(count: int, seed: int) -> tuple[int, int]:
     books: dict[str, Depth] = {}
     good = bad = 0
     for raw in _damaged(frames(), count, seed):
-        try:
-            messages = read_frame(raw)
-        except FrameRefused:
-            bad += 1
-            continue
-        good += 1
+        messages = read_frame(raw)
+        refused = any(isinstance(message, RefusedEvent) for message in messages)
+        good, bad = good + (not refused), bad + refused
         for message in messages:
             if isinstance(message, Snapshot):
                 books.setdefault("", Depth("")).apply_snapshot(message)

@@ -15,6 +15,7 @@ from market.polymarket.frames import (
     FrameRefused,
     MarketResolved,
     PriceChanges,
+    RefusedEvent,
     Snapshot,
     TickChange,
     Unknown,
@@ -153,5 +154,24 @@ def test_other_kinds_are_told_apart_and_spoil_nothing() -> None:
     ],
 )
 def test_a_frame_that_is_wrong_is_refused_with_a_reason(raw: bytes) -> None:
-    with pytest.raises(FrameRefused, match=r"\w"):
-        read_frame(raw)
+    for message in read_frame(raw):
+        assert isinstance(message, RefusedEvent) and message.why.endswith(".")
+
+
+def test_an_event_that_cannot_be_read_spoils_itself_alone_and_names_its_market() -> None:
+    row = {"asset_id": "1", "price": "0.5", "size": "5", "side": "BUY"}
+    good = json.loads(frame(event_type="price_change", price_changes=[row]))
+    bad = json.loads(frame(market="0xother", event_type="price_change", price_changes=[row | {"price": "2"}]))
+    nameless = {"event_type": "book", "market": 7}
+    found = read_frame(json.dumps([good, bad, nameless, good]).encode())
+    assert [type(message) for message in found] == [PriceChanges, RefusedEvent, RefusedEvent, PriceChanges]
+    _, second, third, _ = found
+    assert isinstance(second, RefusedEvent) and second.names == {"0xother", "1"} and "'2' is no price" in second.why
+    assert isinstance(third, RefusedEvent) and not third.names
+
+
+@pytest.mark.parametrize("tick", ["0", "1", "0.00001"])
+def test_a_tick_of_nothing_or_a_dollar_is_refused(tick: str) -> None:
+    raw = frame(event_type="tick_size_change", asset_id="1", old_tick_size="0.01", new_tick_size=tick)
+    (refused,) = read_frame(raw)
+    assert isinstance(refused, RefusedEvent) and refused.names == {"0xm", "1"}

@@ -29,7 +29,7 @@ from market.types import (
 )
 from tools.ledger import Ledger
 from tools.orders import Account
-from tools.polymarket.account import OrderSaid, TradeSaid, TradeStatus, shares
+from tools.polymarket.account import OrderSaid, Share, TradeSaid, TradeStatus, shares
 
 FAILED = "/failed"
 """Suffix of the id of a fill that reverses another."""
@@ -106,7 +106,7 @@ def _by_trade(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
     found: dict[str, list[Fill]] = {}
     for fill in fills:
         if not fill.id.endswith(FAILED):
-            found.setdefault(fill.id.rpartition("/")[0], []).append(fill)
+            found.setdefault(fill.id.partition("/")[0], []).append(fill)
     return found
 
 
@@ -192,7 +192,7 @@ class AccountBooks:
     def _book(self, trade: _Trade, kept: TrackedOrder) -> None:
         order = kept.signed.order
         for share in shares(trade.said, kept.signed.id):
-            fill_id = f"{trade.said.id}/{share.number}"
+            fill_id = self._fill_id(trade.said.id, share)
             # The venue gives seconds: a fill must not come before its order.
             at = max(trade.said.matched_at, order.placed_at)
             fill = Fill(
@@ -212,6 +212,13 @@ class AccountBooks:
                 trade.fills.append(fill)
                 kept.booked += share.size
                 self._enter(fill)
+
+    def _fill_id(self, trade_id: str, share: Share) -> str:
+        """One id for each order and number of a trade. Where our own taker met our own maker both have a share of that
+        number; the second to be booked has its order's id besides, so that older records keep the ids they have."""
+        plain = f"{trade_id}/{share.number}"
+        other = self._fills.get(plain)
+        return plain if other is None or other.order_id == share.order_id else f"{plain}/{share.order_id}"
 
     def _take_back(self, trade: _Trade) -> None:
         """Reverse the fills of a trade whose settlement failed."""

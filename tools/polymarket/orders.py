@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
+
+from pydantic import ValidationError
 
 from market.clock import Clock
 from market.errors import DataInvalid, EdgeclawError, Halt, NotReady, VenueUnavailable
@@ -24,6 +27,7 @@ from tools.polymarket.books import AccountBooks, TrackedOrder
 from tools.polymarket.client import SigningAccount, refusal_of
 from tools.polymarket.contracts import EXCHANGE
 
+log = logging.getLogger(__name__)
 RESEND_WITHIN = timedelta(seconds=5)
 """Largest age at which an order of unknown outcome is sent again, unchanged: later it is obsolete."""
 ARRIVES_WITHIN = timedelta(seconds=30)
@@ -41,6 +45,7 @@ class PolymarketOrders:
 
     Single event loop. `account` and `status` are answered from local state, so that they cost nothing on the path of an
     order; `sync` reads everything from the venue again. `stale`: something may have been missed.
+    `refused` counts undecodable frames, `unanswered` queries about one order without an answer.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class PolymarketOrders:
         self._client, self._trader, self._clock = client, trader, clock
         self._markets, self.books = markets, books
         self._since = books.since
-        self.heard, self.refused, self.stale = 0, 0, True
+        self.heard, self.refused, self.unanswered, self.stale = 0, 0, 0, True
         self._rests = asyncio.Event()
         self._failure: BaseException | None = None
 
@@ -163,15 +168,38 @@ class PolymarketOrders:
         async for trade in self._each(self._client.list_account_trades(after=after)):
             self.books.learn(said_by.of_trade(trade))
         open_now = {str(o.id): said_by.of_order(o) async for o in self._each(self._client.list_open_orders())}
-        for kept in self.books.working():
-            said = open_now.get(kept.signed.id) or await self._ask(kept.signed.id)
-            if said is not None:
-                self.books.note(said)
+        await self._account_for(open_now, after)
         for order_id in open_now:
             await self._must_be_wanted(order_id)
         # Back to the oldest trade that is not final, since its status may still change.
         self._since = min(began, self.books.unsettled_since() or began) - _OVERLAP
         self.stale = False
+
+    async def _account_for(self, open_now: Mapping[str, OrderSaid], after: str) -> None:
+        """Note how every working order stands. The venue forgets finished orders, and answers for them with null, 404
+        or not at all: the list of open orders is the second witness. One that it acknowledged, that is old enough to
+        be listed and is not, has ended; the trades are asked for once more before that counts, as one that filled it
+        may have come after they were read."""
+        gone: dict[str, str] = {}
+        for kept in self.books.working():
+            order_id = kept.signed.id
+            try:
+                said = open_now.get(order_id) or await self._ask(order_id)
+            except VenueUnavailable as error:
+                self.unanswered += 1
+                said, why = None, f"not listed as open, and {error}"
+            else:
+                why = "the venue no longer lists it"
+            if said is not None:
+                self.books.note(said)
+            elif kept.status is not None and self._clock.now() - kept.signed.order.placed_at >= ARRIVES_WITHIN:
+                gone[order_id] = why
+        if gone:
+            async for trade in self._each(self._client.list_account_trades(after=after)):
+                self.books.learn(said_by.of_trade(trade))
+        for order_id, why in gone.items():
+            log.warning("order %s has ended: %s", order_id, why)
+            self.books.note(OrderSaid(order_id, OrderStatus.CANCELED, why, None))
 
     async def _must_be_wanted(self, order_id: str) -> None:
         """Cancel an order of ours that reached the venue after it had been given up."""
@@ -224,8 +252,8 @@ class PolymarketOrders:
             raise VenueUnavailable("It is not known whether the venue took the order.")
 
     async def _ask(self, order_id: str) -> OrderSaid | None:
-        """The venue's report on an order; None if it has none of that id."""
-        from polymarket.errors import RequestRejectedError
+        """The venue's report on an order; None if it has none of that id, which it says with 404 or with null."""
+        from polymarket.errors import RequestRejectedError, UnexpectedResponseError
 
         try:
             return said_by.of_order(await self._client.get_order(order_id=order_id))
@@ -233,6 +261,10 @@ class PolymarketOrders:
             if error.status == 404:
                 return None
             raise VenueUnavailable(f"The venue did not return an order's status ({error.status}).") from None
+        except UnexpectedResponseError as error:
+            if _was_null(error):
+                return None
+            raise VenueUnavailable("The venue's report on an order cannot be decoded.") from None
         except Exception as error:
             raise VenueUnavailable(f"The venue did not return an order's status ({_name(error)}).") from None
 
@@ -347,6 +379,12 @@ class PolymarketOrders:
         else:
             answer = await self._asked(lambda: self._client.get_balance_allowance(asset_type="COLLATERAL"))
         return int(answer.balance)
+
+
+def _was_null(error: Exception) -> bool:
+    """Whether the client could not read an answer because it was JSON's null."""
+    cause = error.__cause__
+    return isinstance(cause, ValidationError) and any(e["loc"] == () and e["input"] is None for e in cause.errors())
 
 
 def _name(error: Exception) -> str:
