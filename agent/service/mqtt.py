@@ -12,7 +12,7 @@ import logging
 import socket
 import ssl
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -34,6 +34,8 @@ _SOON, _LATE = 1.0, 60.0
 """Seconds before the first reconnect, and at most before a later one."""
 _ANSWER, _LOOK, _FLUSH = 10.0, 1.0, 5.0
 """Seconds: for the broker to answer, between two reads of the log, and for publishing the rest at the end."""
+_ALWAYS_DONE = frozenset({"halt", "pause"})
+"""Commands that are never answered from memory."""
 _REMEMBERED = 1024
 _SESSION = 3600
 """Seconds for which the broker keeps commands for an agent that is away."""
@@ -72,7 +74,7 @@ class Link:
     waiting: deque[Event] = field(init=False)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     ending: asyncio.Event = field(default_factory=asyncio.Event)
-    answered: OrderedDict[bytes, str] = field(default_factory=OrderedDict)
+    answered: OrderedDict[tuple[Hashable, ...], str] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.waiting = deque(maxlen=self.broker.queue)
@@ -200,18 +202,22 @@ class Link:
             await client.publish(where, answer, qos=1, properties=reply)
 
     async def _answer(self, message: Message) -> str | None:
-        """Reply to a command or a signal; to a repeated one, the same reply. A retained command is ignored, because it
-        was meant for another time; a signal carries its own expiry."""
+        """Reply to a command or a signal; to a repeated one, equal in every byte and from the same sender, the same reply.
+        Only a halt is carried out each time: it does no harm twice, and must never be taken for done. A retained
+        command is ignored, because it was meant for another time; a signal carries its own expiry."""
         *_, what, name = str(message.topic).split("/")
         if message.retain and what == "command":
             return None
+        payload = bytes(message.payload or b"")
         mark = getattr(message.properties, "CorrelationData", None)
-        if mark is not None and mark in self.answered:
-            return self.answered[mark]
+        asked = (mark, what, name, payload, getattr(message.properties, "ResponseTopic", None))
+        cached = mark is not None and name not in _ALWAYS_DONE
+        if cached and asked in self.answered:
+            return self.answered[asked]
         work = self.handle_command if what == "command" else self.handle_signal
-        answer = _payload(await _done(work, name, bytes(message.payload or b"")))
-        if mark is not None:
-            self.answered[mark] = answer
+        answer = _payload(await _done(work, name, payload))
+        if cached:
+            self.answered[asked] = answer
             if len(self.answered) > _REMEMBERED:
                 self.answered.popitem(last=False)
         return answer

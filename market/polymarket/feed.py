@@ -92,8 +92,8 @@ class Watch:
 @dataclass(slots=True)
 class FeedHealth:
     """Counters since the start. `refused`: events that could not be decoded. `ahead`: events stamped further ahead of
-    our clock than clocks may differ. `corrected`: snapshots that differed from our book, mostly because frames were late.
-    `resynced`: books that were discarded, because a frame was lost. `unanswered`: REST queries without an answer.
+    our clock than clocks may differ. `corrected`: snapshots that differed from our book, mostly because frames were
+    late. `resynced`: books that were discarded, because a frame was lost. `unanswered`: REST queries without an answer.
     `records`: market records refused, each counted once."""
 
     frames: int = 0

@@ -148,8 +148,8 @@ _KIND = msgspec.json.Decoder(_Kind)
 
 
 def read_frame(raw: bytes, wanted: Container[str] | None = None) -> Sequence[Message]:
-    """Decode the events of a frame, in its order. An event that cannot be decoded becomes a `RefusedEvent` in its place and
-    spoils nothing beside it. Price changes are limited to the `wanted` tokens, if given: those of a market's other
+    """Decode the events of a frame, in its order. An event that cannot be decoded becomes a `RefusedEvent` in its place
+    and spoils nothing beside it. Price changes are limited to the `wanted` tokens, if given: those of a market's other
     token repeat the same change mirrored, and are neither decoded nor checked. Raises nothing."""
     if len(raw) > LONGEST:
         return [RefusedEvent(f"a frame has {len(raw)} bytes.")]
