@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -29,16 +28,14 @@ from backtest.data_repair_checks import (
     ladder,
     steady,
 )
+from backtest.import_times import TimeUnit, instant, milliseconds, must_be_a_zone, outside
 from backtest.snapshots import KNOWN_AFTER
 from backtest.tables import read_csv, read_parquet
-from market.clock import from_ms
 from market.columns import Int64, Ladder
 from market.errors import DataInvalid
 from market.types import UNIT, Market, Outcome, PayoutSource, Resolution
 
-_SCALE = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _PAYOUTS = {"1": 1, "1.0": 1, "true": 1, "yes": 1, "up": 1, "0": 0, "0.0": 0, "false": 0, "no": 0, "down": 0}
-TimeUnit = Literal["s", "ms", "us", "ns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +65,12 @@ class MarketColumns:
 
 @dataclass(frozen=True, slots=True)
 class Units:
+    """Units of numbers; `zone` is the time zone of timestamps that name none, and without it those are refused."""
+
     time: TimeUnit = "ms"
     market_time: TimeUnit = "s"
     price: Literal["dollars", "cents"] = "dollars"
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,9 @@ def read_import(books: Sequence[Path], markets: Path, mapping: ImportMap) -> tup
     parts: dict[str, list[_Part]] = {}
     notes = [_read(file, mapping, known, parts) for file in books]
     found = [_joined(*known[name], of, mapping) for name, of in sorted(parts.items())]
+    strays = sum(outside(r.received, r.market.opens_at, r.market.closes_at) for r in found)
+    if strays:
+        notes.append(f"{strays} books were received outside the window of their market.")
     silent, unresolved = len(known) - len(parts), sum(r.resolution is None for r in found)
     if silent:
         notes.append(f"{silent} markets of {markets.name} have no book.")
@@ -115,6 +118,7 @@ def read_import(books: Sequence[Path], markets: Path, mapping: ImportMap) -> tup
 
 def _markets(file: Path, mapping: ImportMap) -> dict[str, tuple[Market, Resolution | None]]:
     names = mapping.markets
+    must_be_a_zone(mapping.units.zone or "UTC")
     columns = [c for c in (names.market, names.opens, names.closes, names.outcome, names.question, names.id) if c]
     found: dict[str, tuple[Market, Resolution | None]] = {}
     for number, row in enumerate(_rows(file, list(dict.fromkeys(columns))), 1):
@@ -133,9 +137,8 @@ def _markets(file: Path, mapping: ImportMap) -> dict[str, tuple[Market, Resoluti
 def _rows(file: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     if file.suffix != ".parquet":
         return read_csv(file, columns)
-    return [
-        {c: "" if row[c] is None else str(row[c]) for c in columns} for row in read_parquet(file, columns).to_pylist()
-    ]
+    table = read_parquet(file, columns)
+    return [{c: "" if row[c] is None else str(row[c]) for c in columns} for row in table.to_pylist()]
 
 
 def _market(row: Mapping[str, str], mapping: ImportMap) -> tuple[Market, Resolution | None]:
@@ -148,8 +151,8 @@ def _market(row: Mapping[str, str], mapping: ImportMap) -> tuple[Market, Resolut
         question=row[names.question] if names.question else slug,
         yes_token=f"{own}-yes",
         no_token=f"{own}-no",
-        opens_at=_instant(row[names.opens], mapping.units.market_time),
-        closes_at=_instant(row[names.closes], mapping.units.market_time),
+        opens_at=instant(row[names.opens], mapping.units.market_time, mapping.units.zone),
+        closes_at=instant(row[names.closes], mapping.units.market_time, mapping.units.zone),
         category=mapping.category,
         tick=mapping.tick,
         min_size=mapping.min_size * UNIT,
@@ -164,20 +167,13 @@ def _market(row: Mapping[str, str], mapping: ImportMap) -> tuple[Market, Resolut
     return market, Resolution(market.id, Decimal(_PAYOUTS[said]), source, market.closes_at + KNOWN_AFTER)
 
 
-def _instant(text: str, unit: TimeUnit) -> datetime:
-    found = from_ms(round(float(text) * _SCALE[unit]))
-    if not 2020 <= found.year < 2100:
-        raise ValueError(f"the time {text} is not in {unit} since 1970")
-    return found
-
-
 def _read(
     file: Path, mapping: ImportMap, known: Mapping[str, tuple[Market, Resolution | None]], parts: dict[str, list[_Part]]
 ) -> str:
     """Add a file's books to `parts`; return the note on dropped rows."""
     names = mapping.books
     columns = [names.market, names.at, names.received, *names.bid, *names.bid_size, *names.ask, *names.ask_size]
-    table = _table(file, list(dict.fromkeys(c for c in columns if c)))
+    table = _table(file, list(dict.fromkeys(c for c in columns if c)), texts=(names.market,))
     findings = RowFaults.of(file.name, np.arange(1, table.num_rows + 1))
     at = _times(table, names.at, mapping, file)
     received = np.maximum(at, _times(table, names.received, mapping, file)) if names.received else at
@@ -200,11 +196,23 @@ def _read(
     return dropped
 
 
-def _table(file: Path, columns: Sequence[str]) -> pa.Table:
+def _times(table: pa.Table, column: str, mapping: ImportMap, file: Path) -> Int64:
+    return milliseconds(table[column], mapping.units.time, mapping.units.zone, f"{file.name}, column {column},")
+
+
+def _table(file: Path, columns: Sequence[str], texts: Sequence[str]) -> pa.Table:
+    """These columns of a table. `texts` are names: a token id is no number, and its leading zeros belong to it."""
     if file.suffix == ".parquet":
-        return read_parquet(file, columns).combine_chunks()
+        table = read_parquet(file, columns).combine_chunks()
+        for name in texts:
+            if pa.types.is_floating(table[name].type):
+                raise DataInvalid(
+                    f"{file.name} has names of markets as floating numbers in {name}.",
+                    next_step="Write the file again with that column as text.",
+                )
+        return table
     try:
-        table = pcsv.read_csv(file)
+        table = pcsv.read_csv(file, convert_options=pcsv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())))
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         raise DataInvalid(f"{file.name} cannot be read as CSV text.", next_step="Correct it or leave it out.") from None
     missing = [c for c in columns if c not in table.column_names]
@@ -234,16 +242,6 @@ def _prices(table: pa.Table, columns: Sequence[str], mapping: ImportMap, file: P
             next_step="Write `units: {price: cents}` into the map.",
         )
     return cells
-
-
-def _times(table: pa.Table, column: str, mapping: ImportMap, file: Path) -> Int64:
-    kind: Any = table[column].type
-    if pa.types.is_timestamp(kind):
-        found: Int64 = table[column].cast(pa.timestamp("ms"), safe=False).cast(pa.int64()).fill_null(0).to_numpy()
-        return found
-    whole = np.nan_to_num(_cells(table, (column,), file)[:, 0])
-    scaled: Int64 = np.rint(whole * _SCALE[mapping.units.time]).astype(np.int64)
-    return scaled
 
 
 def _joined(market: Market, resolution: Resolution | None, parts: Sequence[_Part], mapping: ImportMap) -> Recording:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from agent.cli import app
+from backtest.imported import read_import
 from backtest.importing import bring_in, read_map
 from backtest.sources import open_recorded
 from market.errors import DataInvalid, Misconfigured
@@ -168,3 +169,93 @@ def test_a_map_that_says_nothing_useful_is_refused(tmp_path: Path, mapping: obje
     _place(tmp_path, _books(), mapping)
     with pytest.raises(Misconfigured, match=said):
         read_map(tmp_path / "map.yaml")
+
+
+def _timed(folder: Path, column: pa.Array, **units: object) -> list[int]:
+    """Milliseconds since the first book's, of tables whose times are this column."""
+    mapping = {**MAP, "units": units} if units else MAP
+    _place(folder, _books(), mapping)
+    pq.write_table(pa.table({**_books(), "ts": column}), folder / "books.parquet")
+    _run(folder, out=folder / "out", books=("books.parquet",))
+    (one,) = open_recorded(str(folder / "out")).recordings
+    return [int(ms) - BEGINS * 1000 for ms in one.received]
+
+
+MILLIS = [BEGINS * 1000 + n * 250 for n in range(20)]
+APART = [n * 250 for n in range(20)]
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 0.001), ("ms", 1), ("us", 1000), ("ns", 1_000_000)])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64()])
+def test_times_as_numbers_are_of_the_unit_that_the_map_names(
+    tmp_path: Path, unit: str, factor: float, kind: pa.DataType
+) -> None:
+    if unit == "s" and kind == pa.int64():
+        assert _timed(tmp_path, pa.array([BEGINS + n for n in range(20)]), time="s") == [n * 1000 for n in range(20)]
+    else:
+        assert _timed(tmp_path, pa.array([ms * factor for ms in MILLIS]).cast(kind, safe=False), time=unit) == APART
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_timestamps_with_a_zone_are_what_they_say(tmp_path: Path, unit: str, zone: str) -> None:
+    stamps = pa.array(MILLIS).cast(pa.timestamp("ms", tz=zone)).cast(pa.timestamp(unit, tz=zone), safe=False)
+    step = 1000 if unit == "s" else 1
+    assert _timed(tmp_path, stamps) == [ms // step * step for ms in APART]
+
+
+def test_naive_timestamps_are_refused_unless_the_map_names_their_zone(tmp_path: Path) -> None:
+    in_new_york = pa.array([(ms - 4 * 3_600_000) * 1000 for ms in MILLIS]).cast(pa.timestamp("us"))
+    with pytest.raises(DataInvalid, match=r"column ts, has times without a zone") as refused:
+        _timed(tmp_path, in_new_york)
+    assert "zone" in (refused.value.next_step or "")
+    assert _timed(tmp_path, in_new_york, zone="America/New_York") == APART
+
+
+def test_an_hour_that_a_clock_change_repeats_is_refused(tmp_path: Path) -> None:
+    twice = pa.array(["2026-11-01 01:30:00"] * 20).cast(pa.timestamp("us"))
+    with pytest.raises(DataInvalid, match="a time that cannot be"):
+        _timed(tmp_path, twice, zone="America/New_York")
+
+
+def test_times_as_text_and_zones_that_are_none_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DataInvalid, match="column ts, has something other than numbers or timestamps"):
+        _timed(tmp_path, pa.array(["noon"] * 20))
+    with pytest.raises(Misconfigured, match="'Mars/Base' is no time zone"):
+        _timed(tmp_path, pa.array(MILLIS), zone="Mars/Base")
+
+
+@pytest.mark.parametrize("opens", [f"{BEGINS}", "2026-07-01T00:00:00Z", "2026-06-30T20:00:00-04:00"])
+def test_market_times_are_seconds_or_timestamps_with_a_zone(tmp_path: Path, opens: str) -> None:
+    _place(tmp_path, _books())
+    (tmp_path / "markets.csv").write_text(f"name,from,to,won\none,{opens},{BEGINS + 300},up\n")
+    _run(tmp_path, out=tmp_path / "out")
+    (one,) = open_recorded(str(tmp_path / "out")).recordings
+    assert one.market.seconds == 300
+
+
+def test_market_times_without_a_zone_are_refused(tmp_path: Path) -> None:
+    _place(tmp_path, _books())
+    (tmp_path / "markets.csv").write_text(f"name,from,to,won\none,2026-07-01T00:00:00,{BEGINS + 300},up\n")
+    with pytest.raises(DataInvalid, match="has no zone, and the map names none"):
+        _run(tmp_path)
+
+
+def test_names_of_markets_are_text_with_their_leading_zeros(tmp_path: Path) -> None:
+    name = "00" + "9" * 70
+    _place(tmp_path, _books(name))
+    (tmp_path / "markets.csv").write_text(f"name,from,to,won\n{name},{BEGINS},{BEGINS + 300},up\n")
+    _run(tmp_path, out=tmp_path / "out")
+    (one,) = open_recorded(str(tmp_path / "out")).recordings
+    assert one.market.slug == name
+    pq.write_table(pa.table({**_books(), "name": pa.array([1.0] * 20)}), tmp_path / "books.parquet")
+    with pytest.raises(DataInvalid, match="floating numbers in name"):
+        _run(tmp_path, books=("books.parquet",))
+
+
+def test_books_outside_the_window_of_their_market_are_counted_and_said(tmp_path: Path) -> None:
+    books = _books()
+    books["ts"] = [int(str(t)) + 290_000 for t in books["ts"]]
+    _place(tmp_path, books)
+    made = read_import([tmp_path / "books.csv"], tmp_path / "markets.csv", read_map(tmp_path / "map.yaml"))
+    assert "9 books were received outside the window of their market." in made[1]
