@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -79,6 +79,11 @@ def units(amount: Micro) -> Decimal:
 def notional(price: Decimal, size: Micro) -> Micro:
     """Micro-dollars for `size` micro-shares at `price`, rounded half up."""
     return int((price * size).to_integral_value(ROUND_HALF_UP))
+
+
+def redeemed(payout: Decimal, size: Micro) -> Micro:
+    """Dollars that `size` shares are worth at the end, in whole micro-dollars rounded down, as the contract divides."""
+    return int((payout * size).to_integral_value(ROUND_FLOOR))
 
 
 @lru_cache(maxsize=4096)
@@ -294,4 +299,4 @@ class Settlement:
 
     @property
     def cash(self) -> Micro:
-        return notional(self.payout, self.size)
+        return redeemed(self.payout, self.size)

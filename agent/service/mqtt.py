@@ -202,8 +202,8 @@ class Link:
             await client.publish(where, answer, qos=1, properties=reply)
 
     async def _answer(self, message: Message) -> str | None:
-        """Reply to a command or a signal; to a repeated one, equal in every byte and from the same sender, the same reply.
-        Only a halt is carried out each time: it does no harm twice, and must never be taken for done. A retained
+        """Reply to a command or a signal; to a repeated one, equal in every byte and its reply topic, the same
+        reply. Only a halt is carried out each time: it does no harm twice, and must never be taken for done. A retained
         command is ignored, because it was meant for another time; a signal carries its own expiry."""
         *_, what, name = str(message.topic).split("/")
         if message.retain and what == "command":

@@ -34,6 +34,7 @@ from market.types import (
     SignedOrder,
     complement,
     notional,
+    redeemed,
 )
 
 CLOSED_FOR_ORDERS = "the market is not yet ready to process new orders"
@@ -304,7 +305,7 @@ class Exchange:
             size = purse.has(token)
             worth = hall.tape.payout if outcome is Outcome.YES else complement(hall.tape.payout)
             purse.put(token, -size)
-            paid += notional(worth, size)
+            paid += redeemed(worth, size)
         purse.put(CASH, paid)
         return paid
 

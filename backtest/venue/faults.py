@@ -20,6 +20,8 @@ class Fault(StrEnum):
     QUIRKS = "quirks"
     FINISHED_NULL = "finished_null"
     FINISHED_GONE = "finished_gone"
+    PAGE_OK = "page_ok"
+    PAGE_FORBIDDEN = "page_forbidden"
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"
     SLOW = "slow"
@@ -46,6 +48,8 @@ MODES = frozenset(
         Fault.QUIRKS,
         Fault.FINISHED_NULL,
         Fault.FINISHED_GONE,
+        Fault.PAGE_OK,
+        Fault.PAGE_FORBIDDEN,
     }
 )
 

@@ -29,6 +29,7 @@ from market.errors import Misconfigured, NotReady
 from market.tasks import end
 
 HOST = "127.0.0.1"
+_PAGE = "<!DOCTYPE html><html><title>Maintenance</title><p>We will be back soon.</html>"
 _SLOW = 1.0
 """Seconds of system time added to a slow answer."""
 _RATE_HEADERS = {
@@ -39,8 +40,9 @@ _RATE_HEADERS = {
     "Poly-RateLimit-Warning": "false",
 }
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_EXEMPT = ("/venue/", "/time")
-"""Paths without fault injection: commands, and the time."""
+_CONTROL = "/venue/"
+_EXEMPT = (_CONTROL, "/time")
+"""Paths without fault injection: commands, and the time, which shows pages all the same."""
 
 
 class VenueServer:
@@ -142,7 +144,8 @@ class VenueServer:
         try:
             if not request.path.startswith(_EXEMPT):
                 await self._inject_faults(request)
-            return await handler(request)
+            page = None if request.path.startswith(_CONTROL) else self._page_instead()
+            return await handler(request) if page is None else page
         except Refusal as refusal:
             return refusal.response()
         except ConnectionResetError:  # the client has gone
@@ -166,6 +169,13 @@ class VenueServer:
             raise refused("connection lost", 500)
         if faults.happens(Fault.TICK_CHANGE):
             self._refine()
+
+    def _page_instead(self) -> web.Response | None:
+        """An HTML page instead of data, as a proxy in front of the venue sends during maintenance."""
+        for fault, status in ((Fault.PAGE_OK, 200), (Fault.PAGE_FORBIDDEN, 403)):
+            if self.state.faults.lasts(fault, self.state.now()):
+                return web.Response(text=_PAGE, status=status, content_type="text/html")
+        return None
 
     def _refine(self) -> None:
         """Refine the tick of every open market while orders are on their way."""

@@ -1,7 +1,8 @@
 """Public REST API of the venue: discovery, books, resolutions, history, time. Reads only.
 
-Every request is idempotent and is retried when the network or the venue fails; a lasting failure is `VenueUnavailable`.
-An answer that cannot be decoded is `DataInvalid`, and is never guessed at.
+Every request is idempotent and is retried when the network or the venue fails; a lasting failure is `VenueUnavailable`,
+and so is an answer that is none: an HTML page, or something of another shape. A market's record that cannot be decoded
+is `DataInvalid` and concerns that market alone. Nothing is guessed at.
 """
 
 from __future__ import annotations
@@ -207,22 +208,26 @@ async def _body(answer: aiohttp.ClientResponse, url: str) -> bytes:
     async for part in answer.content.iter_chunked(1 << 16):
         size += len(part)
         if size > _MOST_BYTES:
-            raise DataInvalid(f"the answer of {url} has more than {_MOST_BYTES} bytes.")
+            raise VenueUnavailable(f"the answer of {url} has more than {_MOST_BYTES} bytes.")
         parts.append(part)
-    return b"".join(parts)
+    raw = b"".join(parts)
+    if raw.lstrip()[:1] == b"<":
+        raise VenueUnavailable(f"{url} answers with a page for people, as while it is being worked on.")
+    return raw
 
 
 def _decoded(raw: bytes, kind: Any, what: str) -> Any:
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.MsgspecError as error:
-        raise DataInvalid(f"the venue's answer on {what} cannot be read: {error}.") from None
+        raise VenueUnavailable(f"the venue's answer on {what} cannot be read: {error}.") from None
 
 
 def _resolution(one: _ResolutionRow, now: datetime) -> Resolution:
-    yes, no = (one.payouts or [])[:2]
+    """Raises DataInvalid for payouts that cannot be: not one for each outcome, negative, or nothing at all."""
     # Payouts are numerators: a void market pays both sides one half.
-    total = yes + no
-    if total <= 0:
-        raise DataInvalid(f"the venue's payouts of {one.condition_id} are {yes} and {no}.")
-    return Resolution(one.condition_id, yes / total, PayoutSource.OFFICIAL, now)
+    payouts = one.payouts or []
+    if len(payouts) != 2 or not all(p.is_finite() and p >= 0 for p in payouts) or not sum(payouts):
+        said = " and ".join(map(str, payouts))
+        raise DataInvalid(f"the venue's payouts of {one.condition_id} are {said}.")
+    return Resolution(one.condition_id, payouts[0] / sum(payouts), PayoutSource.OFFICIAL, now)
