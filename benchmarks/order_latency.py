@@ -133,7 +133,7 @@ async def measure(folder: Path, url: str, seconds: float) -> dict[str, object]:
                 RateLimited(hands.orders, clock, 1e6),
                 risk_limits(order=10**15, market=10**15, loss=10**15, open_orders=10**6),
             )
-            tool = Timed(Switched(CostLimited(risk, UNIT, lambda: 0), KillSwitch(folder), clock))
+            tool = Timed(Switched(CostLimited(risk, UNIT, lambda: 0), KillSwitch(folder)))
             bench = Bench(Execution(tool, store.log(run.id), LocalBus()), tool, feed, clock)
             await bench.run(seconds)
     orders = [t for times in bench.times.values() for t in times]

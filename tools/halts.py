@@ -10,7 +10,7 @@ import json
 import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from market.clock import EPOCH
@@ -22,7 +22,8 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """Reason of a halt, its author and time. A file without content of its own has neither."""
+    """Reason of a halt, its author and time. `at` names the halt: two in a row are two, and a resume lifts the one that it
+    names. A file without content of its own has the time of its appearance."""
 
     reason: str
     by: str = ""
@@ -45,15 +46,17 @@ class KillSwitch:
         """The halt in force; None while trading is allowed. An unreadable switch counts as thrown."""
         try:
             text = self.file.read_bytes()[:_LONGEST].decode("utf-8", "replace")
+            appeared = _stamp(datetime.fromtimestamp(self.file.stat().st_ctime, UTC))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             return Halted(f"{self.file} cannot be read ({error.strerror})")
         try:
             entry = json.loads(text)
-            return Halted(str(entry["reason"]), str(entry["by"]), str(entry["at"]))
+            return Halted(str(entry["reason"]), str(entry["by"]), str(entry["at"]) or appeared)
         except (ValueError, KeyError, TypeError):
-            return Halted(" ".join(text.split()) or f"the halt file {self.file} was created without a reason")
+            reason = " ".join(text.split()) or f"the halt file {self.file} was created without a reason"
+            return Halted(reason, at=appeared)
 
     def prepare(self) -> None:
         """Create a spare switch that only has to be renamed when the disk is full. Raises StoreUnavailable."""
@@ -65,12 +68,12 @@ class KillSwitch:
             raise StoreUnavailable(f"{self._spare} cannot be written ({error.strerror}).") from None
 
     def throw(self, reason: str, by: str, at: datetime) -> Halted:
-        """Halt trading; an existing halt keeps its reason. Raises StoreUnavailable if it cannot be written: the caller
-        must then stop by itself."""
+        """Halt trading; an existing halt keeps its reason. `at` is wall-clock time, whatever the clock of the run. Raises
+        StoreUnavailable if it cannot be written: the caller must then stop by itself."""
         standing = self.read()
         if standing is not None:
             return standing
-        made = Halted(reason, by, at.isoformat(timespec="seconds"))
+        made = Halted(reason, by, _stamp(at))
         # Written aside and renamed: a reader sees the whole halt or none.
         draft = self.file.with_name(f".{_SWITCH}.{os.getpid()}")
         try:
@@ -93,11 +96,15 @@ class KillSwitch:
                 self._spare.replace(self.file)
         return self.file.exists()
 
-    def release(self, reason: str, by: str, at: datetime) -> Halted | None:
-        """Allow trading again; return the halt that was in force, or None. Raises StoreUnavailable."""
+    def release(self, reason: str, by: str, at: datetime, *, named: str | None = None) -> Halted | None:
+        """Allow trading again; return the halt that was in force, or None. With `named` only the halt of that time is
+        lifted: a command that arrives late or twice must not lift one that came after it was sent. Raises ValueError if
+        another halt is in force, StoreUnavailable."""
         standing = self.read()
         if standing is None:
             return None
+        if named is not None and named.strip() != standing.at:
+            raise ValueError(f"The given halt is not the one in force. {standing.sentence()}")
         try:
             # Before the file goes: a resume that is not on record would leave the old losses counting.
             self._record("resume", reason, by, at)
@@ -130,8 +137,13 @@ class KillSwitch:
         return found
 
     def _record(self, what: str, reason: str, by: str, at: datetime) -> None:
-        entry = {"what": what, "reason": reason, "by": by, "at": at.isoformat(timespec="seconds")}
+        entry = {"what": what, "reason": reason, "by": by, "at": _stamp(at)}
         _durably(self._history, json.dumps(entry) + "\n", "a")
+
+
+def _stamp(at: datetime) -> str:
+    """To the microsecond: two halts in one second are two."""
+    return at.isoformat(timespec="microseconds")
 
 
 def _durably(path: Path, text: str, mode: str) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 
-from market.clock import Clock
+from market.clock import Clock, WallClock
 from market.errors import Halt, LimitExceeded, StoreUnavailable
 from market.types import UNIT, Ack, Fill, Micro, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, units
 from tools.halts import KillSwitch
@@ -203,9 +203,9 @@ class Switched(Around):
     the switch is thrown, and a limit that stops trading throws it, so that the halt outlives this process. Cancelling
     is always possible."""
 
-    def __init__(self, inner: OrderTool, switch: KillSwitch, clock: Clock) -> None:
+    def __init__(self, inner: OrderTool, switch: KillSwitch) -> None:
         super().__init__(inner)
-        self._switch, self._clock = switch, clock
+        self._switch = switch
 
     async def send(self, signed: SignedOrder) -> Ack:
         if (halted := self._switch.read()) is not None:
@@ -214,7 +214,7 @@ class Switched(Around):
             return await self._inner.send(signed)
         except Halt as stop:
             with suppress(StoreUnavailable):  # execution sees the Halt and stops this process in any case
-                self._switch.throw(str(stop), "a limit", self._clock.now())
+                self._switch.throw(str(stop), "a limit", WallClock().now())
             raise
 
 

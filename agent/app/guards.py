@@ -38,7 +38,7 @@ class Guards:
         # does not count; the kill switch is the first, so that a limit's halt throws it.
         limited = RateLimited(orders, self.clock, config.venue.orders_per_second)
         risk = RiskLimited(limited, risk_limits(config), before)
-        tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), self.switch, self.clock)
+        tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), self.switch)
         working, paid = dict(before.promised), dict(before.paid)
         execution = Execution(tool, log, bus, working=working, paid=paid, inhibitor=self.inhibitor)
         return execution, KillSwitchWatcher(self.switch, execution, tool, self.clock, risk.forget_results)

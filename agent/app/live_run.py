@@ -33,7 +33,7 @@ from agent.trading.inhibit import Inhibitor
 from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from agent.trading.loop import Trader, TradingLoop
 from agent.trading.strategy_trader import Several
-from market.clock import Clock
+from market.clock import Clock, WallClock
 from market.errors import Halt, NotReady, StoreUnavailable, StrategyFailed, VenueUnavailable
 from market.types import Market
 from storage.canonical import digest
@@ -97,7 +97,7 @@ class LiveWorld:
             return await self._run(engine, switch)
         except Halt as stop:
             with suppress(StoreUnavailable):
-                switch.throw(str(stop), "edgeclaw", self.clock.now())
+                switch.throw(str(stop), "edgeclaw", WallClock().now())
             raise
 
     async def _run(self, engine: Engine, switch: KillSwitch) -> EndedRun:

@@ -14,7 +14,7 @@ from agent.service.contract import COMMANDS, NAME, CommandRequest, HaltRequest, 
 from agent.service.pulse import Pulse
 from agent.trading.bus import Bus
 from agent.trading.inhibit import Inhibitor, InhibitSignal
-from market.clock import Clock
+from market.clock import Clock, WallClock
 from market.events import SignalHeard
 from storage.canonical import Json, plain
 from tools.halts import KillSwitch
@@ -68,7 +68,7 @@ class Commands:
         return made
 
     async def _halt(self, asked: HaltRequest) -> Json:
-        halted = self.switch.throw(asked.reason.strip() or "asked to over MQTT", _BY, self.clock.now())
+        halted = self.switch.throw(asked.reason.strip() or "asked to over MQTT", _BY, WallClock().now())
         return {"halted": halted.sentence(), "at": halted.at}
 
     async def _pause(self, asked: HaltRequest) -> Json:
@@ -78,12 +78,10 @@ class Commands:
     async def _resume(self, asked: Resume) -> Json:
         """Requires a reason, as the command line does, and the instant of the halt that it lifts: a broker may deliver
         a command late or twice, and it must not lift a halt that came after it was sent."""
-        reason, standing = asked.reason.strip(), self.switch.read()
+        reason = asked.reason.strip()
         if not reason:
             raise ValueError('resume needs a reason: {"reason": "what was looked at", "halt": "when it was halted"}.')
-        if standing is not None and asked.halt.strip() != standing.at:
-            raise ValueError(f"The given halt is not the one in force. {standing.sentence()}")
-        stood = self.switch.release(reason, _BY, self.clock.now())
+        stood = self.switch.release(reason, _BY, WallClock().now(), named=asked.halt)
         return {"was": None if stood is None else stood.sentence()}
 
     async def _status(self, _: CommandRequest) -> Json:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from agent.trading.execution import Execution
-from market.clock import Clock
+from market.clock import Clock, WallClock
 from market.errors import StoreUnavailable, VenueUnavailable
 from market.tasks import end
 from tools.halts import KillSwitch
@@ -64,7 +64,7 @@ class KillSwitchWatcher:
 
     def throw_by_signal(self) -> None:
         try:
-            self.switch.throw("SIGUSR1 received", "a signal", self.clock.now())
+            self.switch.throw("SIGUSR1 received", "a signal", WallClock().now())
         except StoreUnavailable as error:
             self.execution.halt(f"SIGUSR1 received. {error}", self.clock.now())
 

@@ -69,7 +69,7 @@ def test_a_halt_is_read_by_whoever_comes_later_and_keeps_its_reason(tmp_path: Pa
     KillSwitch(tmp_path).throw("too hot", "a person", NOW)
     again = KillSwitch(tmp_path)
     assert again.throw("another", "somebody else", NOW).reason == "too hot"
-    assert again.read() == Halted("too hot", "a person", "2026-11-01T12:00:00+00:00")
+    assert again.read() == Halted("too hot", "a person", "2026-11-01T12:00:00.000000+00:00")
     assert again.release("cooled down", "a person", NOW + timedelta(hours=1)) is not None
     assert again.read() is None
     assert again.resumed_at() == NOW + timedelta(hours=1)
@@ -114,6 +114,27 @@ def test_a_full_disk_halts_all_the_same(tmp_path: Path, monkeypatch: pytest.Monk
     assert switch.release("made room", "a person", NOW) == standing and switch.read() is None
 
 
+def test_a_late_resume_lifts_the_halt_that_it_names_and_no_other(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path)
+    first = switch.throw("hot", "a person", NOW)
+    switch.release("cool", "a person", NOW, named=first.at)
+    second = switch.throw("hot again", "a person", NOW + timedelta(microseconds=1))
+    with pytest.raises(ValueError, match="not the one in force"):
+        switch.release("cool", "a person", NOW, named=first.at)
+    assert switch.read() == second
+
+
+@pytest.mark.parametrize("text", ["", "lunch", '{"reason": "full", "by": "edgeclaw", "at": ""}'])
+def test_a_halt_without_an_instant_of_its_own_is_named_by_when_it_appeared(tmp_path: Path, text: str) -> None:
+    switch = KillSwitch(tmp_path)
+    switch.file.write_text(text)
+    halted = switch.read()
+    assert halted is not None and datetime.fromisoformat(halted.at).tzinfo is not None
+    with pytest.raises(ValueError, match="not the one in force"):
+        switch.release("looked", "a person", NOW, named="")
+    assert switch.release("looked", "a person", NOW, named=halted.at) == halted and switch.read() is None
+
+
 def test_a_torn_history_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     switch = KillSwitch(tmp_path)
     switch.throw("x", "a person", NOW)
@@ -131,7 +152,7 @@ def test_a_torn_history_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
 @given(st.lists(st.sampled_from(["send", "halt", "resume"]), max_size=12))
 def test_no_order_is_sent_while_the_switch_is_thrown(tmp_path_factory: pytest.TempPathFactory, acts: list[str]) -> None:
     switch, hands = KillSwitch(tmp_path_factory.mktemp("home")), Hands()
-    behind = Switched(tool(hands), switch, ManualClock(NOW))
+    behind = Switched(tool(hands), switch)
     allowed, halted = 0, False
 
     async def play() -> None:
@@ -156,7 +177,7 @@ def test_no_order_is_sent_while_the_switch_is_thrown(tmp_path_factory: pytest.Te
 
 def test_a_limit_that_stops_trading_throws_the_switch(tmp_path: Path) -> None:
     switch = KillSwitch(tmp_path)
-    behind = Switched(tool(Hands(stop="lost too much")), switch, ManualClock(NOW))
+    behind = Switched(tool(Hands(stop="lost too much")), switch)
     with pytest.raises(LimitExceeded):
         asyncio.run(behind.send(signed()))
     halted = KillSwitch(tmp_path).read()
