@@ -22,8 +22,8 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """Reason of a halt, its author and time. `at` names the halt: two in a row are two, and a resume lifts the one that it
-    names. A file without content of its own has the time of its appearance."""
+    """Reason of a halt, its author and time. `at` names the halt: two in a row are two, and a resume lifts the one that
+    it names. A file without content of its own has the time of its appearance."""
 
     reason: str
     by: str = ""
@@ -68,8 +68,8 @@ class KillSwitch:
             raise StoreUnavailable(f"{self._spare} cannot be written ({error.strerror}).") from None
 
     def throw(self, reason: str, by: str, at: datetime) -> Halted:
-        """Halt trading; an existing halt keeps its reason. `at` is wall-clock time, whatever the clock of the run. Raises
-        StoreUnavailable if it cannot be written: the caller must then stop by itself."""
+        """Halt trading; an existing halt keeps its reason. `at` is wall-clock time, whatever the clock of the run.
+        Raises StoreUnavailable if it cannot be written: the caller must then stop by itself."""
         standing = self.read()
         if standing is not None:
             return standing

@@ -15,8 +15,8 @@ from paho.mqtt.properties import Properties
 
 from agent.service.mqtt import Broker, Link
 from agent.service.outbox import Outbox
-from agent.service.pulse import Pulse
 from storage.canonical import Json
+from tests.values import pulse
 
 
 def asked(name: str, payload: bytes = b"{}", *, mark: bytes = b"1", reply: str = "replies/a") -> Message:
@@ -38,7 +38,10 @@ class Done:
 
 def answers(*messages: Message) -> tuple[list[str], list[str | None]]:
     done = Done()
-    link = Link(Broker("nowhere"), Pulse(), cast(Outbox, None), done.handle, done.handle)
+    broker = Broker(
+        host="nowhere", port=1883, instance="edgeclaw", username="", password="", tls=None, heartbeat=10.0, queue=10
+    )
+    link = Link(broker, pulse(), cast(Outbox, None), done.handle, done.handle)
 
     async def all_of_them() -> list[str | None]:
         return [await link._answer(message) for message in messages]
