@@ -156,6 +156,7 @@ class LiveWorld:
         watch = Watch(venue.watched(), venue.slugs)
         async with open_feed(self.hosts, self.clock, watch, self._source()) as feed:
             self.pulse.heard = lambda: feed.heard
+            self.pulse.counters["feed"], self.pulse.troubles["feed"] = feed.health.counts, feed.health.recent
             for market in past.unsettled.values():
                 feed.remember(market)
             yield feed

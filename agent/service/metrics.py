@@ -70,6 +70,12 @@ class Metrics:
         self.score = self._gauge("log_score", "Log score of the forecasts, nats, over settled windows.")
         self.mid_score = self._gauge("mid_log_score", "Log score of the mid over the same windows.")
         self.queues = Gauge("edgeclaw_queue_depth", "Queue depth.", ("queue",), registry=self.registry)
+        self.counted = Gauge(
+            "edgeclaw_counted",
+            "Counters of the feed and the account, by source.",
+            ("source", "what"),
+            registry=self.registry,
+        )
         self._pulse, self._spent = pulse, dict[str, Micro]()
         self._measured("loop_lag_seconds", "Maximum event loop lag of the last ten seconds.", lambda: pulse.lag)
         self._measured("market_silence_seconds", "Age of the last market data.", lambda: pulse.silence)
@@ -81,6 +87,9 @@ class Metrics:
         """All metrics, in the text exposition format."""
         for name, depth in self._pulse.queues.items():
             self.queues.labels(name).set(depth())
+        for source, counters in self._pulse.counters.items():
+            for what, count in counters().items():
+                self.counted.labels(source, what).set(count)
         return generate_latest(self.registry)
 
     @contextmanager

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from agent.llm.engine import Engine
 from agent.service.notify import Notifier
+from agent.trading.bus import LocalBus
 from market.clock import monotonic
+from market.events import CycleStarted, SlotSkipped
 from market.types import Micro
 
 _BEAT, _KEPT = 0.25, 40
 """Seconds between two measurements of the loop's lag, and how many are kept."""
+_SLOTS_WITHOUT_A_MARKET = 3
 _ASK, _ANSWER = 30.0, 10.0
 """Seconds between two health checks of the engine, and the time-out of one."""
 
@@ -39,7 +42,8 @@ async def _nobody() -> None:
 class Pulse:
     """Present health of a run. `heard` returns the monotonic time of the feed's last message; None before the feed is
     open. `stage` is the run's current stage in words, `trading` is True once it trades, `at_risk` its exposure in
-    micro-dollars, `account` its account summary; `queues` are queue depths by name."""
+    micro-dollars, `account` its account summary; `queues` are queue depths by name. `counters` and
+    `troubles`, by source: all that the feed or the account has counted, and sentences on what of it is recent."""
 
     bounds: Bounds
     stage: str = "starting"
@@ -49,6 +53,8 @@ class Pulse:
     engine: str = ""
     account: Callable[[], Awaitable[object]] = _nobody
     queues: dict[str, Callable[[], int]] = field(default_factory=dict)
+    counters: dict[str, Callable[[], Mapping[str, int]]] = field(default_factory=dict)
+    troubles: dict[str, Callable[[], Sequence[str]]] = field(default_factory=dict)
     warnings: dict[str, str] = field(default_factory=dict)
     late: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
@@ -70,8 +76,9 @@ class Pulse:
             self.warnings.pop(about, None)
 
     def remarks(self) -> tuple[str, ...]:
-        """Complaints and warnings, one sentence each."""
-        return (*self.complaints(), *self.warnings.values())
+        """Complaints, warnings and recent troubles, one sentence each."""
+        troubles = [sentence for told in self.troubles.values() for sentence in told()]
+        return (*self.complaints(), *self.warnings.values(), *troubles)
 
     def complaints(self) -> tuple[str, ...]:
         """Bounds that are exceeded, one sentence each: reasons to restart."""
@@ -129,3 +136,25 @@ async def _report(pulse: Pulse, notifier: Notifier) -> None:
         if not complaints:
             notifier.alive()
         await asyncio.sleep(notifier.interval)
+
+
+@contextmanager
+def watching_slots(pulse: Pulse, bus: LocalBus) -> Iterator[None]:
+    """Warn once no market was open at several slots in a row: the run goes on, and trades nothing."""
+    missed = 0
+
+    def skipped(event: SlotSkipped) -> None:
+        nonlocal missed
+        if event.reason != "no_market":
+            return
+        missed += 1
+        if missed >= _SLOTS_WITHOUT_A_MARKET:
+            pulse.warn("markets", f"No market was open at the last {missed} slots: check venue.series and venue.slugs.")
+
+    def started(_: CycleStarted) -> None:
+        nonlocal missed
+        missed = 0
+        pulse.warn("markets", "")
+
+    with bus.subscribed(SlotSkipped, skipped), bus.subscribed(CycleStarted, started):
+        yield

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from agent.config.schema import ServiceConfig
 from agent.llm.engine import Engine
 from agent.service.notify import Notifier
-from agent.service.pulse import Pulse, beating
+from agent.service.pulse import Pulse, beating, watching_slots
 from agent.trading.bus import LocalBus
 from market.errors import NotReady
 
@@ -24,6 +24,7 @@ async def attended(
         port = 0
         if service.listen:
             port = await _pages(stack, service.listen, bus, pulse, halted)
+        stack.enter_context(watching_slots(pulse, bus))
         await stack.enter_async_context(beating(pulse, engine, Notifier.of()))
         yield port
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -66,6 +66,8 @@ _MOST_DROPPED = 1_000
 _PARALLEL_LOOKUPS = 8
 """Concurrent look-ups of windows."""
 _QUEUE_LIMIT = 10_000
+_RECENT = 600.0
+"""Seconds for which trouble of the feed is reported after its last occurrence."""
 _LONGEST_WINDOW = 86_400
 """Seconds of the longest window that is resolved by a price at its close."""
 _DEPTH_LEVELS = 5
@@ -106,12 +108,38 @@ class FeedHealth:
     losses: int = 0
     unanswered: int = 0
     records: int = 0
-    why_refused: str = ""
-    why_ahead: str = ""
-    why_unanswered: str = ""
-    why_record: str = ""
-    why_corrected: str = ""
-    why_resynced: str = ""
+    why: dict[str, str] = field(default_factory=dict)
+    at: dict[str, float] = field(default_factory=dict)
+
+    def note(self, kind: str, why: str) -> None:
+        """Count one more of a kind, with its reason."""
+        setattr(self, kind, getattr(self, kind) + 1)
+        self.why[kind], self.at[kind] = why, monotonic()
+
+    def counts(self) -> Mapping[str, int]:
+        """Every counter by its name."""
+        return {name: value for name in _COUNTED if isinstance(value := getattr(self, name), int)}
+
+    def recent(self) -> list[str]:
+        """A sentence for each kind of trouble of the last ten minutes."""
+        since = monotonic() - _RECENT
+        return [
+            f"{said} ({getattr(self, kind)} since the start), the last: {self.why[kind].rstrip('.')}."
+            for kind, said in _TROUBLE.items()
+            if self.at.get(kind, -1.0) > since
+        ]
+
+
+_TROUBLE = {
+    "refused": "Market events could not be decoded",
+    "ahead": "Market events were stamped ahead of this clock",
+    "resynced": "Order books were discarded after a lost frame",
+    "dropped": "Order books were dropped before they were looked at",
+    "losses": "The market channel was lost",
+    "unanswered": "The venue did not answer questions about markets",
+    "records": "Market records were refused",
+}
+_COUNTED = ("frames", "unknown", "corrected", *_TROUBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +225,7 @@ class LiveFeed:
         )
         self.health = FeedHealth()
         self.heard = monotonic()
-        """Time of the last frame on the monotonic clock; at first, the start of listening."""
+        """Time of the last market data or REST answer on the monotonic clock; at first, the start of listening."""
         self._watched: dict[str, _Watched] = {}
         self._tokens: dict[str, _Watched] = {}
         self._slugs: dict[str, str] = {}
@@ -340,13 +368,13 @@ class LiveFeed:
         refused is counted and said once, with its reason. Either concerns one market alone."""
         try:
             yield
+            self.heard = monotonic()
         except VenueUnavailable as error:
-            self.health.unanswered += 1
-            self.health.why_unanswered = f"{what}: {error}"
+            self.health.note("unanswered", f"{what}: {error}")
         except DataInvalid as error:
             said = f"{what}: {error}"
             if said not in self.refusals:
-                self.health.records, self.health.why_record = self.health.records + 1, said
+                self.health.note("records", said)
                 log.warning("a record of the venue is refused: %s", said)
                 self.refusals[said] = None
                 if len(self.refusals) > _MOST_DROPPED:
@@ -397,7 +425,7 @@ class LiveFeed:
         return [json.dumps({"type": "market", "assets_ids": list(self._tokens), "custom_feature_enabled": True})]
 
     def _on_loss(self, why: str) -> None:
-        self.health.losses += 1
+        self.health.note("losses", why)
         if self._tap is not None:
             self._tap.gap(CHANNEL, why, self._clock.now())
         # The channel does not replay what was missed, and a new subscription sends a full book first.
@@ -405,9 +433,9 @@ class LiveFeed:
             watched.whole = False
 
     def _on_message(self, raw: bytes) -> None:
-        self.heard = monotonic()
-        if raw == b"PONG":
+        if raw == b"PONG":  # shows that the connection stands, not that anything is published on it
             return
+        self.heard = monotonic()
         self.health.frames += 1
         if self._tap is not None:
             self._tap.frame(CHANNEL, raw, self._clock.now())
@@ -438,7 +466,7 @@ class LiveFeed:
 
     def _doubt(self, refused: RefusedEvent) -> None:
         """An undecodable event may have changed a book: it is not published until the venue has sent a snapshot."""
-        self.health.refused, self.health.why_refused = self.health.refused + 1, refused.why
+        self.health.note("refused", refused.why)
         for watched in self._watched.values():
             market = watched.market
             if not refused.names or not refused.names.isdisjoint((market.id, market.yes_token)):
@@ -452,8 +480,7 @@ class LiveFeed:
         self._latest_stamp = now + _SKEW_MS
         if ms <= self._latest_stamp:
             return ms
-        self.health.ahead += 1
-        self.health.why_ahead = f"an event is stamped {(ms - now) / 1000:.1f} s ahead of our clock"
+        self.health.note("ahead", f"an event is stamped {(ms - now) / 1000:.1f} s ahead of our clock")
         return now
 
     def _publish_all(self) -> None:
@@ -474,7 +501,7 @@ class LiveFeed:
         if not watched.whole:
             watched.depth.forget()
         elif why := watched.depth.differs(snapshot):
-            self.health.corrected, self.health.why_corrected = self.health.corrected + 1, why
+            self.health.note("corrected", why)
         watched.depth.apply_snapshot(snapshot)
         watched.whole, watched.doubts = True, 0
         changed[watched.market.id] = watched
@@ -482,7 +509,7 @@ class LiveFeed:
     def _discard(self, watched: _Watched, snapshot: Snapshot) -> None:
         """Drop our book in favour of a snapshot, whatever the stamps of ours; a difference is counted."""
         if watched.whole and (why := watched.depth.differs(snapshot)):
-            self.health.corrected, self.health.why_corrected = self.health.corrected + 1, why
+            self.health.note("corrected", why)
         watched.depth.forget()
 
     def _apply_changes(self, message: PriceChanges, changed: dict[str, _Watched]) -> None:
@@ -507,8 +534,7 @@ class LiveFeed:
         watched.doubts = watched.doubts + 1 if here != there else 0
         if watched.doubts > 1:
             watched.whole = False
-            self.health.resynced += 1
-            self.health.why_resynced = f"best prices {here} here and {there} there, in ten-thousandths"
+            self.health.note("resynced", f"best prices {here} here and {there} there, in ten-thousandths")
 
     def _apply_tick_change(self, message: TickChange) -> None:
         watched = self._tokens.get(message.asset_id)
@@ -535,7 +561,7 @@ class LiveFeed:
         )
         for listener in self._listeners:
             if watched.market.id in listener.market_ids and not listener.put(book):
-                self.health.dropped += 1
+                self.health.note("dropped", f"a listener of {watched.market.slug} was too slow")
 
     # -- recovery by REST
 

@@ -24,7 +24,7 @@ from agent.llm.engine import EngineHealth
 from agent.llm.scripted import ScriptedEngine
 from agent.service.metrics import Metrics
 from agent.service.notify import Notifier
-from agent.service.pulse import Pulse, beating
+from agent.service.pulse import Pulse, beating, watching_slots
 from agent.service.web import serving
 from agent.trading.bus import LocalBus
 from market.clock import monotonic
@@ -41,6 +41,7 @@ from market.events import (
     SlotSkipped,
     TradingHalted,
 )
+from market.polymarket.feed import FeedHealth
 from market.types import UNIT, Fill, FillEvidence, Order, Outcome, PayoutSource, Settlement, Side, TimeInForce
 from tests.fakes import START
 
@@ -257,3 +258,27 @@ def test_rules_and_dashboard_ask_for_figures_that_there_are() -> None:
     board = json.loads((Path(__file__).parents[2] / "deploy/grafana-dashboard.json").read_text())
     places = [tuple(panel["gridPos"].values()) for panel in board["panels"]]
     assert len(set(places)) == len(places)
+
+
+def test_three_slots_without_a_market_are_a_complaint_until_one_has_one() -> None:
+    bus, seen = LocalBus(), pulse_with()
+    with watching_slots(seen, bus):
+        for _ in range(2):
+            bus.publish(SlotSkipped(at=START, reason="no_market"))
+        bus.publish(SlotSkipped(at=START, reason="slot_missed"))
+        assert not seen.remarks()
+        bus.publish(SlotSkipped(at=START, reason="no_market"))
+        assert "No market was open at the last 3 slots" in seen.remarks()[0]
+        bus.publish(CycleStarted(at=START, markets=1, late=0.0))
+        assert not seen.remarks()
+
+
+def test_what_the_feed_counts_is_in_metrics_and_what_troubles_it_in_the_remarks() -> None:
+    health, seen = FeedHealth(), pulse_with()
+    seen.counters["feed"], seen.troubles["feed"] = health.counts, health.recent
+    assert not seen.remarks()
+    health.note("refused", "'2' is no price.")
+    assert seen.remarks() == ("Market events could not be decoded (1 since the start), the last: '2' is no price.",)
+    text = Metrics(seen).text().decode()
+    assert 'edgeclaw_counted{source="feed",what="refused"} 1.0' in text
+    assert 'edgeclaw_counted{source="feed",what="unanswered"} 0.0' in text
