@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from agent.host.memory import collect_seldom, share_heaps
+from agent.host.memory import collect_never, collect_seldom, share_heaps
 from market.errors import EdgeclawError
 
 
@@ -73,6 +73,11 @@ _VERBS = {
 }
 
 
+_BRIEF = {("log", "list"), ("log", "show"), ("config", "show"), ("config", "check"), ("config", "schema")}
+_BRIEF_ALONE = (["status"], ["halt"], ["resume"], ["--help"])
+"""Verbs that read a little and end: they are over before garbage could matter."""
+
+
 @cache
 def _built(name: str) -> Any:
     alone = typer.Typer(add_completion=False, rich_markup_mode=None, callback=_edgeclaw)
@@ -118,7 +123,10 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script."""
-    collect_seldom()
+    if tuple(sys.argv[1:3]) in _BRIEF or sys.argv[1:2] in _BRIEF_ALONE:
+        collect_never()
+    else:
+        collect_seldom()
     share_heaps()
     try:
         # Errors come out as exceptions, so that each is printed as one sentence with its own exit code.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import sys
@@ -14,7 +15,15 @@ _M_ARENA_MAX, _ARENAS = -8, 2
 def collect_seldom() -> None:
     """Raise the GC thresholds. Histories are many long-lived acyclic values: scanning them as often as the default does
     costs a sixth of a backtest, and a pause on the hot path each time."""
+    gc.enable()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
+
+
+def collect_never() -> None:
+    """Switch the garbage collector off, at the end of the process too: for a verb that reads a little and ends, of
+    whose time a quarter went into scanning what was just imported."""
+    gc.disable()
+    atexit.register(gc.freeze)  # the interpreter's last collection skips what is frozen
 
 
 def share_heaps() -> None:

@@ -77,6 +77,7 @@ def _as_a_process(home: Path, args: tuple[str, ...]) -> Iterator[None]:
         try:
             yield
         finally:
+            gc.enable()
             gc.set_threshold(*often)
 
 

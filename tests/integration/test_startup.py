@@ -141,3 +141,33 @@ def test_a_live_process_at_the_venue_loads_nothing_of_the_simulated_worlds() -> 
     told = code + "print(*(m for m in sys.modules if m.partition('.')[0] == 'backtest'))"
     done = subprocess.run([sys.executable, "-c", told], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+COUNTING = """
+import gc, sys
+collections = []
+gc.callbacks.append(lambda phase, _: collections.append(phase == "start"))
+from agent.cli import main
+begun = len(collections)
+try:
+    main()
+except SystemExit:
+    sys.stderr.write(f"\\ncollections: {sum(collections[begun:])}, enabled: {gc.isenabled()}")
+"""
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize(
+    ("words", "enabled"), [(("log", "list"), False), (("status",), False), (("log", "verify"), True)]
+)
+def test_verbs_that_read_a_little_collect_no_garbage_and_others_do(
+    recorded: Path, words: tuple[str, ...], enabled: bool
+) -> None:
+    env = {**os.environ, "EDGECLAW_HOME": str(recorded)}
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING, *words], env=env, check=False, capture_output=True, text=True
+    )
+    said = done.stderr.rpartition("\n")[2]
+    assert said.endswith(f"enabled: {enabled}"), done.stderr
+    if not enabled:
+        assert said.startswith("collections: 0,")
