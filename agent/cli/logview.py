@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from storage.decisions import RecordedCorrection, RecordedNode
     from storage.records import DecisionSummary, Problem, Run
 
+_WITH_MARKETS = 108
+"""Columns of a terminal from which the list of decisions names the markets."""
 _TINT = {
     "supported": GOOD,
     "thin": WARN,
@@ -43,19 +45,22 @@ def print_runs(runs: Sequence[Run], screen: Console) -> None:
 
 
 def print_decisions(decisions: Sequence[DecisionSummary], screen: Console) -> None:
+    # A slug is as long as all the rest of a terminal of 80 columns, and `log show` has it.
+    wide = screen.width >= _WITH_MARKETS
+    market, corrected = (("market",), " corrected") if wide else ((), "*")
     rows = table(
-        "Decisions", "id", "UTC", "market", "decision", "mid", "P(Up)", "verified", "profit", "tokens",
+        "Decisions", "id", "UTC", *market, "decision", "mid", "P(Up)", "verified", "profit", "tokens",
         right=("mid", "P(Up)", "verified", "profit", "tokens"),
     )  # fmt: skip
-    for column in rows.columns[:3]:
-        column.no_wrap = True
+    for column in rows.columns:
+        column.no_wrap, column.overflow = True, "ellipsis"
     for d in decisions:
         made = f"[bold {GOOD}]{d.action}[/]" if d.action != "abstain" else d.reason
         rows.add_row(
             d.id,
             f"{d.at:%m-%d %H:%M}",
-            escape(d.slug),
-            f"{made} [{WARN}]corrected[/]" if d.corrected else made,
+            *(escape(d.slug) for _ in market),
+            f"{made}[{WARN}]{corrected}[/]" if d.corrected else made,
             number(d.mid, 3),
             number(d.probability, 3),
             "-" if d.verified_share is None else f"{d.verified_share:.0%}",
@@ -63,7 +68,8 @@ def print_decisions(decisions: Sequence[DecisionSummary], screen: Console) -> No
             str(d.tokens),
         )
     screen.print(rows)
-    screen.print(f"[{MUTED}]{len(decisions)} decisions. Open one: edgeclaw log show ID[/]")
+    footnote = "" if wide or not any(d.corrected for d in decisions) else " * corrected."
+    screen.print(f"[{MUTED}]{len(decisions)} decisions.{footnote} Open one: edgeclaw log show ID[/]")
 
 
 def print_reasons(reasons: Sequence[tuple[str, str, int]], screen: Console) -> None:
