@@ -6,6 +6,7 @@ A run that was stopped for any reason continues from here: every start is a reco
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from market.types import OVER, Ack, Fill, Market, Micro, Resolution, Settlement, SignedOrder
+from market.types import OVER, Ack, Fill, Market, Micro, Outcome, Resolution, Settlement, Side, SignedOrder
 from storage.log_reader import LogReader
 from storage.projections import RecordedOrder, ack_of, resolution_of
 from storage.records import RecordKind, Run
@@ -43,7 +44,13 @@ class AccountHistory:
 
     @property
     def unsettled(self) -> dict[str, Market]:
-        done = {s.market_id for s in self.settlements}
+        """Markets whose shares, or some of them, have not become dollars. A process that died between the settlements
+        of a market's two outcomes leaves the second to the next one."""
+        settled, held = {(s.market_id, s.outcome) for s in self.settlements}, Counter[tuple[str, Outcome]]()
+        for fill in self.fills:
+            held[fill.market_id, fill.outcome] += fill.size if fill.side is Side.BUY else -fill.size
+        half = {key[0] for key, size in held.items() if size and key not in settled}
+        done = {s.market_id for s in self.settlements} - half
         touched = {f.market_id for f in self.fills} | {s.order.market_id for s in (*self.working, *self.ended)}
         return {m: self.markets[m] for m in sorted(touched - done) if m in self.markets}
 
@@ -54,7 +61,8 @@ class AccountHistory:
 
     def paid(self) -> dict[str, Micro]:
         """Cost of the holdings of each unsettled market, in micro-dollars."""
-        unsettled = self.unsettled
+        # Once one outcome of a market is settled, its result has counted the whole cost.
+        unsettled = self.unsettled.keys() - {s.market_id for s in self.settlements}
         return costs(fill for fill in self.fills if fill.market_id in unsettled)
 
     def exposure(self, looked_at: datetime) -> Exposure:

@@ -13,10 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.live.recovery import AccountHistory
 from market.errors import VenueUnavailable
 from market.types import (
     UNIT,
     Fill,
+    FillEvidence,
     Order,
     OrderStatus,
     Outcome,
@@ -280,3 +282,57 @@ def test_winnings_of_an_earlier_run_are_expected_while_their_market_can_be_asked
     assert next(iter(known.expected())).amount == cash - 10 * UNIT
     forgotten = AccountBooks(lambda _: None, AccountSnapshot(CASH, START, fills, won))
     assert next(iter(forgotten.expected())).amount == cash == forgotten.account().cash
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+@pytest.mark.parametrize("payout", ["0", "0.5", "1"])
+def test_a_process_that_dies_between_two_settlements_leaves_the_second_to_the_next(kept: int, payout: str) -> None:
+    """Both outcomes of a market are held; `kept` of the two settlements were written before it died."""
+    m, fills = market(0), list[Fill]()
+    for number, outcome in enumerate(Outcome):
+        fills.append(
+            Fill(
+                id=f"t{number}/0",
+                order_id=f"0x{number}",
+                market_id=m.id,
+                outcome=outcome,
+                side=Side.BUY,
+                price=Decimal("0.4"),
+                size=10 * UNIT,
+                fee=0,
+                at=START,
+                evidence=FillEvidence.VENUE,
+            )
+        )
+    ended = Resolution(m.id, Decimal(payout), PayoutSource.OFFICIAL, START)
+
+    def reported(ours: AccountBooks) -> AccountBooks:
+        for number, outcome in enumerate(Outcome):
+            part = Part("0xother", m.token(outcome), Side.SELL, Decimal("0.4"), 10 * UNIT)
+            ours.learn(
+                TradeSaid(
+                    id=f"t{number}",
+                    taker_order_id=f"0x{number}",
+                    market_id=m.id,
+                    token=m.token(outcome),
+                    side=Side.BUY,
+                    price=Decimal("0.4"),
+                    size=10 * UNIT,
+                    status=TradeStatus.CONFIRMED,
+                    matched_at=START,
+                    parts=(part,),
+                )
+            )
+        return ours
+
+    whole = reported(books(fills))
+    written = whole.settle(ended, START)
+    assert written is not None and len(written) == 2
+    past = AccountHistory(CASH, START, fills=fills, settlements=written[:kept], markets={m.id: m})
+    assert (m.id in past.unsettled) == (kept < 2)
+    assert past.paid() == ({m.id: 8 * UNIT} if kept == 0 else {}), "the whole cost is counted with the first of them"
+    again = reported(AccountBooks(MARKETS.get, AccountSnapshot(CASH, START, fills, written[:kept])))
+    rest = again.settle(ended, START)
+    assert rest == written[kept:]
+    assert again.account() == whole.account() and again.account().holdings == {}
+    assert again.settle(ended, START) == []

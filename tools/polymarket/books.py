@@ -130,7 +130,7 @@ class AccountBooks:
         self._unpaid = {
             (s.market_id, s.outcome): s for s in remembered.settlements if s.cash and markets(s.market_id) is not None
         }
-        self._settled = {s.market_id for s in remembered.settlements}
+        self._settled = {(s.market_id, s.outcome) for s in remembered.settlements}
         self._fresh: list[Fill] = []
         self.since = remembered.since
         self.foreign: set[str] = set()
@@ -261,17 +261,20 @@ class AccountBooks:
     def settle(self, resolution: Resolution, now: datetime) -> Sequence[Settlement] | None:
         """Convert a resolved market's shares to dollars; None while an order or a trade of it may still change them."""
         market_id = resolution.market_id
-        if resolution.payout is None or resolution.known_at > now or market_id in self._settled:
+        if resolution.payout is None or resolution.known_at > now:
+            return []
+        # By outcome: a process that died between the two settlements of a market leaves the second to the next one.
+        left = [outcome for outcome in Outcome if (market_id, outcome) not in self._settled]
+        if not any(self._ledger.held(market_id, outcome) for outcome in left) and len(left) < len(Outcome):
             return []
         if self._pending(market_id):
             return None
-        made = [s for outcome in Outcome if (s := self._settlement(resolution, outcome, now)) is not None]
+        made = [s for outcome in left if (s := self._settlement(resolution, outcome, now)) is not None]
         for one in made:
             self._ledger.settle(one)
             if one.cash:
                 self._unpaid[one.market_id, one.outcome] = one
-        if made:
-            self._settled.add(market_id)
+            self._settled.add((market_id, one.outcome))
         return made
 
     def _pending(self, market_id: str) -> bool:
