@@ -25,8 +25,10 @@ from agent.llm.engine import Engine
 from agent.llm.scripted import ScriptedEngine
 from agent.replay.replay import ReplayResult
 from agent.replay.replay import replay as again
+from agent.trading.agent_trader import AgentTrader
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
+from agent.trading.quotes import RestingQuote
 from agent.trading.strategy_trader import QuotingTrader
 from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
@@ -532,6 +534,28 @@ def test_an_order_of_unknown_outcome_is_not_followed_by_a_second_one(
     assert intents == sum(d.body["summary"]["action"] == "take" for d in made.decisions) > 0
     assert len({f.order_id for f in made.fills}) == intents, "what the venue took is learned from its fills"
     assert made.end["unknown"] == []
+
+
+def test_no_second_order_is_placed_beside_a_quote_whose_end_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The venue does not say how an earlier quote in the market ended: it may still be there."""
+    cycle = AgentTrader.cycle
+
+    async def unanswered(execution: Execution, quotes: dict[str, RestingQuote], market_id: str, at: datetime) -> None:
+        pass
+
+    async def beside_an_old_quote(self: AgentTrader, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
+        intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.49"), UNIT, why="an earlier quote", post_only=True)
+        self.quotes[markets[0].id] = RestingQuote("0xold", intent, slot)
+        await cycle(self, slot, markets, blocked)
+
+    monkeypatch.setattr("agent.trading.agent_trader.withdraw_quote", unanswered)
+    monkeypatch.setattr(AgentTrader, "cycle", beside_an_old_quote)
+    made = play(tmp_path / "e.db", planted())
+    reasons = [d.body["summary"]["reason"] for d in made.decisions]
+    assert set(reasons) == {"order_unaccounted"}
+    assert made.kinds.count("intent") == 0
 
 
 def test_a_feed_that_fails_skips_the_cycle_with_a_reason(tmp_path: Path) -> None:
