@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from agent.config.load import load_config, profile_for
 from agent.config.schema import Config
 from agent.goals import TOOLS, GoalResult
+from agent.host.egress import embedded
 from market.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class EdgeAgent:
         """
         from agent.goals import done
 
-        return await done(self.config, self.feed, self.tools, goal)
+        with embedded():
+            return await done(self.config, self.feed, self.tools, goal)
 
     async def aanalyze(self, file: str | Path, question: str = "") -> Analysed:
         """Answer a question about a table, or without a question tell what stands out in it.
@@ -93,7 +95,8 @@ class EdgeAgent:
         """
         from agent.app.analysing import analysed
 
-        return await analysed(self.config, Path(file), question)
+        with embedded():
+            return await analysed(self.config, Path(file), question)
 
     def run(self, goal: str) -> GoalResult:
         """`arun`, for programs without an event loop. Raises as it does, and RuntimeError where there is one."""

@@ -4,6 +4,7 @@
   - Transient            try again later; this cycle ends
     + VenueUnavailable
     + ClockStepped
+    + RunFailed
     + EngineUnavailable
       * EngineTimeout
   - CycleSkipped         log the reason, wait for the next cycle
@@ -55,6 +56,10 @@ class VenueUnavailable(Transient):
 
 class ClockStepped(Transient):
     """The system clock was set back, so data received until now lies in the future. A restart cures it."""
+
+
+class RunFailed(Transient):
+    """Something that nobody foresaw ended a run. Its orders were taken back; a restart recovers from the log."""
 
 
 class EngineUnavailable(Transient):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.app.engines import talking
@@ -24,7 +26,7 @@ from agent.live.recovery import AccountHistory, load_account_history, runs_of
 from agent.llm.engine import Engine
 from agent.llm.recorded import RecordingEngine
 from agent.service.pulse import Pulse
-from agent.service.timekeeping import Timekeeper, kept, pace
+from agent.service.timekeeping import Timekeeper, pace
 from agent.trading.agent_trader import AgentTrader
 from agent.trading.bus import Bus
 from agent.trading.cycle import Ports
@@ -34,7 +36,8 @@ from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from agent.trading.loop import Trader, TradingLoop
 from agent.trading.strategy_trader import Several
 from market.clock import Clock, WallClock
-from market.errors import Halt, NotReady, StoreUnavailable, StrategyFailed, VenueUnavailable
+from market.errors import EdgeclawError, Halt, NotReady, Refused, RunFailed, StoreUnavailable, VenueUnavailable
+from market.tasks import alongside
 from market.types import Market
 from storage.canonical import digest
 from storage.lease import Lease
@@ -45,11 +48,13 @@ from tools.halts import KillSwitch
 
 if TYPE_CHECKING:
     from agent.live.account import LiveAccount, OpenAccount
+    from agent.live.redeem import WinningsRedeemer
     from agent.service.maintenance import MaintenanceJobs
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
     from market.polymarket.prices import Source
 
+log = logging.getLogger(__name__)
 _IN_FLIGHT = 30.0
 """Seconds in which what another machine has sent must have come to the venue, before its account is taken on."""
 _LAST_WORDS = 5.0
@@ -88,8 +93,8 @@ class LiveWorld:
     ticks: list[float] = field(default_factory=list)
 
     async def run(self, engine: Engine) -> EndedRun:
-        """Until the slots are done. Stopped before, all orders are cancelled and the next start goes on. A
-        Halt, after which nothing may go on by itself, throws the kill switch."""
+        """Until the slots are done. Stopped before, all orders are cancelled and the next start goes on. A Halt, after
+        which nothing may go on by itself, throws the kill switch. Raises RunFailed for what nobody foresaw."""
         switch = KillSwitch(home())
         try:
             # Before anything is opened: on a disk that is full by the time of a halt, throwing the switch is a rename.
@@ -99,6 +104,11 @@ class LiveWorld:
             with suppress(StoreUnavailable):
                 switch.throw(str(stop), "edgeclaw", WallClock().now())
             raise
+        except EdgeclawError:
+            raise
+        except Exception as error:
+            log.exception("the run failed")
+            raise _failed(error) from error
 
     async def _run(self, engine: Engine, switch: KillSwitch) -> EndedRun:
         record = await self._begin(engine)
@@ -216,17 +226,28 @@ class LiveWorld:
 
         self.stage("trading")
         keeper = Timekeeper(self.clock, self.inhibitor, lambda: on.hands.agree(self.clock))
-        jobs = self._maintenance(on.memory.learner, on.hands).jobs()
+        jobs = self._maintenance(on.memory.learner, self._winnings(on.hands)).jobs()
         self.pulse.trading, self.pulse.at_risk = True, on.execution.all_at_risk
         self.pulse.account = on.execution.standing
         # The jobs outlast the loop: the end waits for winnings, and it is a job that redeems them.
         async with scheduled(jobs, self.bus, self.clock, pace(self.clock)):
-            async with watching_kill_switch(on.watcher), kept(keeper):
+            async with watching_kill_switch(on.watcher), alongside(keeper.watch()):
                 await self._loop(on)
             return await self._end(on)
 
-    def _maintenance(self, learner: OnlineLearner, hands: OpenAccount) -> MaintenanceJobs:
+    def _winnings(self, hands: OpenAccount) -> WinningsRedeemer | None:
         """Only an account at the venue has winnings that can be late."""
+        from agent.live.account import VenueAccount
+        from agent.live.redeem import WinningsRedeemer
+        from agent.live.wallet import wallet_of
+
+        if not isinstance(self.account, VenueAccount):
+            return None
+        # The account that is open, with its key: a late payout may be years after the passphrase was given.
+        wallet = partial(wallet_of, self.plan.config, self.account, self.clock)
+        return WinningsRedeemer(hands, wallet, self.clock)
+
+    def _maintenance(self, learner: OnlineLearner, winnings: WinningsRedeemer | None) -> MaintenanceJobs:
         from agent.service.maintenance import MaintenanceJobs
 
         return MaintenanceJobs(
@@ -238,7 +259,7 @@ class LiveWorld:
             bus=self.bus,
             pulse=self.pulse,
             learner=learner,
-            hands=None if self.plan.paper else hands,
+            winnings=winnings,
             folders=tuple({home(), self.store.folder or home()}),
         )
 
@@ -260,8 +281,12 @@ class LiveWorld:
         except StoreUnavailable:
             await _last_words(on.execution.orders.cancel_all())  # whatever came of it could not be written down
             raise
-        except (asyncio.CancelledError, StrategyFailed, Halt) as stop:
-            await _last_words(self._stop(on, str(stop) or "it was ended"))
+        except (asyncio.CancelledError, Exception) as stop:
+            # Whatever it is, no order may outlive the run that watches over it.
+            await _last_words(self._stop(on, str(stop) or type(stop).__name__))
+            if isinstance(stop, Refused) and not isinstance(stop, NotReady):
+                # Nothing was wrong with how it was started: a supervisor has to start it again.
+                raise _failed(stop) from stop
             raise
 
     def _ports(self, on: _Trading) -> Ports:
@@ -298,6 +323,14 @@ class LiveWorld:
         differs = await on.hands.compared(self.clock, on.execution.reconcile)
         runs = await runs_of(self.store, self.account.name)
         return await on.record.end(on.execution, self.clock, runs=runs, unknown=(), differs=differs)
+
+
+def _failed(error: Exception) -> RunFailed:
+    what = str(error).rstrip(".") or type(error).__name__
+    return RunFailed(
+        f"Something that nobody foresaw ended the run ({type(error).__name__}: {what}); its orders were taken back.",
+        next_step="Start it again: a start is a recovery. Report it if it recurs.",
+    )
 
 
 def _lookup(feed: LiveFeed, past: AccountHistory) -> Callable[[str], Market | None]:

@@ -55,8 +55,11 @@ def status(config: File = None, venue: Venue = None, key_file: KeyFile = None, a
 def setup(
     amount: Annotated[str, typer.Option(help="Allowance of the exchange in dollars, or unlimited.")] = "1000",
     auto_redeem: Annotated[
-        bool, typer.Option("--auto-redeem", help="Approve automatic redemption by the venue.")
-    ] = False,
+        bool,
+        typer.Option(
+            "--auto-redeem/--no-auto-redeem", help="Approve automatic redemption of winnings by the venue's operator."
+        ),
+    ] = True,
     dry_run: DryRun = False,
     yes: Yes = False,
     config: File = None,
@@ -87,7 +90,7 @@ def redeem(
     """Turn the shares of resolved markets into dollars, where the venue has not done so by itself."""
 
     async def act(wallet: OpenWallet) -> Any:
-        calls = await wallet.redemptions(market or [])
+        calls = await wallet.redemptions(market or None)
         return await _carried_out(wallet, calls, dry_run=dry_run, yes=yes, as_json=as_json)
 
     _with_wallet(_settings(config, venue, key_file), act)

@@ -1,4 +1,4 @@
-"""Egress allow-list of this process, enforced at the socket under every library.
+"""Egress allow-list, enforced at the socket under every library: of this process, or of one's own work in a host's.
 
 An audit hook of the interpreter sees each name look-up and each connection of the process, in any code that makes
 it; a library that opens sockets in C without telling the interpreter, or a child process, is held by the unit file
@@ -10,7 +10,8 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -22,6 +23,9 @@ from market.polymarket.hosts import is_loopback
 _CONNECTING = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 _LOOKING_UP = frozenset({"socket.getaddrinfo", "socket.gethostbyname"})
 _Resolver = Callable[..., Any]
+_EMBEDDED: ContextVar[bool] = ContextVar("edgeclaw_embedded", default=False)
+_OWN: ContextVar[frozenset[str] | None] = ContextVar("edgeclaw_egress", default=None)
+"""Hosts of the work under way in this context, where it runs in somebody else's process."""
 
 
 @dataclass(slots=True)
@@ -31,30 +35,17 @@ class _Guard:
     names: frozenset[str] | None = None
     addresses: set[str] = field(default_factory=set)
     installed: bool = False
+    learns: bool = False
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
         """The audit hook. It cannot be removed once installed, so it returns at once where nothing is guarded."""
-        if self.names is None:
+        own = _OWN.get()
+        if (self.names is None and own is None) or not (host := _host_of(event, args)):
             return
-        if event in _CONNECTING:
-            self._connecting(args[0], args[1])
-        elif event in _LOOKING_UP:
-            self._looking_up(args[0])
-
-    def _connecting(self, made: socket.socket, address: Any) -> None:
-        if made.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple):
-            return
-        host = str(address[0])
-        if not self._allowed(host) and _plain(host) not in self.addresses:
+        if self.names is not None and not _listed(host, self.names) and _plain(host) not in self.addresses:
             raise refusal(host)
-
-    def _looking_up(self, host: Any) -> None:
-        name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-        if name and not self._allowed(str(name)) and _plain(str(name)) not in self.addresses:
-            raise refusal(str(name))
-
-    def _allowed(self, host: str) -> bool:
-        return is_loopback(_plain(host)) or host.lower().rstrip(".") in (self.names or ())
+        if own is not None and not _listed(host, own) and not _leads_to(own, _plain(host)):
+            raise refusal(host)
 
     def learning(self, resolve: _Resolver) -> _Resolver:
         """A resolver that records the addresses of the names it was allowed to look up."""
@@ -68,6 +59,32 @@ class _Guard:
             return found
 
         return resolved
+
+
+def _host_of(event: str, args: tuple[Any, ...]) -> str:
+    """The host that an audit event is about, by name or address; empty for another event."""
+    if event in _LOOKING_UP:
+        return args[0].decode("ascii", "replace") if isinstance(args[0], bytes) else str(args[0] or "")
+    if event not in _CONNECTING or not isinstance(args[1], tuple):
+        return ""
+    return str(args[1][0]) if args[0].family in (socket.AF_INET, socket.AF_INET6) else ""
+
+
+def _listed(host: str, names: frozenset[str]) -> bool:
+    return is_loopback(_plain(host)) or host.lower().rstrip(".") in names
+
+
+def _leads_to(names: frozenset[str], address: str) -> bool:
+    """True if one of the names has this address. Looked up here: the resolver of a host's process stays its own."""
+    found = _OWN.set(None)
+    try:
+        for name in names:
+            with suppress(OSError):
+                if any(_plain(str(entry[4][0])) == address for entry in socket.getaddrinfo(name, None)):
+                    return True
+        return False
+    finally:
+        _OWN.reset(found)
 
 
 _GUARD = _Guard()
@@ -92,11 +109,40 @@ def _plain(host: str) -> str:
 
 
 @contextmanager
+def embedded() -> Iterator[None]:
+    """Context of work in a host's process: `confined` then holds this work alone, in its own task and what it starts,
+    and neither the host's sockets nor its resolver."""
+    token = _EMBEDDED.set(True)
+    try:
+        yield
+    finally:
+        _EMBEDDED.reset(token)
+
+
+@contextmanager
 def confined(names: Iterable[str]) -> Iterator[None]:
     """Context in which connections leave this process only to loopback and to these hosts; nested, it can only narrow
     the list. Any other connection or look-up raises `EgressRefused`."""
-    _install()
     wanted = frozenset(n.lower().rstrip(".") for n in names if n)
+    with _own_work(wanted) if _EMBEDDED.get() else _whole_process(wanted):
+        yield
+
+
+@contextmanager
+def _own_work(wanted: frozenset[str]) -> Iterator[None]:
+    _listen()
+    before = _OWN.get()
+    token = _OWN.set(wanted if before is None else wanted & before)
+    try:
+        yield
+    finally:
+        _OWN.reset(token)
+
+
+@contextmanager
+def _whole_process(wanted: frozenset[str]) -> Iterator[None]:
+    _listen()
+    _learn()
     before, known = _GUARD.names, _GUARD.addresses
     _GUARD.names = wanted if before is None else wanted & before
     _GUARD.addresses = {_plain(n) for n in _GUARD.names if _is_address(n)}
@@ -114,11 +160,16 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _install() -> None:
+def _listen() -> None:
     if not _GUARD.installed:
         _GUARD.installed = True
-        socket.getaddrinfo = _GUARD.learning(socket.getaddrinfo)
         sys.addaudithook(_GUARD.hear)
+
+
+def _learn() -> None:
+    if not _GUARD.learns:
+        _GUARD.learns = True
+        socket.getaddrinfo = _GUARD.learning(socket.getaddrinfo)
 
 
 def host_of(url: str) -> str:

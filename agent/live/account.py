@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -19,6 +18,7 @@ from market.polymarket.feed import LiveFeed
 from market.polymarket.hosts import Hosts
 from market.polymarket.rest import reader
 from market.polymarket.wire import Habits, Wire
+from market.tasks import alongside
 from market.types import Market, Micro, Outcome, Settlement
 from tools.keystore import SecretKey
 from tools.orders import OrderTool
@@ -167,26 +167,17 @@ class VenueAccount:
             orders = PolymarketOrders(client, self.trader, clock, markets, books)
             hello = partial(_hello, self.credentials)
             user = Wire(self.hosts.user_stream, Habits("PING"), lambda: [hello()], orders.hear, orders.lost)
-            async with reader(self.hosts, clock) as asked:
-                tasks = [asyncio.create_task(t) for t in (user.run(), orders.beat(), _keep_up(orders, clock))]
-                for task in tasks:
-                    # A channel that dies must stop the orders: without it fills go unseen.
-                    task.add_done_callback(orders.failed)
-                try:
-                    ready = partial(self_test, asked, orders)
-                    agree = partial(clocks_must_agree, asked)
-                    yield OpenAccount(
-                        orders=orders,
-                        ready=ready,
-                        agree=agree,
-                        audit=orders.audit,
-                        unpaid=lambda: dict(books.unpaid),
-                        see_payments=orders.see_payments,
-                    )
-                finally:
-                    for task in tasks:
-                        task.cancel()
-                    await asyncio.gather(*tasks, return_exceptions=True)
+            # A channel that dies ends the block: without it fills go unseen.
+            beside = alongside(user.run(), orders.beat(), _keep_up(orders, clock))
+            async with reader(self.hosts, clock) as asked, beside:
+                yield OpenAccount(
+                    orders=orders,
+                    ready=partial(self_test, asked, orders),
+                    agree=partial(clocks_must_agree, asked),
+                    audit=orders.audit,
+                    unpaid=lambda: dict(books.unpaid),
+                    see_payments=orders.see_payments,
+                )
 
 
 def _hello(credentials: Credentials) -> str:

@@ -144,15 +144,16 @@ class OpenWallet:
         status = await self.chain.status()
         return () if status.approvals["auto-redeem"] else (chain.approve_shares(AUTO_REDEEM, True),)
 
-    async def redemptions(self, market_ids: Sequence[str] = ()) -> tuple[Call, ...]:
-        """The calls that redeem resolved shares: of the named markets, or of all. Raises Misconfigured for a market
-        without any."""
+    async def redemptions(self, market_ids: Sequence[str] | None = None) -> tuple[Call, ...]:
+        """The calls that redeem resolved shares: of the named markets, or of all where None are named. Raises
+        Misconfigured for a market without any."""
         there = {h.market_id: h.neg_risk for h in await self.redeemable()}
-        if strange := [m for m in market_ids if m not in there]:
+        wanted = sorted(there if market_ids is None else market_ids)
+        if strange := [m for m in wanted if m not in there]:
             raise Misconfigured(
                 f"Nothing of the market {strange[0]} can be redeemed.", next_step="See: edgeclaw wallet status"
             )
-        return tuple(chain.redeem(m, neg_risk=there[m]) for m in sorted(market_ids or there))
+        return tuple(chain.redeem(m, neg_risk=there[m]) for m in wanted)
 
     async def carry_out(self, calls: Sequence[Call]) -> tuple[Done, ...]:
         """Send calls one after the other, each once, and wait for each receipt. A plain account pays the gas itself;
@@ -194,17 +195,24 @@ async def open_wallet(config: Config, home: Path, ask: Ask | None = None) -> Asy
     """The account named by a configuration. Raises NotReady, Misconfigured, DataInvalid, VenueUnavailable."""
     hosts = Hosts.named(config.venue.loopback)
     key = key_of(config.venue, home, ask)
-    trader = SigningAccount.of(key.signer(), config.venue.wallet)
-    rpc = node_of(config, hosts)
-    with confined(hosts.names() | {host_of(rpc)}):
+    account = VenueAccount(hosts, SigningAccount.of(key.signer(), config.venue.wallet), key)
+    with confined(hosts.names() | {host_of(node_of(config, hosts))}):
         clock = await venue_clock(hosts)
-        account = VenueAccount(hosts, trader, key)
         await account.begin(clock)
-        async with (
-            chain.open_chain(rpc, key.address, clock, wallet=trader.wallet) as wallet,
-            reader(hosts, clock) as asked,
-        ):
-            yield OpenWallet(config=config, hosts=hosts, clock=clock, account=account, chain=wallet, asked=asked)
+        async with wallet_of(config, account, clock) as wallet:
+            yield wallet
+
+
+@asynccontextmanager
+async def wallet_of(config: Config, account: VenueAccount, clock: Clock) -> AsyncIterator[OpenWallet]:
+    """The wallet of an account that has begun: no key is read and nothing is asked for again, and what this process may
+    reach stays as it is. Raises Misconfigured, VenueUnavailable."""
+    hosts, trader = account.hosts, account.trader
+    async with (
+        chain.open_chain(node_of(config, hosts), account.key.address, clock, wallet=trader.wallet) as wallet,
+        reader(hosts, clock) as asked,
+    ):
+        yield OpenWallet(config=config, hosts=hosts, clock=clock, account=account, chain=wallet, asked=asked)
 
 
 def node_of(config: Config, hosts: Hosts) -> str:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from agent.config.schema import Config
 from agent.learning.learner import OnlineLearner
-from agent.live.account import OpenAccount
 from agent.live.backfill import fill
-from agent.live.redeem import look
+from agent.live.redeem import WinningsRedeemer
 from agent.service.jobs import Job
 from agent.service.pulse import Pulse
 from agent.trading.bus import Bus
@@ -37,7 +36,7 @@ _AWAY = timedelta(hours=24)
 @dataclass(slots=True)
 class MaintenanceJobs:
     """Maintenance jobs of one run and their dependencies. `filled` is the instant up to which windows have been
-    back-filled; `hands` is the open account at the venue, if any."""
+    back-filled; `winnings` redeems those of an account at the venue."""
 
     config: Config
     home: Path
@@ -47,7 +46,7 @@ class MaintenanceJobs:
     bus: Bus
     pulse: Pulse
     learner: OnlineLearner
-    hands: OpenAccount | None = None
+    winnings: WinningsRedeemer | None = None
     filled: datetime = EPOCH
     folders: Sequence[Path] = field(default_factory=tuple)
 
@@ -55,7 +54,7 @@ class MaintenanceJobs:
         """The jobs of this run; redemption only with an account at the venue."""
         service = self.config.service
         known = [
-            Job("redemption", _REDEEM, self.redeem) if self.hands is not None else None,
+            Job("redemption", _REDEEM, self.redeem) if self.winnings is not None else None,
             Job("health", _HEALTH, self.health),
             Job("calibration", _CALIBRATION, self.calibration),
             Job("memory", _MEMORY, self.memory),
@@ -66,10 +65,12 @@ class MaintenanceJobs:
 
     async def redeem(self) -> str:
         """Redeem winnings on the chain that the venue is late with."""
-        if self.hands is None:
+        if self.winnings is None:
             return ""
-        count = await look(self.config, self.home, self.hands, self.clock)
-        return f"{count} markets were redeemed." if count else ""
+        try:
+            return await self.winnings.redeem_late()
+        finally:
+            self.pulse.warn("winnings", self.winnings.overdue())
 
     async def health(self) -> str:
         """Check free disk space. The run warns long before it has to stop for lack of it."""

@@ -17,6 +17,7 @@ from agent.service.notify import Notifier
 from agent.trading.bus import LocalBus
 from market.clock import monotonic
 from market.events import CycleStarted, SlotSkipped
+from market.tasks import alongside
 from market.types import Micro
 
 _BEAT, _KEPT = 0.25, 40
@@ -95,14 +96,11 @@ class Pulse:
 @asynccontextmanager
 async def beating(pulse: Pulse, engine: Engine, notifier: Notifier) -> AsyncIterator[None]:
     """Keep the pulse current and systemd informed while the block lasts."""
-    running = [asyncio.create_task(work) for work in (_beat(pulse), _examine(pulse, engine), _report(pulse, notifier))]
     try:
-        yield
+        async with alongside(_beat(pulse), _examine(pulse, engine), _report(pulse, notifier)):
+            yield
     finally:
         notifier.stopping()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _beat(pulse: Pulse) -> None:

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from agent.trading.inhibit import Inhibitor
 from market.clock import Clock, ScaledClock, monotonic
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
-from market.tasks import end
 
 log = logging.getLogger(__name__)
 STEP = 2.0
@@ -75,31 +73,3 @@ class Timekeeper:
             pass  # no answer is no evidence: the present state stands
         else:
             self.inhibitor.clock = ""
-
-
-@asynccontextmanager
-async def kept(keeper: Timekeeper) -> AsyncIterator[None]:
-    """Watch the clock while the block lasts. An exception of the watch ends the block, as if it had been raised
-    there."""
-    here = asyncio.current_task()
-    watching = asyncio.create_task(keeper.watch())
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if here is not None and not task.cancelled():
-            here.cancel()
-
-    watching.add_done_callback(ended)
-    await asyncio.sleep(0)  # lets the watch take its first reading before the block begins
-    try:
-        yield
-    except asyncio.CancelledError:
-        error = watching.exception() if watching.done() and not watching.cancelled() else None
-        # Cancelled by the watch alone: the error takes the place of the cancellation. Cancelled from outside as well,
-        # the cancellation stands.
-        if error is not None and here is not None and here.uncancel() == 0:
-            raise error from None
-        raise
-    finally:
-        watching.remove_done_callback(ended)
-        with suppress(ClockStepped):
-            await end(watching)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.trading.execution import Execution
 from market.clock import Clock, WallClock
 from market.errors import StoreUnavailable, VenueUnavailable
-from market.tasks import end
+from market.tasks import alongside
 from tools.halts import KillSwitch
 from tools.orders import OrderTool
 
@@ -77,11 +77,8 @@ async def watching_kill_switch(watcher: KillSwitchWatcher) -> AsyncIterator[None
     loop = asyncio.get_running_loop()
     with suppress(RuntimeError, ValueError):  # only the main thread receives signals; elsewhere the file has to do
         loop.add_signal_handler(signal.SIGUSR1, watcher.throw_by_signal)
-    watching = asyncio.create_task(watcher.watch())
     try:
-        yield
+        async with alongside(watcher.watch()):
+            yield
     finally:
-        try:
-            await end(watching)
-        finally:
-            loop.remove_signal_handler(signal.SIGUSR1)
+        loop.remove_signal_handler(signal.SIGUSR1)

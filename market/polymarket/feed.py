@@ -38,7 +38,7 @@ from market.polymarket.hosts import Hosts
 from market.polymarket.prices import PriceStream, Source
 from market.polymarket.rest import TIMEOUT, VenueReader
 from market.polymarket.wire import Habits, Wire
-from market.tasks import end
+from market.tasks import alongside, end
 from market.types import UNIT, Book, Market, Micro, Outcome, PayoutSource, Resolution
 
 log = logging.getLogger(__name__)
@@ -236,7 +236,6 @@ class LiveFeed:
         self._latest_stamp = 0
         self._unpublished: dict[str, _Watched] = {}
         self._publish_scheduled = False
-        self._failure: BaseException | None = None
 
     @property
     def info(self) -> FeedInfo:
@@ -269,13 +268,11 @@ class LiveFeed:
     # -- the port
 
     async def markets(self, at: datetime) -> Sequence[Market]:
-        self._raise_failure()
         found = (w.market for w in self._watched.values() if w.market.opens_at <= at < w.market.closes_at)
         return sorted(found, key=lambda m: (m.opens_at, m.id))
 
     async def book(self, market_id: str, at: datetime) -> Book | None:
         """The book as of `at`; one without recent updates is read again by REST first."""
-        self._raise_failure()
         watched = self._watched.get(market_id)
         if watched is None:
             return None
@@ -300,7 +297,6 @@ class LiveFeed:
             while not closing.done() or listener.queue:
                 while listener.queue and (book := listener.queue.popleft()).received_at <= until:
                     yield book
-                self._raise_failure()
                 listener.news.clear()
                 if not closing.done():
                     await listener.news.wait()
@@ -601,18 +597,6 @@ class LiveFeed:
                 for one in changed.values():
                     self._publish(one, self._clock.now())
 
-    def failed(self, task: asyncio.Task[None]) -> None:
-        """Done-callback of the feed's tasks: after a failure no book can be trusted, and every waiting caller is woken
-        to raise it."""
-        if not task.cancelled() and task.exception() is not None:
-            self._failure = task.exception()
-            for listener in self._listeners:
-                listener.news.set()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
 
 @asynccontextmanager
 async def open_feed(
@@ -626,15 +610,9 @@ async def open_feed(
         feed = LiveFeed(VenueReader(hosts, session, clock), clock, watch, prices, tap)
         running = [feed.discover(), feed.mend(), feed.wire.run()]
         running += [prices.wire.run()] if prices is not None else []
-        tasks = [asyncio.create_task(one) for one in running]
-        for task in tasks:
-            task.add_done_callback(feed.failed)
-        try:
+        # After a failure of one no book can be trusted: it ends the block.
+        async with alongside(*running):
             yield feed
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def bars_of(market_id: str, rows: Sequence[_Row], after: datetime, until: datetime, step: int) -> list[Bar]:

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.api import EdgeAgent
 from agent.app.live import run_live
 from agent.app.live_plan import LivePlan
 from agent.app.recorded import PaperPlan, run_paper
 from agent.config.load import load_config, profile_for
-from agent.host.egress import confined
+from agent.host.egress import confined, embedded
 from agent.trading.bus import LocalBus
 from market.errors import EgressRefused, VenueUnavailable
 from market.polymarket.hosts import Hosts
@@ -90,6 +91,82 @@ def test_a_block_inside_another_takes_away_and_never_adds() -> None:
         socket.create_connection((FAR, 443), 0.05)
     with confined({FAR}), confined(()), pytest.raises(EgressRefused):
         socket.create_connection((FAR, 443), 0.05)
+
+
+def test_work_in_a_hosts_process_is_held_and_the_host_is_not() -> None:
+    resolver, tried = socket.getaddrinfo, list[str]()
+
+    def reach(who: str) -> None:
+        with socket.socket() as made:
+            made.settimeout(0.01)
+            try:
+                made.connect((FAR, 443))
+            except EgressRefused:
+                tried.append(f"{who} refused")
+            except OSError:
+                tried.append(f"{who} tried")
+
+    async def scenario() -> None:
+        begun, over = asyncio.Event(), asyncio.Event()
+
+        async def ours() -> None:
+            with embedded(), confined(()):
+                begun.set()
+                reach("ours")
+                await asyncio.to_thread(reach, "our thread")
+                await asyncio.create_task(asyncio.to_thread(reach, "our task"))
+                await over.wait()
+
+        working = asyncio.create_task(ours())
+        await begun.wait()
+        await asyncio.sleep(0.2)
+        reach("the host")
+        await asyncio.to_thread(reach, "its thread")
+        over.set()
+        await working
+
+    asyncio.run(scenario())
+    assert tried == ["ours refused", "our thread refused", "our task refused", "the host tried", "its thread tried"]
+    assert socket.getaddrinfo is resolver
+
+
+def test_work_in_a_hosts_process_reaches_what_an_allowed_name_leads_to(no_lookups: None) -> None:
+    with embedded(), confined({"venue.example"}), socket.socket() as made:
+        made.settimeout(0.01)
+        with pytest.raises(OSError, match=".") as tried:
+            made.connect((FAR, 443))
+        with socket.socket() as other, pytest.raises(EgressRefused):
+            other.connect(("192.0.2.7", 443))
+    assert not isinstance(tried.value, EgressRefused)
+
+
+def test_the_python_interface_confines_its_own_work_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver, held = socket.getaddrinfo, list[bool]()
+
+    async def done(*_: object) -> object:
+        with confined(()):
+            thread = threading.Thread(target=lambda: held.append(_refused()))
+            thread.start()
+            thread.join()
+            held.append(_refused())
+        return None
+
+    monkeypatch.setattr("agent.goals.done", done)
+    EdgeAgent(engine="scripted").run("how do the accounts stand")
+    assert held == [False, True]
+    assert socket.getaddrinfo is resolver
+
+
+def _refused() -> bool:
+    with socket.socket() as made:
+        made.settimeout(0.01)
+        try:
+            made.connect((FAR, 443))
+        except EgressRefused:
+            return True
+        except OSError:
+            return False
+    raise AssertionError("nobody is there")
 
 
 @pytest.mark.parametrize("library", ["aiohttp", "urllib", "httpx"])

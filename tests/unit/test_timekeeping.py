@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.service.timekeeping import DIFFERS, STEPPED, Timekeeper, kept
+from agent.service.timekeeping import DIFFERS, STEPPED, Timekeeper
 from agent.trading.inhibit import MOST, Inhibitor, InhibitSignal
 from market.clock import WallClock
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
+from market.tasks import alongside
 from tests.fakes import START
 
 
@@ -52,7 +53,7 @@ def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
         clock, inhibitor = Settable(), Inhibitor()
         says: list[Exception | None] = [DataInvalid("a time that is none")]
         venue = Venue(lambda: says[0])
-        async with kept(keeper(clock, inhibitor, venue)):
+        async with alongside(keeper(clock, inhibitor, venue).watch()):
             await asyncio.sleep(0.05)
             assert not inhibitor.clock
             says[0] = VenueUnavailable("no answer")
@@ -70,7 +71,7 @@ def test_a_clock_that_drifts_away_from_the_venues_is_noticed_without_a_step() ->
     async def scope() -> None:
         inhibitor = Inhibitor()
         venue = Venue(lambda: NotReady("three seconds away"))
-        async with kept(keeper(WallClock(), inhibitor, venue)):
+        async with alongside(keeper(WallClock(), inhibitor, venue).watch()):
             await until(lambda: inhibitor.clock == DIFFERS)
 
     asyncio.run(scope())
@@ -80,7 +81,7 @@ def test_a_clock_set_back_ends_the_run_with_its_own_error() -> None:
     clock, ended = Settable(), list[bool]()
 
     async def run() -> None:
-        async with kept(keeper(clock, Inhibitor(), Venue(lambda: None))):
+        async with alongside(keeper(clock, Inhibitor(), Venue(lambda: None)).watch()):
             clock.by = timedelta(hours=-1)
             try:
                 await asyncio.sleep(10)
@@ -98,7 +99,7 @@ def test_a_clock_set_back_ends_the_run_with_its_own_error() -> None:
 def test_a_request_to_end_stays_one() -> None:
     async def scope() -> None:
         async def run() -> None:
-            async with kept(keeper(WallClock(), Inhibitor(), Venue(lambda: None))):
+            async with alongside(keeper(WallClock(), Inhibitor(), Venue(lambda: None)).watch()):
                 await asyncio.sleep(10)
 
         task = asyncio.create_task(run())

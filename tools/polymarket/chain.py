@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -378,6 +379,8 @@ async def open_chain(
     import aiohttp
 
     host = _host(rpc_url)
+    # The library takes a second to load: in a thread, since a run in progress has to stay responsive meanwhile.
+    await asyncio.to_thread(_load)
     limit = aiohttp.ClientTimeout(total=timeout)
     async with aiohttp.ClientSession(timeout=limit, trust_env=False, raise_for_status=True) as session:
         web3 = _web3(rpc_url, session)
@@ -398,14 +401,20 @@ async def open_chain(
         )
 
 
+def _load() -> None:
+    """Import the library, which a process without a wallet never does."""
+    with warnings.catch_warnings():  # web3 7.16 imports a part of websockets that is on its way out
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import_module("web3")
+        import_module("eth_abi.abi")
+
+
 def _web3(rpc_url: str, session: aiohttp.ClientSession) -> Any:
     """The library over a session of ours: its own provider keeps sessions by address, repeats requests, and logs
     addresses, which may hold a password."""
-    with warnings.catch_warnings():  # web3 7.16 imports a part of websockets that is on its way out
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from web3 import AsyncWeb3
-        from web3.middleware import ExtraDataToPOAMiddleware
-        from web3.providers.async_base import AsyncJSONBaseProvider
+    from web3 import AsyncWeb3
+    from web3.middleware import ExtraDataToPOAMiddleware
+    from web3.providers.async_base import AsyncJSONBaseProvider
 
     class Node(AsyncJSONBaseProvider):
         async def make_request(self, method: Any, params: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from market.clock import Clock
-from market.errors import DataInvalid, EdgeclawError, Halt, NotReady, VenueUnavailable
+from market.errors import DataInvalid, EdgeclawError, NotReady, VenueUnavailable
 from market.types import Ack, Fill, Market, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, micro
 from tools.orders import Account
 from tools.polymarket import account as said_by
@@ -61,7 +61,6 @@ class PolymarketOrders:
         self._since = books.since
         self.heard, self.refused, self.unanswered, self.stale = 0, 0, 0, True
         self._rests = asyncio.Event()
-        self._failure: BaseException | None = None
 
     # -- the port
 
@@ -143,19 +142,7 @@ class PolymarketOrders:
         return self.books.drain_fills()
 
     async def account(self) -> Account:
-        """Account from the books. Raises Halt if a task that keeps it up to date has failed: then nothing here can be
-        trusted."""
-        if self._failure is not None:
-            raise Halt(
-                f"Account synchronisation has failed ({type(self._failure).__name__}: {self._failure}).",
-                next_step="Restart, and report it if it recurs.",
-            ) from self._failure
         return self.books.account()
-
-    def failed(self, task: asyncio.Task[None]) -> None:
-        """Done-callback of the tasks that keep the account up to date; none of them ends by itself."""
-        if not task.cancelled():
-            self._failure = task.exception()
 
     async def settle(self, resolution: Resolution) -> Sequence[Settlement] | None:
         """Settle from the books; None also while a trade of it may have been missed."""
