@@ -136,8 +136,11 @@ class PaperExchange:
             self._places[entry.order.market_id].pit.cancel(entry, "cancelled on request")
             return True
 
+    async def cancel_many(self, order_ids: Sequence[str]) -> int:
+        return sum([await self.cancel(order_id) for order_id in order_ids])
+
     async def cancel_all(self) -> int:
-        return sum([await self.cancel(order_id) for order_id in list(self._open)])
+        return await self.cancel_many(list(self._open))
 
     async def sync(self) -> None:
         """No-op: nothing is ever missed here."""

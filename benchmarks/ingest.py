@@ -203,7 +203,8 @@ class Received:
         for market in markets():
             self.feed.follow(market)
         begun, task = time.perf_counter(), asyncio.create_task(self.feed.wire.run())
-        while self.feed.health.frames < count and not self.feed.health.losses:  # noqa: ASYNC110 - no hook is timed
+        counted = self.feed.health.counted
+        while counted["frames"] < count and not counted["losses"]:  # noqa: ASYNC110 - no hook is timed
             await asyncio.sleep(0.002)
         taken = time.perf_counter() - begun
         task.cancel()
@@ -211,9 +212,9 @@ class Received:
         return taken
 
     def faults(self) -> str:
-        h = self.feed.health
-        counts = {"refused": h.refused, "corrected": h.corrected, "resynced": h.resynced, "losses": h.losses}
-        return ", ".join(f"{name} {n}" for name, n in counts.items() if n) or "none"
+        counted = self.feed.health.counted
+        names = ("refused", "corrected", "resynced", "losses")
+        return ", ".join(f"{name} {counted[name]}" for name in names if counted[name]) or "none"
 
 
 async def by_feed(port: int, count: int) -> tuple[float, str]:
@@ -240,11 +241,11 @@ async def at_rate(port: int, count: int) -> dict[str, object]:
         cpu = time.process_time() - cpu
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    line = latency("frame to watcher", lags)
+    line, counted = latency("frame to watcher", lags), feed.health.counted
     return {
-        "bench": "ingest_at_rate", "frames": count, "received": feed.health.frames, "seconds": round(taken, 1),
-        "frames_per_second": round(feed.health.frames / taken), "lost": count - feed.health.frames,
-        "states_dropped": feed.health.dropped, "faults": received.faults(), "share_of_a_core": round(cpu / taken, 3),
+        "bench": "ingest_at_rate", "frames": count, "received": counted["frames"], "seconds": round(taken, 1),
+        "frames_per_second": round(counted["frames"] / taken), "lost": count - counted["frames"],
+        "states_dropped": counted["dropped"], "faults": received.faults(), "share_of_a_core": round(cpu / taken, 3),
         "states_shown": shown, "frame_to_watcher_p50_ms": line.p50, "frame_to_watcher_p99_ms": line.p99,
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import ClassVar
 
-from market.types import Fill, Order, Settlement
+from market.types import Fill, Order, Settlement, Transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +82,14 @@ class OrderFilled(Event):
 class PositionSettled(Event):
     topic: ClassVar[str] = "position/settled"
     settlement: Settlement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CashTransferred(Event):
+    """Cash came or went beside trading: a deposit, a withdrawal, a rebate, a reward, or what the owner booked."""
+
+    topic: ClassVar[str] = "cash/transferred"
+    transfer: Transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

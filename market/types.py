@@ -286,6 +286,32 @@ class Fill:
         return -gross - self.fee if self.side is Side.BUY else gross - self.fee
 
 
+class TransferKind(StrEnum):
+    """Kinds of cash that moves beside trading, as the venue names them; `BOOKED` was entered by the owner."""
+
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    MAKER_REBATE = "maker_rebate"
+    TAKER_REBATE = "taker_rebate"
+    REWARD = "reward"
+    REFERRAL_REWARD = "referral_reward"
+    YIELD = "yield"
+    BOOKED = "booked"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Cash that came or went beside trading: `amount` in micro-dollars, negative for what went; `transaction` is its
+    hash on the chain, `why` the owner's reason."""
+
+    id: str
+    kind: TransferKind
+    amount: Micro
+    at: datetime
+    transaction: str = ""
+    why: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """Shares of one outcome (`size` in micro-shares) paid out when their market resolved."""

@@ -12,14 +12,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from market.errors import Misconfigured
-from market.types import Fill, PayoutSource, Resolution, Settlement
+from market.types import Fill, PayoutSource, Resolution, Settlement, Transfer
 from storage import schema
 from storage.canonical import Json, canonical, digest
 from storage.chain import GENESIS
 from storage.connection import Database
 from storage.lease import Lease, leased
 from storage.log import RunLog
-from storage.projections import fill_of, resolution_of, settlement_of, signed_order
+from storage.projections import fill_of, resolution_of, settlement_of, signed_order, transfer_of
 from storage.records import (
     LedgerRow,
     Phase,
@@ -139,6 +139,9 @@ class Journal:
 
     async def settlements(self, run_id: str) -> list[Settlement]:
         return [settlement_of(r.body) for r in await self.records(run_id, RecordKind.SETTLEMENT)]
+
+    async def transfers(self, run_id: str) -> list[Transfer]:
+        return [transfer_of(r.body) for r in await self.records(run_id, RecordKind.TRANSFER)]
 
     async def outcomes(self, run_id: str) -> list[Resolution]:
         """Resolutions of a run's markets; of two for one market, the official one comes last."""

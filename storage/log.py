@@ -18,7 +18,7 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from market.errors import DataInvalid, Drift, Misconfigured
-from market.types import Ack, Fill, Resolution, Settlement, SignedOrder
+from market.types import Ack, Fill, Resolution, Settlement, SignedOrder, Transfer
 from storage import schema
 from storage.canonical import Json, encoded, plain
 from storage.chain import GENESIS, difference, link, manifest, text_hash
@@ -149,6 +149,10 @@ class RunLog:
 
     async def settlement(self, s: Settlement) -> Record:
         return await self._put(RecordKind.SETTLEMENT, f"{s.market_id}/{s.outcome}", s.at, _fields(s))
+
+    async def transfer(self, t: Transfer) -> Record:
+        """Append cash that came or went beside trading."""
+        return await self._put(RecordKind.TRANSFER, t.id, t.at, _fields(t))
 
     async def outcome(self, market_id: str, resolution: Resolution, at: datetime) -> Record:
         """Append a market's resolution; an inferred and an official one may follow each other."""
@@ -293,7 +297,7 @@ class RunLog:
         raise Drift(f"{_name(record)} comes after the end of the recorded run.", next_step=_RECOMPUTE)
 
 
-def _fields(value: Ack | Fill | Settlement | Resolution) -> dict[str, Json]:
+def _fields(value: Ack | Fill | Settlement | Transfer | Resolution) -> dict[str, Json]:
     body = plain(value)
     return dict(body) if isinstance(body, Mapping) else {}
 

@@ -27,6 +27,8 @@ from market.types import (
     Side,
     SignedOrder,
     TimeInForce,
+    Transfer,
+    TransferKind,
 )
 from storage import schema
 from storage.records import Record, RecordKind
@@ -224,6 +226,17 @@ def settlement_of(body: Mapping[str, Any]) -> Settlement:
         payout=Decimal(body["payout"]),
         source=PayoutSource(body["source"]),
         at=datetime.fromisoformat(body["at"]),
+    )
+
+
+def transfer_of(body: Mapping[str, Any]) -> Transfer:
+    return Transfer(
+        id=body["id"],
+        kind=TransferKind(body["kind"]),
+        amount=body["amount"],
+        at=datetime.fromisoformat(body["at"]),
+        transaction=body["transaction"],
+        why=body["why"],
     )
 
 

@@ -22,6 +22,7 @@ class RecordKind(StrEnum):
     ACK = "ack"
     FILL = "fill"
     SETTLEMENT = "settlement"
+    TRANSFER = "transfer"
     OUTCOME = "outcome"
     GAP = "gap"
     STOP = "stop"

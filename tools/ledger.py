@@ -5,10 +5,10 @@ Knows fills and settlements; not orders, books or time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from market.errors import LedgerMismatch
-from market.types import Fill, Micro, Outcome, Settlement, Side
+from market.types import Fill, Micro, Outcome, Settlement, Side, Transfer
 from tools.orders import Holdings
 
 _LOOK = "Compare the run's fills with its decision log before trading on."
@@ -17,12 +17,18 @@ _LOOK = "Compare the run's fills with its decision log before trading on."
 class Ledger:
     """Cash and holdings. Raises LedgerMismatch instead of going negative in dollars or shares.
 
-    `fills` and `settlements` are the history, in any order: only its total is checked, because winnings have paid for
-    later purchases, and venues give the time of a trade to the second only.
+    `fills`, `settlements` and `transfers` are the history, in any order: only its total is checked, because winnings
+    have paid for later purchases, and venues give the time of a trade to the second only.
     """
 
-    def __init__(self, cash: Micro, fills: Iterable[Fill] = (), settlements: Iterable[Settlement] = ()) -> None:
-        self._cash = cash
+    def __init__(
+        self,
+        cash: Micro,
+        fills: Iterable[Fill] = (),
+        settlements: Iterable[Settlement] = (),
+        transfers: Iterable[Transfer] = (),
+    ) -> None:
+        self._cash = cash + sum(t.amount for t in transfers)
         self._held: dict[tuple[str, Outcome], Micro] = {}
         for fill in fills:
             self._change(fill.market_id, fill.outcome, _shares(fill), fill.cash)
@@ -48,6 +54,10 @@ class Ledger:
         what = f"the settlement of {settlement.market_id}"
         self._book(settlement.market_id, settlement.outcome, -settlement.size, settlement.cash, what)
 
+    def transfer(self, transfer: Transfer) -> None:
+        self._must_own(f"the {transfer.kind} {transfer.id}", self._cash + transfer.amount, 0)
+        self._cash += transfer.amount
+
     def _book(self, market_id: str, outcome: Outcome, shares: Micro, dollars: Micro, what: str) -> None:
         self._must_own(what, self._cash + dollars, self.held(market_id, outcome) + shares)
         self._change(market_id, outcome, shares, dollars)
@@ -71,6 +81,9 @@ def _shares(fill: Fill) -> Micro:
     return fill.size if fill.side is Side.BUY else -fill.size
 
 
-def balance(cash: Micro, fills: Sequence[Fill], settlements: Sequence[Settlement]) -> Micro:
+def balance(
+    cash: Micro, fills: Iterable[Fill], settlements: Iterable[Settlement], transfers: Iterable[Transfer] = ()
+) -> Micro:
     """Expected cash of an account: its initial cash and every change since."""
-    return cash + sum(f.cash for f in fills) + sum(s.cash for s in settlements)
+    traded = sum(f.cash for f in fills) + sum(s.cash for s in settlements)
+    return cash + traded + sum(t.amount for t in transfers)

@@ -49,8 +49,12 @@ class OrderTool(Protocol):
         """Cancel an open order; False when there was nothing left to cancel."""
         ...
 
+    async def cancel_many(self, order_ids: Sequence[str]) -> int:
+        """Cancel these orders, in as few requests as the venue allows; return how many were open."""
+        ...
+
     async def cancel_all(self) -> int:
-        """Cancel every open order; return their number."""
+        """Cancel every open order of the account, whoever placed it; return their number."""
         ...
 
     async def fills(self) -> Sequence[Fill]:
@@ -88,6 +92,9 @@ class Around:
 
     async def cancel(self, order_id: str) -> bool:
         return await self._inner.cancel(order_id)
+
+    async def cancel_many(self, order_ids: Sequence[str]) -> int:
+        return await self._inner.cancel_many(order_ids)
 
     async def cancel_all(self) -> int:
         return await self._inner.cancel_all()

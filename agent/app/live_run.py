@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,7 @@ from agent.trading.bus import Bus
 from agent.trading.cycle import Ports
 from agent.trading.execution import Execution
 from agent.trading.inhibit import Inhibitor
-from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
+from agent.trading.kill_switch import OTHERS, KillSwitchWatcher, watching_kill_switch
 from agent.trading.loop import Trader, TradingLoop
 from agent.trading.strategy_trader import Several
 from market.clock import Clock, WallClock
@@ -48,7 +48,10 @@ from tools.halts import KillSwitch
 
 if TYPE_CHECKING:
     from agent.live.account import LiveAccount, OpenAccount
+    from agent.live.comparison import AccountComparison
+    from agent.live.late_trades import Chain
     from agent.live.redeem import WinningsRedeemer
+    from agent.live.wallet import OpenWallet
     from agent.service.maintenance import MaintenanceJobs
     from market.polymarket.feed import LiveFeed
     from market.polymarket.hosts import Hosts
@@ -72,6 +75,7 @@ class _Trading:
     hands: OpenAccount
     execution: Execution
     watcher: KillSwitchWatcher
+    comparison: AccountComparison | None
     memory: Memory
 
 
@@ -114,6 +118,7 @@ class LiveWorld:
         record = await self._begin(engine)
         # Read before the feed opens, which has to know the markets of shares held even if they are not traded any more.
         past = await load_account_history(self.store, self.account.name, record.run.id)
+        past = replace(past, reviewed_at=switch.resumed_at())
         self.stage("listening to the market")
         async with self._feed(past) as feed, self.account.opened(feed, self.clock, past, _lookup(feed, past)) as hands:
             trading = await self._recovered(engine, record, past, feed, hands, switch)
@@ -196,6 +201,9 @@ class LiveWorld:
         guards = Guards(self.plan.config, self.clock, switch, self.inhibitor)
         # Around the orders before any is cancelled, so that how they ended is logged and counts against the limits.
         execution, watcher = guards.around(hands.orders, record.log, self.bus, past, spent)
+        comparison = self._comparison(hands, execution, _lookup(feed, past), switch)
+        if comparison is not None:
+            await patiently(comparison.begin)
         self.stage("cancelling leftover orders")
         await patiently(lambda: execution.withdraw_all(self.clock.now()))
         # Last, since it may read a month of decisions: nothing rests at the venue meanwhile.
@@ -208,6 +216,7 @@ class LiveWorld:
             hands=hands,
             execution=execution,
             watcher=watcher,
+            comparison=comparison,
             memory=await self._memory(feed),
         )
 
@@ -231,21 +240,57 @@ class LiveWorld:
         self.pulse.account = on.execution.standing
         # The jobs outlast the loop: the end waits for winnings, and it is a job that redeems them.
         async with scheduled(jobs, self.bus, self.clock, pace(self.clock)):
-            async with watching_kill_switch(on.watcher), alongside(keeper.watch()):
+            async with watching_kill_switch(on.watcher), alongside(keeper.watch(), *self._compared(on)):
                 await self._loop(on)
             return await self._end(on)
 
+    def _compared(self, on: _Trading) -> list[Coroutine[object, object, None]]:
+        if on.comparison is None:
+            return []
+        return [on.comparison.watch(self.plan.schedule(self.clock.now()).slots())]
+
+    def _comparison(
+        self, hands: OpenAccount, execution: Execution, markets: Callable[[str], Market | None], switch: KillSwitch
+    ) -> AccountComparison | None:
+        """Only an account at the venue can differ from ours."""
+        from agent.live.comparison import AccountComparison
+        from agent.live.late_trades import LateTrades
+
+        venue = hands.venue
+        if venue is None:
+            return None
+        late = LateTrades(venue.books, self._chain, markets, self.clock)
+        halt = partial(_throw, switch)
+        made = AccountComparison(venue, execution, self.clock, halt=halt, settle_late=late.settle)
+        self.pulse.counters |= {
+            "account": lambda: {**made.incidents.counts(), **venue.incidents.counts()},
+            "execution": execution.incidents.counts,
+        }
+        self.pulse.troubles |= {
+            "account": lambda: [*made.remarks(), *venue.incidents.recent()],
+            "execution": execution.incidents.recent,
+        }
+        return made
+
     def _winnings(self, hands: OpenAccount) -> WinningsRedeemer | None:
         """Only an account at the venue has winnings that can be late."""
-        from agent.live.account import VenueAccount
         from agent.live.redeem import WinningsRedeemer
+
+        return None if hands.venue is None else WinningsRedeemer(hands.venue, self._wallet, self.clock)
+
+    def _wallet(self) -> AbstractAsyncContextManager[OpenWallet]:
+        """The wallet of the account that is open, with the key it has: nobody is there to be asked for a passphrase."""
+        from agent.live.account import VenueAccount
         from agent.live.wallet import wallet_of
 
         if not isinstance(self.account, VenueAccount):
-            return None
-        # The account that is open, with its key: a late payout may be years after the passphrase was given.
-        wallet = partial(wallet_of, self.plan.config, self.account, self.clock)
-        return WinningsRedeemer(hands, wallet, self.clock)
+            raise NotReady("Simulated money of this process has no wallet.")
+        return wallet_of(self.plan.config, self.account, self.clock)
+
+    @asynccontextmanager
+    async def _chain(self) -> AsyncIterator[Chain]:
+        async with self._wallet() as wallet:
+            yield wallet.chain
 
     def _maintenance(self, learner: OnlineLearner, winnings: WinningsRedeemer | None) -> MaintenanceJobs:
         from agent.service.maintenance import MaintenanceJobs
@@ -279,7 +324,8 @@ class LiveWorld:
         try:
             await trading_loop.run()
         except StoreUnavailable:
-            await _last_words(on.execution.orders.cancel_all())  # whatever came of it could not be written down
+            # Whatever comes of it cannot be written down.
+            await _last_words(on.execution.orders.cancel_many(list(on.execution.working)))
             raise
         except (asyncio.CancelledError, Exception) as stop:
             # Whatever it is, no order may outlive the run that watches over it.
@@ -320,7 +366,7 @@ class LiveWorld:
         from agent.live.preflight import patiently
 
         await patiently(lambda: on.execution.withdraw_all(self.clock.now()))
-        differs = await on.hands.compared(self.clock, on.execution.reconcile)
+        differs = "" if on.comparison is None else await on.comparison.conclude()
         runs = await runs_of(self.store, self.account.name)
         return await on.record.end(on.execution, self.clock, runs=runs, unknown=(), differs=differs)
 
@@ -331,6 +377,10 @@ def _failed(error: Exception) -> RunFailed:
         f"Something that nobody foresaw ended the run ({type(error).__name__}: {what}); its orders were taken back.",
         next_step="Start it again: a start is a recovery. Report it if it recurs.",
     )
+
+
+def _throw(switch: KillSwitch, reason: str) -> None:
+    switch.throw(reason, OTHERS, WallClock().now())
 
 
 def _lookup(feed: LiveFeed, past: AccountHistory) -> Callable[[str], Market | None]:

@@ -124,5 +124,5 @@ async def recorded_cash(store: Store, runs: Sequence[Run]) -> Micro:
     """Micro-dollars that an account holds by the records of its runs, oldest first."""
     cash = runs[0].about.initial_cash
     for run in runs:
-        cash = balance(cash, await store.fills(run.id), await store.settlements(run.id))
+        cash = balance(cash, await store.fills(run.id), await store.settlements(run.id), await store.transfers(run.id))
     return cash

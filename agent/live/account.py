@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from agent.live.preflight import clocks_must_agree, patiently, self_test
+from agent.live.preflight import clocks_must_agree, self_test
 from agent.live.recovery import AccountHistory
 from market.clock import Clock
 from market.errors import NotReady, VenueUnavailable
@@ -19,7 +19,7 @@ from market.polymarket.hosts import Hosts
 from market.polymarket.rest import reader
 from market.polymarket.wire import Habits, Wire
 from market.tasks import alongside
-from market.types import Market, Micro, Outcome, Settlement
+from market.types import Market, Micro
 from tools.keystore import SecretKey
 from tools.orders import OrderTool
 from tools.polymarket.auth import Credentials
@@ -28,44 +28,17 @@ from tools.polymarket.client import SigningAccount, credentials_of, open_client
 from tools.polymarket.orders import PolymarketOrders
 
 _KEEP_UP = timedelta(seconds=5)
-_DIFFERS, _UNTIL_PAID, _BETWEEN = 30, 120, timedelta(seconds=10)
-"""Consecutive comparisons at which the venue's account must differ, those for winnings, and the time between two."""
-
-
-async def _nothing_to_see() -> None:
-    """Nothing: simulated money of this process is paid at once."""
-
-
-async def _agrees() -> str:
-    """Nothing: there is no second account that could differ."""
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenAccount:
     """An open account. `ready` raises NotReady or VenueUnavailable where orders must not be sent, and `agree` where the
-    clocks differ; `audit` describes the difference between the venue's account and ours, or is empty; `unpaid` are
-    winnings still to come, and `see_payments` asks the venue for them."""
+    clocks differ. `venue` is the account as the venue has it; None for simulated money of this process."""
 
     orders: OrderTool
     ready: Callable[[Clock], Awaitable[None]]
     agree: Callable[[Clock], Awaitable[None]]
-    audit: Callable[[], Awaitable[str]] = _agrees
-    unpaid: Callable[[], Mapping[tuple[str, Outcome], Settlement]] = dict
-    see_payments: Callable[[], Awaitable[None]] = _nothing_to_see
-
-    async def compared(self, clock: Clock, before: Callable[[datetime], Awaitable[object]]) -> str:
-        """Result of `audit` once nothing is in flight any more; `before` is awaited before each comparison. A
-        difference counts only if it persists for `_DIFFERS` comparisons in a row: one comparison makes several
-        requests, and winnings may arrive between two of them. Winnings still to come are waited for, and for longer."""
-        looks, differing, differs = 0, 0, ""
-        while looks == 0 or 0 < differing < _DIFFERS or (not differs and self.unpaid() and looks < _UNTIL_PAID):
-            if looks:
-                await clock.wait_until(clock.now() + _BETWEEN)
-            await before(clock.now())
-            differs = await patiently(self.audit)
-            looks, differing = looks + 1, differing + 1 if differs else 0
-        return differs
+    venue: PolymarketOrders | None = None
 
 
 class LiveAccount(Protocol):
@@ -162,6 +135,8 @@ class VenueAccount:
                 settlements=past.settlements,
                 orders=past.working,
                 ended=past.ended,
+                transfers=past.transfers,
+                reviewed_at=past.reviewed_at,
             )
             books = AccountBooks(markets, remembered)
             orders = PolymarketOrders(client, self.trader, clock, markets, books)
@@ -174,9 +149,7 @@ class VenueAccount:
                     orders=orders,
                     ready=partial(self_test, asked, orders),
                     agree=partial(clocks_must_agree, asked),
-                    audit=orders.audit,
-                    unpaid=lambda: dict(books.unpaid),
-                    see_payments=orders.see_payments,
+                    venue=orders,
                 )
 
 
@@ -190,5 +163,7 @@ async def _keep_up(orders: PolymarketOrders, clock: Clock) -> None:
     while True:
         await clock.wait_until(clock.now() + _KEEP_UP)
         if orders.stale or orders.books.working() or orders.books.unsettled_since() is not None:
-            with suppress(VenueUnavailable):
+            try:
                 await orders.sync()
+            except VenueUnavailable as error:
+                orders.incidents.note("unread", error)

@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from market.types import OVER, Ack, Fill, Market, Micro, Outcome, Resolution, Settlement, Side, SignedOrder
+from market.clock import EPOCH
+from market.types import OVER, Ack, Fill, Market, Micro, Outcome, Resolution, Settlement, Side, SignedOrder, Transfer
 from storage.log_reader import LogReader
 from storage.projections import RecordedOrder, ack_of, resolution_of
 from storage.records import RecordKind, Run
@@ -31,7 +32,7 @@ class AccountHistory:
     """History of an account. `cash` is its balance in micro-dollars when its first run began at `since`. `markets` are
     those with orders, except markets settled long ago; `unsettled` those whose shares have not become dollars; `ended`
     are their newest finished orders, whose trades may yet become known or fail; `told` are the outcomes already logged
-    by the run that continues."""
+    by the run that continues; until `reviewed_at`, when its owner has last looked, what is not ours is the owner's."""
 
     cash: Micro
     since: datetime
@@ -41,6 +42,8 @@ class AccountHistory:
     ended: Sequence[SignedOrder] = ()
     markets: Mapping[str, Market] = field(default_factory=dict)
     told: Mapping[str, Resolution] = field(default_factory=dict)
+    transfers: Sequence[Transfer] = ()
+    reviewed_at: datetime = EPOCH
 
     @property
     def unsettled(self) -> dict[str, Market]:
@@ -97,9 +100,11 @@ async def load_account_history(store: LogReader, account: str, present: str) -> 
     """The account's history over all its runs; `present` is the run that continues."""
     runs = await runs_of(store, account)
     fills, settlements, orders, acks = [], [], list[RecordedOrder](), list[Ack]()
+    transfers: list[Transfer] = []
     for run in runs:
         fills += await store.fills(run.id)
         settlements += await store.settlements(run.id)
+        transfers += await store.transfers(run.id)
         orders += [RecordedOrder.of(r) for r in await store.records(run.id, RecordKind.INTENT)]
         acks += [ack_of(r.body) for r in await store.records(run.id, RecordKind.ACK)]
     over = {a.order_id for a in acks if a.status in OVER}
@@ -117,6 +122,7 @@ async def load_account_history(store: LogReader, account: str, present: str) -> 
         since=runs[0].started_at,
         fills=fills,
         settlements=settlements,
+        transfers=transfers,
         working=[s for s in signed if s.id not in over],
         ended=[
             s for s in signed if s.id in over and s.order.market_id in needed and s.order.placed_at > newest - _TAIL

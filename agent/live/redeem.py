@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from agent.live.account import OpenAccount
 from agent.live.wallet import OpenWallet
 from market.clock import Clock
 from market.types import units
+from tools.polymarket.orders import PolymarketOrders
 
 AFTER = timedelta(minutes=10)
 """Time that the venue has to pay by itself."""
@@ -22,7 +22,7 @@ _AGAIN = timedelta(minutes=10)
 class WinningsRedeemer:
     """Redeems late winnings of an open account by its wallet, which `wallet` opens. `tried`: last attempt by market."""
 
-    account: OpenAccount
+    account: PolymarketOrders
     wallet: Callable[[], AbstractAsyncContextManager[OpenWallet]]
     clock: Clock
     tried: dict[str, datetime] = field(default_factory=dict)

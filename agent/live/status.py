@@ -65,7 +65,7 @@ async def status(store: LogReader, halted: Halted | None, looked_at: datetime) -
 
 
 def _account(name: str, run_id: str, running: bool, past: AccountHistory, looked_at: datetime) -> AccountStatus:
-    ledger = Ledger(past.cash, past.fills, past.settlements)
+    ledger = Ledger(past.cash, past.fills, past.settlements, past.transfers)
     before, results = past.exposure(looked_at), Results()
     for at, earned in before.earned:
         results.add(at, earned)

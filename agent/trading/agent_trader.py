@@ -11,7 +11,7 @@ from agent.decision.gate import book_fault
 from agent.llm.recorded import RecordingEngine
 from agent.llm.together import Conversation
 from agent.trading.cycle import SPAN, CommittedDecision, PendingDecision, Ports, conclude, consider, publish
-from agent.trading.quotes import RestingQuote, same_quote, withdraw_quote
+from agent.trading.quotes import RestingQuote, same_quote, withdraw_quotes
 from agent.trading.strategy_trader import _WAITING
 from market.clock import monotonic
 from market.feed import Worth
@@ -52,8 +52,7 @@ class AgentTrader:
     ticks: list[float] = field(default_factory=list)
 
     async def cycle(self, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
-        for market_id in list(self.quotes):
-            await withdraw_quote(self.ports.execution, self.quotes, market_id, slot)
+        await withdraw_quotes(self.ports.execution, self.quotes, list(self.quotes), slot)
         for market_id in [m for m, standing in self.standing.items() if standing.market.closes_at <= slot]:
             self._forget(market_id)
         if len(markets) > 1:
@@ -156,7 +155,7 @@ class AgentTrader:
         if quote is not None:
             if same_quote(quote.intent, intent):
                 return
-            await withdraw_quote(execution, self.quotes, book.market_id, at)
+            await withdraw_quotes(execution, self.quotes, (book.market_id,), at)
             return  # its cash is released by the next book, which decides again
         if intent is None:
             return

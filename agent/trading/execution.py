@@ -6,19 +6,34 @@ The same for the agent and for baseline strategies. Decides nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent.trading.bus import Bus
 from agent.trading.inhibit import Inhibitor
 from market.errors import Halt, VenueUnavailable
-from market.events import OrderFilled, OrderPlaced, OrderRefused, PositionSettled, TradingHalted, TradingResumed
+from market.events import (
+    CashTransferred,
+    OrderFilled,
+    OrderPlaced,
+    OrderRefused,
+    PositionSettled,
+    TradingHalted,
+    TradingResumed,
+)
 from market.fees import charged
-from market.types import OVER, Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution
+from market.incidents import Incidents
+from market.types import OVER, Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution, Transfer
 from storage.store import RunLog
 from strategies.base import OrderIntent, View
 from tools.orders import Account, OrderTool
+
+_TROUBLE = {
+    "unacknowledged": "Orders were sent without an answer",
+    "uncancelled": "Cancels were sent without an answer",
+    "unanswered": "The venue did not say how orders stand",
+    "unread": "The account's orders and trades could not be read",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,7 @@ class Execution:
     paid: dict[str, Micro] = field(default_factory=dict)
     ending: dict[str, Resolution] = field(default_factory=dict)
     inhibitor: Inhibitor = field(default_factory=Inhibitor)
+    incidents: Incidents = field(default_factory=lambda: Incidents(_TROUBLE))
 
     async def act(self, intent: OrderIntent, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: the intent is logged first, then the order is sent, then the venue's answer is logged. None
@@ -88,7 +104,8 @@ class Execution:
         self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order))
         try:
             ack = await self.orders.send(signed)
-        except VenueUnavailable:
+        except VenueUnavailable as error:
+            self.incidents.note("unacknowledged", error)
             return None
         except Halt as stop:
             self.halt(str(stop), view.at)
@@ -113,20 +130,24 @@ class Execution:
         if ack.status is OrderStatus.REJECTED:
             self.bus.publish(OrderRefused(at=at, order_id=ack.order_id, reason=ack.reason))
 
-    async def withdraw(self, order_id: str, at: datetime) -> None:
-        """Cancel an order if it is still open; without an answer it is queried in `reconcile`. One that was cancelled
-        elsewhere is over, and its end is logged already."""
-        if order_id not in self.working:
+    async def withdraw(self, order_ids: Sequence[str], at: datetime) -> None:
+        """Cancel those orders that are still open; without an answer they are queried in `reconcile`. One that was
+        cancelled elsewhere is over, and its end is logged already."""
+        ours = [order_id for order_id in order_ids if order_id in self.working]
+        if not ours:
             return
         try:
-            await self.orders.cancel(order_id)
-        except VenueUnavailable:
+            await self.orders.cancel_many(ours)
+        except VenueUnavailable as error:
+            self.incidents.note("uncancelled", error)
             return
-        await self._ask(order_id, at)
+        for order_id in ours:
+            await self._ask(order_id, at)
 
     async def withdraw_all(self, at: datetime) -> None:
-        """Cancel all orders, and find out how each ended. Raises VenueUnavailable."""
-        await self.orders.cancel_all()
+        """Cancel all orders of ours, and find out how each ended; another's on the same account are left alone. Raises
+        VenueUnavailable."""
+        await self.orders.cancel_many(list(self.working))
         await self.orders.sync()
         await self.reconcile(at)
 
@@ -160,8 +181,10 @@ class Execution:
 
     async def catch_up(self, at: datetime) -> None:
         """Query the venue for missed events and log them; if it is unavailable, the next call does."""
-        with suppress(VenueUnavailable):
+        try:
             await self.orders.sync()
+        except VenueUnavailable as error:
+            self.incidents.note("unread", error)
         await self.reconcile(at)
 
     async def _ask(self, order_id: str, at: datetime) -> None:
@@ -170,7 +193,8 @@ class Execution:
         it."""
         try:
             ack = await self.orders.status(order_id)
-        except VenueUnavailable:
+        except VenueUnavailable as error:
+            self.incidents.note("unanswered", error)
             return
         if ack is None:
             ack = Ack(order_id, OrderStatus.CANCELED, "never reached the venue")
@@ -189,6 +213,11 @@ class Execution:
             await self.log.settlement(settlement)
             self.paid.pop(resolution.market_id, None)
             self.bus.publish(PositionSettled(at=settlement.at, settlement=settlement))
+
+    async def receive(self, transfer: Transfer) -> None:
+        """Log cash that came or went beside trading."""
+        await self.log.transfer(transfer)
+        self.bus.publish(CashTransferred(at=transfer.at, transfer=transfer))
 
     async def account(self) -> Account:
         return await self.orders.account()

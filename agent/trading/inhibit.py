@@ -23,15 +23,17 @@ class InhibitSignal:
 
 @dataclass(slots=True)
 class Inhibitor:
-    """Signals in force and the state of the clock. `clock` is a reason code while the clock is unreliable, or empty."""
+    """Signals in force, and the state of the clock and the account. `clock` is a reason code while the clock is
+    unreliable, `account` while the account differs from the venue's; or empty."""
 
     clock: str = ""
+    account: str = ""
     signals: dict[str, InhibitSignal] = field(default_factory=dict)
 
     def reason(self, at: datetime) -> str:
         """The reason code recorded with a decision at `at`, or an empty string."""
-        if self.clock:
-            return self.clock
+        if self.clock or self.account:
+            return self.clock or self.account
         standing = sorted(s.name for s in self.standing(at))
         return f"signal_{standing[0]}" if standing else ""
 

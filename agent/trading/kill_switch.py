@@ -16,6 +16,8 @@ from market.tasks import alongside
 from tools.halts import KillSwitch
 from tools.orders import OrderTool
 
+OTHERS = "account comparison"
+"""Who throws the switch where another program trades on the account, whose orders are its own."""
 _LOOK = 0.2
 """Seconds of the machine's clock between two reads of the switch."""
 
@@ -45,15 +47,22 @@ class KillSwitchWatcher:
             self.thrown = True
             self.execution.halt(halted.reason, at)
         if halted is not None or self.execution.inhibitor.reason(at):
-            await self._cancel_all()
+            await self._cancel_all(ours=halted is None or halted.by == OTHERS)
         else:
             self.all_back = False
 
-    async def _cancel_all(self) -> None:
-        """Cancel all orders; again if one was in flight while the others were cancelled."""
+    async def _cancel_all(self, *, ours: bool) -> None:
+        """Cancel all orders of the account, or those of ours; again if one was in flight while the others were
+        cancelled."""
         if not self.all_back or (await self.orders.account()).open_orders:
-            with suppress(VenueUnavailable):
-                await self.orders.cancel_all()
+            try:
+                if ours:
+                    await self.orders.cancel_many(list(self.execution.working))
+                else:
+                    await self.orders.cancel_all()
+            except VenueUnavailable as error:
+                self.execution.incidents.note("uncancelled", error)  # tried again at the next look
+            else:
                 self.all_back = True
 
     async def watch(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,13 +19,16 @@ class RestingQuote:
     since: datetime
 
 
-async def withdraw_quote(execution: Execution, quotes: dict[str, RestingQuote], market_id: str, at: datetime) -> None:
-    """Cancel the resting order in a market. One whose end stays unknown keeps its place, so that no second one is
-    placed beside it."""
-    quote = quotes[market_id]
-    await execution.withdraw(quote.order_id, at)
-    if quote.order_id not in execution.working:
-        del quotes[market_id]
+async def withdraw_quotes(
+    execution: Execution, quotes: dict[str, RestingQuote], market_ids: Collection[str], at: datetime
+) -> None:
+    """Cancel the resting orders in markets, together. One whose end stays unknown keeps its place, so that no second
+    one is placed beside it."""
+    leaving = {market_id: quotes[market_id].order_id for market_id in market_ids}
+    await execution.withdraw(list(leaving.values()), at)
+    for market_id, order_id in leaving.items():
+        if order_id not in execution.working:
+            del quotes[market_id]
 
 
 def same_quote(a: OrderIntent, b: OrderIntent | None) -> bool:

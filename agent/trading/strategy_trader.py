@@ -12,7 +12,7 @@ import numpy as np
 from agent.decision.gate import book_fault
 from agent.trading.execution import Execution
 from agent.trading.loop import Trader
-from agent.trading.quotes import RestingQuote, same_quote, withdraw_quote
+from agent.trading.quotes import RestingQuote, same_quote, withdraw_quotes
 from market.clock import from_ms
 from market.errors import StrategyFailed
 from market.feed import ReferencePrices, Worth
@@ -178,8 +178,7 @@ class QuotingTrader:
         for market_id in _over(self.shown, markets, slot):
             self.sent.pop(market_id, None)
         self.markets = {} if blocked else {m.id: m for m in markets}
-        for market_id in self.quotes.keys() - self.markets.keys():
-            await withdraw_quote(self.execution, self.quotes, market_id, slot)
+        await withdraw_quotes(self.execution, self.quotes, sorted(self.quotes.keys() - self.markets.keys()), slot)
 
     def watching(self, at: datetime) -> Sequence[str]:
         return sorted(self.markets)
@@ -200,7 +199,7 @@ class QuotingTrader:
         if quote is not None:
             if same_quote(quote.intent, intent) or at - quote.since < self.pause:
                 return
-            await withdraw_quote(self.execution, self.quotes, market.id, at)
+            await withdraw_quotes(self.execution, self.quotes, (market.id,), at)
         if intent is not None and market.id not in self.quotes:
             await self._post(intent, view)
 

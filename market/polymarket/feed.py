@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ import aiohttp
 from market.clock import EPOCH, Clock, from_ms, monotonic, to_ms
 from market.errors import DataInvalid, VenueUnavailable
 from market.feed import Bar, FeedInfo, ReferenceTick, Worth
+from market.incidents import Incidents
 from market.polymarket.depth import Depth
 from market.polymarket.frames import (
     Change,
@@ -66,7 +67,6 @@ _MOST_DROPPED = 1_000
 _PARALLEL_LOOKUPS = 8
 """Concurrent look-ups of windows."""
 _QUEUE_LIMIT = 10_000
-_RECENT = 600.0
 """Seconds for which trouble of the feed is reported after its last occurrence."""
 _LONGEST_WINDOW = 86_400
 """Seconds of the longest window that is resolved by a price at its close."""
@@ -91,45 +91,6 @@ class Watch:
                 yield f"{asset}-updown-{seconds // 60}m-{int(opens.timestamp())}"
 
 
-@dataclass(slots=True)
-class FeedHealth:
-    """Counters since the start. `refused`: events that could not be decoded. `ahead`: events stamped further ahead of
-    our clock than clocks may differ. `corrected`: snapshots that differed from our book, mostly because frames were
-    late. `resynced`: books that were discarded, because a frame was lost. `unanswered`: REST queries without an answer.
-    `records`: market records refused, each counted once."""
-
-    frames: int = 0
-    refused: int = 0
-    ahead: int = 0
-    unknown: int = 0
-    corrected: int = 0
-    resynced: int = 0
-    dropped: int = 0
-    losses: int = 0
-    unanswered: int = 0
-    records: int = 0
-    why: dict[str, str] = field(default_factory=dict)
-    at: dict[str, float] = field(default_factory=dict)
-
-    def note(self, kind: str, why: str) -> None:
-        """Count one more of a kind, with its reason."""
-        setattr(self, kind, getattr(self, kind) + 1)
-        self.why[kind], self.at[kind] = why, monotonic()
-
-    def counts(self) -> Mapping[str, int]:
-        """Every counter by its name."""
-        return {name: value for name in _COUNTED if isinstance(value := getattr(self, name), int)}
-
-    def recent(self) -> list[str]:
-        """A sentence for each kind of trouble of the last ten minutes."""
-        since = monotonic() - _RECENT
-        return [
-            f"{said} ({getattr(self, kind)} since the start), the last: {self.why[kind].rstrip('.')}."
-            for kind, said in _TROUBLE.items()
-            if self.at.get(kind, -1.0) > since
-        ]
-
-
 _TROUBLE = {
     "refused": "Market events could not be decoded",
     "ahead": "Market events were stamped ahead of this clock",
@@ -139,7 +100,8 @@ _TROUBLE = {
     "unanswered": "The venue did not answer questions about markets",
     "records": "Market records were refused",
 }
-_COUNTED = ("frames", "unknown", "corrected", *_TROUBLE)
+"""What the feed complains of. Counted without a complaint: `frames`, events of `unknown` kinds, and snapshots that
+`corrected` our book, mostly because frames were late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +185,7 @@ class LiveFeed:
         self.wire = Wire(
             reader.hosts.market_stream, Habits("PING"), self._subscription, self._on_message, self._on_loss
         )
-        self.health = FeedHealth()
+        self.health = Incidents(_TROUBLE)
         self.heard = monotonic()
         """Time of the last market data or REST answer on the monotonic clock; at first, the start of listening."""
         self._watched: dict[str, _Watched] = {}
@@ -432,7 +394,7 @@ class LiveFeed:
         if raw == b"PONG":  # shows that the connection stands, not that anything is published on it
             return
         self.heard = monotonic()
-        self.health.frames += 1
+        self.health.counted["frames"] += 1
         if self._tap is not None:
             self._tap.frame(CHANNEL, raw, self._clock.now())
         for message in read_frame(raw, self._tokens):
@@ -456,7 +418,7 @@ class LiveFeed:
             case RefusedEvent():
                 self._doubt(message)
             case Unknown():
-                self.health.unknown += 1
+                self.health.counted["unknown"] += 1
             case _:
                 pass  # trades are not needed, and the best prices are in every change already
 

@@ -30,7 +30,7 @@ def test_a_book_in_which_nothing_moves_is_asked_for_and_stays_fresh() -> None:
                 book = await feed.book(market.id, clock.now())
                 assert book is not None
                 assert book.received_at > begun + QUIET, "asked for again while nothing was published"
-                assert feed.health.losses == 0
+                assert feed.health.counted["losses"] == 0
 
     asyncio.run(scenario())
 
@@ -53,7 +53,7 @@ def test_after_any_trouble_with_frames_the_book_is_the_venues_again(fault: Fault
         async with loopback(series=[Walk(clock.now(), 7, "btc", 3600)], clock=clock, pace=QUICK) as (server, base):
             market = open_market(server)
             async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
-                await until(lambda: feed.health.frames > 5)
+                await until(lambda: feed.health.counted["frames"] > 5)
                 for _ in range(3):
                     await command(base, fault, count=3)
                     await asyncio.sleep(0.3)

@@ -50,10 +50,10 @@ def test_while_the_venue_shows_pages_the_feed_counts_them_and_goes_on_after() ->
             market = open_market(server)
             await command(base, Fault.PAGE_OK, seconds=60)
             async with open_feed(Hosts.loopback(base), clock, Watch(slugs=(market.slug,))) as feed:
-                await until(lambda: feed.health.unanswered > 0, 10)
+                await until(lambda: feed.health.counted["unanswered"] > 0, 10)
                 assert "page for people" in feed.health.why["unanswered"]
                 await until(lambda: feed.market(market.id) is not None, 20)
-                assert feed.health.records == 0, "no record was wrong: there was none"
+                assert feed.health.counted["records"] == 0, "no record was wrong: there was none"
 
     asyncio.run(scenario())
 

@@ -41,7 +41,7 @@ from market.events import (
     SlotSkipped,
     TradingHalted,
 )
-from market.polymarket.feed import FeedHealth
+from market.incidents import Incidents
 from market.types import UNIT, Fill, FillEvidence, Order, Outcome, PayoutSource, Settlement, Side, TimeInForce
 from tests.fakes import START
 
@@ -274,7 +274,7 @@ def test_three_slots_without_a_market_are_a_complaint_until_one_has_one() -> Non
 
 
 def test_what_the_feed_counts_is_in_metrics_and_what_troubles_it_in_the_remarks() -> None:
-    health, seen = FeedHealth(), pulse_with()
+    health, seen = Incidents({"refused": "Market events could not be decoded", "unanswered": "Not asked"}), pulse_with()
     seen.counters["feed"], seen.troubles["feed"] = health.counts, health.recent
     assert not seen.remarks()
     health.note("refused", "'2' is no price.")

@@ -1,4 +1,4 @@
-"""Tasks beside a block, and their end: none fails unseen, none outlives it, and a request to end ourselves is not lost."""
+"""Tasks beside a block: none fails unseen or outlives it, and a request to end ourselves is not lost."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ early hints, and REST is read for the rest.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ import msgspec
 
 from market.clock import EPOCH
 from market.errors import DataInvalid
-from market.types import Micro, OrderStatus, Side, complement, micro
+from market.types import Micro, OrderStatus, Side, Transfer, TransferKind, complement, micro
 
 _LONGEST = 1 << 20
 
@@ -86,12 +87,13 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class OrderSaid:
-    """An order as reported by the venue. `matched` is None if the report omits it."""
+    """An order as reported by the venue. `matched` is None if the report omits it, and so is `created_at`."""
 
     id: str
     status: OrderStatus
     reason: str
     matched: Micro | None
+    created_at: datetime | None = None
 
 
 def shares(trade: TradeSaid, order_id: str) -> Sequence[Share]:
@@ -244,4 +246,30 @@ def of_order(said: Any) -> OrderSaid:
     """Convert the client's `OpenOrder`."""
     matched = micro(said.size_matched)
     status, reason = order_status(said.status, matched, micro(said.original_size))
-    return OrderSaid(said.id, status, reason, matched)
+    return OrderSaid(said.id, status, reason, matched, said.created_at)
+
+
+_KINDS = {kind.name: kind for kind in TransferKind if kind is not TransferKind.BOOKED}
+ACTIVITIES = tuple(_KINDS)
+"""Kinds of the venue's activity that move cash beside trading."""
+
+
+def of_activities(rows: Sequence[Any]) -> list[Transfer]:
+    """Convert rows of the client's activity, oldest first. One transaction may hold several of a kind: they are
+    numbered."""
+    found, seen = list[Transfer](), Counter[str]()
+    for row in rows:
+        kind = _KINDS[str(row.type)]
+        name = f"{kind.value}/{row.transaction_hash}"
+        amount = micro(row.amount)
+        found.append(
+            Transfer(
+                id=f"{name}/{seen[name]}",
+                kind=kind,
+                amount=-amount if kind is TransferKind.WITHDRAWAL else amount,
+                at=row.timestamp,
+                transaction=str(row.transaction_hash),
+            )
+        )
+        seen[name] += 1
+    return found

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import chain
 
+from market.clock import EPOCH
 from market.errors import VenueUnavailable
 from market.fees import FeeSchedule, charged
 from market.types import (
@@ -26,6 +27,7 @@ from market.types import (
     Settlement,
     Side,
     SignedOrder,
+    Transfer,
 )
 from tools.ledger import Ledger
 from tools.orders import Account
@@ -43,7 +45,8 @@ _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, 
 class AccountSnapshot:
     """State left by earlier runs of this account: its initial cash, fills, settlements, and orders of unknown outcome.
     `ended` are terminal orders whose trades may still become known or fail. `since` is the start of the first run;
-    trades before it are the owner's own."""
+    trades before it are the owner's own, and so is whatever is not ours until `reviewed_at`, when the owner has last
+    looked."""
 
     cash: Micro
     since: datetime
@@ -51,6 +54,8 @@ class AccountSnapshot:
     settlements: Sequence[Settlement] = ()
     orders: Sequence[SignedOrder] = ()
     ended: Sequence[SignedOrder] = ()
+    transfers: Sequence[Transfer] = ()
+    reviewed_at: datetime = EPOCH
 
 
 @dataclass(slots=True)
@@ -101,6 +106,28 @@ class Expected:
     amount: Micro
 
 
+@dataclass(frozen=True, slots=True)
+class Unmined:
+    """A trade that is late: `moves` are micro-shares by (market id, outcome), `mined` whether the venue calls it so,
+    `transaction` its hash, or empty."""
+
+    id: str
+    market_id: str
+    matched_at: datetime
+    transaction: str
+    mined: bool
+    moves: Mapping[tuple[str, Outcome], Micro]
+
+
+def _moved(fills: Iterable[Fill]) -> dict[tuple[str, Outcome], Micro]:
+    """Change of holdings by fills."""
+    moved: dict[tuple[str, Outcome], Micro] = {}
+    for fill in fills:
+        key = fill.market_id, fill.outcome
+        moved[key] = moved.get(key, 0) + (fill.size if fill.side is Side.BUY else -fill.size)
+    return moved
+
+
 def _by_trade(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
     """Fills of earlier runs by trade; this run has had no report yet on their settlement."""
     found: dict[str, list[Fill]] = {}
@@ -111,8 +138,8 @@ def _by_trade(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
 
 
 class AccountBooks:
-    """Orders, trades and balances of one account. `markets` finds a market by its id. `foreign` are trades of this
-    account that none of our orders made."""
+    """Orders, trades and balances of one account. `markets` finds a market by its id. `foreign` are trades and open
+    orders of this account that are not of this log, a sentence by id."""
 
     def __init__(
         self,
@@ -121,7 +148,9 @@ class AccountBooks:
         fees: Callable[[Market, datetime], FeeSchedule] = charged,
     ) -> None:
         self._markets, self._fees = markets, fees
-        self._ledger = Ledger(remembered.cash, remembered.fills, remembered.settlements)
+        self._ledger = Ledger(remembered.cash, remembered.fills, remembered.settlements, remembered.transfers)
+        self._transfers = {t.id for t in remembered.transfers}
+        self._transferred_at = max((t.at for t in remembered.transfers), default=remembered.since)
         self._fills = {f.id: f for f in remembered.fills}
         self._orders: dict[str, TrackedOrder] = {}
         self._trades: dict[str, _Trade] = {}
@@ -133,7 +162,8 @@ class AccountBooks:
         self._settled = {(s.market_id, s.outcome) for s in remembered.settlements}
         self._fresh: list[Fill] = []
         self.since = remembered.since
-        self.foreign: set[str] = set()
+        self._reviewed_at = remembered.reviewed_at
+        self.foreign: dict[str, str] = {}
         for signed in remembered.orders:
             self.adopt(signed)
         for signed in remembered.ended:
@@ -160,11 +190,34 @@ class AccountBooks:
         """Apply a report on an order."""
         kept = self._orders.get(said.id)
         if kept is None:
+            self._meet_order(said)
             return
         # Fills only grow, and a terminal status stays: a late report must not reopen an order.
         kept.matched = max(kept.matched, said.matched or 0)
         if kept.status not in OVER:
             kept.status, kept.reason = said.status, said.reason
+
+    def _meet_order(self, said: OrderSaid) -> None:
+        """Take note of an open order that is not ours."""
+        if said.status in OVER or (said.created_at is not None and said.created_at < self._reviewed_at):
+            return
+        self.foreign.setdefault(said.id, f"the order {said.id} of this account is not of this log")
+
+    def _meet_trade(self, said: TradeSaid, since: datetime) -> None:
+        """Take note of a trade that none of our orders made."""
+        if said.matched_at >= since:
+            at = f"{said.matched_at:%Y-%m-%d %H:%M:%S} UTC"
+            self.foreign.setdefault(said.id, f"the trade {said.id} of this account at {at} is not of this log")
+
+    def meet(self, trades: Iterable[TradeSaid], orders: Iterable[OrderSaid]) -> None:
+        """Take note of what is not ours among recent trades, those before our first run too, and open orders."""
+        for trade in trades:
+            ours = {trade.taker_order_id, *(p.order_id for p in trade.parts)} & self._orders.keys()
+            if not ours and trade.id not in self._unreported and trade.id not in self._trades:
+                self._meet_trade(trade, self._reviewed_at)
+        for order in orders:
+            if order.id not in self._orders:
+                self._meet_order(order)
 
     # -- trades
 
@@ -178,8 +231,7 @@ class AccountBooks:
             mine = [i for i in (said.taker_order_id, *(p.order_id for p in said.parts)) if i in self._orders]
             before = self._unreported.pop(said.id, [])
             if not mine and not before:
-                if said.matched_at >= self.since:
-                    self.foreign.add(said.id)
+                self._meet_trade(said, max(self.since, self._reviewed_at))
                 return
             # Also of an order that ended in an earlier run: its trades may still fail.
             known = self._trades[said.id] = _Trade(said, before)
@@ -277,6 +329,53 @@ class AccountBooks:
             self._settled.add((market_id, one.outcome))
         return made
 
+    def overdue(self, before: datetime) -> list[Unmined]:
+        """Trades matched before an instant that the venue still does not call final, with what they move."""
+        late = [t for t in self._trades.values() if not t.said.status.final and t.said.matched_at < before]
+        return [
+            Unmined(
+                id=t.said.id,
+                market_id=t.fills[0].market_id,
+                matched_at=t.said.matched_at,
+                transaction=t.said.transaction,
+                mined=t.said.status.mined,
+                moves=_moved(f for f in t.fills if self._stands(f)),
+            )
+            for t in late
+            if t.fills
+        ]
+
+    def conclude(self, trade_id: str, status: TradeStatus) -> None:
+        """End a trade by what the chain says, where the venue does not: CONFIRMED or FAILED."""
+        known = self._trades[trade_id]
+        self.learn(replace(known.said, status=status))
+
+    def take_for_final(self, before: datetime) -> list[str]:
+        """Take trades of earlier runs for final that the venue did not list among all since then, and that are older;
+        return their ids. Whatever they were, the comparison of balances shows it."""
+        gone = [t for t, fills in self._unreported.items() if max(f.at for f in fills) < before]
+        for trade_id in gone:
+            del self._unreported[trade_id]
+        return gone
+
+    # -- transfers
+
+    @property
+    def transferred_at(self) -> datetime:
+        """Instant of the newest transfer, or of the start."""
+        return self._transferred_at
+
+    def unbooked(self, transfers: Iterable[Transfer]) -> list[Transfer]:
+        """Those transfers since the start that are not in the books."""
+        return [t for t in transfers if t.id not in self._transfers and t.at >= self.since]
+
+    def receive(self, transfer: Transfer) -> None:
+        """Book cash that came or went beside trading; a second call has no effect."""
+        if transfer.id not in self._transfers:
+            self._ledger.transfer(transfer)
+            self._transfers.add(transfer.id)
+            self._transferred_at = max(self._transferred_at, transfer.at)
+
     def _pending(self, market_id: str) -> bool:
         orders = any(k.signed.order.market_id == market_id for k in self.working())
         trades = (t for t in self._trades.values() if not t.said.status.final)
@@ -305,10 +404,7 @@ class AccountBooks:
         coming = [f for t in self._trades.values() if not t.said.status.mined for f in t.fills if self._stands(f)]
         cash = self._ledger.cash - sum(f.cash for f in coming) - sum(s.cash for s in self._unpaid.values())
         yield Expected("dollars", "", cash)
-        moved: dict[tuple[str, Outcome], Micro] = {}
-        for f in coming:
-            key = f.market_id, f.outcome
-            moved[key] = moved.get(key, 0) + (f.size if f.side is Side.BUY else -f.size)
+        moved = _moved(coming)
         for market_id, outcome in sorted(self._ledger.holdings.keys() | moved.keys()):
             market = self._markets(market_id)
             if market is not None:

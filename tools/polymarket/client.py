@@ -124,6 +124,14 @@ def _on_clock(client: Any, trader: SigningAccount, credentials: Credentials, clo
     transport._header_resolver = stamped
 
 
+async def refresh_balance(client: Any, signature_type: int, token: str = "") -> None:
+    """Have the venue read a balance from the chain again, of the collateral where no token is named: it caches them."""
+    about = {"asset_type": "CONDITIONAL", "token_id": token} if token else {"asset_type": "COLLATERAL"}
+    await client._ctx.secure_clob.get_bytes(
+        "/balance-allowance/update", params=about | {"signature_type": signature_type}
+    )
+
+
 def _moved(error: Exception) -> NotReady:
     return NotReady(
         f"The installed polymarket-client is not {PINNED}, whose private parts are needed ({error}).",

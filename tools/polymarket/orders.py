@@ -10,21 +10,36 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 
 from market.clock import Clock
 from market.errors import DataInvalid, EdgeclawError, NotReady, VenueUnavailable
-from market.types import Ack, Fill, Market, Order, OrderStatus, Resolution, Settlement, Side, SignedOrder, micro
+from market.incidents import Incidents
+from market.types import (
+    Ack,
+    Fill,
+    Market,
+    Order,
+    OrderStatus,
+    Outcome,
+    Resolution,
+    Settlement,
+    Side,
+    SignedOrder,
+    Transfer,
+    micro,
+    units,
+)
 from tools.orders import Account
 from tools.polymarket import account as said_by
 from tools.polymarket.account import OrderSaid, TradeSaid
 from tools.polymarket.amounts import expiration, venue_order
 from tools.polymarket.books import AccountBooks, TrackedOrder
-from tools.polymarket.client import SigningAccount, refusal_of
+from tools.polymarket.client import SigningAccount, refresh_balance, refusal_of
 from tools.polymarket.contracts import EXCHANGE
 
 log = logging.getLogger(__name__)
@@ -35,8 +50,22 @@ ARRIVES_WITHIN = timedelta(seconds=30)
 BEAT = timedelta(seconds=4)
 """Heartbeat interval; the venue wants one every five seconds and cancels after ten."""
 _OVERLAP = timedelta(seconds=60)
+_MOST_CANCELS = 1000
+"""Cancels in one request that the venue takes; 3,000 until 2026-06-15."""
 _DUPLICATE = "Duplicated"
 _NONE = "0x" + "00" * 32
+_LATELY = timedelta(minutes=15)
+"""Age of a trade by which another program is taken to be trading on the account now."""
+_LOOK_BACK = timedelta(days=1)
+"""Span before the newest known transfer that is read again: the venue may list one late."""
+_TROUBLE = {
+    "refused": "Reports on this account could not be decoded",
+    "lost": "The account's channel was lost",
+    "unanswered": "The venue did not say how an order stands",
+    "unread": "The account's trades could not be read",
+    "unlisted": "Trades of earlier runs are not listed any more",
+    "unbeaten": "Heartbeats for resting orders had no answer",
+}
 _ON_REQUEST = "cancelled on request"
 
 
@@ -45,7 +74,6 @@ class PolymarketOrders:
 
     Single event loop. `account` and `status` are answered from local state, so that they cost nothing on the path of an
     order; `sync` reads everything from the venue again. `stale`: something may have been missed.
-    `refused` counts undecodable frames, `unanswered` queries about one order without an answer.
     """
 
     def __init__(
@@ -59,7 +87,8 @@ class PolymarketOrders:
         self._client, self._trader, self._clock = client, trader, clock
         self._markets, self.books = markets, books
         self._since = books.since
-        self.heard, self.refused, self.unanswered, self.stale = 0, 0, 0, True
+        self.heard, self.stale = 0, True
+        self.incidents = Incidents(_TROUBLE)
         self._rests = asyncio.Event()
 
     # -- the port
@@ -132,6 +161,16 @@ class PolymarketOrders:
             self.books.note(said)
         return done
 
+    async def cancel_many(self, order_ids: Sequence[str]) -> int:
+        done: list[str] = []
+        for first in range(0, len(order_ids), _MOST_CANCELS):
+            part = list(order_ids[first : first + _MOST_CANCELS])
+            answer = await self._asked(partial(self._client.cancel_orders, order_ids=part))
+            done += [str(order_id) for order_id in answer.canceled]
+        for order_id in done:
+            self.books.note(OrderSaid(order_id, OrderStatus.CANCELED, _ON_REQUEST, None))
+        return len(done)
+
     async def cancel_all(self) -> int:
         answer = await self._asked(self._client.cancel_all)
         for order_id in answer.canceled:
@@ -155,8 +194,11 @@ class PolymarketOrders:
         async for trade in self._each(self._client.list_account_trades(after=after)):
             self.books.learn(said_by.of_trade(trade))
         open_now = {str(o.id): said_by.of_order(o) async for o in self._each(self._client.list_open_orders())}
+        if unlisted := self.books.take_for_final(began - _OVERLAP * 10):
+            self.incidents.note("unlisted", f"{len(unlisted)} trades, {unlisted[0]} among them")
         await self._account_for(open_now, after)
-        for order_id in open_now:
+        for order_id, said in open_now.items():
+            self.books.note(said)
             await self._must_be_wanted(order_id)
         # Back to the oldest trade that is not final, since its status may still change.
         self._since = min(began, self.books.unsettled_since() or began) - _OVERLAP
@@ -173,7 +215,7 @@ class PolymarketOrders:
             try:
                 said = open_now.get(order_id) or await self._ask(order_id)
             except VenueUnavailable as error:
-                self.unanswered += 1
+                self.incidents.note("unanswered", error)
                 said, why = None, f"not listed as open, and {error}"
             else:
                 why = "the venue no longer lists it"
@@ -279,8 +321,9 @@ class PolymarketOrders:
         self.heard += 1
         try:
             events = said_by.read_user_frame(raw)
-        except DataInvalid:
-            self.refused, self.stale = self.refused + 1, True
+        except DataInvalid as error:
+            self.incidents.note("refused", error)
+            self.stale = True
             return
         for event in events:
             if isinstance(event, TradeSaid):
@@ -290,6 +333,7 @@ class PolymarketOrders:
 
     def lost(self, why: str) -> None:
         """The channel broke: missed reports have to be read by REST."""
+        self.incidents.note("lost", why)
         self.stale = True
 
     # -- while orders rest
@@ -304,8 +348,10 @@ class PolymarketOrders:
             if not self.books.working():
                 await self._rests.wait()
                 continue
-            with suppress(VenueUnavailable):
+            try:
                 name = await self._beat(name)
+            except VenueUnavailable as error:
+                self.incidents.note("unbeaten", error)
             await self._clock.wait_until(due)
 
     async def _beat(self, name: str) -> str:
@@ -338,17 +384,55 @@ class PolymarketOrders:
     # -- reconciliation
 
     async def audit(self) -> str:
-        """Compare our books with the venue's; return the differences as a sentence, empty if there are none."""
+        """Compare our books with the venue's; return the differences as a sentence, empty if there are none. Raises
+        VenueUnavailable."""
         await self.sync()
         await self.see_payments()
-        differences = []
-        for one in list(self.books.expected()):
-            found = await self._balance(one.token)
-            if found != one.amount:
-                differences.append(f"{one.what}: the venue holds {found} where the records say {one.amount}")
-        if self.books.foreign:
-            differences.append(f"{len(self.books.foreign)} trades of this account are not of the agent's orders")
-        return "; ".join(differences)
+        differences = [await self._difference(one.token) for one in list(self.books.expected())]
+        return "; ".join([found for found in differences if found])
+
+    async def _difference(self, token: str) -> str:
+        """Difference of one balance, of the collateral if no token is named. The venue keeps balances for a while, and
+        a trade may be mined between two questions: what differs is read again, from the chain."""
+        differs = ""
+        for again in (False, True):
+            if again:
+                await self._asked(lambda: refresh_balance(self._client, self._trader.signature_type, token))
+                await self.sync()
+            found = await self._balance(token)
+            one = next((e for e in self.books.expected() if e.token == token), None)
+            if one is None or found == one.amount:
+                return ""
+            differs = f"{one.what}: the venue holds {units(found)} where the records say {units(one.amount)}"
+        return differs
+
+    async def meet_others(self) -> None:
+        """Look for what another program, or the owner, has at the venue now: open orders, and trades of the last
+        quarter of an hour. Raises VenueUnavailable."""
+        after = str(int((self._clock.now() - _LATELY).timestamp()))
+        trades = [said_by.of_trade(t) async for t in self._each(self._client.list_account_trades(after=after))]
+        orders = [said_by.of_order(o) async for o in self._each(self._client.list_open_orders())]
+        self.books.meet(trades, orders)
+
+    def foreign(self) -> Mapping[str, str]:
+        """A sentence on each order and trade of the account that is not of this log, by its id."""
+        return self.books.foreign
+
+    def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:
+        """Winnings still to come."""
+        return dict(self.books.unpaid)
+
+    def receive(self, transfer: Transfer) -> None:
+        """Book cash that came or went beside trading."""
+        self.books.receive(transfer)
+
+    async def transfers(self) -> Sequence[Transfer]:
+        """Cash that moved beside trading and is not in the books, oldest first. Raises VenueUnavailable."""
+        start = max(self.books.since, self.books.transferred_at - _LOOK_BACK)
+        rows = self._client.list_activity(
+            activity_types=said_by.ACTIVITIES, start=int(start.timestamp()), sort_direction="ASC", page_size=500
+        )
+        return self.books.unbooked(said_by.of_activities([row async for row in self._each(rows)]))
 
     async def see_payments(self) -> None:
         """Mark winnings as paid once the winning shares are gone. Raises VenueUnavailable."""

@@ -1,0 +1,148 @@
+"""Comparison of an account at the venue with ours, at every slot: cash that moved beside trading is booked, a
+difference that stays stops trading, and so does an order or a trade that is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from agent.live.preflight import patiently
+from agent.trading.execution import Execution
+from market.clock import Clock
+from market.errors import LedgerMismatch, VenueUnavailable
+from market.incidents import Incidents
+from market.types import Outcome, Settlement, Transfer
+
+BETWEEN = timedelta(seconds=10)
+"""Time between two comparisons while the accounts differ."""
+DIFFERS, UNTIL_PAID = 30, 120
+"""Consecutive comparisons at which the accounts must differ, and those for winnings at the end of a run."""
+_DOUBTED = 3
+"""Consecutive comparisons that differ, after which nothing is opened until they agree."""
+_AFTER_SLOT = timedelta(seconds=30)
+"""Time after a slot, or half of the time to the next if that is less: its orders have met the venue by then."""
+_REVIEW = "Stop it; if it was you: edgeclaw resume --reason TEXT, and it is left to you."
+_BOOK = "See edgeclaw wallet status. If you know why: edgeclaw wallet book AMOUNT --reason TEXT, then resume."
+_TROUBLE = {
+    "unread": "The account could not be compared with the venue's",
+    "differed": "The account differed from the venue's for a moment",
+}
+
+
+class ComparedAccount(Protocol):
+    """An account at the venue, as it is compared. Every request raises VenueUnavailable."""
+
+    async def meet_others(self) -> None:
+        """Look for what is not ours among open orders and recent trades."""
+        ...
+
+    def foreign(self) -> Mapping[str, str]:
+        """A sentence on each order and trade of the account that is not of this log, by its id."""
+        ...
+
+    async def transfers(self) -> Sequence[Transfer]:
+        """Cash that moved beside trading and is not booked."""
+        ...
+
+    def receive(self, transfer: Transfer) -> None:
+        """Book a transfer."""
+        ...
+
+    async def audit(self) -> str:
+        """Difference of the accounts as a sentence, or an empty string."""
+        ...
+
+    def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:
+        """Winnings still to come."""
+        ...
+
+
+@dataclass(slots=True)
+class AccountComparison:
+    """Comparison of one account. `halt` stops trading until a person has looked, and `settle_late` asks another witness
+    about trades that are late. `agreed_at` is the instant of the last agreement; `differs` describes the present
+    difference, or is empty; `waits` are sentences on late trades."""
+
+    account: ComparedAccount
+    execution: Execution
+    clock: Clock
+    halt: Callable[[str], None]
+    settle_late: Callable[[], Awaitable[Sequence[str]]]
+    agreed_at: datetime | None = None
+    differs: str = ""
+    waits: Sequence[str] = ()
+    told: set[str] = field(default_factory=set)
+    incidents: Incidents = field(default_factory=lambda: Incidents(_TROUBLE))
+
+    async def begin(self) -> None:
+        """Look for another program on the account before the first request that moves anything. Raises LedgerMismatch,
+        VenueUnavailable."""
+        await self.account.meet_others()
+        if found := self._foreign():
+            raise LedgerMismatch(found, next_step=_REVIEW)
+
+    async def watch(self, slots: Iterable[tuple[datetime, datetime]]) -> None:
+        """Compare after each slot, until cancelled; a slot comes with its end."""
+        for slot, following in slots:
+            await self.clock.wait_until(slot + min(_AFTER_SLOT, (following - slot) / 2))
+            await self._compare_slot()
+
+    async def _compare_slot(self) -> None:
+        """Compare until the accounts agree or the difference has persisted: one comparison makes several requests, and
+        trades and winnings come in between."""
+        for looked in range(DIFFERS):
+            try:
+                await self.compare()
+            except VenueUnavailable as error:
+                self.incidents.note("unread", error)
+                return
+            if (found := self._foreign()) and not self.execution.halted:
+                self.halt(f"{found} {_REVIEW}")
+            self.execution.inhibitor.account = "account_differs" if self.differs and looked >= _DOUBTED else ""
+            if not self.differs:
+                return
+            await self.clock.wait_until(self.clock.now() + BETWEEN)
+        if not self.execution.halted:
+            self.halt(f"The account differs from the venue's: {self.differs}. {_BOOK}")
+
+    async def conclude(self) -> str:
+        """Difference once nothing is in flight any more, or an empty string. Winnings still to come are waited for.
+        Raises VenueUnavailable."""
+        looks, differing = 0, 0
+        while looks == 0 or 0 < differing < DIFFERS or (not differing and self.account.unpaid() and looks < UNTIL_PAID):
+            if looks:
+                await self.clock.wait_until(self.clock.now() + BETWEEN)
+            await self.execution.reconcile(self.clock.now())
+            await patiently(self.compare)
+            looks, differing = looks + 1, differing + 1 if self.differs else 0
+        return "; ".join([said for said in (self.differs, *self.account.foreign().values()) if said])
+
+    async def compare(self) -> None:
+        """Compare once. Raises VenueUnavailable."""
+        for transfer in await self.account.transfers():
+            await self.execution.receive(transfer)
+            self.account.receive(transfer)
+        self.waits = await self.settle_late()
+        found = await self.account.audit()
+        if found and not self.differs:
+            self.incidents.note("differed", found)
+        self.differs = found
+        if not found:
+            self.agreed_at = self.clock.now()
+
+    def _foreign(self) -> str:
+        """A sentence on what is not ours and was not told before, or an empty string."""
+        fresh = {name: said for name, said in self.account.foreign().items() if name not in self.told}
+        self.told |= fresh.keys()
+        if not fresh:
+            return ""
+        more = f" and {len(fresh) - 1} more" if len(fresh) > 1 else ""
+        return f"Another program, or a person, trades on this account: {next(iter(fresh.values()))}{more}."
+
+    def remarks(self) -> list[str]:
+        """Sentences on what differs and what is waited for."""
+        since = "" if self.agreed_at is None else f" (they agreed at {self.agreed_at:%H:%M:%S} UTC)"
+        differs = [f"The account differs from the venue's{since}: {self.differs}."] if self.differs else []
+        return [*differs, *self.waits, *self.incidents.recent()]
