@@ -105,9 +105,12 @@ def open_market(server: VenueServer) -> Market:
     return next(w.market for w in server.state.windows.values() if w.market.opens_at <= now < w.market.closes_at)
 
 
-async def command(base: str, fault: str, **how: float) -> None:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(f"{base}/venue/faults", json={"fault": fault, **how}) as answer,
-    ):
-        assert answer.status == 200, await answer.text()
+async def command(base: str, fault: str, **how: Any) -> None:
+    await told(base, "/venue/faults", fault=fault, **how)
+
+
+async def told(base: str, path: str, *, status: int = 200, **body: Any) -> Any:
+    """Answer of a control endpoint, which must have that status."""
+    async with aiohttp.ClientSession() as session, session.post(base + path, json=body) as answer:
+        assert answer.status == status, await answer.text()
+        return await answer.json()

@@ -109,6 +109,11 @@ class Authenticator:
         """True if a wallet contract exists at an address: those of the current kinds of every known key do."""
         return address.lower() in self._wallets
 
+    def owner_of(self, address: str) -> str | None:
+        """First API key of a wallet's owner, or None."""
+        known = self._accounts.items()
+        return next((key for key, held in known if held.wallets.signature_type(address) is not None), None)
+
     def key_of(self, said: Mapping[str, Any]) -> str | None:
         """API key proven by a channel's credentials, or None."""
         held = self._accounts.get(str(said.get("apiKey")))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -18,7 +18,15 @@ from itertools import count
 
 from backtest.admission import Applicant, refusal, too_little, worst_fee
 from backtest.matching_engine import CROSSES, NO_MATCH, NOT_FULL, MatchedTrade, MatchingEngine, Working, affordable
+from backtest.venue.activity import (
+    REDEEM_PER_TOKEN_FROM,
+    ActivityLog,
+    LoopbackActivity,
+    LoopbackActivityKind,
+    transaction_of,
+)
 from backtest.venue.balances import CASH, Balances, Leg
+from backtest.venue.faults import Fault, Faults
 from backtest.venue.scenarios import Scenario
 from market.clock import EPOCH
 from market.fees import charged
@@ -40,6 +48,7 @@ from market.types import (
 CLOSED_FOR_ORDERS = "the market is not yet ready to process new orders"
 RESOLVED = "CANCELED_MARKET_RESOLVED"
 EXPIRED = "CANCELED_EXPIRED_ORDER"
+UNFUNDED = "CANCELED_NOT_ENOUGH_BALANCE"
 SETTLED_OVER = "already canceled or matched"
 
 
@@ -49,6 +58,15 @@ class VenueTradeStatus(StrEnum):
     CONFIRMED = "CONFIRMED"
     RETRYING = "RETRYING"
     FAILED = "FAILED"
+
+
+class SettlementFate(StrEnum):
+    """Course of a trade after its match: `NEVER_MINED` moves nothing, ever; `MINED_SILENTLY` moves everything on the
+    chain. Both stay MATCHED for whoever asks the exchange."""
+
+    SETTLES = "settles"
+    NEVER_MINED = "never_mined"
+    MINED_SILENTLY = "mined_silently"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +145,16 @@ class VenueTrade:
     updated_at: datetime
     status: VenueTradeStatus = VenueTradeStatus.MATCHED
     transaction: str = ""
+    """Transaction hash as published: of most trades it is known once they are mined."""
+    fate: SettlementFate = SettlementFate.SETTLES
+
+    @property
+    def parts(self) -> Iterator[tuple[Placed, Decimal, Micro]]:
+        """Orders of accounts in it, each with its own token's price and its size; the taker's first."""
+        if self.taker is not None:
+            yield self.taker, self.price, self.size
+        if self.maker is not None:
+            yield self.maker, self.maker.submission.order.price, self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +195,16 @@ class VenueMarketResolved:
     at: datetime
 
 
-VenueEvent = OrderChanged | TradeChanged | LevelsChanged | MarketListed | VenueMarketResolved
+@dataclass(frozen=True, slots=True)
+class TransactionMined:
+    """A transaction of the venue's own operators, or one that pays an account, is in a block."""
+
+    transaction: str
+    kind: LoopbackActivityKind
+    at: datetime
+
+
+VenueEvent = OrderChanged | TradeChanged | LevelsChanged | MarketListed | VenueMarketResolved | TransactionMined
 
 
 class VenueRefusal(Exception):
@@ -217,10 +254,10 @@ def _place_of(order: Order) -> tuple[bool, Decimal]:
 
 class Exchange:
     """The exchange. Call `advance` with the venue's time before any query. `tell` receives every event, in order.
-    Orders belong to API keys (their `owner`), balances to addresses."""
+    Orders belong to API keys (their `owner`), balances to addresses. `faults` say which trades do not settle."""
 
-    def __init__(self, tell: Callable[[VenueEvent], None], pace: Pace = PACE) -> None:
-        self._tell, self._pace = tell, pace
+    def __init__(self, tell: Callable[[VenueEvent], None], pace: Pace = PACE, faults: Faults | None = None) -> None:
+        self._tell, self._pace, self._faults = tell, pace, faults or Faults()
         self.now = EPOCH
         self._due: list[tuple[datetime, int, Callable[[], None]]] = []
         self._number = count()
@@ -228,9 +265,11 @@ class Exchange:
         self.orders: dict[str, Placed] = {}
         self.trades: dict[str, VenueTrade] = {}
         self.purses: dict[str, Balances] = {}
-        self.failing = 0
-        """Number of next trades that will fail to settle."""
+        self.activity = ActivityLog()
         self._deadlines: dict[str, datetime] = {}
+        self._stuck: dict[str, list[VenueTrade]] = {}
+        """Trades that are never mined, by market."""
+        self._unsettled = count()
 
     # -- time
 
@@ -283,6 +322,10 @@ class Exchange:
 
     def _resolve(self, hall: Hall) -> None:
         hall.resolved, hall.book = True, None
+        # Whatever was not mined by then never will be, and binds nothing any more: other shares must be redeemable.
+        for trade in self._stuck.pop(hall.market.id, ()):
+            for purse, leg in trade.legs:
+                purse.undo(leg)
         winner = Outcome.YES if hall.tape.payout == 1 else Outcome.NO
         self._publish_levels(hall)
         self._tell(VenueMarketResolved(hall.market, winner, self.now))
@@ -293,21 +336,47 @@ class Exchange:
         for address in sorted(self.purses):
             self.redeem(address, hall.market.id)
 
-    def redeem(self, address: str, market_id: str) -> Micro:
+    def redeem(self, address: str, market_id: str, transaction: str = "") -> Micro:
         """Convert an account's shares of a resolved market into dollars; return their amount. Zero if it is not
-        resolved or a trade of it has not settled."""
+        resolved or a trade of it has not settled. Without a `transaction` of the owner's, the venue sends one."""
         hall, purse = self.halls[market_id], self.purses[address]
-        tokens = [hall.market.token(o) for o in Outcome]
-        if not hall.resolved or any(purse.unsettled(t) for t in tokens):
+        sizes = {o: purse.has(hall.market.token(o)) for o in Outcome}
+        if not hall.resolved or not any(sizes.values()) or any(purse.unsettled(hall.market.token(o)) for o in Outcome):
             return 0
-        paid = 0
-        for outcome, token in zip(Outcome, tokens, strict=True):
-            size = purse.has(token)
-            worth = hall.tape.payout if outcome is Outcome.YES else complement(hall.tape.payout)
-            purse.put(token, -size)
-            paid += redeemed(worth, size)
-        purse.put(CASH, paid)
+        worth = {Outcome.YES: hall.tape.payout, Outcome.NO: complement(hall.tape.payout)}
+        dollars = {o: redeemed(worth[o], size) for o, size in sizes.items()}
+        for outcome, size in sizes.items():
+            purse.put(hall.market.token(outcome), -size)
+        purse.put(CASH, paid := sum(dollars.values()))
+        known_as = transaction or transaction_of(f"redeem|{address}|{market_id}|{len(self.activity.rows)}")
+        self.activity.append(_redemption(hall.market, address, self.now, known_as, sizes, dollars))
+        if not transaction:
+            self._tell(TransactionMined(known_as, LoopbackActivityKind.REDEEM, self.now))
         return paid
+
+    def pay(self, address: str, kind: LoopbackActivityKind, amount: Micro) -> LoopbackActivity:
+        """Move dollars beside trading: a withdrawal from an account, any other payment to it. Raises VenueRefusal for
+        more than its free cash; orders that it can no longer pay for are cancelled, the newest first."""
+        purse, out = self.purses[address], kind is LoopbackActivityKind.WITHDRAWAL
+        if amount <= 0 or (out and amount > purse.has(CASH)):
+            raise VenueRefusal(f"not enough balance: {purse.has(CASH)}, amount: {amount}")
+        purse.put(CASH, -amount if out else amount)
+        known_as = transaction_of(f"{kind}|{address}|{len(self.activity.rows)}")
+        row = LoopbackActivity(kind, address, self.now, known_as, amount)
+        self.activity.append([row])
+        self._tell(TransactionMined(known_as, kind, self.now))
+        self._cancel_unfunded(address)
+        return row
+
+    def _cancel_unfunded(self, address: str) -> None:
+        purse = self.purses[address]
+        for placed in reversed(list(self.orders.values())):
+            if self._active(address, CASH) <= purse.has(CASH):
+                return
+            if placed.open and placed.submission.address == address and placed.submission.order.side is Side.BUY:
+                hall = self.halls[placed.market.id]
+                hall.pit.cancel(placed.working, UNFUNDED)
+                self._publish_levels(hall)
 
     # -- orders
 
@@ -457,6 +526,7 @@ class Exchange:
             price = maker.submission.order.price
             legs.append((self.purses[maker.submission.address], _leg(maker, price, execution.size, 0)))
         trade_id = _trade_id(market.id, len(self.trades))
+        fate, transaction = self._fate(trade_id)
         trade = VenueTrade(
             id=trade_id,
             market=market,
@@ -470,6 +540,8 @@ class Exchange:
             legs=tuple(legs),
             matched_at=execution.at,
             updated_at=execution.at,
+            transaction=transaction,
+            fate=fate,
         )
         self.trades[trade_id] = trade
         self.halls[market.id].last_trade = execution.price, side
@@ -480,7 +552,20 @@ class Exchange:
             if placed is not None:
                 self._count(placed, trade_id, price, execution.size)
         self._tell(TradeChanged(trade, self.now))
-        self._at(self.now + self._pace.mining, lambda: self._mine(trade))
+        if fate is SettlementFate.NEVER_MINED:
+            self._stuck.setdefault(market.id, []).append(trade)
+        else:
+            self._at(self.now + self._pace.mining, lambda: self._mine(trade))
+
+    def _fate(self, trade_id: str) -> tuple[SettlementFate, str]:
+        """Fate of the next trade, and its transaction hash if that is published before it is mined."""
+        for fault, fate in _FATES.items():
+            if self._faults.happens(fault):
+                told = self._faults.options.get(fault)
+                # Both are seen at the venue: without a demand every second one has a hash, the first among them.
+                given = next(self._unsettled) % 2 == 0 if told is None else bool(told)
+                return fate, transaction_of(trade_id) if given else ""
+        return SettlementFate.SETTLES, ""
 
     def _count(self, placed: Placed, trade_id: str, price: Decimal, size: Micro) -> None:
         placed.matched += size
@@ -489,17 +574,25 @@ class Exchange:
         self._tell(OrderChanged("UPDATE", placed, self.now))
 
     def _mine(self, trade: VenueTrade) -> None:
-        if self.failing:
-            self.failing -= 1
+        if trade.fate is SettlementFate.MINED_SILENTLY:
+            self._settle(trade)
+            return
+        if self._faults.happens(Fault.SETTLEMENT_FAILS):
             # The venue retries first; only FAILED takes a matched trade back.
             self._turn(trade, VenueTradeStatus.RETRYING)
             self._at(self.now + self._pace.confirming, lambda: self._fail(trade))
             return
-        trade.transaction = "0x" + hashlib.sha256(trade.id.encode()).hexdigest()
-        for purse, leg in trade.legs:
-            purse.settle(leg)
+        trade.transaction = transaction_of(trade.id)
+        self._settle(trade)
         self._turn(trade, VenueTradeStatus.MINED)
         self._at(self.now + self._pace.confirming, lambda: self._turn(trade, VenueTradeStatus.CONFIRMED))
+
+    def _settle(self, trade: VenueTrade) -> None:
+        """Move what a trade moves, on the chain and in the account's activity."""
+        for purse, leg in trade.legs:
+            purse.settle(leg)
+        self.activity.append(_fills(trade, self.now))
+        self._tell(TransactionMined(transaction_of(trade.id), LoopbackActivityKind.TRADE, self.now))
 
     def _fail(self, trade: VenueTrade) -> None:
         for purse, leg in trade.legs:
@@ -544,6 +637,52 @@ class Exchange:
 
 
 _ONE = Decimal(1)
+_FATES = {
+    Fault.NEVER_MINED: SettlementFate.NEVER_MINED,
+    Fault.MINED_SILENTLY: SettlementFate.MINED_SILENTLY,
+}
+
+
+def _fills(trade: VenueTrade, at: datetime) -> Iterator[LoopbackActivity]:
+    """One row for each order of an account in a mined trade."""
+    for placed, price, size in trade.parts:
+        yield LoopbackActivity(
+            kind=LoopbackActivityKind.TRADE,
+            address=placed.submission.address,
+            at=at,
+            transaction=transaction_of(trade.id),
+            dollars=notional(price, size),
+            market=trade.market,
+            outcome=placed.submission.order.outcome,
+            side=placed.submission.order.side,
+            size=size,
+            price=price,
+        )
+
+
+def _redemption(
+    market: Market,
+    address: str,
+    at: datetime,
+    transaction: str,
+    sizes: Mapping[Outcome, Micro],
+    dollars: Mapping[Outcome, Micro],
+) -> Iterator[LoopbackActivity]:
+    """Rows of one redemption: one for each outcome token, or one for the market before that was so."""
+    row = LoopbackActivity(
+        kind=LoopbackActivityKind.REDEEM,
+        address=address,
+        at=at,
+        transaction=transaction,
+        dollars=sum(dollars.values()),
+        market=market,
+        size=sum(sizes.values()),
+    )
+    if at < REDEEM_PER_TOKEN_FROM:
+        yield row
+        return
+    for outcome, size in sizes.items():
+        yield replace(row, outcome=outcome, size=size, dollars=dollars[outcome])
 
 
 def _leg(placed: Placed, price: Decimal, size: Micro, fee: Micro) -> Leg:

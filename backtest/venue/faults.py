@@ -29,6 +29,8 @@ class Fault(StrEnum):
     LOST_ANSWER = "lost_answer"
     VERSION_MISMATCH = "version_mismatch"
     SETTLEMENT_FAILS = "settlement_fails"
+    NEVER_MINED = "never_mined"
+    MINED_SILENTLY = "mined_silently"
     TICK_CHANGE = "tick_change"
     DISCONNECT = "disconnect"
     MISSED_FRAME = "missed_frame"
@@ -56,13 +58,14 @@ MODES = frozenset(
 
 @dataclass(slots=True)
 class Faults:
-    """Active faults. `seen` counts the occurrences of each."""
+    """Active faults. `seen` counts the occurrences of each; `options` are the demands made with the last injection."""
 
     until: dict[Fault, datetime] = field(default_factory=dict)
     left: dict[Fault, int] = field(default_factory=dict)
     seen: dict[Fault, int] = field(default_factory=dict)
+    options: dict[Fault, object] = field(default_factory=dict)
 
-    def order(self, name: str, now: datetime, *, count: int = 1, seconds: float = 5.0) -> Fault:
+    def order(self, name: str, now: datetime, *, count: int = 1, seconds: float = 5.0, option: object = None) -> Fault:
         """Inject a fault `count` times, or a mode for `seconds` of the venue's time. Raises Misconfigured."""
         if name not in list(Fault):
             raise Misconfigured(
@@ -73,6 +76,7 @@ class Faults:
             self.until[fault] = now + timedelta(seconds=seconds)
         else:
             self.left[fault] = self.left.get(fault, 0) + count
+        self.options[fault] = option
         return fault
 
     def lasts(self, mode: Fault, now: datetime) -> float:
@@ -94,6 +98,7 @@ class Faults:
         """Remove all faults."""
         self.until.clear()
         self.left.clear()
+        self.options.clear()
 
     def _count(self, fault: Fault) -> None:
         self.seen[fault] = self.seen.get(fault, 0) + 1

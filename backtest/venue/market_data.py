@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from backtest.venue import payloads
-from backtest.venue.answers import Refusal, payload_of, query, refused, said
+from backtest.venue.answers import Refusal, enveloped, payload_of, query, refused, said
 from backtest.venue.faults import Fault
 from backtest.venue.state import VenueState, Window
 from market.clock import EPOCH, to_ms
@@ -54,9 +54,6 @@ class MarketData:
             web.get("/markets/{number:[0-9]+}", self.market_by_number),
             web.get("/events/{number:[0-9]+}", self.event_by_number),
             web.get("/v2/prices-history", self.data_history),
-            web.get("/v2/resolutions", self.resolutions),
-            web.get("/v2/positions", self.positions),
-            web.get("/v2/trades", self.trades),
             web.get("/api/geoblock", self.geoblock),
         ]
 
@@ -225,72 +222,7 @@ class MarketData:
         step = timedelta(seconds=max(60, int(query(request, "bucket_seconds") or 60)))
         rows = self._history(market, outcome, since, until, step)
         points = [{"timestamp": payloads.seconds(at), "price": p, "resolution_seconds": 60} for at, p in rows]
-        return _envelope(points)
-
-    async def resolutions(self, request: web.Request) -> web.Response:
-        self._state.now()
-        wanted = set(request.query.getall("condition_id", []))
-        rows = []
-        for window in self._state.windows.values():
-            hall = self._state.hall(window.market)
-            if hall.resolved and (not wanted or window.market.id in wanted):
-                up = int(hall.tape.payout)
-                rows.append(
-                    {
-                        "question_id": window.market.id,
-                        "condition_id": window.market.id,
-                        "status": "resolved",
-                        "payouts": [up, 1 - up],
-                        "price": float(up),
-                        "resolved_at": payloads.iso(window.market.closes_at),
-                    }
-                )
-        return _envelope(rows)
-
-    async def positions(self, request: web.Request) -> web.Response:
-        self._state.now()
-        owner, wanted, rows = query(request, "user"), query(request, "status"), []
-        purse = self._state.exchange.purses.get(owner.lower())
-        for window in self._state.windows.values() if purse else ():
-            hall = self._state.hall(window.market)
-            for outcome in Outcome:
-                size = purse.chain(window.market.token(outcome)) if purse else 0
-                if not size:
-                    continue
-                worth = (
-                    (hall.tape.payout if outcome is Outcome.YES else 1 - hall.tape.payout) if hall.resolved else None
-                )
-                row = payloads.position(window.market, outcome, size, worth, owner)
-                if wanted in ("", row["status"]):
-                    rows.append(row)
-        return _envelope(rows)
-
-    async def trades(self, request: web.Request) -> web.Response:
-        self._state.now()
-        owner, condition = query(request, "user").lower(), query(request, "condition_id")
-        rows = [
-            {
-                "proxy_wallet": placed.submission.address,
-                "token_id": trade.market.token(placed.submission.order.outcome),
-                "condition_id": trade.market.id,
-                "side": placed.submission.order.side.upper(),
-                "size": payloads.amount(trade.size),
-                "price": payloads.price(trade.price if placed is trade.taker else placed.submission.order.price),
-                "timestamp": payloads.seconds(trade.matched_at),
-                "transaction_hash": trade.transaction,
-                "title": trade.market.question,
-                "slug": trade.market.slug,
-                "event_slug": trade.market.slug,
-                "outcome": trade.market.label(placed.submission.order.outcome),
-                "outcome_index": 0 if placed.submission.order.outcome is Outcome.YES else 1,
-            }
-            for trade in self._state.exchange.trades.values()
-            for placed in (trade.taker, trade.maker)
-            if placed is not None
-            and owner in ("", placed.submission.address.lower())
-            and condition in ("", trade.market.id)
-        ]
-        return _envelope(rows)
+        return enveloped(points)
 
     async def geoblock(self, request: web.Request) -> web.Response:
         return said({"blocked": False, "ip": "127.0.0.1", "country": "", "region": ""})
@@ -341,8 +273,3 @@ def _span(request: web.Request, first: str, last: str, now: datetime) -> tuple[d
     except (ValueError, OverflowError):
         raise Refusal(400, {"error": "invalid filters"}) from None
     return since, until
-
-
-def _envelope(rows: Sequence[Any]) -> web.Response:
-    """Answer in the data service's form, on one page."""
-    return said({"data": list(rows), "pagination": {"has_more": False, "next_cursor": None}})

@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from backtest.venue.activity import LoopbackActivity
 from backtest.venue.exchange import Placed, VenueTrade
 from backtest.venue.scenarios import Scenario
 from market.clock import to_ms
@@ -402,3 +403,49 @@ def position(market: Market, outcome: Outcome, size: Micro, worth: Decimal | Non
         "opposite_token_id": market.token(outcome.other),
         "end_date": market.closes_at.date().isoformat(),
     }
+
+
+def public_trade(one: VenueTrade, placed: Placed, own_price: Decimal, size: Micro) -> Payload:
+    """A row of /v2/trades: one order's part in a trade."""
+    outcome = placed.submission.order.outcome
+    return {
+        "proxy_wallet": placed.submission.address,
+        "token_id": one.market.token(outcome),
+        "condition_id": one.market.id,
+        "side": placed.submission.order.side.upper(),
+        "size": amount(size),
+        "price": price(own_price),
+        "timestamp": seconds(one.matched_at),
+        "transaction_hash": one.transaction,
+        **_named(one.market),
+        **_outcome(one.market, outcome),
+    }
+
+
+def activity(row: LoopbackActivity) -> Payload:
+    """A row of /v2/activity; amounts are numbers."""
+    said: Payload = {
+        "proxy_wallet": row.address,
+        "timestamp": seconds(row.at),
+        "type": row.kind.value,
+        "usdc_size": float(units(row.dollars)),
+        "transaction_hash": row.transaction,
+        "is_combo": False,
+    }
+    if row.market is not None:
+        # A redemption has a price of zero, whatever it paid.
+        said |= {"condition_id": row.market.id, "size": float(units(row.size)), "price": float(row.price)}
+        said |= _named(row.market)
+        if row.outcome is not None:
+            said |= {"token_id": row.market.token(row.outcome), **_outcome(row.market, row.outcome)}
+        if row.side is not None:
+            said["side"] = row.side.upper()
+    return said
+
+
+def _named(market: Market) -> Payload:
+    return {"title": market.question, "slug": market.slug, "event_slug": market.slug}
+
+
+def _outcome(market: Market, outcome: Outcome) -> Payload:
+    return {"outcome": market.label(outcome), "outcome_index": 0 if outcome is Outcome.YES else 1}

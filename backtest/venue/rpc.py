@@ -18,9 +18,10 @@ from typing import Any
 
 from aiohttp import web
 
+from backtest.venue.activity import LoopbackActivityKind
 from backtest.venue.answers import said
 from backtest.venue.balances import CASH
-from backtest.venue.exchange import TradeChanged, VenueEvent, VenueTradeStatus
+from backtest.venue.exchange import TransactionMined, VenueEvent
 from backtest.venue.payloads import HOUSE, Payload, seconds
 from backtest.venue.state import VenueState
 from tools.polymarket import contracts
@@ -46,6 +47,12 @@ _COLLATERAL, _TOKENS, _ADAPTER = (
 _EXCHANGE = contracts.EXCHANGE.lower()
 _KNOWN = frozenset(a.lower() for a in (*SPENDERS.values(), *OPERATORS.values()))
 """Contracts that the faucet's accounts have approved."""
+_TARGETS = {LoopbackActivityKind.TRADE: _EXCHANGE, LoopbackActivityKind.REDEEM: _ADAPTER}
+"""Contract that a transaction of the venue's operators calls; payments call the collateral."""
+
+
+_Act = Callable[[str], object]
+"""Effect of a call, given the hash of the transaction that it runs in."""
 
 
 class _Error(Exception):
@@ -220,22 +227,22 @@ class LoopbackChain:
 
     # -- transactions
 
-    def _effect(self, sender: str, target: str, data: bytes) -> tuple[int, Callable[[], object]]:
+    def _effect(self, sender: str, target: str, data: bytes) -> tuple[int, _Act]:
         """Gas of a call and its effect. Raises _Reverted if the contract refuses."""
         act = self._effects.get((target, data[:4]))
         if act is None:
             raise _Reverted("no such function")
         return act.gas, act.does(sender, *act.arguments(data))
 
-    def _approve(self, owner: str, spender: str, amount: int) -> Callable[[], object]:
-        def done() -> None:
+    def _approve(self, owner: str, spender: str, amount: int) -> _Act:
+        def done(_: str) -> None:
             self._own_approvals(owner).dollars[spender] = amount
             self._update_acceptance(owner)
 
         return done
 
-    def _set_operator(self, owner: str, operator: str, approved: bool) -> Callable[[], object]:
-        def done() -> None:
+    def _set_operator(self, owner: str, operator: str, approved: bool) -> _Act:
+        def done(_: str) -> None:
             shares = self._own_approvals(owner).shares
             (shares.add if approved else shares.discard)(operator)
             self._update_acceptance(owner)
@@ -254,9 +261,7 @@ class LoopbackChain:
         both = self.allowance(owner, _EXCHANGE) > 0 and self.operates(owner, _EXCHANGE)
         (self._state.approved.add if both else self._state.approved.discard)(owner)
 
-    def _redeem(
-        self, owner: str, collateral: str, parent: bytes, condition: bytes, sets: Sequence[int]
-    ) -> Callable[[], object]:
+    def _redeem(self, owner: str, collateral: str, parent: bytes, condition: bytes, sets: Sequence[int]) -> _Act:
         market_id = "0x" + condition.hex()
         hall = self._state.exchange.halls.get(market_id)
         if collateral != _COLLATERAL or parent != _ZERO_WORD or list(sets) != [1, 2]:
@@ -266,8 +271,8 @@ class LoopbackChain:
         if not self.operates(owner, _ADAPTER):
             raise _Reverted("ERC1155: need operator approval for 3rd party transfers")
         if owner not in self._state.exchange.purses:
-            return lambda: None
-        return lambda: self._state.exchange.redeem(owner, market_id)
+            return lambda _: None
+        return lambda known_as: self._state.exchange.redeem(owner, market_id, known_as)
 
     def _estimate(self, params: Sequence[Any]) -> str:
         """Estimate gas on the present state, without the effect."""
@@ -327,7 +332,7 @@ class LoopbackChain:
                 effects = [self._effect(batch.owner, target, data) for target, data in batch.calls]
                 gas = sum(needed for needed, _ in effects)
                 for _, act in effects:
-                    act()
+                    act(batch.hash)
             except (_Reverted, ValueError):
                 ok = False
             self._mined[batch.hash] = _MinedTransaction(
@@ -340,7 +345,7 @@ class LoopbackChain:
             gas, act = self._effect(sent.sender, sent.to, sent.data)
             if sent.value or gas > sent.gas:
                 return False, sent.gas
-            act()
+            act(sent.hash)
         except (_Reverted, ValueError):
             return False, min(sent.gas, 30_000)
         return True, gas
@@ -348,11 +353,11 @@ class LoopbackChain:
     # -- node state
 
     def _on_event(self, event: VenueEvent) -> None:
-        if isinstance(event, TradeChanged) and event.trade.status is VenueTradeStatus.MINED:
-            known_as = event.trade.transaction
-            block = seconds(event.at) // _SECONDS
+        if isinstance(event, TransactionMined):
+            known_as, block = event.transaction, seconds(event.at) // _SECONDS
+            target = _TARGETS.get(event.kind, _COLLATERAL)
             self._mined[known_as] = _MinedTransaction(
-                hash=known_as, block=block, ok=True, gas=250_000, sender=HOUSE, to=_EXCHANGE
+                hash=known_as, block=block, ok=True, gas=250_000, sender=HOUSE, to=target
             )
 
     def _number(self) -> int:

@@ -1,6 +1,7 @@
 """HTTP and WebSocket server of the loopback venue: every host of the real one on one port of 127.0.0.1.
 
-It serves tests, demos and dry runs. It cannot be bound to any other address.
+It serves tests, demos and dry runs. It cannot be bound to any other address. What moves it beside its clients stands
+under /venue/ (`control`).
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import Any
 
 from aiohttp import web
 
-from backtest.venue.answers import Refusal, payload_of, refused, said
+from backtest.venue.answers import Refusal, refused
 from backtest.venue.auth import Authenticator
+from backtest.venue.control import PREFIX, ControlHandlers
+from backtest.venue.data_service import DataService
 from backtest.venue.faults import Fault
 from backtest.venue.market_data import MarketData
-from backtest.venue.payloads import open_order
 from backtest.venue.relayer import RelayerHandlers
 from backtest.venue.rpc import LoopbackChain
 from backtest.venue.state import VenueState
 from backtest.venue.streams import Streams
 from backtest.venue.trading import TradingHandlers
-from market.clock import WallClock
-from market.errors import Misconfigured, NotReady
+from market.errors import NotReady
 from market.tasks import end
 
 HOST = "127.0.0.1"
@@ -40,8 +41,7 @@ _RATE_HEADERS = {
     "Poly-RateLimit-Warning": "false",
 }
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_CONTROL = "/venue/"
-_EXEMPT = (_CONTROL, "/time")
+_EXEMPT = (PREFIX, "/time")
 """Paths without fault injection: commands, and the time, which shows pages all the same."""
 
 
@@ -55,6 +55,8 @@ class VenueServer:
         self.chain = LoopbackChain(state)
         self._handlers = (
             MarketData(state),
+            DataService(state),
+            ControlHandlers(state, self.door),
             TradingHandlers(state, self.door),
             self.streams,
             RelayerHandlers(state, self.chain),
@@ -64,16 +66,7 @@ class VenueServer:
         app = web.Application(middlewares=[self._guard])
         for handlers in self._handlers:
             app.add_routes(handlers.routes())
-        app.add_routes(
-            [
-                web.get("/venue/state", self.told),
-                web.get("/venue/ledger/{address}", self.ledger),
-                web.get("/venue/orders/{address}", self.orders),
-                web.post("/venue/faults", self.command),
-                web.delete("/venue/faults", self.mend),
-                web.post("/", self.chain.answer),
-            ]
-        )
+        app.add_routes([web.post("/", self.chain.answer)])
         return app
 
     async def run(self) -> None:
@@ -85,58 +78,6 @@ class VenueServer:
             self.streams.say_prices()
             await self.state.clock.wait_until(self.state.clock.now() + timedelta(seconds=1))
 
-    # -- control endpoints of the loopback venue
-
-    async def told(self, request: web.Request) -> web.Response:
-        """Status of the venue: its time and that of its machine, its pace, and the faults that have happened."""
-        now = self.state.now()
-        return said(
-            {
-                "now": now.isoformat(),
-                "machine": WallClock().now().isoformat(),
-                "speed": getattr(self.state.clock, "speed", 1.0),
-                "windows": len(self.state.windows),
-                "orders": len(self.state.exchange.orders),
-                "trades": len(self.state.exchange.trades),
-                "faults": {fault.value: n for fault, n in sorted(self.state.faults.seen.items())},
-            }
-        )
-
-    async def ledger(self, request: web.Request) -> web.Response:
-        """Balances of an address in base units: free, bound by trades, and coming from them."""
-        self.state.now()
-        purse = self.state.exchange.purses.get(request.match_info["address"].lower())
-        if purse is None:
-            raise refused("no such account", 404)
-        return said({"held": purse.held, "bound": purse.bound, "coming": purse.coming})
-
-    async def orders(self, request: web.Request) -> web.Response:
-        """All orders ever placed by an address, oldest first."""
-        self.state.now()
-        address = request.match_info["address"].lower()
-        placed = [p for p in self.state.exchange.orders.values() if p.submission.address == address]
-        return said([open_order(p) for p in placed])
-
-    async def command(self, request: web.Request) -> web.Response:
-        """Inject {"fault": name, "count": n} or, for a mode, {"fault": name, "seconds": s}."""
-        asked = await payload_of(request)
-        if not isinstance(asked, dict):
-            raise refused("a fault is an object with a name")
-        now = self.state.now()
-        try:
-            count, seconds = int(asked.get("count", 1)), float(asked.get("seconds", 5.0))
-            fault = self.state.faults.order(str(asked.get("fault")), now, count=count, seconds=seconds)
-        except (Misconfigured, ValueError, TypeError) as error:
-            raise refused(str(error)) from None
-        if fault is Fault.SETTLEMENT_FAILS:
-            self.state.exchange.failing += count
-        return said({"fault": fault.value, "count": count, "seconds": seconds})
-
-    async def mend(self, request: web.Request) -> web.Response:
-        self.state.faults.clear()
-        self.state.exchange.failing = 0
-        return said({})
-
     # -- fault injection around the handlers
 
     @web.middleware
@@ -144,7 +85,7 @@ class VenueServer:
         try:
             if not request.path.startswith(_EXEMPT):
                 await self._inject_faults(request)
-            page = None if request.path.startswith(_CONTROL) else self._page_instead()
+            page = None if request.path.startswith(PREFIX) else self._page_instead()
             return await handler(request) if page is None else page
         except Refusal as refusal:
             return refusal.response()

@@ -52,8 +52,8 @@ class VenueState:
         ahead: int = 2,
     ) -> None:
         self.clock, self._series, self._ahead = clock, series, ahead
-        self.exchange = Exchange(self._notify, pace)
         self.faults = Faults()
+        self.exchange = Exchange(self._notify, pace, self.faults)
         self.windows: dict[str, Window] = {}
         """Windows by condition id, in order of listing."""
         self.slugs: dict[str, Window] = {}

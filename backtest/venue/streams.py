@@ -23,6 +23,7 @@ from backtest.venue.exchange import (
     MarketListed,
     OrderChanged,
     TradeChanged,
+    TransactionMined,
     VenueEvent,
     VenueMarketResolved,
     VenueTradeStatus,
@@ -269,7 +270,7 @@ class Streams:
                 number = self._state.windows[event.market.id].number
                 for connection in self._connections(event.market, every_kind=True):
                     self._send(connection, payloads.resolved(event.market, number, event.winner, event.at))
-            case MarketListed():
+            case MarketListed() | TransactionMined():
                 pass
 
     def _connections(self, market: Market, *, every_kind: bool = False) -> Iterable[_Connection]:
@@ -294,10 +295,9 @@ class Streams:
         if trade.status is VenueTradeStatus.MATCHED:
             for connection in self._connections(trade.market):
                 self._send(connection, payloads.last_trade(trade, event.at))
-        for placed in (trade.taker, trade.maker):
-            if placed is not None:
-                payload = payloads.trade_event(trade, placed, event.at)
-                self._publish_to_owner(placed.submission.owner, trade.market, payload)
+        for placed, _, _ in trade.parts:
+            payload = payloads.trade_event(trade, placed, event.at)
+            self._publish_to_owner(placed.submission.owner, trade.market, payload)
 
     def _publish_to_owner(self, owner: str, market: Market, payload: payloads.Payload) -> None:
         for connection in self._user:

@@ -178,8 +178,8 @@ class TradingHandlers:
         caller, _ = await self._enter(request)
         rows = []
         for trade in self._state.exchange.trades.values():
-            for placed in (trade.taker, trade.maker):
-                if placed is not None and placed.submission.owner == caller.key and _asked_for(request, trade):
+            for placed, _, _ in trade.parts:
+                if placed.submission.owner == caller.key and _asked_for(request, trade):
                     said_of = payloads.trade(trade, placed)
                     # REST prefixes the status, the user channel does not.
                     rows.append(said_of | {"status": f"TRADE_STATUS_{said_of['status']}"})
@@ -231,7 +231,7 @@ def _ids(placed: Sequence[Placed]) -> list[str]:
 
 def _asked_for(request: web.Request, trade: VenueTrade) -> bool:
     wanted: Mapping[str, str] = request.query
-    tokens = {trade.market.token(p.submission.order.outcome) for p in (trade.taker, trade.maker) if p is not None}
+    tokens = {trade.market.token(p.submission.order.outcome) for p, _, _ in trade.parts}
     second = payloads.seconds(trade.matched_at)
     return (
         wanted.get("id", trade.id) == trade.id
