@@ -97,6 +97,57 @@ def redeem(
 
 
 @app.command(
+    "book",
+    short_help="Book cash that moved beside trading.",
+    epilog='Example: edgeclaw wallet book --amount -12.50 --reason "sold ten shares by hand"',
+)
+def book(
+    amount: Annotated[str, typer.Option(help="Dollars that came, or went if negative.")],
+    reason: Annotated[str, typer.Option(help="Reason, kept in the log.")],
+    account: Annotated[str, typer.Option(help="Account as edgeclaw status names it; default: the only one.")] = "",
+    config: File = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write cash into the log that moved beside trading, where the account differs from the venue's and its activity
+    does not say why. The agent has to be stopped; deposits, withdrawals, rebates and rewards it books by itself."""
+    import asyncio
+
+    from agent.cli import show
+    from agent.config.load import load_config
+    from agent.config.places import database_url
+    from agent.live.booking import BookedTransfer, book_transfer
+    from market.clock import WallClock
+    from market.types import units
+    from storage.store import open_store
+
+    moved = _signed_dollars(amount)
+    if not reason.strip():
+        raise typer.BadParameter("--reason must say something")
+
+    async def work() -> BookedTransfer:
+        async with open_store(database_url(load_config(config, {}))) as store:
+            return await book_transfer(store, account, moved, reason.strip(), WallClock().now())
+
+    done = asyncio.run(work())
+    if as_json:
+        show.as_json(done)
+    else:
+        dollars = f"{units(done.transfer.amount):f}"
+        text = f"{dollars} dollars are booked for {done.account}. Go on: edgeclaw resume --reason TEXT"
+        show.console().print(text, markup=False, soft_wrap=True)
+
+
+def _signed_dollars(text: str) -> int:
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not amount.is_finite() or not amount or abs(amount) >= 10**12 or amount.scaleb(6) % 1:
+        raise typer.BadParameter(f"--amount {text!r} is not an amount of dollars, such as 20 or -12.50")
+    return int(amount.scaleb(6))
+
+
+@app.command(
     "livetest",
     short_help="Place and cancel one order that cannot fill.",
     epilog="Example: edgeclaw wallet livetest --venue http://127.0.0.1:8808",

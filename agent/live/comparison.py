@@ -24,7 +24,7 @@ _DOUBTED = 3
 _AFTER_SLOT = timedelta(seconds=30)
 """Time after a slot, or half of the time to the next if that is less: its orders have met the venue by then."""
 _REVIEW = "Stop it; if it was you: edgeclaw resume --reason TEXT, and it is left to you."
-_BOOK = "See edgeclaw wallet status. If you know why: edgeclaw wallet book AMOUNT --reason TEXT, then resume."
+_BOOK = "See edgeclaw wallet status. If you know why, stop the agent, edgeclaw wallet book --help, and resume."
 _TROUBLE = {
     "unread": "The account could not be compared with the venue's",
     "differed": "The account differed from the venue's for a moment",
