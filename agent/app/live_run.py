@@ -261,7 +261,8 @@ class LiveWorld:
             return None
         late = LateTrades(venue.books, self._chain, markets, self.clock)
         halt = partial(_throw, switch)
-        made = AccountComparison(venue, execution, self.clock, halt=halt, settle_late=late.settle)
+        doubt = partial(setattr, self.inhibitor, "account")
+        made = AccountComparison(venue, execution, self.clock, halt=halt, doubt=doubt, settle_late=late.settle)
         self.pulse.counters |= {
             "account": lambda: {**made.incidents.counts(), **venue.incidents.counts()},
             "execution": execution.incidents.counts,

@@ -31,7 +31,7 @@ async def book_transfer(store: Store, account: str, amount: Micro, reason: str, 
         run = await _unfinished(store, named)
         log = store.log(run.id, lease)
         await log.go_on()
-        made = Transfer(f"booked/{log.length}", TransferKind.BOOKED, amount, at, why=reason)
+        made = Transfer(id=f"booked/{log.length}", kind=TransferKind.BOOKED, amount=amount, at=at, why=reason)
         await log.transfer(made)
         return BookedTransfer(named, run.id, made)
 

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from agent.live.preflight import patiently
-from agent.trading.execution import Execution
 from market.clock import Clock
 from market.errors import LedgerMismatch, VenueUnavailable
 from market.incidents import Incidents
@@ -59,16 +58,28 @@ class ComparedAccount(Protocol):
         ...
 
 
+class AccountLog(Protocol):
+    """The execution of the account, as far as a comparison needs it: `halted` says why trading has stopped."""
+
+    halted: str
+
+    async def reconcile(self, at: datetime) -> object: ...
+
+    async def receive(self, transfer: Transfer) -> None: ...
+
+
 @dataclass(slots=True)
 class AccountComparison:
-    """Comparison of one account. `halt` stops trading until a person has looked, and `settle_late` asks another witness
-    about trades that are late. `agreed_at` is the instant of the last agreement; `differs` describes the present
-    difference, or is empty; `waits` are sentences on late trades."""
+    """Comparison of one account. `halt` stops trading until a person has looked, `doubt` inhibits it for a reason code
+    until that is empty, and `settle_late` asks another witness about trades that are late. `agreed_at` is the instant
+    of the last agreement; `differs` describes the present difference, or is empty; `waits` are sentences on late
+    trades."""
 
     account: ComparedAccount
-    execution: Execution
+    execution: AccountLog
     clock: Clock
     halt: Callable[[str], None]
+    doubt: Callable[[str], None]
     settle_late: Callable[[], Awaitable[Sequence[str]]]
     agreed_at: datetime | None = None
     differs: str = ""
@@ -100,7 +111,7 @@ class AccountComparison:
                 return
             if (found := self._foreign()) and not self.execution.halted:
                 self.halt(f"{found} {_REVIEW}")
-            self.execution.inhibitor.account = "account_differs" if self.differs and looked >= _DOUBTED else ""
+            self.doubt("account_differs" if self.differs and looked >= _DOUBTED else "")
             if not self.differs:
                 return
             await self.clock.wait_until(self.clock.now() + BETWEEN)

@@ -54,10 +54,11 @@ class KillSwitchWatcher:
     async def _cancel_all(self, *, ours: bool) -> None:
         """Cancel all orders of the account, or those of ours; again if one was in flight while the others were
         cancelled."""
-        if not self.all_back or (await self.orders.account()).open_orders:
+        open_orders = (await self.orders.account()).open_orders
+        if not self.all_back or open_orders:
             try:
                 if ours:
-                    await self.orders.cancel_many(list(self.execution.working))
+                    await self.orders.cancel_many([o.id for o in open_orders])
                 else:
                     await self.orders.cancel_all()
             except VenueUnavailable as error:

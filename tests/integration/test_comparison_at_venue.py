@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -113,7 +114,10 @@ async def desk(speed: float = 1.0, **past: Any) -> AsyncIterator[Desk]:
                 execution.halt(reason, clock.now())
 
             late = LateTrades(hands.venue.books, chain, {market.id: market}.get, clock)
-            comparison = AccountComparison(hands.venue, execution, clock, halt=halt, settle_late=late.settle)
+            doubt = partial(setattr, execution.inhibitor, "account")
+            comparison = AccountComparison(
+                hands.venue, execution, clock, halt=halt, doubt=doubt, settle_late=late.settle
+            )
             yield Desk(server, base, clock, market, account, hands, execution, comparison, store, halts)
 
 
@@ -157,10 +161,9 @@ def test_what_the_owner_books_is_taken_on_by_the_next_start() -> None:
     async def scenario() -> None:
         async with desk() as d:
             d.server.state.purse(d.wallet.lower()).put(CASH, -UNIT)
+            other = RunManifest(cash=0, account="b").to_json()
+            await d.store.begin_run(RunIdentity("e", "c", "x", "m"), other, EPOCH)
             with pytest.raises(Misconfigured, match="several accounts"):
-                await d.store.begin_run(
-                    RunIdentity("e", "c", "x", "m"), RunManifest(cash=0, account="b").to_json(), EPOCH
-                )
                 await book_transfer(d.store, "", -UNIT, "bought a coffee", d.clock.now())
             done = await book_transfer(d.store, d.account.name, -UNIT, "bought a coffee", d.clock.now())
             assert (done.run, done.transfer.why) == (d.execution.log.run_id, "bought a coffee")
@@ -204,10 +207,7 @@ def test_a_start_beside_another_program_sends_nothing(price: str) -> None:
             past = AccountHistory(past.cash, past.since, reviewed_at=now) if reviewed else past
             async with d.account.opened(None, d.clock, past, key) as later:
                 assert later.venue is not None
-                other = AccountComparison(
-                    later.venue, d.execution, d.clock, halt=d.halts.append, settle_late=d.comparison.settle_late
-                )
-                await other.begin()
+                await replace(d.comparison, account=later.venue).begin()
 
     with pytest.raises(LedgerMismatch, match="trades on this account"):
         asyncio.run(scenario(reviewed=False))

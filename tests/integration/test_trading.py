@@ -542,7 +542,7 @@ def test_no_second_order_is_placed_beside_a_quote_whose_end_is_unknown(
     """The venue does not say how an earlier quote in the market ended: it may still be there."""
     cycle = AgentTrader.cycle
 
-    async def unanswered(execution: Execution, quotes: dict[str, RestingQuote], market_id: str, at: datetime) -> None:
+    async def unanswered(execution: Execution, quotes: object, market_ids: object, at: datetime) -> None:
         pass
 
     async def beside_an_old_quote(self: AgentTrader, slot: datetime, markets: Sequence[Market], blocked: str) -> None:
@@ -550,7 +550,7 @@ def test_no_second_order_is_placed_beside_a_quote_whose_end_is_unknown(
         self.quotes[markets[0].id] = RestingQuote("0xold", intent, slot)
         await cycle(self, slot, markets, blocked)
 
-    monkeypatch.setattr("agent.trading.agent_trader.withdraw_quote", unanswered)
+    monkeypatch.setattr("agent.trading.agent_trader.withdraw_quotes", unanswered)
     monkeypatch.setattr(AgentTrader, "cycle", beside_an_old_quote)
     made = play(tmp_path / "e.db", planted())
     reasons = [d.body["summary"]["reason"] for d in made.decisions]

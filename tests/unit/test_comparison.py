@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -76,6 +75,9 @@ class Desk:
     def halt(self, reason: str) -> None:
         self.halted = reason
 
+    def doubt(self, reason: str) -> None:
+        self.inhibitor.account = reason
+
 
 async def _nothing_late() -> Sequence[str]:
     return ()
@@ -83,9 +85,8 @@ async def _nothing_late() -> Sequence[str]:
 
 def comparison(venue: Venue, desk: Desk | None = None, clock: ManualClock | None = None) -> AccountComparison:
     desk = desk or Desk()
-    return AccountComparison(
-        venue, cast("Any", desk), clock or ManualClock(START), halt=desk.halt, settle_late=_nothing_late
-    )
+    clock = clock or ManualClock(START)
+    return AccountComparison(venue, desk, clock, halt=desk.halt, doubt=desk.doubt, settle_late=_nothing_late)
 
 
 def looked(says: Sequence[str], paid_after: int = 0) -> tuple[str, int, timedelta]:
