@@ -262,7 +262,15 @@ class LiveWorld:
         late = LateTrades(venue.books, self._chain, markets, self.clock)
         halt = partial(_throw, switch)
         doubt = partial(setattr, self.inhibitor, "account")
-        made = AccountComparison(venue, execution, self.clock, halt=halt, doubt=doubt, settle_late=late.settle)
+        made = AccountComparison(
+            account=venue,
+            execution=execution,
+            clock=self.clock,
+            halt=halt,
+            doubt=doubt,
+            settle_late=late.settle,
+            close_books=execution.reconcile,
+        )
         self.pulse.counters |= {
             "account": lambda: {**made.incidents.counts(), **venue.incidents.counts()},
             "execution": execution.incidents.counts,
@@ -322,6 +330,9 @@ class LiveWorld:
             open=on.past.unsettled,
             told=dict(on.past.told),
         )
+        if on.comparison is not None:
+            # A payout may come between two slots, and would differ until the next one.
+            on.comparison.close_books = trading_loop.close_books
         try:
             await trading_loop.run()
         except StoreUnavailable:

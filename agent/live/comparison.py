@@ -63,17 +63,15 @@ class AccountLog(Protocol):
 
     halted: str
 
-    async def reconcile(self, at: datetime) -> object: ...
-
     async def receive(self, transfer: Transfer) -> None: ...
 
 
 @dataclass(slots=True)
 class AccountComparison:
     """Comparison of one account. `halt` stops trading until a person has looked, `doubt` inhibits it for a reason code
-    until that is empty, and `settle_late` asks another witness about trades that are late. `agreed_at` is the instant
-    of the last agreement; `differs` describes the present difference, or is empty; `waits` are sentences on late
-    trades."""
+    until that is empty. `settle_late` asks another witness about trades that are late; `close_books` settles what has
+    become known, before each comparison. `agreed_at` is the instant of the last agreement; `differs` describes the
+    present difference, or is empty; `waits` are sentences on late trades."""
 
     account: ComparedAccount
     execution: AccountLog
@@ -81,6 +79,7 @@ class AccountComparison:
     halt: Callable[[str], None]
     doubt: Callable[[str], None]
     settle_late: Callable[[], Awaitable[Sequence[str]]]
+    close_books: Callable[[datetime], Awaitable[object]]
     agreed_at: datetime | None = None
     differs: str = ""
     waits: Sequence[str] = ()
@@ -125,13 +124,13 @@ class AccountComparison:
         while looks == 0 or 0 < differing < DIFFERS or (not differing and self.account.unpaid() and looks < UNTIL_PAID):
             if looks:
                 await self.clock.wait_until(self.clock.now() + BETWEEN)
-            await self.execution.reconcile(self.clock.now())
             await patiently(self.compare)
             looks, differing = looks + 1, differing + 1 if self.differs else 0
         return "; ".join([said for said in (self.differs, *self.account.foreign().values()) if said])
 
     async def compare(self) -> None:
         """Compare once. Raises VenueUnavailable."""
+        await self.close_books(self.clock.now())
         for transfer in await self.account.transfers():
             await self.execution.receive(transfer)
             self.account.receive(transfer)

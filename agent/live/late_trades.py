@@ -72,7 +72,8 @@ class LateTrades:
         return found.pop() if len(found) == 1 else None
 
     def _fits(self, held: Micro, one: Unmined, key: tuple[str, Outcome], token: str) -> bool | None:
-        expected = next((e.amount for e in self.books.expected() if e.token == token), 0)
+        found = self.books.expected_of(token)
+        expected = 0 if found is None else found.amount
         # What is expected on the chain has the trade in it only where the venue calls it mined.
         without, with_it = (expected - one.moves[key], expected) if one.mined else (expected, expected + one.moves[key])
         return True if held == with_it else False if held == without else None

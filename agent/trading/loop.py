@@ -5,6 +5,7 @@ Live, paper and backtest differ in the clock and the feed that they pass in; thi
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -99,11 +100,12 @@ class TradingLoop:
     open: dict[str, Market] = field(default_factory=dict)
     told: dict[str, Resolution] = field(default_factory=dict)
     skipped: list[tuple[datetime, str]] = field(default_factory=list)
+    closing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
         """Run: first what an earlier run left open, then every slot in order, then the settlement of the rest."""
         await self.execution.catch_up(self.clock.now())
-        await self._close_books(self.clock.now())
+        await self.close_books(self.clock.now())
         done = 0
         for slot, following in self.schedule.slots():
             await self.clock.wait_until(slot)
@@ -112,7 +114,7 @@ class TradingLoop:
             late = max(0.0, (self.clock.now() - slot).total_seconds())
             await self._write_gap()
             await self.execution.catch_up(slot)
-            await self._close_books(slot)
+            await self.close_books(slot)
             markets = await self.feed.markets(slot)
             if not markets:
                 self.execution.bus.publish(SlotSkipped(at=slot, reason="no_market"))
@@ -163,9 +165,14 @@ class TradingLoop:
         await self.clock.wait_until(until)
         await self.execution.reconcile(until)
 
-    async def _close_books(self, at: datetime) -> None:
-        """Settle and log every market whose outcome has become known; an unresolved one stays open."""
-        await self.execution.reconcile(at)
+    async def close_books(self, at: datetime) -> None:
+        """Settle and log every market whose outcome has become known; an unresolved one stays open. One at a time: an
+        outcome is logged once."""
+        async with self.closing:
+            await self.execution.reconcile(at)
+            await self._close_known(at)
+
+    async def _close_known(self, at: datetime) -> None:
         for market in list(self.open.values()):
             resolution = await self.feed.resolution(market.id, at)
             if resolution is None:
@@ -182,11 +189,11 @@ class TradingLoop:
         await self._write_gap()
         last = max((m.closes_at for m in self._ending()), default=self.clock.now())
         await self.clock.wait_until(last + SETTLING)
-        await self._close_books(self.clock.now())
+        await self.close_books(self.clock.now())
         while await self._owed() and self.clock.now() < last + PATIENCE:
             await self.clock.wait_until(self.clock.now() + RETRY)
             await self.execution.catch_up(self.clock.now())
-            await self._close_books(self.clock.now())
+            await self.close_books(self.clock.now())
 
     def _ending(self) -> Iterator[Market]:
         """Open markets that a run waits for at its end. Recorded time costs nothing; on the market as it is, one that

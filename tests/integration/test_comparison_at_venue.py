@@ -116,7 +116,13 @@ async def desk(speed: float = 1.0, **past: Any) -> AsyncIterator[Desk]:
             late = LateTrades(hands.venue.books, chain, {market.id: market}.get, clock)
             doubt = partial(setattr, execution.inhibitor, "account")
             comparison = AccountComparison(
-                hands.venue, execution, clock, halt=halt, doubt=doubt, settle_late=late.settle
+                account=hands.venue,
+                execution=execution,
+                clock=clock,
+                halt=halt,
+                doubt=doubt,
+                settle_late=late.settle,
+                close_books=execution.reconcile,
             )
             yield Desk(server, base, clock, market, account, hands, execution, comparison, store, halts)
 

@@ -86,7 +86,15 @@ async def _nothing_late() -> Sequence[str]:
 def comparison(venue: Venue, desk: Desk | None = None, clock: ManualClock | None = None) -> AccountComparison:
     desk = desk or Desk()
     clock = clock or ManualClock(START)
-    return AccountComparison(venue, desk, clock, halt=desk.halt, doubt=desk.doubt, settle_late=_nothing_late)
+    return AccountComparison(
+        account=venue,
+        execution=desk,
+        clock=clock,
+        halt=desk.halt,
+        doubt=desk.doubt,
+        settle_late=_nothing_late,
+        close_books=desk.reconcile,
+    )
 
 
 def looked(says: Sequence[str], paid_after: int = 0) -> tuple[str, int, timedelta]:

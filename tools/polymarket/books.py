@@ -99,11 +99,12 @@ class _Trade:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Expected on-chain balance: dollars if `token` is empty."""
+    """Expected on-chain balance: dollars if `token` is empty. `closes_at` is of its market."""
 
     what: str
     token: str
     amount: Micro
+    closes_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,4 +410,9 @@ class AccountBooks:
             market = self._markets(market_id)
             if market is not None:
                 size = self._ledger.held(market_id, outcome) - moved.get((market_id, outcome), 0)
-                yield Expected(f"{market.label(outcome)} of {market.slug}", market.token(outcome), size)
+                what = f"{market.label(outcome)} of {market.slug}"
+                yield Expected(what, market.token(outcome), size, market.closes_at)
+
+    def expected_of(self, token: str) -> Expected | None:
+        """Expected balance of one token, of the collateral if none is named; None for one that is not held."""
+        return next((e for e in self.expected() if e.token == token), None)

@@ -23,6 +23,7 @@ from market.types import (
     Ack,
     Fill,
     Market,
+    Micro,
     Order,
     OrderStatus,
     Outcome,
@@ -38,7 +39,7 @@ from tools.orders import Account
 from tools.polymarket import account as said_by
 from tools.polymarket.account import OrderSaid, TradeSaid
 from tools.polymarket.amounts import expiration, venue_order
-from tools.polymarket.books import AccountBooks, TrackedOrder
+from tools.polymarket.books import AccountBooks, Expected, TrackedOrder
 from tools.polymarket.client import SigningAccount, refresh_balance, refusal_of
 from tools.polymarket.contracts import EXCHANGE
 
@@ -388,23 +389,30 @@ class PolymarketOrders:
         VenueUnavailable."""
         await self.sync()
         await self.see_payments()
-        differences = [await self._difference(one.token) for one in list(self.books.expected())]
-        return "; ".join([found for found in differences if found])
+        differences, early = list[str](), 0
+        # Shares first: those of a closed market that are gone may have been paid before the outcome was told, and may
+        # then be among the dollars.
+        for one in sorted(self.books.expected(), key=lambda e: not e.token):
+            found, expected = await self._found(one.token)
+            if expected is None or 0 <= found - expected.amount <= (0 if one.token else early):
+                continue
+            if not found and expected.closes_at is not None and expected.closes_at <= self._clock.now():
+                early += expected.amount
+                continue
+            told = f"the venue holds {units(found)} where the records say {units(expected.amount)}"
+            differences.append(f"{one.what}: {told}")
+        return "; ".join(differences)
 
-    async def _difference(self, token: str) -> str:
-        """Difference of one balance, of the collateral if no token is named. The venue keeps balances for a while, and
-        a trade may be mined between two questions: what differs is read again, from the chain."""
-        differs = ""
-        for again in (False, True):
-            if again:
-                await self._asked(lambda: refresh_balance(self._client, self._trader.signature_type, token))
-                await self.sync()
-            found = await self._balance(token)
-            one = next((e for e in self.books.expected() if e.token == token), None)
-            if one is None or found == one.amount:
-                return ""
-            differs = f"{one.what}: the venue holds {units(found)} where the records say {units(one.amount)}"
-        return differs
+    async def _found(self, token: str) -> tuple[Micro, Expected | None]:
+        """A balance at the venue, of the collateral if no token is named, and what is expected of it then. The venue
+        keeps balances for a while, and a trade may be mined between two questions: what differs is read again, from
+        the chain."""
+        found, expected = await self._balance(token), self.books.expected_of(token)
+        if expected is None or found == expected.amount:
+            return found, expected
+        await self._asked(lambda: refresh_balance(self._client, self._trader.signature_type, token))
+        await self.sync()
+        return await self._balance(token), self.books.expected_of(token)
 
     async def meet_others(self) -> None:
         """Look for what another program, or the owner, has at the venue now: open orders, and trades of the last
