@@ -25,7 +25,8 @@ async def withdraw_quotes(
     """Cancel the resting orders in markets, together. One whose end stays unknown keeps its place, so that no second
     one is placed beside it."""
     leaving = {market_id: quotes[market_id].order_id for market_id in market_ids}
-    await execution.withdraw(list(leaving.values()), at)
+    if leaving:
+        await execution.withdraw(list(leaving.values()), at)
     for market_id, order_id in leaving.items():
         if order_id not in execution.working:
             del quotes[market_id]
