@@ -27,7 +27,7 @@ from tools.polymarket.wallets import wallets_of
 KEY = "0x" + "11" * 32
 OTHER_KEY = "0x" + "22" * 32
 PLAY = 1_000 * UNIT
-QUICK = Pace(mining=timedelta(milliseconds=200), confirming=timedelta(milliseconds=200))
+QUICK = Pace(taker_delay=timedelta(0), mining=timedelta(milliseconds=200), confirming=timedelta(milliseconds=200))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,9 @@ async def loopback(
     faucet: int | None = PLAY,
     strict_wallets: bool = False,
 ) -> AsyncIterator[tuple[VenueServer, str]]:
-    """A venue and its address."""
+    """A venue and its address. Takers trade at once unless `pace` has a delay for them."""
+    if pace.taker_delay is None:
+        pace = dataclasses.replace(pace, taker_delay=timedelta(0))
     clock = clock or ScaledClock(datetime.now(UTC))
     series = series or [Flat()]
     server = VenueServer(VenueState(clock, series, pace=pace, faucet=faucet), b"s" * 32, strict_wallets=strict_wallets)

@@ -9,6 +9,10 @@ beside its owner's trading. The real venue has none of them.
 - `POST /venue/accounts/{address}/orders` {"token_id": ID, "side": "BUY", "price": "0.51", "size": "10"}: an order of
   the account that its owner's process never signed, as another holder of the key would place it. "order_type" is GTC,
   FAK or FOK. One that crosses the book is a foreign trade.
+- `POST /venue/markets/{condition}` {"payout": "0.5"}: what a share of the first outcome pays, in dollars from 0 to 1;
+  one half is a void market. After the resolution it is a late correction: what was paid stays paid.
+- `POST /venue/markets/{condition}/payouts` {"payouts": ANYTHING}: what the data service says of it, while the money
+  follows the outcome; `DELETE` says the truth again.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ from backtest.venue import payloads
 from backtest.venue.activity import PAYMENTS, LoopbackActivityKind
 from backtest.venue.answers import payload_of, refused, said
 from backtest.venue.auth import Authenticator
-from backtest.venue.exchange import Submission, VenueRefusal
+from backtest.venue.exchange import Hall, Submission, VenueRefusal
 from backtest.venue.state import VenueState
 from market.clock import WallClock, to_ms
 from market.errors import Misconfigured
@@ -53,6 +57,9 @@ class ControlHandlers:
             web.delete("/venue/faults", self.mend),
             web.post("/venue/accounts/{address}", self.pay),
             web.post("/venue/accounts/{address}/orders", self.place),
+            web.post("/venue/markets/{condition}", self.revise),
+            web.post("/venue/markets/{condition}/payouts", self.misstate),
+            web.delete("/venue/markets/{condition}/payouts", self.correct),
         ]
 
     async def told(self, request: web.Request) -> web.Response:
@@ -160,6 +167,36 @@ class ControlHandlers:
             signature_type=0,
             timestamp=to_ms(order.placed_at),
         )
+
+    # -- markets
+
+    async def revise(self, request: web.Request) -> web.Response:
+        """Change the outcome of a market."""
+        hall, payout = self._hall(request), _number((await _asked(request)).get("payout"))
+        if payout > 1 or payout != round(payout, 6):
+            raise refused("a payout is dollars a share, from 0 to 1 with six decimals at most")
+        self._state.revise(hall.market.id, payout)
+        return said({"condition_id": hall.market.id, "payout": str(payout)})
+
+    async def misstate(self, request: web.Request) -> web.Response:
+        """Say other payouts of a market than the true ones."""
+        hall, asked = self._hall(request), await _asked(request)
+        hall.payouts_said = (asked.get("payouts"),)
+        return said({"condition_id": hall.market.id, "payouts": asked.get("payouts")})
+
+    async def correct(self, request: web.Request) -> web.Response:
+        """Say the true payouts of a market again."""
+        hall = self._hall(request)
+        hall.payouts_said = None
+        return said({"condition_id": hall.market.id})
+
+    def _hall(self, request: web.Request) -> Hall:
+        """State of a known market. Raises Refusal."""
+        self._state.now()
+        hall = self._state.exchange.halls.get(request.match_info["condition"])
+        if hall is None:
+            raise refused("market not found", 404)
+        return hall
 
     def _account(self, request: web.Request) -> str:
         """Address of a known account. Raises Refusal."""

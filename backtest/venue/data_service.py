@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 from aiohttp import web
 
 from backtest.venue import payloads
 from backtest.venue.activity import TRANSFERS, ActivityQuery, LoopbackActivityKind
 from backtest.venue.answers import enveloped, instant, query, refused, whole
+from backtest.venue.faults import IMPOSSIBLE_PAYOUTS, Fault
 from backtest.venue.state import VenueState
 from market.types import Outcome, Side
 
@@ -20,6 +23,7 @@ class DataService:
 
     def __init__(self, state: VenueState) -> None:
         self._state = state
+        self._odd = cycle(IMPOSSIBLE_PAYOUTS)
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -31,22 +35,15 @@ class DataService:
 
     async def resolutions(self, request: web.Request) -> web.Response:
         self._state.now()
-        wanted = set(request.query.getall("condition_id", []))
-        rows = []
-        for window in self._state.windows.values():
-            hall = self._state.hall(window.market)
-            if hall.resolved and (not wanted or window.market.id in wanted):
-                up = int(hall.tape.payout)
-                rows.append(
-                    {
-                        "question_id": window.market.id,
-                        "condition_id": window.market.id,
-                        "status": "resolved",
-                        "payouts": [up, 1 - up],
-                        "price": float(up),
-                        "resolved_at": payloads.iso(window.market.closes_at),
-                    }
-                )
+        wanted = {one for given in request.query.getall("condition_id", []) for one in given.split(",")}
+        found = [
+            w
+            for w in self._state.windows.values()
+            if self._state.hall(w.market).resolved and (not wanted or w.market.id in wanted)
+        ]
+        odd = self._state.faults.happens(Fault.ODD_PAYOUTS) if found else False
+        said_odd = {"payouts": next(self._odd)} if odd else {}
+        rows = [payloads.resolution(self._state.hall(w.market)) | said_odd for w in found]
         return enveloped(rows)
 
     async def positions(self, request: web.Request) -> web.Response:

@@ -11,7 +11,7 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import count
@@ -71,11 +71,11 @@ class SettlementFate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Delays of the venue. `resolving` runs from a window's close to its resolution, `paying` from there until winnings
-    are paid automatically, or never if it is None."""
+    """Delays of the venue. `taker_delay` is of orders that take at once, None for the venue's own of the date.
+    `resolving` runs from a window's close to its resolution, `paying` from there until winnings are paid automatically,
+    or never if it is None."""
 
-    # The venue delays takers of crypto markets: 250 ms, 50 ms from 2026-08-17, 150 ms from 2026-09-04.
-    taker_delay: timedelta = timedelta(0)
+    taker_delay: timedelta | None = None
     mining: timedelta = timedelta(seconds=2)
     confirming: timedelta = timedelta(seconds=4)
     resolving: timedelta = timedelta(seconds=30)
@@ -87,6 +87,19 @@ class Pace:
 
 
 PACE = Pace()
+_TAKER_DELAYS = (
+    (datetime(2026, 9, 4, tzinfo=UTC), timedelta(milliseconds=150)),
+    (datetime(2026, 8, 17, tzinfo=UTC), timedelta(milliseconds=50)),
+    (EPOCH, timedelta(milliseconds=250)),
+)
+"""Delays of takers in crypto markets and the dates from which they hold, newest first (the venue's change log)."""
+
+
+def taker_delay(market: Market, at: datetime) -> timedelta:
+    """Delay of an order that takes at once; only crypto markets have one."""
+    if market.category != "crypto":
+        return timedelta(0)
+    return next(delay for since, delay in _TAKER_DELAYS if at >= since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +236,8 @@ class Hall:
     resolved: bool = False
     accepting: bool = True
     last_trade: tuple[Decimal, Side] | None = None
+    payouts_said: tuple[object] | None = None
+    """Payouts that the data service says instead of the true ones, whatever they are; None says the true ones."""
 
     @property
     def market(self) -> Market:
@@ -326,9 +341,10 @@ class Exchange:
         for trade in self._stuck.pop(hall.market.id, ()):
             for purse, leg in trade.legs:
                 purse.undo(leg)
-        winner = Outcome.YES if hall.tape.payout == 1 else Outcome.NO
         self._publish_levels(hall)
-        self._tell(VenueMarketResolved(hall.market, winner, self.now))
+        # A void market, which pays both sides one half, has no winner to be told of.
+        if (winner := _WINNERS.get(hall.tape.payout)) is not None:
+            self._tell(VenueMarketResolved(hall.market, winner, self.now))
         if self._pace.paying is not None:
             self._at(self.now + self._pace.paying, lambda: self._pay_all(hall))
 
@@ -417,11 +433,15 @@ class Exchange:
         if takes and (reason := CROSSES if order.post_only else too_little(order, submission.budget)):
             raise VenueRefusal(reason)
         placed = self.orders[submission.id] = Placed(submission, working, hall.market, now)
-        self._start(hall, placed, self._pace.taker_delay if takes else timedelta(0))
+        self._start(hall, placed, self._delay(hall.market) if takes else timedelta(0))
         # The venue answers a FOK or FAK order without a match with an error, although the order has existed.
         if placed.killed:
             raise VenueRefusal(placed.status.removeprefix("CANCELED_"))
         return placed
+
+    def _delay(self, market: Market) -> timedelta:
+        fixed = self._pace.taker_delay
+        return taker_delay(market, self.now) if fixed is None else fixed
 
     def _hall(self, submission: Submission) -> Hall:
         hall = self.halls.get(submission.order.market_id)
@@ -637,6 +657,7 @@ class Exchange:
 
 
 _ONE = Decimal(1)
+_WINNERS = {Decimal(1): Outcome.YES, Decimal(0): Outcome.NO}
 _FATES = {
     Fault.NEVER_MINED: SettlementFate.NEVER_MINED,
     Fault.MINED_SILENTLY: SettlementFate.MINED_SILENTLY,

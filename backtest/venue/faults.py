@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -31,6 +32,7 @@ class Fault(StrEnum):
     SETTLEMENT_FAILS = "settlement_fails"
     NEVER_MINED = "never_mined"
     MINED_SILENTLY = "mined_silently"
+    ODD_PAYOUTS = "odd_payouts"
     TICK_CHANGE = "tick_change"
     DISCONNECT = "disconnect"
     MISSED_FRAME = "missed_frame"
@@ -54,6 +56,17 @@ MODES = frozenset(
         Fault.PAGE_FORBIDDEN,
     }
 )
+
+IMPOSSIBLE_PAYOUTS: Sequence[object] = (
+    [0, 0],
+    [1_000_000, 0, 0],
+    [-1_000_000, 2_000_000],
+    ["one", "zero"],
+    [],
+    [None, None],
+    "1000000,0",
+)
+"""What `ODD_PAYOUTS` says, one after the other: nothing that a market could pay. The right answer comes after them."""
 
 
 @dataclass(slots=True)

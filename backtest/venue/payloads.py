@@ -11,10 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from backtest.venue.activity import LoopbackActivity
-from backtest.venue.exchange import Placed, VenueTrade
+from backtest.venue.exchange import Hall, Placed, VenueTrade
 from backtest.venue.scenarios import Scenario
 from market.clock import to_ms
-from market.types import Book, Level, Market, Micro, Outcome, Side, complement, units
+from market.types import UNIT, Book, Level, Market, Micro, Outcome, Side, complement, units
 
 Payload = dict[str, Any]
 HOUSE = "0x" + "00" * 20
@@ -339,7 +339,8 @@ def clob_market(market: Market, accepting: bool) -> Payload:
         "nr": False,
         "fd": {"r": float(market.fee_rate or 0), "e": 1, "to": True},
         "v": "v1",
-        "itode": False,
+        # Takers of crypto markets are delayed.
+        "itode": market.category == "crypto",
         "ibce": False,
         "rfqe": False,
     }
@@ -402,6 +403,23 @@ def position(market: Market, outcome: Outcome, size: Micro, worth: Decimal | Non
         "outcome_index": 0 if outcome is Outcome.YES else 1,
         "opposite_token_id": market.token(outcome.other),
         "end_date": market.closes_at.date().isoformat(),
+    }
+
+
+def resolution(hall: Hall) -> Payload:
+    """A row of /v2/resolutions. Payouts are millionths of a dollar per share, unless a command says other ones."""
+    yes = int(hall.tape.payout * UNIT)
+    return {
+        "question_id": hall.market.id,
+        "condition_id": hall.market.id,
+        "status": "resolved",
+        "extended_review": False,
+        "was_disputed": False,
+        "new_version_q": False,
+        "price": float(hall.tape.payout),
+        "last_update_timestamp": seconds(hall.market.closes_at),
+        "payouts": [yes, UNIT - yes] if hall.payouts_said is None else hall.payouts_said[0],
+        "resolved_at": iso(hall.market.closes_at),
     }
 
 

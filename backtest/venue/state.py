@@ -99,8 +99,7 @@ class VenueState:
             for market_id in list(ids):
                 window, hall = self.windows[market_id], self.exchange.halls[market_id]
                 if window.market.closes_at < before and hall.resolved:
-                    hall.tape = replace(window.tape, books=[], ticks=[])
-                    self.windows[market_id] = self.slugs[window.market.slug] = replace(window, tape=hall.tape)
+                    self._retape(market_id, replace(window.tape, books=[], ticks=[]))
                     ids.remove(market_id)
 
     @property
@@ -118,11 +117,17 @@ class VenueState:
 
     def refine(self, market_id: str, tick: Decimal) -> None:
         """Switch a market to a finer tick from now on."""
-        hall, window = self.exchange.halls[market_id], self.windows[market_id]
-        market = replace(hall.market, tick=tick)
-        hall.tape = replace(hall.tape, market=market)
-        self.windows[market_id] = self.slugs[market.slug] = replace(window, tape=hall.tape)
+        market = replace(self.exchange.halls[market_id].market, tick=tick)
+        self._retape(market_id, replace(self.exchange.halls[market_id].tape, market=market))
         self.tokens |= {market.token(o): (market, o) for o in Outcome}
+
+    def revise(self, market_id: str, payout: Decimal) -> None:
+        """Change what a YES share of a market pays, in dollars. What was paid already stays paid."""
+        self._retape(market_id, replace(self.exchange.halls[market_id].tape, payout=payout))
+
+    def _retape(self, market_id: str, tape: Scenario) -> None:
+        self.exchange.halls[market_id].tape = tape
+        self.windows[market_id] = self.slugs[tape.market.slug] = replace(self.windows[market_id], tape=tape)
 
     def hall(self, market: Market) -> Hall:
         return self.exchange.halls[market.id]
