@@ -62,9 +62,14 @@ def instant(request: web.Request, name: str) -> datetime | None:
     return EPOCH + timedelta(seconds=whole(request, name, 0, most=_LAST_SECOND)) if query(request, name) else None
 
 
-async def payload_of(request: web.Request) -> Any:
-    """JSON of a request. Raises Refusal for anything else."""
+async def payload_of(request: web.Request, complaint: str = "Invalid order payload") -> Any:
+    """JSON of a request. Raises Refusal, with the complaint, for anything else."""
+    return parsed(await request.read(), complaint)
+
+
+def parsed(raw: bytes | str, complaint: str) -> Any:
+    """JSON of some text. Raises Refusal for anything else, and for what is nested too deeply to be read."""
     try:
-        return json.loads(await request.text())
-    except ValueError:
-        raise refused("Invalid order payload") from None
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise refused(complaint) from None

@@ -1,27 +1,26 @@
-"""Public endpoints of the loopback venue: discovery, books, prices, history. Handlers only; see `payloads`."""
+"""Public endpoints of the loopback venue: terms of tokens, discovery, history. Handlers only; see `payloads`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 from aiohttp import web
 
 from backtest.venue import payloads
-from backtest.venue.answers import Refusal, enveloped, payload_of, query, refused, said
+from backtest.venue.answers import enveloped, instant, query, refused, said, whole
 from backtest.venue.faults import Fault
+from backtest.venue.quotes import asked_token
 from backtest.venue.state import VenueState, Window
-from market.clock import EPOCH, to_ms
-from market.types import Book, Market, Outcome, Side
+from market.clock import EPOCH
+from market.types import Market, Outcome
 
-_NO_BOOK = "No orderbook exists for the requested token id"
 _STALE = timedelta(seconds=300)
 """Age of discovery's answers under the stale fault: the venue's cache is that old at most."""
-_MOST_BOOKS = 500
 _PAGE = 100
-_LAST = "LTE="
+_MOST_MINUTES, _MOST_BUCKET = 525_600, 86_400
+"""Longest steps of the two price histories: minutes, seconds."""
 
 
 class MarketData:
@@ -38,12 +37,6 @@ class MarketData:
             web.get("/tick-size", self.tick_size),
             web.get("/neg-risk", self.neg_risk),
             web.get("/fee-rate", self.fee_rate),
-            web.get("/book", self.book),
-            web.post("/books", self.books),
-            web.get("/price", self.price),
-            web.get("/midpoint", self.midpoint),
-            web.get("/spread", self.spread),
-            web.get("/last-trade-price", self.last_trade_price),
             web.get("/markets-by-token/{token}", self.by_token),
             web.get("/clob-markets/{condition}", self.clob_market),
             web.get("/prices-history", self.prices_history),
@@ -54,6 +47,7 @@ class MarketData:
             web.get("/markets/{number:[0-9]+}", self.market_by_number),
             web.get("/events/{number:[0-9]+}", self.event_by_number),
             web.get("/v2/prices-history", self.data_history),
+            web.get("/market-clarifications", self.clarifications),
             web.get("/api/geoblock", self.geoblock),
         ]
 
@@ -69,48 +63,16 @@ class MarketData:
         return said({"version": 2})
 
     async def tick_size(self, request: web.Request) -> web.Response:
-        return said({"minimum_tick_size": float(self._token(request)[0].tick)})
+        return said({"minimum_tick_size": float(asked_token(self._state, request)[0].tick)})
 
     async def neg_risk(self, request: web.Request) -> web.Response:
-        self._token(request)
+        asked_token(self._state, request)
         return said({"neg_risk": False})
 
     async def fee_rate(self, request: web.Request) -> web.Response:
-        self._token(request)
+        asked_token(self._state, request)
         # A legacy cap in basis points, which the venue still answers; fees follow the market's own schedule.
         return said({"base_fee": 1000})
-
-    async def book(self, request: web.Request) -> web.Response:
-        return said(self._book(*self._token(request)))
-
-    async def books(self, request: web.Request) -> web.Response:
-        asked = await payload_of(request)
-        if not isinstance(asked, list) or len(asked) > _MOST_BOOKS:
-            raise refused("Payload exceeds the limit")
-        tokens = [str(one.get("token_id", "")) for one in asked if isinstance(one, dict)]
-        # Unknown ids are dropped without an error, as at the venue.
-        found = [self._state.tokens[t] for t in tokens if t in self._state.tokens]
-        return said([self._book(m, o) for m, o in found if self._standing(m, o) is not None])
-
-    async def price(self, request: web.Request) -> web.Response:
-        book = self._must_stand(*self._token(request))
-        best = book.best_bid if query(request, "side").upper() == "BUY" else book.best_ask
-        return said({"price": payloads.price(best or Decimal(0))})
-
-    async def midpoint(self, request: web.Request) -> web.Response:
-        return said({"mid": payloads.price(self._must_stand(*self._token(request)).mid or Decimal(0))})
-
-    async def spread(self, request: web.Request) -> web.Response:
-        return said({"spread": payloads.price(self._must_stand(*self._token(request)).spread or Decimal(0))})
-
-    async def last_trade_price(self, request: web.Request) -> web.Response:
-        market, outcome = self._token(request)
-        last = self._state.hall(market).last_trade
-        if last is None:
-            return said({"price": "0.5", "side": ""})
-        yes = outcome is Outcome.YES
-        side = last[1] if yes else (Side.SELL if last[1] is Side.BUY else Side.BUY)
-        return said({"price": payloads.price(last[0] if yes else 1 - last[0]), "side": side.upper()})
 
     async def by_token(self, request: web.Request) -> web.Response:
         found = self._state.tokens.get(request.match_info["token"])
@@ -133,9 +95,9 @@ class MarketData:
         return said(payloads.clob_market(window.market, now < window.market.closes_at))
 
     async def prices_history(self, request: web.Request) -> web.Response:
-        market, outcome = self._token(request, "market")
+        market, outcome = asked_token(self._state, request, "market")
         since, until = _span(request, "startTs", "endTs", self._state.now())
-        step = timedelta(minutes=max(1, int(query(request, "fidelity") or 1)))
+        step = timedelta(minutes=max(1, whole(request, "fidelity", 1, most=_MOST_MINUTES)))
         rows = self._history(market, outcome, since, until, step)
         return said({"history": [{"t": payloads.seconds(at), "p": p} for at, p in rows]})
 
@@ -160,8 +122,9 @@ class MarketData:
         return said(self._gamma_event(self._listed(self._by_number(request))))
 
     def _by_number(self, request: web.Request) -> Window | None:
-        number = int(request.match_info["number"])
-        return next((w for w in self._state.windows.values() if w.number == number), None)
+        # Compared as text: a path has room for more digits than a number may have.
+        number = request.match_info["number"]
+        return next((w for w in self._state.windows.values() if str(w.number) == number), None)
 
     def _listed(self, window: Window | None) -> Window:
         if window is None or window.tape.begins > self._gamma_time():
@@ -196,8 +159,8 @@ class MarketData:
         ]
 
     def _page(self, request: web.Request, name: str, rows: Sequence[Any]) -> payloads.Payload:
-        limit = min(int(query(request, "limit") or _PAGE), _PAGE)
-        start = int(query(request, "after_cursor") or 0)
+        limit = min(whole(request, "limit", _PAGE, least=1), _PAGE)
+        start = whole(request, "after_cursor", 0)
         following = start + limit
         page: payloads.Payload = {name: list(rows[start:following])}
         if following < len(rows):
@@ -217,40 +180,23 @@ class MarketData:
     # -- the data service
 
     async def data_history(self, request: web.Request) -> web.Response:
-        market, outcome = self._token(request)
+        market, outcome = asked_token(self._state, request)
         since, until = _span(request, "start", "end", self._state.now())
-        step = timedelta(seconds=max(60, int(query(request, "bucket_seconds") or 60)))
+        step = timedelta(seconds=max(60, whole(request, "bucket_seconds", 60, most=_MOST_BUCKET)))
         rows = self._history(market, outcome, since, until, step)
         points = [{"timestamp": payloads.seconds(at), "price": p, "resolution_seconds": 60} for at, p in rows]
         return enveloped(points)
+
+    async def clarifications(self, request: web.Request) -> web.Response:
+        """Additional context of markets: nothing here is ever clarified."""
+        whole(request, "limit", _PAGE, least=1)
+        whole(request, "offset", 0)
+        return said([])
 
     async def geoblock(self, request: web.Request) -> web.Response:
         return said({"blocked": False, "ip": "127.0.0.1", "country": "", "region": ""})
 
     # -- shared
-
-    def _token(self, request: web.Request, name: str = "token_id") -> tuple[Market, Outcome]:
-        self._state.now()
-        token = query(request, name)
-        if not token.isdigit():
-            raise refused("Invalid token id")
-        if token not in self._state.tokens:
-            raise refused(_NO_BOOK, 404)
-        return self._state.tokens[token]
-
-    def _standing(self, market: Market, outcome: Outcome) -> Book | None:
-        book = self._state.hall(market).standing()
-        return None if book is None else book.of(outcome)
-
-    def _must_stand(self, market: Market, outcome: Outcome) -> Book:
-        book = self._standing(market, outcome)
-        if book is None:
-            raise refused(_NO_BOOK, 404)
-        return book
-
-    def _book(self, market: Market, outcome: Outcome) -> payloads.Payload:
-        book = self._must_stand(market, outcome)
-        return payloads.book_answer(market, book, self._state.now(), self._state.hall(market).last_trade)
 
     def _history(
         self, market: Market, outcome: Outcome, since: datetime, until: datetime, step: timedelta
@@ -266,10 +212,5 @@ class MarketData:
 
 
 def _span(request: web.Request, first: str, last: str, now: datetime) -> tuple[datetime, datetime]:
-    """Time span of a request; the whole past by default."""
-    try:
-        since = EPOCH + timedelta(seconds=int(query(request, first) or 0))
-        until = EPOCH + timedelta(seconds=int(query(request, last) or to_ms(now) // 1000))
-    except (ValueError, OverflowError):
-        raise Refusal(400, {"error": "invalid filters"}) from None
-    return since, until
+    """Time span of a request; the whole past by default. Raises Refusal."""
+    return instant(request, first) or EPOCH, instant(request, last) or now

@@ -294,7 +294,7 @@ def gamma_market(tape: Scenario, number: int, now: datetime, mid: Decimal | None
         "umaResolutionStatuses": '["resolved"]' if ended else "[]",
         "volumeNum": 0,
         "liquidityNum": 0,
-        "questionID": "0x" + hashlib.sha256(market.slug.encode()).hexdigest(),
+        "questionID": question_id(market),
         "events": [gamma_event_head(tape, number, now)],
     }
 
@@ -344,6 +344,60 @@ def clob_market(market: Market, accepting: bool) -> Payload:
         "ibce": False,
         "rfqe": False,
     }
+
+
+SIMPLIFIED = ("condition_id", "tokens", "rewards", "active", "closed", "archived", "accepting_orders")
+"""Fields of a market in the lists that are called simplified."""
+
+
+def clob_listed(tape: Scenario, hall: Hall, mid: Decimal | None) -> Payload:
+    """A market as in the exchange's own lists. Prices are of the displayed book, or what the market paid."""
+    market = tape.market
+    yes = tape.payout if hall.resolved else Decimal("0.5") if mid is None else mid
+    prices = {Outcome.YES: yes, Outcome.NO: 1 - yes}
+    return {
+        "enable_order_book": True,
+        "active": True,
+        "closed": hall.resolved,
+        "archived": False,
+        "accepting_orders": hall.accepting,
+        "accepting_order_timestamp": iso(tape.begins),
+        "minimum_order_size": int(units(market.min_size)),
+        "minimum_tick_size": float(market.tick),
+        "condition_id": market.id,
+        "question_id": question_id(market),
+        "question": market.question,
+        "description": "",
+        "market_slug": market.slug,
+        "end_date_iso": iso(market.closes_at),
+        "game_start_time": None,
+        "seconds_delay": 0,
+        "fpmm": "",
+        "maker_base_fee": 1000,
+        "taker_base_fee": 1000,
+        "notifications_enabled": True,
+        "neg_risk": market.neg_risk,
+        "neg_risk_market_id": "",
+        "neg_risk_request_id": "",
+        "icon": "",
+        "image": "",
+        "rewards": {"rates": None, "min_size": 0, "max_spread": 0},
+        "is_50_50_outcome": hall.resolved and tape.payout == Decimal("0.5"),
+        "tokens": [
+            {
+                "token_id": market.token(o),
+                "outcome": market.label(o),
+                "price": float(prices[o]),
+                "winner": hall.resolved and prices[o] == 1,
+            }
+            for o in Outcome
+        ],
+        "tags": ["All"],
+    }
+
+
+def question_id(market: Market) -> str:
+    return "0x" + hashlib.sha256(market.slug.encode()).hexdigest()
 
 
 def price_tick(symbol: str, exact: Decimal, at: datetime) -> Payload:
@@ -410,7 +464,7 @@ def resolution(hall: Hall) -> Payload:
     """A row of /v2/resolutions. Payouts are millionths of a dollar per share, unless a command says other ones."""
     yes = int(hall.tape.payout * UNIT)
     return {
-        "question_id": hall.market.id,
+        "question_id": question_id(hall.market),
         "condition_id": hall.market.id,
         "status": "resolved",
         "extended_review": False,

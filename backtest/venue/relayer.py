@@ -56,7 +56,7 @@ class RelayerHandlers:
         body = await payload_of(request)
         try:
             owner, wallet, nonce, deadline, calls, signature = _read(body)
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise refused("invalid transaction payload") from None
         if request.headers.get("RELAYER_API_KEY_ADDRESS", "").lower() != owner.lower():
             raise refused("invalid authorization", 401)
@@ -105,7 +105,11 @@ def _read(body: Any) -> tuple[str, str, int, int, Sequence[BatchCall], bytes]:
     inner = body["depositWalletParams"]
     calls = [BatchCall(str(c["target"]), int(c["value"]), _bytes(c["data"])) for c in inner["calls"]]
     owner, wallet = str(body["from"]), str(inner["depositWallet"]).lower()
-    return owner, wallet, int(body["nonce"]), int(inner["deadline"]), calls, _bytes(body["signature"])
+    nonce, deadline = int(body["nonce"]), int(inner["deadline"])
+    wallets_of(owner)
+    # Whatever does not fit its word of the signed content cannot have been signed.
+    batch_digest(wallet, nonce, deadline, calls)
+    return owner, wallet, nonce, deadline, calls, _bytes(body["signature"])
 
 
 def _bytes(text: str) -> bytes:

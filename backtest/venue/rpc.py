@@ -157,7 +157,7 @@ class LoopbackChain:
         """Handle a JSON-RPC 2.0 request, or a batch of them."""
         try:
             asked = json.loads(await request.read())
-        except ValueError:
+        except (ValueError, RecursionError):
             return said(_refusal(None, _Error(_BAD_JSON, "parse error")))
         self._execute_due(self._state.now())
         if not isinstance(asked, list):

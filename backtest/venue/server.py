@@ -17,10 +17,12 @@ from aiohttp import web
 
 from backtest.venue.answers import Refusal, refused
 from backtest.venue.auth import Authenticator
+from backtest.venue.clob_markets import ClobMarkets
 from backtest.venue.control import PREFIX, ControlHandlers
 from backtest.venue.data_service import DataService
 from backtest.venue.faults import Fault
 from backtest.venue.market_data import MarketData
+from backtest.venue.quotes import QuoteHandlers
 from backtest.venue.relayer import RelayerHandlers
 from backtest.venue.rpc import LoopbackChain
 from backtest.venue.state import VenueState
@@ -55,6 +57,8 @@ class VenueServer:
         self.chain = LoopbackChain(state)
         self._handlers = (
             MarketData(state),
+            QuoteHandlers(state),
+            ClobMarkets(state),
             DataService(state),
             ControlHandlers(state, self.door),
             TradingHandlers(state, self.door),

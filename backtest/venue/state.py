@@ -17,7 +17,7 @@ from backtest.venue.faults import Faults
 from backtest.venue.scenarios import Scenario, Series, grid
 from market.clock import Clock
 from market.feed import ReferenceTick
-from market.types import Market, Micro, Outcome
+from market.types import Book, Market, Micro, Outcome
 
 _RETENTION = timedelta(hours=6)
 """Retention of a window's books after its close."""
@@ -131,6 +131,11 @@ class VenueState:
 
     def hall(self, market: Market) -> Hall:
         return self.exchange.halls[market.id]
+
+    def standing(self, market: Market, outcome: Outcome) -> Book | None:
+        """Book of a token with everybody's orders; None before the first and after the market's end."""
+        book = self.hall(market).standing()
+        return None if book is None else book.of(outcome)
 
     def mid(self, market: Market) -> Decimal | None:
         book = self.hall(market).book

@@ -144,9 +144,10 @@ class Streams:
         """Handle a client's frame. False if it is invalid, and the connection is to end."""
         try:
             said = json.loads(text)
-        except ValueError:
-            said = None
-        if not isinstance(said, dict) or not on_text(connection, said):
+            sound = isinstance(said, dict) and on_text(connection, said)
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            sound = False  # no JSON, or not of the shape that the channel reads
+        if not sound:
             await connection.socket.close(code=WSCloseCode.POLICY_VIOLATION)
             return False
         return True

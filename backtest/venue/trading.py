@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from backtest.venue import payloads
-from backtest.venue.answers import Refusal, query, refused, said
+from backtest.venue.answers import Refusal, query, refused, said, whole
 from backtest.venue.auth import Authenticator, Caller
 from backtest.venue.balances import CASH
+from backtest.venue.clob_markets import LAST
 from backtest.venue.exchange import Placed, VenueRefusal, VenueTrade
 from backtest.venue.faults import Fault
 from backtest.venue.state import VenueState
@@ -19,7 +20,7 @@ from backtest.venue.state import VenueState
 _UNLIMITED = str(2**256 - 1)
 # Limits of the venue; cancels a request were 3,000 until 2026-06-15.
 _BATCH, _MOST_CANCELS = 15, 1000
-_LAST = "LTE="
+_ASSET_TYPES = ("COLLATERAL", "CONDITIONAL", "CONDITIONAL-V2")
 _CANCEL_ONLY = "Trading is currently cancel-only. New orders are not accepted, but cancels are allowed."
 _DISABLED = "Trading is currently disabled. Check polymarket.com for updates"
 _POST_ONLY = "post-only mode: only post-only orders and cancels are allowed"
@@ -49,6 +50,8 @@ class TradingHandlers:
             web.get("/data/trades", self.trades),
             web.get("/balance-allowance", self.balance),
             web.get("/balance-allowance/update", self.update_balance),
+            web.get("/order-scoring", self.scoring),
+            web.post("/orders-scoring", self.scorings),
             web.post("/v1/heartbeats", self.heartbeat),
             web.get("/deployed", self.deployed),
         ]
@@ -176,10 +179,10 @@ class TradingHandlers:
 
     async def trades(self, request: web.Request) -> web.Response:
         caller, _ = await self._enter(request)
-        rows = []
+        wanted, rows = _wanted_trades(request), []
         for trade in self._state.exchange.trades.values():
             for placed, _, _ in trade.parts:
-                if placed.submission.owner == caller.key and _asked_for(request, trade):
+                if placed.submission.owner == caller.key and wanted(trade):
                     said_of = payloads.trade(trade, placed)
                     # REST prefixes the status, the user channel does not.
                     rows.append(said_of | {"status": f"TRADE_STATUS_{said_of['status']}"})
@@ -189,7 +192,7 @@ class TradingHandlers:
         caller, _ = await self._enter(request)
         address = self._door.wallet(caller, query(request, "signature_type") or "0")
         purse = self._state.purse(address)
-        what = CASH if query(request, "asset_type") == "COLLATERAL" else query(request, "token_id")
+        what = _asset(request)
         allowance = _UNLIMITED if address in self._state.approved else "0"
         # Integers in millionths as strings. Allowances by spender: the client refuses the older single figure.
         return said({"balance": str(purse.chain(what)), "allowances": dict.fromkeys(self._door.spenders, allowance)})
@@ -197,6 +200,19 @@ class TradingHandlers:
     async def update_balance(self, request: web.Request) -> web.Response:
         await self._enter(request)
         return said({})
+
+    async def scoring(self, request: web.Request) -> web.Response:
+        """Whether an order earns liquidity rewards: none does, since no market here pays any."""
+        await self._enter(request)
+        if not query(request, "order_id"):
+            raise refused("Invalid orderID")
+        return said({"scoring": False})
+
+    async def scorings(self, request: web.Request) -> web.Response:
+        _, body = await self._enter(request)
+        if not isinstance(body, list) or not all(isinstance(one, str) for one in body):
+            raise refused("Invalid orderID")
+        return said(dict.fromkeys(body, False))
 
     async def heartbeat(self, request: web.Request) -> web.Response:
         caller, body = await self._enter(request)
@@ -225,25 +241,42 @@ _EMPTY = {
 }
 
 
+def _asset(request: web.Request) -> str:
+    """Asset whose balance is asked for: the collateral, or a token by its number. Raises Refusal."""
+    kind, token = query(request, "asset_type"), query(request, "token_id")
+    if kind not in _ASSET_TYPES:
+        raise refused("Invalid asset type")
+    if kind == "COLLATERAL":
+        return CASH
+    # Digits only: no other name of an asset may be read as a token's.
+    if not (token.isascii() and token.isdigit()):
+        raise refused("Invalid token id")
+    return token
+
+
 def _ids(placed: Sequence[Placed]) -> list[str]:
     return [p.submission.id for p in placed]
 
 
-def _asked_for(request: web.Request, trade: VenueTrade) -> bool:
+def _wanted_trades(request: web.Request) -> Callable[[VenueTrade], bool]:
+    """Filter of trades. Raises Refusal."""
     wanted: Mapping[str, str] = request.query
-    tokens = {trade.market.token(p.submission.order.outcome) for p, _, _ in trade.parts}
-    second = payloads.seconds(trade.matched_at)
-    return (
-        wanted.get("id", trade.id) == trade.id
-        and wanted.get("market", trade.market.id) == trade.market.id
-        and (not wanted.get("asset_id") or wanted["asset_id"] in tokens)
-        and second >= int(wanted.get("after") or 0)
-        and second <= int(wanted.get("before") or second)
-    )
+    after, before = whole(request, "after", 0), whole(request, "before", 2**53)
+
+    def matches(trade: VenueTrade) -> bool:
+        tokens = {trade.market.token(p.submission.order.outcome) for p, _, _ in trade.parts}
+        return (
+            wanted.get("id", trade.id) == trade.id
+            and wanted.get("market", trade.market.id) == trade.market.id
+            and (not wanted.get("asset_id") or wanted["asset_id"] in tokens)
+            and after <= payloads.seconds(trade.matched_at) <= before
+        )
+
+    return matches
 
 
 def _page(rows: Sequence[payloads.Payload]) -> web.Response:
-    return said({"data": list(rows), "next_cursor": _LAST, "limit": max(len(rows), 100), "count": len(rows)})
+    return said({"data": list(rows), "next_cursor": LAST, "limit": max(len(rows), 100), "count": len(rows)})
 
 
 async def _hang_up(request: web.Request) -> web.Response:
