@@ -17,6 +17,7 @@ from agent.host.egress import confined
 from agent.live.status import status
 from agent.llm.engine import Prompt, Question, Usage
 from agent.trading.bus import LocalBus
+from market.clock import WallClock
 from market.errors import Misconfigured
 from market.types import UNIT
 from storage.canonical import plain
@@ -173,9 +174,8 @@ async def _trade(config: Config, feed: str) -> Came:
 async def _portfolio(config: Config, feed: str) -> Came:
     """Status of the accounts by the log."""
     del feed
-    switch = KillSwitch(home())
     async with open_store(database_url(config), read_only=True) as store:
-        seen = await status(store, switch.read(), switch.resumed_at())
+        seen = await status(store, KillSwitch(home()), WallClock().now())
     says = [
         f"{a.account}: ${a.cash / UNIT:,.2f} in cash, ${a.at_risk / UNIT:,.2f} at risk, {len(a.positions)} positions."
         for a in seen.accounts

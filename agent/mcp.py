@@ -28,6 +28,7 @@ from agent.reports.lookup import chosen_decision, chosen_run
 from agent.reports.monitoring import monitored
 from agent.reports.run_summary import summarise
 from agent.trading.bus import LocalBus
+from market.clock import WallClock
 from market.errors import EdgeclawError
 from storage.canonical import plain
 from storage.records import DecisionFilter, Sorting
@@ -134,9 +135,8 @@ class Offered:
 
     async def account_status(self) -> dict[str, Any]:
         """The kill switch's state and reason, and each account's status by the log."""
-        switch = KillSwitch(home())
         async with self._store() as store:
-            return _values(await status(store, switch.read(), switch.resumed_at()))
+            return _values(await status(store, KillSwitch(home()), WallClock().now()))
 
     async def verify_log(self, run: str = "") -> dict[str, Any]:
         """Check every hash and link of the log, or of one run. No problems means that nothing was changed."""

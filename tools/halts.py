@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from market.clock import EPOCH
 from market.errors import StoreUnavailable
+from market.types import Micro
 
 _SWITCH, _HISTORY, _SPARE = "halted", "halts.jsonl", "halted.spare"
 _LONGEST = 4096
@@ -32,6 +34,16 @@ class Halted:
     def sentence(self) -> str:
         told = f" by {self.by}" if self.by else ""
         return f"Trading is halted{told}{f' since {self.at}' if self.at else ''}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """A resume at an instant. `margin` are micro-dollars of further loss that a limit, which had been reached, allows
+    before it halts again; None without any. With `reset`, losses before it count no more towards any limit."""
+
+    at: datetime
+    margin: Micro | None = None
+    reset: bool = False
 
 
 class KillSwitch:
@@ -96,18 +108,28 @@ class KillSwitch:
                 self._spare.replace(self.file)
         return self.file.exists()
 
-    def release(self, reason: str, by: str, at: datetime, *, named: str | None = None) -> Halted | None:
+    def release(
+        self,
+        reason: str,
+        by: str,
+        at: datetime,
+        *,
+        named: str | None = None,
+        margin: Micro | None = None,
+        reset: bool = False,
+    ) -> Halted | None:
         """Allow trading again; return the halt that was in force, or None. With `named` only the halt of that time is
-        lifted: a command that arrives late or twice must not lift one that came after it was sent. Raises ValueError if
-        another halt is in force, StoreUnavailable."""
+        lifted: a command that arrives late or twice must not lift one that came after it was sent. `margin` and `reset`
+        are kept for the loss limits, as `Resumed` describes them. Raises ValueError if another halt is in force,
+        StoreUnavailable."""
         standing = self.read()
         if standing is None:
             return None
         if named is not None and named.strip() != standing.at:
             raise ValueError(f"The given halt is not the one in force. {standing.sentence()}")
         try:
-            # Before the file goes: a resume that is not on record would leave the old losses counting.
-            self._record("resume", reason, by, at)
+            # Before the file goes: whoever goes on trading must find the margin on record.
+            self._record("resume", reason, by, at, margin=margin, reset=reset)
             self.file.unlink(missing_ok=True)
         except OSError as error:
             raise StoreUnavailable(
@@ -115,12 +137,11 @@ class KillSwitch:
             ) from None
         return standing
 
-    def resumed_at(self) -> datetime:
-        """Time of the last resume, or the epoch without one. Losses before it have been reviewed and count no more."""
-        times = [datetime.fromisoformat(str(e["at"])) for e in self.history() if e.get("what") == "resume"]
-        return max(times, default=EPOCH)
+    def resumes(self) -> list[Resumed]:
+        """All resumes, oldest first. An entry of 0.2.0 or before says nothing about limits: it has reset them all."""
+        return sorted((_resumed(e) for e in self.history() if e.get("what") == "resume"), key=lambda r: r.at)
 
-    def history(self) -> list[dict[str, str]]:
+    def history(self) -> list[dict[str, Any]]:
         """All halts and resumes by this program, oldest first; damaged lines are left out."""
         try:
             lines = self._history.read_text(encoding="utf-8").splitlines()
@@ -130,15 +151,22 @@ class KillSwitch:
         for line in lines:
             try:
                 entry = json.loads(line)
-                datetime.fromisoformat(str(entry["at"]))
+                aware = datetime.fromisoformat(str(entry["at"])).tzinfo is not None
             except (ValueError, KeyError, TypeError):
                 continue
-            found.append(entry)
+            if aware:
+                found.append(entry)
         return found
 
-    def _record(self, what: str, reason: str, by: str, at: datetime) -> None:
-        entry = {"what": what, "reason": reason, "by": by, "at": _stamp(at)}
+    def _record(self, what: str, reason: str, by: str, at: datetime, **more: int | None) -> None:
+        entry = {"what": what, "reason": reason, "by": by, "at": _stamp(at), **more}
         _durably(self._history, json.dumps(entry) + "\n", "a")
+
+
+def _resumed(entry: Mapping[str, Any]) -> Resumed:
+    margin = entry.get("margin")
+    known = isinstance(margin, int) and not isinstance(margin, bool) and margin > 0
+    return Resumed(datetime.fromisoformat(str(entry["at"])), margin if known else None, bool(entry.get("reset", True)))
 
 
 def _stamp(at: datetime) -> str:

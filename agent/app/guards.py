@@ -8,6 +8,7 @@ from agent.app.settings import risk_limits
 from agent.config.schema import Config
 from agent.live.recovery import AccountHistory
 from agent.llm.engine import Engine
+from agent.service.pulse import Pulse
 from agent.trading.bus import Bus
 from agent.trading.execution import Execution
 from agent.trading.inhibit import Inhibitor
@@ -28,20 +29,25 @@ class Guards:
     clock: Clock
     switch: KillSwitch
     inhibitor: Inhibitor
+    pulse: Pulse
 
     def around(
         self, orders: OrderTool, log: RunLog, bus: Bus, past: AccountHistory, spent: InferenceToday
     ) -> tuple[Execution, KillSwitchWatcher]:
         """Execution behind every limit, and the watcher that enforces the kill switch."""
-        config, before = self.config, past.exposure(self.switch.resumed_at())
+        config, before = self.config, past.exposure()
         # Innermost first. The rate limit is the last on an order's way, so that an order which another limit refuses
         # does not count; the kill switch is the first, so that a limit's halt throws it.
         limited = RateLimited(orders, self.clock, config.venue.orders_per_second)
-        risk = RiskLimited(limited, risk_limits(config), before)
+        risk = RiskLimited(limited, risk_limits(config), before, self.switch.resumes())
         tool = Switched(CostLimited(risk, micro(config.risk.inference), spent.spent), self.switch)
-        working, paid = dict(before.promised), dict(before.paid)
-        execution = Execution(tool, log, bus, working=working, paid=paid, inhibitor=self.inhibitor)
-        return execution, KillSwitchWatcher(self.switch, execution, tool, self.clock, risk.forget_results)
+        self.pulse.realised = lambda: risk.positions.earned
+        self.pulse.breach = lambda: risk.losses.breach(self.clock.now().date())
+        working, positions = dict(before.promised), before.positions()
+        execution = Execution(tool, log, bus, working=working, positions=positions, inhibitor=self.inhibitor)
+        return execution, KillSwitchWatcher(
+            self.switch, execution, tool, self.clock, lambda: risk.losses.resume(self.switch.resumes())
+        )
 
 
 async def inference_today(config: Config, store: Store, clock: Clock, engine: Engine) -> InferenceToday:

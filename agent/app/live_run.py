@@ -35,7 +35,7 @@ from agent.trading.inhibit import Inhibitor
 from agent.trading.kill_switch import OTHERS, KillSwitchWatcher, watching_kill_switch
 from agent.trading.loop import Trader, TradingLoop
 from agent.trading.strategy_trader import Several
-from market.clock import Clock, WallClock
+from market.clock import EPOCH, Clock, WallClock
 from market.errors import EdgeclawError, Halt, NotReady, Refused, RunFailed, StoreUnavailable, VenueUnavailable
 from market.tasks import alongside
 from market.types import Market
@@ -118,7 +118,7 @@ class LiveWorld:
         record = await self._begin(engine)
         # Read before the feed opens, which has to know the markets of shares held even if they are not traded any more.
         past = await load_account_history(self.store, self.account.name, record.run.id)
-        past = replace(past, reviewed_at=switch.resumed_at())
+        past = replace(past, reviewed_at=max((r.at for r in switch.resumes()), default=EPOCH))
         self.stage("listening to the market")
         async with self._feed(past) as feed, self.account.opened(feed, self.clock, past, _lookup(feed, past)) as hands:
             trading = await self._recovered(engine, record, past, feed, hands, switch)
@@ -198,7 +198,7 @@ class LiveWorld:
         # Before the first request that moves anything: the venue answers a wrong clock as if the key were wrong.
         await patiently(lambda: hands.ready(self.clock))
         spent = await inference_today(self.plan.config, self.store, self.clock, engine)
-        guards = Guards(self.plan.config, self.clock, switch, self.inhibitor)
+        guards = Guards(self.plan.config, self.clock, switch, self.inhibitor, self.pulse)
         # Around the orders before any is cancelled, so that how they ended is logged and counts against the limits.
         execution, watcher = guards.around(hands.orders, record.log, self.bus, past, spent)
         comparison = self._comparison(hands, execution, _lookup(feed, past), switch)

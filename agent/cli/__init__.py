@@ -57,7 +57,9 @@ _VERBS = {
         'edgeclaw analyze sales.csv --question "which region sells most" --out report',
     ),
     "halt": _Verb("halt:halt", "Halt trading now (kill switch).", 'edgeclaw halt --reason "going on holiday"'),
-    "resume": _Verb("halt:resume", "Resume trading after a halt.", 'edgeclaw resume --reason "read the ten losers"'),
+    "resume": _Verb(
+        "halt:resume", "Resume trading after a halt.", 'edgeclaw resume --reason "read the ten losers" --margin 25'
+    ),
     "status": _Verb("halt:status", "Status of trading and accounts.", "edgeclaw status --json"),
     "mcp": _Verb("mcp:mcp", "Serve the log to other agents.", "edgeclaw mcp --show"),
     "install": _Verb("setup:install_app"),

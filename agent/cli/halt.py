@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reason = Annotated[str, typer.Option(help="Reason, kept in the history of halts.")]
+Config = Annotated[Path | None, typer.Option(help="A YAML file that names the database.")]
 _BY = "the command line"
 
 
@@ -41,17 +42,28 @@ def halt(reason: Reason = "asked to by a person", as_json: AsJson = False) -> No
 
 def resume(
     reason: Annotated[str, typer.Option(help="Reason for resuming, kept in the history of halts.")],
+    margin: Annotated[
+        str, typer.Option(help="Dollars of further loss after which a limit that is reached halts again, as 25.")
+    ] = "",
+    reset_limits: Annotated[
+        bool, typer.Option("--reset-limits", help="Count losses so far no more, towards any limit.")
+    ] = False,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Allow trading again. Losses so far count no more towards the limits. Exit 1 where nothing was halted."""
+    """Allow trading again. Losses go on counting: where a loss limit is reached, state a margin or reset the limits.
+    Exit 1 where nothing was halted, 4 where a margin is missing."""
     from agent.cli import show
     from market.clock import WallClock
 
     if not reason.strip():
         raise typer.BadParameter("--reason must say something")
-    stood = _switch().release(reason.strip(), _BY, WallClock().now())
+    switch, allowed = _switch(), _margin(margin)
+    if switch.read() is not None and allowed is None and not reset_limits:
+        _no_limit_is_reached(switch, config)
+    stood = switch.release(reason.strip(), _BY, WallClock().now(), margin=allowed, reset=reset_limits)
     if as_json:
-        show.as_json({"was": stood})
+        show.as_json({"was": stood, "margin_micro_dollars": allowed, "reset_limits": reset_limits})
     elif stood is None:
         show.console().print("Nothing was halted.", markup=False)
     else:
@@ -60,20 +72,59 @@ def resume(
         raise typer.Exit(1)
 
 
+def _margin(text: str) -> int | None:
+    """Micro-dollars; None if nothing is stated."""
+    from market.types import micro
+
+    if not text.strip():
+        return None
+    try:
+        found = micro(text.strip().removeprefix("$"))
+    except (ValueError, ArithmeticError):
+        found = 0
+    if found <= 0:
+        raise typer.BadParameter("--margin takes dollars above zero, as 25 or 12.50")
+    return found
+
+
+def _no_limit_is_reached(switch: KillSwitch, config: Path | None) -> None:
+    """Raises LimitExceeded if an account that is traded on has lost what it may. Without a readable log nothing is
+    known; the agent's own limits count on in any case."""
+    from market.errors import LimitExceeded, NotReady, StoreUnavailable
+
+    try:
+        found = _read(switch, config)
+    except (NotReady, StoreUnavailable):
+        return
+    for account in found.accounts:
+        if account.active and account.breach:
+            raise LimitExceeded(
+                f"Trading stays halted: {account.breach} on {account.account}.",
+                next_step="State how many dollars more may be lost: edgeclaw resume --reason TEXT --margin 25 "
+                "(or count from zero: --reset-limits).",
+            )
+
+
+def _read(switch: KillSwitch, config: Path | None) -> TradingStatus:
+    from agent.cli.log import with_log
+    from agent.live.status import status as read
+    from market.clock import WallClock
+
+    return with_log(config, lambda store: read(store, switch, WallClock().now()))
+
+
 def status(
-    config: Annotated[Path | None, typer.Option(help="A YAML file that names the database.")] = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell whether trading is halted, and how each account stands by the log. Exit 4 while halted."""
     from agent.cli import show
-    from agent.cli.log import with_log
     from agent.live.status import TradingStatus
-    from agent.live.status import status as read
     from market.errors import NotReady
 
     switch = _switch()
     try:
-        found: TradingStatus = with_log(config, lambda store: read(store, switch.read(), switch.resumed_at()))
+        found = _read(switch, config)
     except NotReady:  # nothing has been recorded yet
         found = TradingStatus(switch.read(), ())
     if as_json:
@@ -110,8 +161,10 @@ def _print_account(account: AccountStatus) -> None:
     rows.add_row("run", f"{account.run} ({state})")
     rows.add_row("cash", f"${account.cash / 1e6:,.2f}")
     rows.add_row("exposure", f"${account.at_risk / 1e6:,.2f}")
-    rows.add_row("settled profit", show.tinted(account.earned))
-    rows.add_row("settled profit, last day", show.tinted(account.today))
+    rows.add_row("realised profit", show.tinted(account.earned))
+    rows.add_row("realised profit, last day", show.tinted(account.today))
+    if account.breach and account.active:
+        rows.add_row("limit", f"[{show.BAD}]{account.breach}[/]")
     rows.add_row("fills", f"{account.fills} ({account.settled_markets} markets settled)")
     rows.add_row("open orders", str(account.working))
     for held in account.positions:

@@ -241,14 +241,14 @@ class RiskConfig(Section):
     market_exposure: Dollars = Field(
         Decimal(100), description="maximum exposure in one market: cost of holdings and open orders"
     )
-    loss: Dollars = Field(Decimal(250), description="maximum settled loss; trading halts there")
+    loss: Dollars = Field(Decimal(250), description="maximum realised loss; trading halts there")
     open_orders: int = Field(20, ge=0, description="maximum number of open orders")
     total_exposure: Dollars = Field(
         Decimal(250),
         description="maximum exposure over all markets, which are correlated: cost of holdings and open orders",
     )
-    daily_loss: Dollars = Field(Decimal(150), description="maximum settled loss of a UTC day; trading halts there")
-    drawdown: Dollars = Field(Decimal(250), description="maximum drawdown of settled profit; trading halts there")
+    daily_loss: Dollars = Field(Decimal(150), description="maximum realised loss of a UTC day; trading halts there")
+    drawdown: Dollars = Field(Decimal(250), description="maximum drawdown of realised profit; trading halts there")
     inference: Dollars = Field(Decimal(5), description="maximum dollars of inference per UTC day; no orders beyond it")
 
 

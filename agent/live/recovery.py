@@ -6,8 +6,7 @@ A run that was stopped for any reason continues from here: every start is a reco
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,11 +14,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from market.clock import EPOCH
-from market.types import OVER, Ack, Fill, Market, Micro, Outcome, Resolution, Settlement, Side, SignedOrder, Transfer
+from market.types import OVER, Ack, Fill, Market, Micro, Resolution, Settlement, SignedOrder, Transfer
 from storage.log_reader import LogReader
 from storage.projections import RecordedOrder, ack_of, resolution_of
 from storage.records import RecordKind, Run
 from strategies.base import View
+from tools.ledger import PositionLedger
 from tools.limits import Exposure
 
 _VIEW: TypeAdapter[View] = TypeAdapter(View)
@@ -49,10 +49,8 @@ class AccountHistory:
     def unsettled(self) -> dict[str, Market]:
         """Markets whose shares, or some of them, have not become dollars. A process that died between the settlements
         of a market's two outcomes leaves the second to the next one."""
-        settled, held = {(s.market_id, s.outcome) for s in self.settlements}, Counter[tuple[str, Outcome]]()
-        for fill in self.fills:
-            held[fill.market_id, fill.outcome] += fill.size if fill.side is Side.BUY else -fill.size
-        half = {key[0] for key, size in held.items() if size and key not in settled}
+        settled = {(s.market_id, s.outcome) for s in self.settlements}
+        half = {key[0] for key in PositionLedger(self.fills).holdings if key not in settled}
         done = {s.market_id for s in self.settlements} - half
         touched = {f.market_id for f in self.fills} | {s.order.market_id for s in (*self.working, *self.ended)}
         return {m: self.markets[m] for m in sorted(touched - done) if m in self.markets}
@@ -62,33 +60,9 @@ class AccountHistory:
         orders = (s.order for s in (*self.working, *self.ended))
         return {o.market_id for o in orders if o.key.startswith(f"{strategy}:")}
 
-    def paid(self) -> dict[str, Micro]:
-        """Cost of the holdings of each unsettled market, in micro-dollars."""
-        # Once one outcome of a market is settled, its result has counted the whole cost.
-        unsettled = self.unsettled.keys() - {s.market_id for s in self.settlements}
-        return costs(fill for fill in self.fills if fill.market_id in unsettled)
-
-    def exposure(self, looked_at: datetime) -> Exposure:
-        """Starting state of the risk limits; results from before a person's review at `looked_at` no longer count."""
-        ends: dict[str, datetime] = {}
-        earned: dict[str, Micro] = {}
-        for settlement in self.settlements:
-            ends[settlement.market_id] = max(settlement.at, ends.get(settlement.market_id, settlement.at))
-            earned[settlement.market_id] = earned.get(settlement.market_id, 0) + settlement.cash
-        for fill in self.fills:
-            if fill.market_id in earned:
-                earned[fill.market_id] += fill.cash
-        order = sorted((at, market) for market, at in ends.items() if at > looked_at)
-        results = [(at, earned[market]) for at, market in order]
-        return Exposure({s.id: s.order for s in self.working}, self.paid(), results)
-
-
-def costs(fills: Iterable[Fill]) -> dict[str, Micro]:
-    """Cost of these fills by market, in micro-dollars."""
-    found: dict[str, Micro] = {}
-    for fill in fills:
-        found[fill.market_id] = found.get(fill.market_id, 0) - fill.cash
-    return found
+    def exposure(self) -> Exposure:
+        """Starting state of the risk limits."""
+        return Exposure({s.id: s.order for s in self.working}, self.fills, self.settlements)
 
 
 async def runs_of(store: LogReader, account: str) -> list[Run]:

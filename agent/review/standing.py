@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from agent.live.recovery import costs, runs_of
+from agent.live.recovery import runs_of
 from market.types import OVER, Micro
 from storage.records import Record, RecordKind, Run
 from storage.store import Store
+from tools.ledger import PositionLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ async def standing(store: Store, run: Run) -> AccountOverview:
     """Of a run with at least one record."""
     account = run.about.account
     runs = await runs_of(store, account) if account else [run]
-    held = await _held(store, runs)
+    held = await _positions(store, runs)
     working = [i for r in runs for i in await store.intents(r.id) if i.status not in OVER]
     newest = await store.decisions(run.id, limit=1)
     # A stop counts only as the last record: whatever follows it is of a process that went on.
@@ -52,18 +53,16 @@ async def standing(store: Store, run: Run) -> AccountOverview:
     return AccountOverview(
         state=_state(run, last),
         newest=newest[0].at if newest else None,
-        exposure=sum(held.values()) + sum(i.order.cost for i in working),
-        markets=len(held),
+        exposure=held.total_cost + sum(i.order.cost for i in working),
+        markets=len(held.costs),
         working=len(working),
         missed=[_missed(record.body) for record in await store.records(run.id, RecordKind.GAP)],
     )
 
 
-async def _held(store: Store, runs: Sequence[Run]) -> dict[str, Micro]:
-    """Cost of the shares held, by market that has not settled."""
+async def _positions(store: Store, runs: Sequence[Run]) -> PositionLedger:
     fills = [fill for run in runs for fill in await store.fills(run.id)]
-    over = {s.market_id for run in runs for s in await store.settlements(run.id)}
-    return costs(fill for fill in fills if fill.market_id not in over)
+    return PositionLedger(fills, [s for run in runs for s in await store.settlements(run.id)])
 
 
 def _state(run: Run, last: Sequence[Record]) -> str:

@@ -16,6 +16,7 @@ from agent.trading.bus import Bus
 from agent.trading.inhibit import Inhibitor, InhibitSignal
 from market.clock import Clock, WallClock
 from market.events import SignalHeard
+from market.types import micro
 from storage.canonical import Json, plain
 from tools.halts import KillSwitch
 
@@ -77,11 +78,20 @@ class Commands:
 
     async def _resume(self, asked: Resume) -> Json:
         """Requires a reason, as the command line does, and the instant of the halt that it lifts: a broker may deliver
-        a command late or twice, and it must not lift a halt that came after it was sent."""
+        a command late or twice, and it must not lift a halt that came after it was sent. Losses go on counting: where a
+        loss limit is reached, the margin until it halts again has to be stated, or the limits to be reset."""
         reason = asked.reason.strip()
         if not reason:
             raise ValueError('resume needs a reason: {"reason": "what was looked at", "halt": "when it was halted"}.')
-        stood = self.switch.release(reason, _BY, WallClock().now(), named=asked.halt)
+        margin, breach = None if asked.margin is None else micro(asked.margin), self.pulse.breach()
+        if breach and margin is None and not asked.reset_limits and self.switch.read() is not None:
+            raise ValueError(
+                f'Trading stays halted: {breach}. State how many dollars more may be lost, as "margin": 25, or count '
+                'from zero with "reset_limits": true.'
+            )
+        stood = self.switch.release(
+            reason, _BY, WallClock().now(), named=asked.halt, margin=margin, reset=asked.reset_limits
+        )
         return {"was": None if stood is None else stood.sentence()}
 
     async def _status(self, _: CommandRequest) -> Json:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
@@ -41,10 +42,14 @@ class HaltRequest(CommandRequest):
 
 
 class Resume(CommandRequest):
-    """Allow trading again. `halt` is the instant of the halt that it lifts, as `halt` and `status` report it."""
+    """Allow trading again. `halt` is the instant of the halt that it lifts, as `halt` and `status` report it. `margin`
+    are dollars of further loss after which a loss limit that is reached halts again; with `reset_limits` losses so far
+    count no more. Where a limit is reached one of the two is needed."""
 
     reason: Annotated[str, Field(min_length=1, max_length=500)]
     halt: str = ""
+    margin: Annotated[Decimal, Field(gt=0, decimal_places=6, max_digits=18)] | None = None
+    reset_limits: bool = False
 
 
 class SignalTold(CommandRequest):

@@ -42,15 +42,18 @@ async def _nobody() -> None:
 @dataclass(slots=True)
 class Pulse:
     """Present health of a run. `heard` returns the monotonic time of the feed's last message; None before the feed is
-    open. `stage` is the run's current stage in words, `trading` is True once it trades, `at_risk` its exposure in
-    micro-dollars, `account` its account summary; `queues` are queue depths by name. `counters` and
-    `troubles`, by source: all that the feed or the account has counted, and sentences on what of it is recent."""
+    open. `stage` is the run's current stage in words, `trading` is True once it trades, `at_risk` its exposure and
+    `realised` its account's results in micro-dollars, `breach` the loss limit that is reached, `account` its account
+    summary; `queues` are queue depths by name. `counters` and `troubles`, by source: all that the feed or the account
+    has counted, and sentences on what of it is recent."""
 
     bounds: Bounds
     stage: str = "starting"
     trading: bool = False
     heard: Callable[[], float] | None = None
     at_risk: Callable[[], Micro] = lambda: 0
+    realised: Callable[[], Micro] = lambda: 0
+    breach: Callable[[], str] = lambda: ""
     engine: str = ""
     account: Callable[[], Awaitable[object]] = _nobody
     queues: dict[str, Callable[[], int]] = field(default_factory=dict)

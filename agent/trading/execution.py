@@ -26,6 +26,7 @@ from market.incidents import Incidents
 from market.types import OVER, Ack, Book, Fill, Market, Micro, Order, OrderStatus, Outcome, Resolution, Transfer
 from storage.store import RunLog
 from strategies.base import OrderIntent, View
+from tools.ledger import PositionLedger
 from tools.orders import Account, OrderTool
 
 _TROUBLE = {
@@ -61,8 +62,8 @@ class AccountSummary:
 class Execution:
     """Executes order intents at a venue and keeps the account's log. `halted` is the reason trading stopped, or empty.
 
-    `working` are orders whose end is not known yet; `paid` is the cost of each market's holdings, in micro-dollars;
-    `ending` are resolved markets whose trades have not all settled.
+    `working` are orders whose end is not known yet; `positions` are the holdings with their cost; `ending` are resolved
+    markets whose trades have not all settled.
     """
 
     orders: OrderTool
@@ -70,7 +71,7 @@ class Execution:
     bus: Bus
     halted: str = ""
     working: dict[str, Order] = field(default_factory=dict)
-    paid: dict[str, Micro] = field(default_factory=dict)
+    positions: PositionLedger = field(default_factory=PositionLedger)
     ending: dict[str, Resolution] = field(default_factory=dict)
     inhibitor: Inhibitor = field(default_factory=Inhibitor)
     incidents: Incidents = field(default_factory=lambda: Incidents(_TROUBLE))
@@ -172,8 +173,7 @@ class Execution:
         fills = await self.orders.fills()
         for fill in fills:
             await self.log.fill(fill)
-            # `fill.cash` is negative for a purchase.
-            self.paid[fill.market_id] = self.paid.get(fill.market_id, 0) - fill.cash
+            self.positions.fill(fill)
             self.bus.publish(OrderFilled(at=fill.at, fill=fill))
         for resolution in list(self.ending.values()):
             await self.settle(resolution)
@@ -211,7 +211,7 @@ class Execution:
         self.ending.pop(resolution.market_id, None)
         for settlement in settled:
             await self.log.settlement(settlement)
-            self.paid.pop(resolution.market_id, None)
+            self.positions.settle(settlement)
             self.bus.publish(PositionSettled(at=settlement.at, settlement=settlement))
 
     async def receive(self, transfer: Transfer) -> None:
@@ -225,11 +225,11 @@ class Execution:
     def at_risk(self, market_id: str) -> Micro:
         """Exposure in a market in micro-dollars: cost of its holdings plus the most its working orders may cost."""
         promised = sum(o.cost for o in self.working.values() if o.market_id == market_id)
-        return self.paid.get(market_id, 0) + promised
+        return self.positions.cost(market_id) + promised
 
     def all_at_risk(self) -> Micro:
         """Exposure in all markets, in micro-dollars."""
-        return sum(self.paid.values()) + sum(order.cost for order in self.working.values())
+        return self.positions.total_cost + sum(order.cost for order in self.working.values())
 
     async def standing(self) -> AccountSummary:
         """Snapshot of the account from local state; no request to the venue."""

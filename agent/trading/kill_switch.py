@@ -24,14 +24,14 @@ _LOOK = 0.2
 
 @dataclass(slots=True)
 class KillSwitchWatcher:
-    """Watcher of one account's kill switch. `forget` is called on resume, when a person has reviewed the losses so
-    far."""
+    """Watcher of one account's kill switch. `resumed` is called on resume, before trading goes on: it takes the margin
+    that the person has stated."""
 
     switch: KillSwitch
     execution: Execution
     orders: OrderTool
     clock: Clock
-    forget: Callable[[], None]
+    resumed: Callable[[], None]
     thrown: bool = False
     all_back: bool = False
 
@@ -40,7 +40,7 @@ class KillSwitchWatcher:
         halted, at = self.switch.read(), self.clock.now()
         if halted is None and self.thrown:
             self.thrown = False
-            self.forget()
+            self.resumed()
             self.execution.resume(at)
         # Execution halts before orders are cancelled, so that no new one is sent in between.
         if halted is not None and not self.thrown:

@@ -222,7 +222,7 @@ def test_a_second_run_is_compared_and_nothing_is_added(tmp_path: Path) -> None:
 
 def test_losses_stop_trading_and_the_stop_is_remembered(tmp_path: Path) -> None:
     made = play(tmp_path / "e.db", planted(turns_at=55), **{"risk.loss": "10"})
-    assert "settled loss" in made.halted and made.end["halted"] == made.halted
+    assert "realised loss" in made.halted and made.end["halted"] == made.halted
     assert CASH - made.end["cash"] < 10 * UNIT + 3 * 5 * UNIT, "what was at risk when the limit was reached, no more"
     reasons = [d.body["summary"]["reason"] for d in made.decisions]
     assert reasons[-1] == "halted" and len(made.fills) < 12

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import re
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
@@ -18,11 +20,11 @@ from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
 from agent.trading.inhibit import InhibitSignal
 from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
-from market.clock import EPOCH, ManualClock
+from market.clock import ManualClock
 from market.errors import Halt, LimitExceeded, StoreUnavailable, VenueUnavailable
 from market.types import UNIT, Ack, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
 from tests.values import risk_limits
-from tools.halts import Halted, KillSwitch
+from tools.halts import Halted, KillSwitch, Resumed
 from tools.limits import CostLimited, RateLimited, Results, Switched
 from tools.orders import Account, OrderTool
 
@@ -76,7 +78,7 @@ def test_a_halt_is_read_by_whoever_comes_later_and_keeps_its_reason(tmp_path: Pa
     assert again.read() == Halted("too hot", "a person", "2026-11-01T12:00:00.000000+00:00")
     assert again.release("cooled down", "a person", NOW + timedelta(hours=1)) is not None
     assert again.read() is None
-    assert again.resumed_at() == NOW + timedelta(hours=1)
+    assert again.resumes() == [Resumed(NOW + timedelta(hours=1))]
     assert [e["what"] for e in again.history()] == ["halt", "resume"]
 
 
@@ -144,10 +146,23 @@ def test_a_torn_history_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     switch.throw("x", "a person", NOW)
     switch.release("y", "a person", NOW)
     with (tmp_path / "halts.jsonl").open("a") as out:
-        out.write('{"what": "resume", "at": "20')
+        out.write('{"what": "resume", "at": "2026-11-01T12:00:00"}\n{"what": "resume", "at": "20')
     assert len(switch.history()) == 2
-    assert switch.resumed_at() == NOW
-    assert KillSwitch(tmp_path / "nowhere").resumed_at() == EPOCH
+    assert switch.resumes() == [Resumed(NOW)]
+    assert KillSwitch(tmp_path / "nowhere").resumes() == []
+
+
+def test_a_resume_keeps_the_margin_and_one_of_an_earlier_version_has_reset_the_limits(tmp_path: Path) -> None:
+    switch = KillSwitch(tmp_path)
+    old = {"what": "resume", "reason": "y", "by": "a person", "at": NOW.isoformat(timespec="microseconds")}
+    (tmp_path / "halts.jsonl").write_text(json.dumps(old) + "\n")
+    for number, (margin, reset) in enumerate([(25 * UNIT, False), (None, True), (None, False)], 1):
+        at = NOW + timedelta(minutes=number)
+        switch.throw("hot", "a person", at)
+        switch.release("looked", "a person", at, margin=margin, reset=reset)
+    assert [(r.margin, r.reset) for r in KillSwitch(tmp_path).resumes()] == [
+        (None, True), (25 * UNIT, False), (None, True), (None, False),
+    ]  # fmt: skip
 
 
 # -- orders
@@ -221,7 +236,7 @@ def test_no_window_of_a_second_sees_more_than_twice_the_rate(gaps: list[int], ra
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(-100, 100)), max_size=30))
 def test_results_are_the_sums_they_say(earned: list[tuple[int, int]]) -> None:
-    results, total, best = Results(), 0, 0
+    results, total, best = Results(risk_limits()), 0, 0
     earned.sort(key=lambda e: e[0])
     for day, amount in earned:
         results.add(NOW + timedelta(days=day), amount)
@@ -231,30 +246,25 @@ def test_results_are_the_sums_they_say(earned: list[tuple[int, int]]) -> None:
     if earned:
         last = earned[-1][0]
         assert results.today == sum(a for d, a in earned if d == last)
-        assert results.day == (NOW + timedelta(days=last)).date()
-    else:
-        assert results.day == date.min
+        assert max(results.days) == (NOW + timedelta(days=last)).date()
 
 
 @pytest.mark.parametrize(
     ("earned", "said"),
     [
-        ([(0, -60), (1, -50)], "settled loss of \\$110"),
+        ([(0, -60), (1, -50)], "realised loss of \\$110"),
         ([(0, 100), (1, -80)], "of 2026-11-02 of \\$80"),
-        ([(0, 300), (1, -70), (2, -60)], "drawdown of settled profit"),
+        ([(0, 300), (1, -70), (2, -60)], "drawdown of realised profit"),
         ([(0, -70), (1, 60), (2, -70)], ""),
     ],
 )
 def test_each_limit_of_losses_is_told_apart(earned: list[tuple[int, int]], said: str) -> None:
     limits = risk_limits(loss=100 * UNIT, day=80 * UNIT, drawdown=120 * UNIT)
-    results = Results()
+    results = Results(limits)
     for day, dollars in earned:
         results.add(NOW + timedelta(days=day), dollars * UNIT)
-    breach = results.breach(limits)
-    assert bool(breach) == bool(said)
-    if said:
-        with pytest.raises(AssertionError, match=said):
-            raise AssertionError(breach)
+    reached = results.reached(max(results.days))
+    assert [bool(re.search(said, r.sentence())) for r in reached] == [True] * bool(said)
 
 
 # -- a run obeys
