@@ -113,7 +113,10 @@ def _conditions(wanted: DecisionFilter) -> Iterable[ColumnElement[bool]]:
 
 
 def _profit() -> Subquery:
-    """Profit of each decision's fills in micro-dollars; null if any of them has not settled."""
+    """Profit of each decision's fills in micro-dollars; null while shares of any of their positions are held.
+
+    A share is worth what it was settled at, or, where all of a position's shares were sold, their average proceeds.
+    """
     i, f, s = schema.intents.c, schema.fills.c, schema.settlements
     shares = case((f.side == Side.BUY.value, f.size), else_=-f.size)
     # Times 1.0 first: a product of two numbers in millionths can exceed 64 bits, and integers would be divided without
@@ -123,16 +126,32 @@ def _profit() -> Subquery:
     paid = select(s.c.market_id, s.c.outcome, func.max(s.c.payout_micro).label("payout"))
     payouts = paid.group_by(s.c.market_id, s.c.outcome).subquery()
     settled = and_(payouts.c.market_id == f.market_id, payouts.c.outcome == f.outcome)
-    worth = func.sum(cash + shares * 1.0 * payouts.c.payout / UNIT)
-    # A count of a column skips nulls, so the counts differ if a fill has no payout yet.
-    profit = case((func.count() == func.count(payouts.c.payout), worth), else_=None)
+    sold = _sold()
+    by_sale = and_(sold.c.run_id == f.run_id, sold.c.market_id == f.market_id, sold.c.outcome == f.outcome)
+    each = func.coalesce(payouts.c.payout, sold.c.each)
+    worth = func.sum(cash + shares * 1.0 * each / UNIT)
+    # A count of a column skips nulls, so the counts differ if a fill's shares have no worth yet.
+    profit = case((func.count() == func.count(each), worth), else_=None)
     return (
         select(i.run_id, i.decision_id, profit.label("profit"))
         .join(schema.fills, f.order_id == i.order_id)
         .outerjoin(payouts, settled)
+        .outerjoin(sold, by_sale)
         .group_by(i.run_id, i.decision_id)
         .subquery()
     )
+
+
+def _sold() -> Subquery:
+    """Average proceeds of a share after fees, in micro-dollars, of the positions of a run that were sold to the last
+    share."""
+    f = schema.fills.c
+    sale = f.side == Side.SELL.value
+    left = func.sum(case((sale, -f.size), else_=f.size))
+    size = func.sum(case((sale, f.size), else_=0))
+    proceeds = func.sum(case((sale, f.size * 1.0 * f.price_micro / UNIT - f.fee), else_=0))
+    query = select(f.run_id, f.market_id, f.outcome, (proceeds * 1.0 * UNIT / size).label("each"))
+    return query.group_by(f.run_id, f.market_id, f.outcome).having(left == 0, size > 0).subquery()
 
 
 def _profits(connection: Connection, profit: Subquery, ids: Sequence[str]) -> dict[tuple[str, str], Micro]:

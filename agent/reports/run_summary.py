@@ -21,11 +21,13 @@ from agent.trading.result import RunResult
 from market.types import Fill, FillEvidence, Micro, Resolution
 from storage.records import LedgerRow, RecordKind, Run
 from storage.store import Store, open_store
+from tools.ledger import PositionLedger
 
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """Micro-dollars by evidence class, for fills of markets that resolved; others are counted as `open`."""
+    """Micro-dollars by evidence class: in markets that resolved, of all fills, by the payout; in others of sales, at
+    average cost. Fills of positions that are held are counted as `open`."""
 
     evidence: str
     fills: int
@@ -71,7 +73,12 @@ class Summary:
 
 
 def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple[Money, ...]:
-    """Profit of each evidence class: what resolved shares paid, less what they and their fees cost."""
+    """Profit of each evidence class: what resolved shares paid, less what they and their fees cost, and what sales
+    realised in markets that have not resolved."""
+    left = [f for f in fills if earned(f, resolutions.get(f.market_id)) is None]
+    positions = PositionLedger(left)
+    sold = {r.key: r.earned for r in positions.results}
+    held = {f.id for f in left if positions.held(f.market_id, f.outcome)}
     rows = []
     for kind in FillEvidence:
         own = [f for f in fills if f.evidence is kind]
@@ -83,8 +90,8 @@ def money(fills: Sequence[Fill], resolutions: Mapping[str, Resolution]) -> tuple
                 evidence=kind.value,
                 fills=len(own),
                 fees=sum(f.fee for f in own),
-                pnl=sum(ended),
-                open=len(own) - len(ended),
+                pnl=sum(ended) + sum(sold.get(f.id, 0) for f in own),
+                open=sum(f.id in held for f in own),
             )
         )
     return tuple(rows)

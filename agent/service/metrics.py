@@ -25,7 +25,7 @@ from market.events import (
     TradingHalted,
     TradingResumed,
 )
-from market.types import UNIT, Micro
+from market.types import UNIT
 
 _LATE = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 5, 30)
 _DECIDED_IN = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60)
@@ -63,7 +63,6 @@ class Metrics:
         self.filled = self._counter("filled_dollars", "Notional of all fills.")
         self.fees = self._counter("fee_dollars", "Fees paid.")
         self.cash = self._gauge("cash_flow_dollars", "Net cash flow of fills and settlements.")
-        self.profit = self._gauge("profit_dollars", "Settled profit after fees, since the start.")
         self.halted = self._gauge("halted", "1 while trading is halted.")
         self.halts = self._counter("halts", "Number of halts.")
         self.jobs = self._counter("jobs", "Background jobs run, by outcome.", "name", "ok")
@@ -76,10 +75,15 @@ class Metrics:
             ("source", "what"),
             registry=self.registry,
         )
-        self._pulse, self._spent = pulse, dict[str, Micro]()
+        self._pulse = pulse
         self._measured("loop_lag_seconds", "Maximum event loop lag of the last ten seconds.", lambda: pulse.lag)
         self._measured("market_silence_seconds", "Age of the last market data.", lambda: pulse.silence)
         self._measured("at_risk_dollars", "Exposure: cost of holdings and open orders.", lambda: pulse.at_risk() / UNIT)
+        self._measured(
+            "profit_dollars",
+            "Realised profit of the account after fees, over all its runs.",
+            lambda: pulse.realised() / UNIT,
+        )
         self._measured("trading", "1 once the run trades.", lambda: float(pulse.trading))
         self._measured("well", "1 while all health checks pass.", lambda: float(not pulse.complaints()))
 
@@ -141,12 +145,9 @@ class Metrics:
         self.filled.inc(float(fill.price) * fill.size / UNIT)
         self.fees.inc(fill.fee / UNIT)
         self.cash.inc(fill.cash / UNIT)
-        self._spent[fill.market_id] = self._spent.get(fill.market_id, 0) + fill.cash
 
     def _settled(self, event: PositionSettled) -> None:
-        settled = event.settlement
-        self.cash.inc(settled.cash / UNIT)
-        self.profit.inc((settled.cash + self._spent.pop(settled.market_id, 0)) / UNIT)
+        self.cash.inc(event.settlement.cash / UNIT)
 
     def _calibrated(self, event: CalibrationMeasured) -> None:
         self.score.set(event.log_score)

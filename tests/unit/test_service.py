@@ -186,7 +186,7 @@ def test_what_happens_is_counted() -> None:
     )  # fmt: skip
 
     async def scenario(port: int, pulse: Pulse, bus: LocalBus, halted: list[str]) -> None:
-        pulse.at_risk = lambda: 5_070_000
+        pulse.at_risk, pulse.realised = lambda: 5_070_000, lambda: 4_930_000
         pulse.queues["mqtt"] = lambda: 7
         bus.publish(CycleStarted(at=START, markets=1, late=0.004))
         bus.publish(SlotSkipped(at=START, reason="slot_missed"))
