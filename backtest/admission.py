@@ -17,6 +17,7 @@ from market.types import UNIT, Market, Micro, Order, Side, TimeInForce, units
 LEAST_MARKETABLE: Micro = UNIT
 """Smallest cost in micro-dollars of a marketable purchase."""
 _HUNDREDTH = 10_000
+_CENT = 10_000
 _ROUNDING = 20
 """Fees are rounded per matched level. Levels better than the limit save more than that costs; the last one and the
 rounding of the estimate itself may each cost a step of ten micro-dollars more."""
@@ -39,11 +40,21 @@ class Applicant:
     budget: Micro | None = None
 
 
-def worst_fee(order: Order, fees: FeeSchedule) -> Micro:
+def budget_of(order: Order) -> Micro | None:
+    """Micro-dollars that a purchase which does not rest may spend, in whole cents, as it is sent to the venue; None for
+    every other order, which asks for a number of shares."""
+    if order.side is Side.SELL or order.tif is TimeInForce.GTC:
+        return None
+    return int(order.price * order.size) // _CENT * _CENT
+
+
+def worst_fee(order: Order, fees: FeeSchedule, budget: Micro | None = None) -> Micro:
     """Upper bound of a purchase's fees beyond its limit; a post-only order pays none."""
     if order.side is Side.SELL or order.post_only:
         return 0
     fee = fees.taker(order.price, order.size)
+    # The cheaper the shares, the more of them a budget buys, and the more of its dollars are fees: up to the rate.
+    fee = fee if budget is None else max(fee, int(budget * fees.rate))
     return fee + _ROUNDING if fee else 0
 
 
@@ -81,7 +92,7 @@ def _post_only(a: Applicant) -> str:
 def _balance(a: Applicant) -> str:
     order, need, fee = a.order, a.order.size, 0
     if order.side is Side.BUY:
-        fee = worst_fee(order, a.fees)
+        fee = worst_fee(order, a.fees, a.budget)
         need = (order.cost if a.budget is None else a.budget) + fee
     if need <= a.balance - a.active - a.matched:
         return ""

@@ -2,7 +2,8 @@
 
 Independent of the source of its books and of the kind of clock. A taker meets the book that stands when the order
 arrives, after the venue's and the network's delay; `backtest.matching_engine` defines the matching. Not modelled: the
-delay of a cancel.
+delay of a cancel. A purchase that does not rest spends dollars, as at the venue: at better prices than its limit it
+gets more shares than it names.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from backtest.admission import Applicant, off_tick, refusal, worst_fee
+from backtest.admission import Applicant, budget_of, off_tick, refusal, worst_fee
 from backtest.fault_model import CALM, COARSE_TICK, FAILED, REFUSED, FaultModel
-from backtest.matching_engine import MatchedTrade, MatchingEngine, Working
+from backtest.matching_engine import MatchedTrade, MatchingEngine, Working, affordable
 from market import fees as venue_fees
 from market.clock import Clock
 from market.errors import Misconfigured
@@ -223,13 +224,26 @@ class PaperExchange:
         buys, schedule = order.side is Side.BUY, self._fees(market, arrives)
         balance = self._ledger.cash if buys else self._ledger.held(order.market_id, order.outcome)
         active = self._reserved() if buys else self._selling(order)
+        budget = budget_of(order)
         applicant = Applicant(
-            id=signed.id, order=order, market=market, arrives=arrives, balance=balance, active=active, fees=schedule
+            id=signed.id,
+            order=order,
+            market=market,
+            arrives=arrives,
+            balance=balance,
+            active=active,
+            fees=schedule,
+            budget=budget,
         )
         if reason := refusal(applicant):
             return Ack(signed.id, OrderStatus.REJECTED, reason)
         entry = Working(
-            signed=signed, arrives=arrives, number=len(self._acks), left=order.size, fee=worst_fee(order, schedule)
+            signed=signed,
+            arrives=arrives,
+            number=len(self._acks),
+            left=order.size if budget is None else affordable(budget, order.price),
+            fee=worst_fee(order, schedule, budget),
+            budget=budget,
         )
         place = self._places.setdefault(market.id, _Place(market, now, MatchingEngine(self)))
         place.pit.admit(entry)

@@ -70,8 +70,9 @@ REFUSED = [
     Case(replace(BUY, price=Decimal("0.505")), "tick"),
     Case(replace(BUY, price=Decimal(1)), "tick"),
     Case(replace(BID, size=4 * UNIT), "minimum"),
-    Case(replace(BUY, size=5_005_000), "hundredths"),
-    Case(replace(BUY, size=0), "minimum"),
+    Case(replace(BUY, side=Side.SELL, size=5_005_000), "hundredths"),
+    Case(replace(BUY, side=Side.SELL, size=0), "minimum"),
+    Case(replace(BUY, size=0), "min size: $1"),
     Case(replace(BUY, size=UNIT), "min size: $1"),
     Case(replace(BUY, post_only=True), "post-only"),
     Case(replace(BUY, size=2_000 * UNIT), "balance"),
@@ -141,11 +142,12 @@ def test_a_purchase_pays_the_resting_price_and_the_fee(venue: Venue) -> None:
         await tool.send(await tool.sign(replace(BUY, price=Decimal("0.55"))))
         await wait(after(60))
         (fill,) = await tool.fills()
-        assert (fill.price, fill.size, fill.maker) == (Decimal("0.51"), 10 * UNIT, False)
-        assert fill.fee == 174_930
+        # A purchase that does not rest spends the dollars of its limit.
+        assert (fill.price, fill.size, fill.maker) == (Decimal("0.51"), 10_784_313, False)
+        assert fill.fee == 188_650
         account = await tool.account()
-        assert account.cash == CASH - 5_100_000 - 174_930
-        assert account.held(market().id, Outcome.YES) == 10 * UNIT
+        assert account.cash == CASH - 5_500_000 - 188_650
+        assert account.held(market().id, Outcome.YES) == 10_784_313
 
     asyncio.run(run())
 
@@ -221,7 +223,7 @@ def test_the_two_tokens_are_one_book(venue: Venue) -> None:
         fills = await tool.fills()
         assert [(f.outcome, f.price, f.size) for f in fills] == [
             (Outcome.NO, Decimal("0.60"), 6 * UNIT),
-            (Outcome.NO, Decimal("0.61"), 4 * UNIT),
+            (Outcome.NO, Decimal("0.61"), 4_098_360),
         ]
 
     asyncio.run(run())

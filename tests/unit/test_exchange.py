@@ -79,7 +79,7 @@ def test_nothing_is_matched_before_the_order_arrives() -> None:
         assert await venue.fills() == []
         assert (await venue.account()).reserved > TAKE.cost
         clock.advance_to(START + DELAY)
-        assert [f.size for f in await venue.fills()] == [10 * UNIT]
+        assert [f.size for f in await venue.fills()] == [10_196_078], "what 5.20 dollars buy at 51 cents"
         assert (await venue.account()).reserved == 0
 
     asyncio.run(run())
@@ -111,6 +111,8 @@ def test_fill_or_kill_is_all_or_nothing() -> None:
     assert fills == []
     assert "fully filled or killed" in words[0][1]
     fills, words = play([shallow], replace(TAKE, tif=TimeInForce.FOK, size=9 * UNIT))
+    assert fills == [], "4.68 dollars buy more than nine shares at 50 cents"
+    fills, words = play([shallow], replace(TAKE, tif=TimeInForce.FOK, size=9 * UNIT, price=Decimal("0.50")))
     assert [f.size for f in fills] == [9 * UNIT]
     assert words[0][0] is OrderStatus.MATCHED
 
@@ -156,7 +158,7 @@ def test_one_displayed_share_fills_only_once_while_it_stands() -> None:
     standing = levels(("0.51", 12))
     books = [book(after(s), bids=levels((f"0.4{s % 8}", 1)), asks=standing) for s in range(5)]
     fills, _ = play(books, *(replace(TAKE, placed_at=after(n), key=str(n)) for n in range(4)))
-    assert [f.size for f in fills] == [10 * UNIT, 2 * UNIT]
+    assert [f.size for f in fills] == [10_196_078, 1_803_922], "twelve in all"
 
 
 def test_both_tokens_draw_on_the_same_displayed_shares() -> None:
@@ -166,8 +168,8 @@ def test_both_tokens_draw_on_the_same_displayed_shares() -> None:
     fills, _ = play([held], buy_no, replace(TAKE, placed_at=after(1), key="yes"), replace(sell_no, key="sell"))
     assert [(f.outcome, f.side, f.size) for f in fills] == [
         (Outcome.NO, Side.BUY, 5 * UNIT),
-        (Outcome.YES, Side.BUY, 10 * UNIT),
-        (Outcome.NO, Side.SELL, 2 * UNIT),
+        (Outcome.YES, Side.BUY, 10_400_000),
+        (Outcome.NO, Side.SELL, 1_600_000),
     ]
 
 

@@ -12,13 +12,27 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backtest.admission import budget_of
 from backtest.exchange import PaperExchange
 from backtest.fault_model import CALM, FaultModel
 from backtest.replay import ReplayFeed
 from market.clock import ManualClock
 from market.feed import Worth
 from market.fees import schedule
-from market.types import UNIT, Book, Fill, FillEvidence, Level, Micro, Order, Outcome, Side, TimeInForce, complement
+from market.types import (
+    UNIT,
+    Book,
+    Fill,
+    FillEvidence,
+    Level,
+    Micro,
+    Order,
+    Outcome,
+    Side,
+    TimeInForce,
+    complement,
+    notional,
+)
 from tests.fakes import START, after, market, recorded, replay
 from tests.profiles import examples
 
@@ -139,9 +153,11 @@ def test_every_micro_dollar_and_share_is_accounted_for(world: World, faults: Fau
     cash, held = world.cash, defaultdict[tuple[str, Outcome], Micro](int)
     for fill in played.fills:
         sign = 1 if fill.side is Side.BUY else -1
+        order = played.orders[fill.order_id]
         exact = fill.price * fill.size
-        assert exact == int(exact)
-        cash -= sign * int(exact) + fill.fee
+        if budget_of(order) is None:
+            assert exact == int(exact)
+        cash -= sign * notional(fill.price, fill.size) + fill.fee
         held[fill.market_id, fill.outcome] += sign * fill.size
         assert cash >= 0 and held[fill.market_id, fill.outcome] >= 0
     assert played.cash == cash
@@ -152,11 +168,15 @@ def test_every_micro_dollar_and_share_is_accounted_for(world: World, faults: Fau
 @given(worlds(one_book_an_instant=True))
 def test_fills_stay_within_limit_size_and_displayed_depth(world: World) -> None:
     played = asyncio.run(_play(world, ask_every=None))
-    filled, drawn = defaultdict[str, Micro](int), defaultdict[tuple[datetime, bool, Decimal | None], Micro](int)
+    filled, spent = defaultdict[str, Micro](int), defaultdict[str, Micro](int)
+    drawn = defaultdict[tuple[datetime, bool, Decimal | None], Micro](int)
     for fill in played.fills:
         order = played.orders[fill.order_id]
         filled[fill.order_id] += fill.size
-        assert fill.size > 0 and filled[fill.order_id] <= order.size
+        spent[fill.order_id] += notional(fill.price, fill.size)
+        budget = budget_of(order)
+        within = filled[fill.order_id] <= order.size if budget is None else spent[fill.order_id] <= budget <= order.cost
+        assert fill.size > 0 and within
         assert fill.price <= order.price if order.side is Side.BUY else fill.price >= order.price
         standing = [b for b in world.books if b.received_at <= fill.at][-1]
         own = standing.of(fill.outcome)
