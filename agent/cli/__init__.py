@@ -75,6 +75,8 @@ _VERBS = {
 }
 
 
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C. Typer catches the KeyboardInterrupt of a verb itself and returns this instead."""
 _BRIEF = {("log", "list"), ("log", "show"), ("config", "show"), ("config", "check"), ("config", "schema")}
 _BRIEF_ALONE = (["status"], ["halt"], ["resume"], ["--help"])
 """Verbs that read a little and end: they are over before garbage could matter."""
@@ -138,12 +140,18 @@ def main() -> None:
     except typer.TyperException as error:
         sys.exit(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(_say("Interrupted. Everything recorded is kept; the same command resumes from there.", 130))
+        sys.exit(_interrupted())
     except BrokenPipeError:
         # Else the interpreter would complain of the closed pipe once more at exit.
         sys.stderr.close()
         sys.exit(0)
+    if code == _INTERRUPTED:
+        sys.exit(_interrupted())
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> int:
+    return _say("Interrupted. Everything recorded is kept; the same command resumes from there.", _INTERRUPTED)
 
 
 def _usage(error: typer.TyperException) -> int:

@@ -63,10 +63,10 @@ class Seen:
 
 
 class LiveView:
-    """Live view: subscribes to a bus while it is open and keeps the screen current."""
+    """Live view: subscribes to a bus while it is open and keeps the screen current. `title` names the mode and market."""
 
-    def __init__(self, bus: LocalBus, screen: Console, data: str) -> None:
-        self._bus, self._screen, self._data = bus, screen, data
+    def __init__(self, bus: LocalBus, screen: Console, title: str) -> None:
+        self._bus, self._screen, self._title = bus, screen, title
         self._seen = Seen()
         self._stack = ExitStack()
 
@@ -78,7 +78,7 @@ class LiveView:
         hear(self._bus.subscribed(PositionSettled, seen.settled))
         hear(self._bus.subscribed(TradingHalted, seen.stopped))
         self._stack.enter_context(
-            Live(get_renderable=lambda: draw_screen(seen, self._data), console=self._screen, refresh_per_second=6)
+            Live(get_renderable=lambda: draw_screen(seen, self._title), console=self._screen, refresh_per_second=6)
         )
         return self
 
@@ -90,14 +90,14 @@ class LiveView:
         self._seen.stage = text
 
 
-def draw_screen(seen: Seen, data: str) -> Panel:
-    """The whole screen as one renderable."""
+def draw_screen(seen: Seen, title: str) -> Panel:
+    """The whole screen as one renderable; `title` names the mode of the run and its market."""
     parts: list[RenderableType] = [_head(seen), Text(), _decisions(seen)]
     if seen.halted:
         parts.append(Text(f"halted: {seen.halted}", style=f"bold {BAD}"))
     return Panel(
         Group(*parts),
-        title=f"[bold]edgeclaw[/] · paper · {escape(data)}",
+        title=f"[bold]edgeclaw[/] · {escape(title)}",
         title_align="left",
         subtitle=f"[{MUTED}]{escape(seen.stage)}[/]",
         subtitle_align="right",

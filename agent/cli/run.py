@@ -24,6 +24,10 @@ _TREE_KEYS = {
 }
 
 
+_MARKET = "polymarket"
+"""Name of the real venue on the screen."""
+
+
 def run(
     mode: Annotated[str, typer.Option(help="paper: simulated orders; live: orders at the venue.")] = "paper",
     feed: Annotated[
@@ -89,7 +93,7 @@ def run(
     with ExitStack() as stack:
         if output is not None:
             stack.enter_context(_event_log(bus, output))
-        stage = stack.enter_context(_screen(bus, feed if recorded else "live", quiet=as_json))
+        stage = stack.enter_context(_screen(bus, screen_title(settings, mode, feed), quiet=as_json))
         outcome = asyncio.run(_until_told(work(bus, stage)))
     summary = asyncio.run(summarise(settings, outcome))
     _tell(summary, as_json)
@@ -180,8 +184,16 @@ def _event_log(bus: LocalBus, path: Path) -> Iterator[None]:
         yield
 
 
+def screen_title(config: Config, mode: str, feed: str) -> str:
+    """Mode of a run and where it trades: real money must never look like paper."""
+    loopback = config.venue.loopback
+    if mode == "paper":
+        return f"paper · {feed if feed != 'live' else f'live market at {loopback or _MARKET}'}"
+    return f"live at loopback · {loopback}" if loopback else f"live · {_MARKET}"
+
+
 @contextmanager
-def _screen(bus: LocalBus, data: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+def _screen(bus: LocalBus, title: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     from agent.cli.live import LiveView, plain_stage
 
     if quiet:
@@ -191,7 +203,7 @@ def _screen(bus: LocalBus, data: str, *, quiet: bool) -> Iterator[Callable[[str]
 
     screen = console()
     if screen.is_terminal:
-        with LiveView(bus, screen, data) as view:
+        with LiveView(bus, screen, title) as view:
             yield view.stage
     else:
         with plain_stage(bus, screen) as stage:
