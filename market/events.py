@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import ClassVar
 
-from market.types import Fill, Order, Settlement, Transfer
+from market.types import Fill, Micro, Order, OrderStatus, Settlement, TimeInForce, Transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,12 @@ class DecisionMade(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPlaced(Event):
+    """An order is about to be sent: it is logged, and the venue has not answered. `slug` names its market."""
+
     topic: ClassVar[str] = "order/placed"
     order_id: str
     order: Order
+    slug: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,39 @@ class OrderRefused(Event):
     topic: ClassVar[str] = "order/refused"
     order_id: str
     reason: str
+
+
+class OrderEnd(StrEnum):
+    """How an order that the venue had taken ended: all of it was matched, it was cancelled, it expired by itself, or
+    what an immediate order did not find at once was killed."""
+
+    FILLED = "filled"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    KILLED = "killed"
+
+    @classmethod
+    def of(cls, order: Order, status: OrderStatus, at: datetime) -> OrderEnd:
+        """The end of `order` whose final status became known at `at`."""
+        if status is OrderStatus.MATCHED:
+            return cls.FILLED
+        if order.tif is not TimeInForce.GTC:
+            return cls.KILLED
+        return cls.EXPIRED if order.good_until is not None and at >= order.good_until else cls.CANCELLED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderEnded(Event):
+    """An order is over, and was not refused. `filled` is what is known to have traded by then, in micro-shares: a late
+    fill, or one whose settlement fails, is an event of its own afterwards."""
+
+    topic: ClassVar[str] = "order/ended"
+    order_id: str
+    order: Order
+    end: OrderEnd
+    status: OrderStatus
+    reason: str
+    filled: Micro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +117,12 @@ class OrderFilled(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PositionSettled(Event):
+    """Shares of one outcome became dollars. `paid` is their cost in micro-dollars: the result is
+    `settlement.cash - paid`."""
+
     topic: ClassVar[str] = "position/settled"
     settlement: Settlement
+    paid: Micro = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,3 +174,66 @@ class TradingHalted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradingResumed(Event):
     topic: ClassVar[str] = "halt/lifted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WinningsRedeemed(Event):
+    """Winnings of these markets were asked of the chain, in one transaction; `ok` is False where it was reverted."""
+
+    topic: ClassVar[str] = "winnings/redeemed"
+    market_ids: tuple[str, ...]
+    transaction: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    """A run trades from here on. `mode` is paper, loopback or live; `traders` and `engine` are names; `resumed` is True
+    for a run that an earlier process began; `unsettled` are (id, slug) of the markets whose shares it takes on."""
+
+    topic: ClassVar[str] = "run/started"
+    run_id: str
+    account: str
+    mode: str
+    traders: tuple[str, ...]
+    engine: str
+    resumed: bool
+    unsettled: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped(Event):
+    """A process ended its run: `finished` is True where its slots were done; else `reason` says what ended it."""
+
+    topic: ClassVar[str] = "run/stopped"
+    run_id: str
+    finished: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLost(Event):
+    """A stream of the venue is gone. `channel` is market, user or prices. Once an outage, however often it is tried."""
+
+    topic: ClassVar[str] = "connection/lost"
+    channel: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRestored(Event):
+    """A stream that was lost is back, after `seconds`."""
+
+    topic: ClassVar[str] = "connection/restored"
+    channel: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthChanged(Event):
+    """A complaint about the run's health began, or is over after `seconds`."""
+
+    topic: ClassVar[str] = "health/changed"
+    complaint: str
+    over: bool
+    seconds: float = 0.0

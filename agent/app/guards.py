@@ -45,6 +45,9 @@ class Guards:
         self.pulse.breach = lambda: risk.losses.breach(self.clock.now().date())
         working, positions = dict(before.promised), before.positions()
         execution = Execution(tool, log, bus, working=working, positions=positions, inhibitor=self.inhibitor)
+        for fill in past.fills:
+            if fill.order_id in working:
+                execution.filled[fill.order_id] = execution.filled.get(fill.order_id, 0) + fill.size
         return execution, KillSwitchWatcher(
             self.switch, execution, tool, self.clock, lambda: risk.losses.resume(self.switch.resumes())
         )

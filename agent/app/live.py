@@ -40,7 +40,7 @@ def must_trade() -> None:
     """Raises NotReady where the libraries of live trading are not installed."""
     missing = [
         name
-        for name in ("aiohttp", "apscheduler", "coincurve", "msgspec", "polymarket", "Crypto")
+        for name in ("aiohttp", "apscheduler", "coincurve", "msgspec", "polymarket", "Crypto", "structlog")
         if find_spec(name) is None
     ]
     if missing:
@@ -149,7 +149,7 @@ async def _surrounded(
         around = _Surroundings(pulse, inhibitor, lease, tell)
         async with (
             link(commands, store, account, bus, home()),
-            attended(config.service, bus, pulse, engine, _halted),
+            attended(config.service, bus, pulse, engine, _halted, clock),
             beside(database_url(config), config.service.review, around.stage),
         ):
             yield around

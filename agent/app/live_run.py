@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from agent.app.engines import talking
 from agent.app.guards import Guards, inference_today
 from agent.app.live_plan import LivePlan, identities, live_manifest
-from agent.app.run_record import EndedRun, RunRecord
+from agent.app.run_record import EndedRun, RunRecord, run_published
 from agent.app.settings import decision_settings, promotion_rule
 from agent.app.traders import strategy_trader
 from agent.config.paths import home
@@ -37,6 +37,7 @@ from agent.trading.loop import Trader, TradingLoop
 from agent.trading.strategy_trader import Several
 from market.clock import EPOCH, Clock, WallClock
 from market.errors import EdgeclawError, Halt, NotReady, Refused, RunFailed, StoreUnavailable, VenueUnavailable
+from market.events import RunStarted
 from market.tasks import alongside
 from market.types import Market
 from storage.canonical import digest
@@ -119,11 +120,29 @@ class LiveWorld:
         # Read before the feed opens, which has to know the markets of shares held even if they are not traded any more.
         past = await load_account_history(self.store, self.account.name, record.run.id)
         past = replace(past, reviewed_at=max((r.at for r in switch.resumes()), default=EPOCH))
+        with run_published(self.bus, self.clock, self._started(engine, record, past)):
+            return await self._recover_and_trade(engine, record, past, switch)
+
+    async def _recover_and_trade(
+        self, engine: Engine, record: RunRecord, past: AccountHistory, switch: KillSwitch
+    ) -> EndedRun:
         self.stage("listening to the market")
         async with self._feed(past) as feed, self.account.opened(feed, self.clock, past, _lookup(feed, past)) as hands:
             trading = await self._recovered(engine, record, past, feed, hands, switch)
             run = await self._trade(trading)
             return EndedRun(run, self.ticks, record.log, trading.execution.halted)
+
+    def _started(self, engine: Engine, record: RunRecord, past: AccountHistory) -> RunStarted:
+        return RunStarted(
+            at=self.clock.now(),
+            run_id=record.run.id,
+            account=self.account.name,
+            mode="paper" if self.plan.paper else "loopback" if self.hosts.pretend else "live",
+            traders=self.plan.trade_with,
+            engine=engine.identity.model,
+            resumed=record.log.length > 0,
+            unsettled=tuple((m.id, m.slug) for m in past.unsettled.values()),
+        )
 
     async def _begin(self, engine: Engine) -> RunRecord:
         """The account's unfinished run of this code, configuration and model, or a new one; what happened while nothing
@@ -169,7 +188,7 @@ class LiveWorld:
 
         venue = self.plan.config.venue
         watch = Watch(venue.watched(), venue.slugs)
-        async with open_feed(self.hosts, self.clock, watch, self._source()) as feed:
+        async with open_feed(self.hosts, self.clock, watch, self._source(), publish=self.bus.publish) as feed:
             self.pulse.heard = lambda: feed.heard
             self.pulse.counters["feed"], self.pulse.troubles["feed"] = feed.health.counts, feed.health.recent
             for market in past.unsettled.values():

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 from typing import NamedTuple
 
 from agent.llm.engine import Engine, Usage
+from agent.trading.bus import Bus
 from agent.trading.execution import Execution
 from agent.trading.loop import Schedule
 from agent.trading.result import RunResult
 from market.clock import Clock
-from market.errors import LedgerMismatch
+from market.errors import EdgeclawError, LedgerMismatch
+from market.events import RunStarted, RunStopped
 from market.types import Micro
 from storage.canonical import Json
 from storage.lease import Lease
@@ -126,3 +130,23 @@ async def recorded_cash(store: Store, runs: Sequence[Run]) -> Micro:
     for run in runs:
         cash = balance(cash, await store.fills(run.id), await store.settlements(run.id), await store.transfers(run.id))
     return cash
+
+
+@contextmanager
+def run_published(bus: Bus, clock: Clock, started: RunStarted) -> Iterator[None]:
+    """Publish that a run goes on, and when the block ends, what ended it."""
+    bus.publish(started)
+    ended = RunStopped(at=started.at, run_id=started.run_id, finished=True, reason="its slots are done")
+    try:
+        yield
+    except asyncio.CancelledError:
+        ended = replace(ended, finished=False, reason="interrupted")
+        raise
+    except EdgeclawError as error:
+        ended = replace(ended, finished=False, reason=error.sentence())
+        raise
+    except Exception as error:
+        ended = replace(ended, finished=False, reason=f"it failed ({type(error).__name__})")
+        raise
+    finally:
+        bus.publish(replace(ended, at=clock.now()))

@@ -63,7 +63,8 @@ class Seen:
 
 
 class LiveView:
-    """Live view: subscribes to a bus while it is open and keeps the screen current. `title` names the mode and market."""
+    """Live view: subscribes to a bus while it is open and keeps the screen current. `title` names the run's
+    mode and market."""
 
     def __init__(self, bus: LocalBus, screen: Console, title: str) -> None:
         self._bus, self._screen, self._title = bus, screen, title

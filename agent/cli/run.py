@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from market.errors import EdgeclawError
+
 if TYPE_CHECKING:
     from agent.config.schema import Config
     from agent.reports.run_summary import Summary
+    from agent.service.journal import RunLogger
     from agent.trading.bus import LocalBus
     from agent.trading.result import RunResult
 
@@ -93,7 +96,9 @@ def run(
     with ExitStack() as stack:
         if output is not None:
             stack.enter_context(_event_log(bus, output))
-        stage = stack.enter_context(_screen(bus, screen_title(settings, mode, feed), quiet=as_json))
+        watched = _watched_recording if recorded else _watched_live
+        title = screen_title(settings, mode, feed)
+        stage = stack.enter_context(watched(bus, settings, title, quiet=as_json))
         outcome = asyncio.run(_until_told(work(bus, stage)))
     summary = asyncio.run(summarise(settings, outcome))
     _tell(summary, as_json)
@@ -193,21 +198,58 @@ def screen_title(config: Config, mode: str, feed: str) -> str:
 
 
 @contextmanager
-def _screen(bus: LocalBus, title: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    from agent.cli.live import LiveView, plain_stage
+def _watched_recording(bus: LocalBus, _: Config, title: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """The live view on a terminal, else a line a decision. Yields what takes the run's stages."""
+    from agent.cli.show import console
 
     if quiet:
         yield lambda _: None
-        return
-    from agent.cli.show import console
+    elif (screen := console()).is_terminal:
+        from agent.cli.live import LiveView
 
-    screen = console()
-    if screen.is_terminal:
         with LiveView(bus, screen, title) as view:
             yield view.stage
     else:
+        from agent.cli.live import plain_stage
+
         with plain_stage(bus, screen) as stage:
             yield stage
+
+
+@contextmanager
+def _watched_live(bus: LocalBus, config: Config, title: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """The log on standard error, and on a terminal the live view. Yields what takes the run's stages."""
+    from agent.app.live import must_trade
+
+    must_trade()  # says so in a sentence where the library of the log is not installed
+    from agent.cli.show import console
+    from agent.service.journal import run_journal
+
+    with run_journal(bus, config.service.log_level) as journal, _crashes_logged(journal):
+        if quiet or not (screen := console()).is_terminal:
+            yield journal.stage
+            return
+        from agent.cli.live import LiveView
+
+        with LiveView(bus, screen, title) as view:
+
+            def stage(text: str) -> None:
+                view.stage(text)
+                journal.stage(text)
+
+            yield stage
+
+
+@contextmanager
+def _crashes_logged(journal: RunLogger) -> Iterator[None]:
+    """Have an unexpected error in the log, which takes secrets out of its text, instead of the interpreter's print."""
+    try:
+        yield
+    except (EdgeclawError, typer.TyperException, typer.Exit):
+        raise
+    except Exception as error:
+        journal.failed(error)
+        raise typer.Exit(1) from None
 
 
 def _tell(summary: Summary, as_json: bool) -> None:

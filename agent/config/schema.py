@@ -319,6 +319,9 @@ class ServiceConfig(Section):
     price_retention_days: int = Field(
         0, ge=0, description="retention of price bars in days; 0: forever; decisions are always kept"
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level of the lines that a live run logs on standard error"
+    )
     backfill: bool = Field(True, description="hourly back-fill of venue prices of ended windows")
 
 

@@ -142,6 +142,8 @@ class VenueAccount:
             orders = PolymarketOrders(client, self.trader, clock, markets, books)
             hello = partial(_hello, self.credentials)
             user = Wire(self.hosts.user_stream, Habits("PING"), lambda: [hello()], orders.hear, orders.lost)
+            if feed is not None:
+                user.told = feed.outages("user")
             # A channel that dies ends the block: without it fills go unseen.
             beside = alongside(user.run(), orders.beat(), _keep_up(orders, clock))
             async with reader(self.hosts, clock) as asked, beside:

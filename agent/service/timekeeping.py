@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 STEP = 2.0
 """Seconds by which the clock may deviate from the monotonic one between two readings."""
 STEPPED, DIFFERS = "clock_stepped", "clock_differs"
+_CLOCK = {"action": "clock"}
+"""What the log calls a change of the clock's state."""
 _LOOK, _COMPARE, _IN_DOUBT = 0.5, 60.0, 5.0
 """Seconds between two readings, between two comparisons with the venue, and between those while in doubt."""
 
@@ -55,7 +57,9 @@ class Timekeeper:
                 )
             if step > STEP:
                 log.warning(
-                    "system clock jumped ahead by %.0f s; no new orders until it agrees with the venue's clock", step
+                    "system clock jumped ahead by %.0f s; no new orders until it agrees with the venue's clock",
+                    step,
+                    extra=_CLOCK,
                 )
                 self.inhibitor.clock, due = STEPPED, at
             if at >= due:
@@ -67,9 +71,11 @@ class Timekeeper:
             await self.agree()
         except NotReady as error:
             if self.inhibitor.clock != DIFFERS:
-                log.warning("%s", error.sentence())
+                log.warning("%s", error.sentence(), extra=_CLOCK)
             self.inhibitor.clock = DIFFERS
         except (VenueUnavailable, DataInvalid):
             pass  # no answer is no evidence: the present state stands
         else:
+            if self.inhibitor.clock:
+                log.info("system clock agrees with the venue's clock again", extra=_CLOCK)
             self.inhibitor.clock = ""

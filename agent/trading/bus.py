@@ -6,7 +6,7 @@ Code that decides about money must not subscribe here.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -23,9 +23,11 @@ class Bus(Protocol):
 
 
 class LocalBus:
-    """Calls the handlers of an event's class, and of its parent classes, one after the other."""
+    """Calls the handlers of an event's class, and of its parent classes, one after the other. `counters` are what
+    observers count of themselves, by their name."""
 
     def __init__(self) -> None:
+        self.counters: dict[str, Callable[[], Mapping[str, int]]] = {}
         self._handlers: list[tuple[type[Event], Callable[[Event], None]]] = []
 
     def publish(self, event: Event) -> None:

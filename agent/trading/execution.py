@@ -14,6 +14,8 @@ from agent.trading.inhibit import Inhibitor
 from market.errors import Halt, VenueUnavailable
 from market.events import (
     CashTransferred,
+    OrderEnd,
+    OrderEnded,
     OrderFilled,
     OrderPlaced,
     OrderRefused,
@@ -63,7 +65,8 @@ class Execution:
     """Executes order intents at a venue and keeps the account's log. `halted` is the reason trading stopped, or empty.
 
     `working` are orders whose end is not known yet; `positions` are the holdings with their cost; `ending` are resolved
-    markets whose trades have not all settled.
+    markets whose trades have not all settled; `over` are orders whose end is known and not yet published, with its
+    instant; `filled` are micro-shares traded of each order that works or is over.
     """
 
     orders: OrderTool
@@ -75,6 +78,8 @@ class Execution:
     ending: dict[str, Resolution] = field(default_factory=dict)
     inhibitor: Inhibitor = field(default_factory=Inhibitor)
     incidents: Incidents = field(default_factory=lambda: Incidents(_TROUBLE))
+    over: dict[str, tuple[Order, Ack, datetime]] = field(default_factory=dict)
+    filled: dict[str, Micro] = field(default_factory=dict)
 
     async def act(self, intent: OrderIntent, view: View, decision_id: str, number: int) -> Ack | None:
         """Send one order: the intent is logged first, then the order is sent, then the venue's answer is logged. None
@@ -102,7 +107,7 @@ class Execution:
         # Persisted before it is sent: after a crash at any later line the order is known and `reconcile` asks for it.
         await self.log.intent(decision_id, signed, view.at, view=view, why=intent.why)
         self.working[signed.id] = order
-        self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order))
+        self.bus.publish(OrderPlaced(at=view.at, order_id=signed.id, order=order, slug=view.market.slug))
         try:
             ack = await self.orders.send(signed)
         except VenueUnavailable as error:
@@ -128,6 +133,8 @@ class Execution:
             if order is not None:
                 self.working[ack.order_id] = order
             raise
+        if order is not None and ack.status is not OrderStatus.REJECTED:
+            self.over[ack.order_id] = order, ack, at
         if ack.status is OrderStatus.REJECTED:
             self.bus.publish(OrderRefused(at=at, order_id=ack.order_id, reason=ack.reason))
 
@@ -170,14 +177,36 @@ class Execution:
         """
         for order_id in list(self.working):
             await self._ask(order_id, at)
+        over = list(self.over)  # their fills are among those that are read now
         fills = await self.orders.fills()
         for fill in fills:
             await self.log.fill(fill)
             self.positions.fill(fill)
+            if fill.order_id in self.working or fill.order_id in self.over:
+                self.filled[fill.order_id] = self.filled.get(fill.order_id, 0) + fill.size
             self.bus.publish(OrderFilled(at=fill.at, fill=fill))
+        self._publish_ends(over)
         for resolution in list(self.ending.values()):
             await self.settle(resolution)
         return fills
+
+    def _publish_ends(self, order_ids: Sequence[str]) -> None:
+        """Publish how orders ended, after their fills: an observer then knows how much of each was filled."""
+        for order_id in order_ids:
+            if (ended := self.over.pop(order_id, None)) is None:
+                continue  # another task has published it
+            order, ack, at = ended
+            self.bus.publish(
+                OrderEnded(
+                    at=at,
+                    order_id=order_id,
+                    order=order,
+                    end=OrderEnd.of(order, ack.status, at),
+                    status=ack.status,
+                    reason=ack.reason,
+                    filled=self.filled.pop(order_id, 0),
+                )
+            )
 
     async def catch_up(self, at: datetime) -> None:
         """Query the venue for missed events and log them; if it is unavailable, the next call does."""
@@ -211,8 +240,10 @@ class Execution:
         self.ending.pop(resolution.market_id, None)
         for settlement in settled:
             await self.log.settlement(settlement)
+            cost = self.positions.cost(settlement.market_id)
             self.positions.settle(settlement)
-            self.bus.publish(PositionSettled(at=settlement.at, settlement=settlement))
+            paid = cost - self.positions.cost(settlement.market_id)
+            self.bus.publish(PositionSettled(at=settlement.at, settlement=settlement, paid=paid))
 
     async def receive(self, transfer: Transfer) -> None:
         """Log cash that came or went beside trading."""

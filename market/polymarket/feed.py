@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ import aiohttp
 
 from market.clock import EPOCH, Clock, from_ms, monotonic, to_ms
 from market.errors import DataInvalid, VenueUnavailable
+from market.events import Event
 from market.feed import Bar, FeedInfo, ReferenceTick, Worth
 from market.incidents import Incidents
 from market.polymarket.depth import Depth
@@ -36,6 +37,7 @@ from market.polymarket.frames import (
     read_frame,
 )
 from market.polymarket.hosts import Hosts
+from market.polymarket.outages import OutageReport
 from market.polymarket.prices import PriceStream, Source
 from market.polymarket.rest import TIMEOUT, VenueReader
 from market.polymarket.wire import Habits, Wire
@@ -185,6 +187,8 @@ class LiveFeed:
         self.wire = Wire(
             reader.hosts.market_stream, Habits("PING"), self._subscription, self._on_message, self._on_loss
         )
+        self.outages: Callable[[str], Callable[[str], None]] = lambda _: lambda _: None
+        """What hears of the outages of a channel, by its name."""
         self.health = Incidents(_TROUBLE)
         self.heard = monotonic()
         """Time of the last market data or REST answer on the monotonic clock; at first, the start of listening."""
@@ -562,14 +566,24 @@ class LiveFeed:
 
 @asynccontextmanager
 async def open_feed(
-    hosts: Hosts, clock: Clock, watch: Watch, source: Source | None = None, tap: Tap | None = None
+    hosts: Hosts,
+    clock: Clock,
+    watch: Watch,
+    source: Source | None = None,
+    tap: Tap | None = None,
+    publish: Callable[[Event], None] = lambda _: None,
 ) -> AsyncIterator[LiveFeed]:
-    """A feed that runs until the block ends; the first windows have been looked up when it begins."""
+    """A feed that runs until the block ends; the first windows have been looked up when it begins. `publish` gets the
+    outages of its channels."""
     assets = dict.fromkeys(asset for asset, _ in watch.series)
     prices = PriceStream(source, assets, clock, tap) if source is not None and assets else None
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as session:
         feed = LiveFeed(VenueReader(hosts, session, clock), clock, watch, prices, tap)
+        feed.outages = lambda channel: OutageReport(channel, clock, publish)
+        feed.wire.told = feed.outages(CHANNEL)
+        if prices is not None:
+            prices.wire.told = feed.outages("prices")
         running = [feed.discover(), feed.mend(), feed.wire.run()]
         running += [prices.wire.run()] if prices is not None else []
         # After a failure of one no book can be trusted: it ends the block.

@@ -85,13 +85,15 @@ class _Connection(WSListener):
 @dataclass(slots=True)
 class Wire:
     """`hello` gives the first frames of a connection; `hear` gets each message; `lost` gets the reason of an ended
-    connection, before the next attempt. `opened` and `losses` count."""
+    connection, before the next attempt; `told` gets it too, and an empty string for each connection that stands.
+    `opened` and `losses` count."""
 
     url: str
     habits: Habits
     hello: Callable[[], Sequence[str]]
     hear: Callable[[bytes], None]
     lost: Callable[[str], None] = lambda _: None
+    told: Callable[[str], None] = lambda _: None
     opened: int = 0
     losses: int = 0
     _connection: _Connection | None = None
@@ -119,6 +121,7 @@ class Wire:
             self._connection = None
             self.losses += 1
             self.lost(why)
+            self.told(why)
             # Exponential with jitter: after an outage all clients of the venue come back at once.
             delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2 ** min(tries, 16))
             tries += 1
@@ -138,6 +141,7 @@ class Wire:
         )
         self._connection = made
         self.opened += 1
+        self.told("")
         keeper = asyncio.create_task(self._keep(transport, made))
         try:
             return await made.over

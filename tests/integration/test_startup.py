@@ -21,7 +21,7 @@ OURS = ("agent", "backtest", "market", "storage", "strategies", "tools")
 HEAVY = (
     "aiohttp", "alembic", "apscheduler", "distributed", "hypothesis", "jinja2", "mako", "matplotlib", "mcp", "msgspec",
     "numpy", "optuna", "pandas", "picows", "polars", "polymarket", "prometheus_client", "psycopg", "pyarrow", "scipy",
-    "sklearn", "starlette", "tokenizers", "uvicorn", "web3", "xllamacpp",
+    "sklearn", "starlette", "structlog", "tokenizers", "uvicorn", "web3", "xllamacpp",
 )  # fmt: skip
 TELLING = """
 import atexit, sys
