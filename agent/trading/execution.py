@@ -160,9 +160,11 @@ class Execution:
         await self.reconcile(at)
 
     def halt(self, reason: str, at: datetime) -> None:
-        """Stop opening orders until a person resumes trading."""
-        self.halted = reason
-        self.bus.publish(TradingHalted(at=at, reason=reason))
+        """Stop opening orders until a person resumes trading. Published once: an order under way and the watcher of the
+        kill switch may both see the same halt."""
+        begins, self.halted = not self.halted, reason
+        if begins:
+            self.bus.publish(TradingHalted(at=at, reason=reason))
 
     def resume(self, at: datetime) -> None:
         """End a halt, by a person's decision."""
