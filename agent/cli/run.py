@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -225,7 +226,7 @@ def _watched_live(bus: LocalBus, config: Config, title: str, *, quiet: bool) -> 
     from agent.cli.show import console
     from agent.service.journal import run_journal
 
-    with run_journal(bus, config.service.log_level) as journal, _crashes_logged(journal):
+    with run_journal(bus, config.service.log_level) as journal, _end_logged(journal):
         if quiet or not (screen := console()).is_terminal:
             yield journal.stage
             return
@@ -241,11 +242,16 @@ def _watched_live(bus: LocalBus, config: Config, title: str, *, quiet: bool) -> 
 
 
 @contextmanager
-def _crashes_logged(journal: RunLogger) -> Iterator[None]:
-    """Have an unexpected error in the log, which takes secrets out of its text, instead of the interpreter's print."""
+def _end_logged(journal: RunLogger) -> Iterator[None]:
+    """Have what ends the process in the log. An unexpected error is logged instead of printed by the interpreter: the
+    log takes secrets out of its text."""
     try:
         yield
-    except (EdgeclawError, typer.TyperException, typer.Exit):
+    except EdgeclawError as error:
+        if not sys.stderr.isatty():  # a terminal gets the sentence below
+            journal.exits(error.sentence(), error.exit_code)
+        raise
+    except (typer.TyperException, typer.Exit):
         raise
     except Exception as error:
         journal.failed(error)

@@ -292,6 +292,11 @@ class RunLogger:
         at = WallClock().now()
         self.stream.put(lambda: self.stream.logger.info("stage", at=at, message=text))
 
+    def exits(self, reason: str, code: int) -> None:
+        """Log why the process ends with an exit code that is not zero."""
+        at = WallClock().now()
+        self.stream.put(lambda: self.stream.logger.error("exit", at=at, reason=reason, exit_code=code))
+
     def failed(self, error: BaseException) -> None:
         """Log an unexpected error with its traceback, secrets taken out."""
         at = WallClock().now()

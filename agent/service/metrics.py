@@ -17,6 +17,7 @@ from market.events import (
     CycleStarted,
     DecisionMade,
     JobDone,
+    OrderEnded,
     OrderFilled,
     OrderPlaced,
     OrderRefused,
@@ -59,6 +60,9 @@ class Metrics:
         self.inference = self._counter("inference_dollars", "Cost of inference.")
         self.orders = self._counter("orders", "Orders sent.", "side")
         self.refused = self._counter("orders_refused", "Orders rejected by the venue or a limit.")
+        self.ended = self._counter(
+            "orders_ended", "Orders that ended, by how: filled, cancelled, expired, killed.", "end"
+        )
         self.fills = self._counter("fills", "Fills, by evidence class.", "evidence")
         self.filled = self._counter("filled_dollars", "Notional of all fills.")
         self.fees = self._counter("fee_dollars", "Fees paid.")
@@ -105,6 +109,7 @@ class Metrics:
             hear(bus.subscribed(DecisionMade, self._decision))
             hear(bus.subscribed(OrderPlaced, lambda e: self.orders.labels(e.order.side.value).inc()))
             hear(bus.subscribed(OrderRefused, lambda _: self.refused.inc()))
+            hear(bus.subscribed(OrderEnded, lambda e: self.ended.labels(e.end.value).inc()))
             hear(bus.subscribed(OrderFilled, self._fill))
             hear(bus.subscribed(SlotSkipped, lambda e: self.skipped.labels(e.reason).inc()))
             hear(bus.subscribed(PositionSettled, self._settled))

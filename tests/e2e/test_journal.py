@@ -21,7 +21,7 @@ pytest.importorskip("structlog", reason="the extra `live` is not installed")
 from market.types import OVER, units
 from storage.records import RecordKind
 from storage.store import open_store
-from tests.running import Agent, until, venue
+from tests.running import Agent, free_port, until, venue
 
 ENDS = {"filled": "matched", "cancel": "canceled", "expiry": "canceled", "kill": "canceled", "refusal": "rejected"}
 """Actions that end an order, and the status that the database has for them."""
@@ -138,3 +138,20 @@ def test_the_log_alone_tells_how_every_order_ended(tmp_path: Path) -> None:
     assert sum(results) == known.cash
     for name in ("market", "slug", "outcome"):
         assert all(line[name] for line in lines if line["action"] == "settlement"), name
+
+
+def test_a_start_that_is_refused_is_in_the_log_with_its_reason_and_exit_code(tmp_path: Path) -> None:
+    agent = Agent(f"http://127.0.0.1:{free_port()}", tmp_path / "home")
+    code, said = agent.ended()
+    last = list(logged(said))[-1]
+    assert (last["action"], last["exit_code"], last["level"]) == ("exit", code, "error") and code == 5
+    assert last["reason"].startswith("No loopback venue answers")
+
+
+def test_the_level_of_the_log_is_a_setting_and_a_wrong_one_is_one_sentence(tmp_path: Path) -> None:
+    agent = Agent(f"http://127.0.0.1:{free_port()}", tmp_path / "home", config={"service": {"log_level": "error"}})
+    _, said = agent.ended()
+    assert [line["action"] for line in logged(said)] == ["exit"], "stages are no errors"
+    wrong = Agent(agent.url, tmp_path / "other", config={"service": {"log_level": "loud"}})
+    code, said = wrong.ended()
+    assert code == 2 and "service.log_level" in said and len(said.splitlines()) == 1, said

@@ -76,6 +76,31 @@ def test_it_says_hello_on_every_connection_and_tells_of_losses() -> None:
     asyncio.run(scenario())
 
 
+def test_an_outage_is_told_when_it_begins_and_when_a_connection_stands_again() -> None:
+    """Also one that begins with the first attempt, at a venue that is not there yet."""
+    told: list[str] = []
+
+    async def talk(socket: web.WebSocketResponse, _: web.Request) -> None:
+        await socket.send_str("welcome")
+        await socket.receive()
+
+    async def scenario() -> None:
+        heard: list[bytes] = []
+        async with server(talk) as url:
+            place = url
+        wire = Wire(place, Habits(""), list, heard.append, told=told.append)
+        async with running(wire):
+            await until(lambda: len(told) >= 2)
+            assert all(told), "nothing answers there"
+        async with server(talk) as url:
+            wire = Wire(url, Habits(""), list, heard.append, told=told.append)
+            async with running(wire):
+                await until(lambda: bool(heard))
+        assert told[-1] == ""
+
+    asyncio.run(scenario())
+
+
 def test_whenever_it_is_asked_to_end_it_ends() -> None:
     """Also in the moment in which a connection is lost."""
 

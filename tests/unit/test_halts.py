@@ -22,6 +22,7 @@ from agent.trading.inhibit import InhibitSignal
 from agent.trading.kill_switch import KillSwitchWatcher, watching_kill_switch
 from market.clock import ManualClock
 from market.errors import Halt, LimitExceeded, StoreUnavailable, VenueUnavailable
+from market.events import Event
 from market.types import UNIT, Ack, Order, OrderStatus, Outcome, Side, SignedOrder, TimeInForce
 from tests.values import risk_limits
 from tools.halts import Halted, KillSwitch, Resumed
@@ -294,6 +295,24 @@ def test_a_run_takes_its_orders_back_stays_halted_and_goes_on_when_told(tmp_path
         assert (execution.halted, forgot) == ("", ["losses"])
 
     asyncio.run(play())
+
+
+def test_a_halt_that_an_order_and_the_watcher_both_see_is_one_event(tmp_path: Path) -> None:
+    watcher, execution, _ = obedient(tmp_path, Hands())
+    heard: list[Event] = []
+    assert isinstance(execution.bus, LocalBus)
+
+    async def play() -> None:
+        KillSwitch(tmp_path).throw("hot", "a person", NOW)
+        execution.halt("seen by an order under way", NOW)
+        await watcher.look()
+        KillSwitch(tmp_path).release("cool", "a person", NOW)
+        await watcher.look()
+        execution.halt("a limit", NOW)
+
+    with execution.bus.subscribed(Event, heard.append):
+        asyncio.run(play())
+    assert [type(event).__name__ for event in heard] == ["TradingHalted", "TradingResumed", "TradingHalted"]
 
 
 def test_an_order_that_arrives_while_the_others_are_taken_back_is_taken_back_too(tmp_path: Path) -> None:

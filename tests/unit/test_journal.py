@@ -227,3 +227,25 @@ def test_an_outage_is_one_loss_and_one_return_however_often_it_was_tried(heard: 
         ("ConnectionLost", "reset"),
         ("ConnectionRestored", ""),
     ]
+
+
+def test_an_unexpected_error_is_logged_without_its_secrets_and_not_printed() -> None:
+    import os
+
+    import typer
+
+    from agent.cli.run import _end_logged
+    from agent.service.journal import RunLogger
+    from agent.service.logstream import open_stream
+
+    ours, theirs = os.pipe()
+    with os.fdopen(ours) as read:
+        with os.fdopen(theirs, "w") as file:
+            stream = open_stream("info", file, {})
+            with pytest.raises(typer.Exit) as ended, _end_logged(RunLogger(stream)):
+                os.stat("/nowhere/postgresql://edgeclaw:hunter2@db/edgeclaw")
+            stream.close()
+        (line,) = [json.loads(text) for text in read]
+    assert ended.value.exit_code == 1
+    assert (line["action"], line["level"]) == ("crash", "critical")
+    assert "FileNotFoundError" in line["exception"] and "hunter2" not in json.dumps(line)

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -147,7 +148,7 @@ def test_a_line_that_cannot_be_rendered_is_missing_and_no_more(pipe: Pipe) -> No
 def test_a_level_keeps_what_is_at_least_as_grave(make_pipe: MakePipe, level: str, kept: list[str]) -> None:
     pipe = make_pipe(level)
     for name in ("debug", "info", "warning", "error"):
-        pipe.stream.put(lambda name=name: getattr(pipe.stream.logger, name)("x", at=START))
+        pipe.stream.put(partial(getattr(pipe.stream.logger, name), "x", at=START))
     assert [line["level"] for line in pipe.lines()] == kept
 
 

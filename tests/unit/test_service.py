@@ -20,20 +20,25 @@ from tests.values import pulse as pulse_with
 
 pytest.importorskip("prometheus_client", reason="the extra `service` is not installed")
 
+from agent.config.schema import ServiceConfig
 from agent.llm.engine import EngineHealth
 from agent.llm.scripted import ScriptedEngine
 from agent.service.metrics import Metrics
 from agent.service.notify import Notifier
 from agent.service.pulse import Pulse, beating, watching_slots
+from agent.service.supervision import attended
 from agent.service.web import serving
 from agent.trading.bus import LocalBus
-from market.clock import monotonic
+from market.clock import WallClock, monotonic
 from market.errors import NotReady
 from market.events import (
     CalibrationMeasured,
     CycleStarted,
     DecisionMade,
+    HealthChanged,
     JobDone,
+    OrderEnd,
+    OrderEnded,
     OrderFilled,
     OrderPlaced,
     OrderRefused,
@@ -42,7 +47,18 @@ from market.events import (
     TradingHalted,
 )
 from market.incidents import Incidents
-from market.types import UNIT, Fill, FillEvidence, Order, Outcome, PayoutSource, Settlement, Side, TimeInForce
+from market.types import (
+    UNIT,
+    Fill,
+    FillEvidence,
+    Order,
+    OrderStatus,
+    Outcome,
+    PayoutSource,
+    Settlement,
+    Side,
+    TimeInForce,
+)
 from tests.fakes import START
 
 
@@ -196,6 +212,17 @@ def test_what_happens_is_counted() -> None:
         bus.publish(OrderPlaced(at=START, order_id="o", order=order))
         bus.publish(OrderRefused(at=START, order_id="o", reason="too large"))
         bus.publish(OrderFilled(at=START, fill=fill))
+        bus.publish(
+            OrderEnded(
+                at=START,
+                order_id="o",
+                order=order,
+                end=OrderEnd.KILLED,
+                status=OrderStatus.CANCELED,
+                reason="",
+                filled=0,
+            )
+        )
         bus.publish(PositionSettled(at=START, settlement=settled))
         bus.publish(TradingHalted(at=START, reason="a look"))
         _, text = await _got(port, "/metrics")
@@ -205,6 +232,7 @@ def test_what_happens_is_counted() -> None:
             'edgeclaw_tokens_total{phase="search"} 30.0',
             f'edgeclaw_orders_total{{side="{Side.BUY.value}"}} 1.0',
             "edgeclaw_orders_refused_total 1.0",
+            'edgeclaw_orders_ended_total{end="killed"} 1.0',
             'edgeclaw_fills_total{evidence="book_cross"} 1.0',
             "edgeclaw_filled_dollars_total 5.0",
             "edgeclaw_fee_dollars_total 0.07",
@@ -282,3 +310,21 @@ def test_what_the_feed_counts_is_in_metrics_and_what_troubles_it_in_the_remarks(
     text = Metrics(seen).text().decode()
     assert 'edgeclaw_counted{source="feed",what="refused"} 1.0' in text
     assert 'edgeclaw_counted{source="feed",what="unanswered"} 0.0' in text
+
+
+def test_what_observers_count_is_exported_and_a_complaint_is_an_event_when_it_begins_and_ends() -> None:
+    async def scenario() -> None:
+        pulse, bus, heard = pulse_with(), LocalBus(), list[tuple[str, bool]]()
+        bus.counters["journal"] = lambda: {"dropped": 3}
+        service = ServiceConfig(listen="127.0.0.1:0")
+        with bus.subscribed(HealthChanged, lambda e: heard.append((e.complaint, e.over))):
+            async with attended(service, bus, pulse, ScriptedEngine(), str, WallClock()) as port:
+                _, text = await _got(port, "/metrics")
+                assert 'edgeclaw_counted{source="journal",what="dropped"} 3.0' in text.splitlines()
+                pulse.warn("disk", "Room on the disk is short.")
+                await until(lambda: len(heard) == 1)
+                pulse.warn("disk", "")
+                await until(lambda: len(heard) == 2)
+        assert heard == [("Room on the disk is short.", False), ("Room on the disk is short.", True)]
+
+    asyncio.run(scenario())

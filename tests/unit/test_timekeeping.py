@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -65,6 +66,25 @@ def test_a_clock_set_forward_is_believed_again_once_the_venue_agrees() -> None:
             await until(lambda: not inhibitor.clock)
 
     asyncio.run(scope())
+
+
+def test_doubts_of_the_clock_and_their_end_are_logged_as_such(caplog: pytest.LogCaptureFixture) -> None:
+    async def scope() -> None:
+        inhibitor = Inhibitor()
+        says: list[Exception | None] = [NotReady("three seconds away")]
+        async with kept(keeper(WallClock(), inhibitor, Venue(lambda: says[0]))):
+            await until(lambda: inhibitor.clock == DIFFERS)
+            says[0] = None
+            await until(lambda: not inhibitor.clock)
+            await asyncio.sleep(0.1)  # agreeing goes on, and is said once
+
+    with caplog.at_level(logging.INFO, "agent.service.timekeeping"):
+        asyncio.run(scope())
+    told = [(getattr(record, "action", ""), record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [
+        ("clock", "WARNING", "three seconds away"),
+        ("clock", "INFO", "system clock agrees with the venue's clock again"),
+    ]
 
 
 def test_a_clock_that_drifts_away_from_the_venues_is_noticed_without_a_step() -> None:
