@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from agent.host.listening import listen_address
+from market.errors import Misconfigured
 from storage.canonical import Json
 from strategies.claims import LADDER
 
@@ -34,11 +36,20 @@ def _on_grid(seconds: float) -> float:
     return seconds
 
 
+def _listenable(text: str) -> str:
+    """Nothing, or an address that can be listened on."""
+    try:
+        return str(listen_address(text)) if text else ""
+    except Misconfigured as error:
+        raise ValueError("should be HOST:PORT, as 127.0.0.1:8765 or [::1]:8765") from error
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 Cadence = Annotated[Seconds, AfterValidator(_on_grid)]
 Dollars = Annotated[Decimal, Field(ge=0, decimal_places=6)]
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Share = Annotated[float, Field(ge=0, le=1)]
+Listen = Annotated[str, AfterValidator(_listenable)]
 
 
 class Section(BaseModel):
@@ -307,10 +318,12 @@ class StorageConfig(Section):
 
 
 class ServiceConfig(Section):
-    listen: str = Field(
-        "", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT for /metrics, /healthz and /readyz; empty: off"
+    listen: Listen = Field(
+        "",
+        description="HOST:PORT for /metrics, /healthz and /readyz, which answer by that name, by this machine's and by "
+        "addresses alone; empty: off",
     )
-    review: str = Field("", pattern=r"^$|^.+:\d{1,5}$", description="HOST:PORT of the review site of a run; empty: off")
+    review: Listen = Field("", description="HOST:PORT of the review site of a run; empty: off")
     market_data_timeout: Seconds = Field(
         60.0, gt=0, description="maximum age of the last market data; systemd restarts the agent beyond it"
     )

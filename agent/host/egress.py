@@ -173,5 +173,8 @@ def _learn() -> None:
 
 
 def host_of(url: str) -> str:
-    """The host named by a URL, or an empty string."""
-    return urlsplit(url).hostname or ""
+    """The host named by a URL, or an empty string, as for a URL that is none: whoever connects to it refuses it."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from ipaddress import ip_address
+from pathlib import Path
 
-from market.errors import Misconfigured, NotReady
+from agent.config.paths import folder, home
+from agent.host.listening import ListenAddress, bound, host_names, listen_address
+from market.errors import NotReady
+from market.polymarket.hosts import is_loopback
 from storage.store import Store, open_store
-
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewAddress:
-    """Address of the site, with the token in it where one is needed."""
+    """Address of the site: `place` without the token, for anyone to read; empty `token` where none is needed."""
 
-    url: str
-    token: str = ""
+    place: str
+    token: str = field(default="", repr=False)
+
+    @property
+    def url(self) -> str:
+        """Address with its token: for the owner's eyes alone, never for health, logs or messages."""
+        return f"{self.place}?token={self.token}" if self.token else self.place
 
 
 def must_serve() -> None:
@@ -32,32 +38,30 @@ def must_serve() -> None:
 
 
 @asynccontextmanager
-async def reviewing(store: Store, listen: str) -> AsyncIterator[ReviewAddress]:
-    """The site over `store` at "HOST:PORT". Beyond this machine a token is made, and needed. Raises Misconfigured,
-    NotReady."""
+async def reviewing(store: Store, listen: str, setting: str = "--listen") -> AsyncIterator[ReviewAddress]:
+    """The site over `store` at "HOST:PORT". Beyond this machine a token is made, and needed. Raises Misconfigured, and
+    NotReady that names the `setting`."""
     must_serve()
     import uvicorn
 
     from agent.review.site import site
 
-    host, port = _parsed(listen)
-    alone = host in _LOOPBACK
-    token = "" if alone else secrets.token_urlsafe(24)
-    hosts = _LOOPBACK if alone else frozenset({host, socket.gethostname(), *_LOOPBACK, *_addresses(host)})
+    address = listen_address(listen)
     # Bound here: uvicorn ends the process where it cannot bind, and does not tell which port 0 became.
-    with _listening(host, port, listen) as door:
+    with bound(address, setting) as door:
+        at, port = door.getsockname()[:2]
+        token = "" if is_loopback(str(at)) else secrets.token_urlsafe(24)
         # No access log: the address of a first visit has the token in it.
         config = uvicorn.Config(
-            site(store, hosts, token), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
-        )
+            site(store, host_names(address, door), token), log_config=None, access_log=False, lifespan="off",
+            timeout_graceful_shutdown=1,
+        )  # fmt: skip
         server = uvicorn.Server(config)
         task = asyncio.create_task(server.serve(sockets=[door]))
         try:
             while not server.started and not task.done():  # noqa: ASYNC110 - it has no event for it
                 await asyncio.sleep(0.01)
-            shown = f"[{host}]" if ":" in host else host
-            where = f"http://{shown}:{door.getsockname()[1]}/"
-            yield ReviewAddress(f"{where}?token={token}" if token else where, token)
+            yield ReviewAddress(f"http://{ListenAddress(address.host, port)}/", token)
         finally:
             server.should_exit = True
             await asyncio.gather(task, return_exceptions=True)
@@ -66,42 +70,36 @@ async def reviewing(store: Store, listen: str) -> AsyncIterator[ReviewAddress]:
 @asynccontextmanager
 async def beside(url: str, listen: str, told: Callable[[str], None]) -> AsyncIterator[None]:
     """The site beside a run that writes the database at `url`, where `listen` names an address; `told` hears where it
-    is. It reads over a connection of its own, so that no cycle waits for a reader."""
+    is. It reads over a connection of its own, so that no cycle waits for a reader. A token is kept in a file of the
+    owner's: what `told` hears goes on into health, logs and messages."""
     if not listen:
         yield
         return
-    async with open_store(url, read_only=True) as store, reviewing(store, listen) as served:
-        told(f"read the log at {served.url}")
-        yield
+    async with (
+        open_store(url, read_only=True) as store,
+        reviewing(store, listen, "service.review") as served,
+    ):
+        with _kept(served) as file:
+            told(f"read the log at {served.place}" + (f" with the token in {file}" if file else ""))
+            yield
 
 
-def _parsed(listen: str) -> tuple[str, int]:
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65_535:
-        raise Misconfigured(f"{listen} is not an address like 127.0.0.1:8765.", next_step="Choose another --listen.")
-    return host.strip("[]"), int(port)
-
-
-def _addresses(host: str) -> set[str]:
-    """Addresses of this machine where `host` is a wildcard, else none."""
+@contextmanager
+def _kept(served: ReviewAddress) -> Iterator[Path | None]:
+    """The file with the whole address, readable by its owner only, while the block lasts; None without a token."""
+    if not served.token:
+        yield None
+        return
+    file = folder(home()) / "review.url"
+    file.unlink(missing_ok=True)
     try:
-        wild = ip_address(host).is_unspecified
-    except ValueError:
-        return set()
-    if not wild:
-        return set()
-    return {str(info[4][0]) for info in socket.getaddrinfo(socket.gethostname(), None)}
-
-
-def _listening(host: str, port: int, listen: str) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    door = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind((host, port))
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            out.write(f"{served.url}\n")
     except OSError as error:
-        door.close()
         raise NotReady(
-            f"{listen} cannot be listened on ({error.strerror}).", next_step="Choose another --listen."
+            f"{file} cannot be written ({error.strerror}).", next_step="Free it, or set service.review to a loopback."
         ) from None
-    return door
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)

@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from agent.host.listening import knows_host
 from agent.review import pictures
 from agent.review.reading import comparison, decision_page, listed_row, overview, run_named, runs_with_decisions
 from agent.review.versus import versus
@@ -111,9 +112,7 @@ class _Guard:
     def _refusal(self, request: Request) -> Response | None:
         if request.method not in ("GET", "HEAD"):
             return PlainTextResponse("Nothing can be changed here.", status_code=405)
-        host = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
-        # Against DNS rebinding: a page elsewhere may resolve its own name to this machine and read what it answers.
-        if host.strip("[]") not in self._hosts:
+        if not knows_host(request.headers.get("host", ""), self._hosts):
             return PlainTextResponse("This site does not go by that name.", status_code=421)
         if not self._token or self._knows(request.cookies.get(_COOKIE, "")):
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -19,9 +20,10 @@ import pytest
 pytest.importorskip("starlette", reason="the extra `review` is not installed")
 pytest.importorskip("uvicorn", reason="the extra `review` is not installed")
 
+from agent.host.egress import confined
 from agent.live.status import status
 from agent.review.reading import run_named
-from agent.review.serving import reviewing
+from agent.review.serving import beside, reviewing
 from agent.review.site import PAGE
 from agent.review.standing import standing
 from agent.review.versus import versus
@@ -231,6 +233,73 @@ def test_beyond_this_machine_a_token_is_needed(database: str) -> None:
                         pass
 
     asyncio.run(scope())
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0"])
+def test_beside_a_run_the_token_is_in_a_file_of_the_owners_and_nowhere_else(
+    database: str, listen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told goes on into health, logs and MQTT."""
+    monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
+    file, told = tmp_path / "review.url", list[str]()
+    file.write_text("of a run that was killed")
+    file.chmod(0o644)
+
+    async def scope() -> None:
+        with confined([]):
+            async with beside(database, listen, told.append):
+                url = file.read_text().strip()
+                assert file.stat().st_mode & 0o777 == 0o600
+                place, _, token = url.partition("?token=")
+                assert len(token) >= 32 and not any(token in said for said in told)
+                assert told == [f"read the log at {place} with the token in {file}"]
+                here = f"http://127.0.0.1:{place.rsplit(':', 1)[1]}"
+                assert (await asyncio.to_thread(asked, here))[0] == 403
+                assert (await asyncio.to_thread(asked, here, Cookie=f"edgeclaw={token}"))[0] == 200
+                assert (await asyncio.to_thread(asked, here, Host="evil.example", Cookie=f"edgeclaw={token}"))[0] == 421
+        assert not file.exists()
+
+    asyncio.run(scope())
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
+def test_beside_a_run_on_this_machine_no_token_is_needed(
+    database: str, listen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGECLAW_HOME", str(tmp_path))
+    told = list[str]()
+
+    async def scope() -> None:
+        with confined([]):
+            async with beside(database, listen, told.append):
+                assert (await asyncio.to_thread(asked, told[0].removeprefix("read the log at ")))[0] == 200
+                assert "token" not in told[0]
+
+    asyncio.run(scope())
+
+
+@pytest.mark.parametrize("listen", ["192.0.2.1:0", "no.such.name.invalid:0"])
+def test_beside_a_run_an_address_that_is_not_here_is_one_sentence(database: str, listen: str) -> None:
+    async def scope() -> None:
+        with confined([]):
+            async with beside(database, listen, lambda _: None):
+                pass
+
+    with pytest.raises(NotReady, match="cannot be listened on") as said:
+        asyncio.run(scope())
+    assert said.value.next_step == "Choose another service.review."
+
+
+def test_a_run_prints_where_it_is_read_and_never_the_token(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(json.dumps({"service": {"review": "0.0.0.0:0"}}))
+    words = [*EDGECLAW, "run", "--engine", "scripted", "--cycles", "1", "--config", str(config)]
+    ran = subprocess.run(
+        words, env={**os.environ, "EDGECLAW_HOME": str(tmp_path / "home")}, capture_output=True, text=True, check=False
+    )
+    said = " ".join((ran.stdout + ran.stderr).split())
+    assert ran.returncode == 0 and "read the log at http://0.0.0.0:" in said and "with the token in" in said
+    assert "token=" not in said and not (tmp_path / "home" / "review.url").exists()
 
 
 def test_the_overview_states_the_exposure_and_when_nothing_was_decided(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_doubts_of_the_clock_and_their_end_are_logged_as_such(caplog: pytest.Log
     async def scope() -> None:
         inhibitor = Inhibitor()
         says: list[Exception | None] = [NotReady("three seconds away")]
-        async with kept(keeper(WallClock(), inhibitor, Venue(lambda: says[0]))):
+        async with alongside(keeper(WallClock(), inhibitor, Venue(lambda: says[0])).watch()):
             await until(lambda: inhibitor.clock == DIFFERS)
             says[0] = None
             await until(lambda: not inhibitor.clock)
