@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from backtest.columns import Recording
 from backtest.imported import ImportMap, read_import
 from market.errors import DataInvalid, Misconfigured
 from storage.ticks import TickArchive
+from storage.yaml_files import read_yaml
 
 _MAP = TypeAdapter(ImportMap)
 _LISTS = ("bid", "bid_size", "ask", "ask_size")
@@ -37,8 +37,8 @@ class Imported:
 def read_map(file: Path) -> ImportMap:
     """Column map from a YAML file. Raises Misconfigured, naming the key."""
     try:
-        tree: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        tree: Any = read_yaml(file)
+    except (OSError, ValueError):
         raise Misconfigured(f"the map {file} cannot be read as YAML.", next_step="See docs/data.md.") from None
     if isinstance(tree, dict) and isinstance(books := tree.get("books"), dict):
         tree["books"] = books | {n: [books[n]] for n in _LISTS if isinstance(books.get(n), str)}

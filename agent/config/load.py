@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from agent.config.renamed import with_present_names
 from agent.config.schema import Config
 from market.errors import Misconfigured
+from storage.yaml_files import read_yaml
 
 _SCHEMA = "See `edgeclaw config schema`."
 
@@ -63,15 +64,13 @@ def _profile(name: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = read_yaml(path)
     except FileNotFoundError:
         raise Misconfigured(f"there is no configuration file at {path}.", next_step="Check the path.") from None
     except OSError as error:
         raise Misconfigured(f"{path} cannot be read: {error.strerror}.", next_step="Check the path.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" (line {where.line + 1})" if where else ""
-        raise Misconfigured(f"{path} is not valid YAML{line}.", next_step="Correct the file and try again.") from None
+    except ValueError as error:
+        raise Misconfigured(f"{path} {error}.", next_step="Correct the file and try again.") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):

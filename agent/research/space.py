@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from market.errors import Misconfigured
+from storage.yaml_files import read_yaml
 from strategies.base import Strategy
 
 _MOST = 10_000
@@ -66,8 +66,8 @@ def _typed(like: object, text: str) -> object:
 def read_space(file: Path, known: Mapping[str, Strategy]) -> Space:
     """The space in a YAML file. Raises Misconfigured in one sentence."""
     try:
-        tree: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        tree: Any = read_yaml(file)
+    except (OSError, ValueError):
         raise Misconfigured(f"the space {file} cannot be read as YAML.", next_step=_SEE) from None
     if (
         not isinstance(tree, dict)

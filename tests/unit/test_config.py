@@ -162,3 +162,43 @@ def test_an_override_wins_over_a_file_whatever_the_names(tmp_path: Path) -> None
     file = tmp_path / "old.yaml"
     file.write_text("trading: {stale: 0.1}", encoding="utf-8")
     assert load_config(file, {"trading.outage_rate": 0.2}).trading.outage_rate == 0.2
+
+
+LAUGHS = "a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
+)
+MERGES = "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n}\n  <<: [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LAUGHS, "more than 100,000 values"),
+        (MERGES, "more than 100,000 values"),
+        ("edge: &e\n  again: *e\n", "more than 100,000 values"),
+        ("[" * 5_000, "nested too deeply"),
+        ("edge: " + "[" * 5_000 + "]" * 5_000, "nested too deeply"),
+        ("#" * (1 << 20) + "\nedge: {}", "larger than 1,048,576 bytes"),
+        ("edge: {knowledge_cutoff: 2026-13-45}", "a date or a number that cannot be"),
+        ("edge: {seed: " + "9" * 5_000 + "}", "a date or a number that cannot be"),
+    ],
+    ids=["aliases", "merges", "itself", "deep", "deep and closed", "large", "no date", "no number"],
+)
+def test_a_file_that_would_take_the_memory_is_refused_in_one_sentence(text: str, said: str, tmp_path: Path) -> None:
+    sentence = refusal(text, tmp_path)
+    assert said in sentence and len(sentence) < 300
+
+
+def test_a_device_that_never_ends_is_no_configuration() -> None:
+    with pytest.raises(Misconfigured, match="larger than"):
+        load_config(Path("/dev/zero"))
+
+
+def test_an_alias_that_stays_small_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("trading: &t {max_order: 7}\nrisk:\n  order: 9\n", encoding="utf-8")
+    assert load_config(file).trading.max_order == 7
+    file.write_text("risk: &r {order: 9}\ntrading: {max_order: 7, max_market: 8}\npromotion: {days: &d 20}\n")
+    assert load_config(file).promotion.days == 20
+    file.write_text("risk: {order: &most 9, market_exposure: *most}\n", encoding="utf-8")
+    assert load_config(file).risk.market_exposure == 9
