@@ -20,6 +20,7 @@ from agent.live.promotion import promotion
 from market.clock import WallClock, monotonic
 from market.errors import EdgeclawError, NotReady
 from storage.store import open_store
+from storage.urls import without_secrets
 from tools.halts import KillSwitch
 
 NEEDED_BYTES = 500_000_000
@@ -122,7 +123,7 @@ def _clock() -> Check:
 async def _database(config: Config) -> str:
     async with open_store(database_url(config)) as store:
         runs = await store.runs()
-    return f"{len(runs)} runs in {database_url(config)}"
+    return f"{len(runs)} runs in {without_secrets(database_url(config))}"
 
 
 async def _engine(config: Config) -> str:

@@ -12,9 +12,8 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.engine import make_url
-
 from market.errors import DataInvalid, Misconfigured, NotReady, StoreUnavailable
+from storage.urls import database_target
 
 _SIDE = ("-wal", "-shm")
 
@@ -31,7 +30,7 @@ class Copied:
 
 def file_of(url: str) -> Path:
     """File of an SQLite URL. Raises Misconfigured for any other."""
-    target = make_url(url)
+    target = database_target(url)
     if target.get_backend_name() != "sqlite" or not target.database or target.database == ":memory:":
         raise Misconfigured("Only an SQLite file is copied here.", next_step="Use the tools of the server, as pg_dump.")
     return Path(target.database).expanduser().absolute()

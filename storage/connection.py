@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event
+from sqlalchemy.exc import NoSuchModuleError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from market.errors import Misconfigured, NotReady
 from storage.faults import translated
+from storage.urls import database_target, without_secrets
 
 T = TypeVar("T")
 
@@ -117,8 +118,8 @@ async def open_database(url: str, *, read_only: bool = False) -> AsyncIterator[D
     Errors: Misconfigured for an invalid URL, NotReady for a missing driver or, read-only, a missing file,
     StoreUnavailable if the database cannot be opened.
     """
-    target = _parsed(url)
-    place = str(target.database) if _sqlite(target) else target.render_as_string(hide_password=True)
+    target = database_target(url)
+    place = str(target.database) if _sqlite(target) else without_secrets(target.render_as_string(hide_password=True))
     with ThreadPoolExecutor(1, thread_name_prefix="store") as worker:
         loop = asyncio.get_running_loop()
         engine = await loop.run_in_executor(worker, _engine, target, place, read_only)
@@ -130,13 +131,6 @@ async def open_database(url: str, *, read_only: bool = False) -> AsyncIterator[D
 
 def _sqlite(url: URL) -> bool:
     return url.get_backend_name() == "sqlite"
-
-
-def _parsed(url: str) -> URL:
-    try:
-        return make_url(url)
-    except ArgumentError:
-        raise Misconfigured(f"{url!r} is not a database URL.", next_step="Write sqlite:///path/to/file.db.") from None
 
 
 def _engine(url: URL, place: str, read_only: bool) -> Engine:

@@ -16,13 +16,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command(epilog="Example: edgeclaw config show --feed sample")
 def show(config: File = None, feed: Feed = None, as_json: AsJson = False) -> None:
-    """Print the configuration in force, defaults included, as YAML with a comment for each key that needs one."""
+    """Print the configuration in force, defaults included, as YAML with a comment for each key that needs one.
+    Passwords in URLs are hidden as ***."""
     from agent.cli import show as screen
-    from agent.config.load import annotated, load_config, profile_for
+    from agent.config.load import annotated, load_config, profile_for, public_values
 
     loaded = load_config(config, profile=profile_for(feed) if feed else "")
     if as_json:
-        screen.as_json(loaded.model_dump(mode="json"))
+        screen.as_json(public_values(loaded))
     else:
         screen.console().print("\n".join(annotated(loaded)), markup=False, soft_wrap=True)
 

@@ -14,9 +14,11 @@ from pydantic import BaseModel, ValidationError
 from agent.config.renamed import with_present_names
 from agent.config.schema import Config
 from market.errors import Misconfigured
+from storage.urls import without_secrets_within
 from storage.yaml_files import read_yaml
 
 _SCHEMA = "See `edgeclaw config schema`."
+_LONGEST = 120
 
 PROFILES = ("sample", "recorded")
 
@@ -97,7 +99,7 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
         old = made.get(key)
         if isinstance(value, Mapping) and old is not None and not isinstance(old, Mapping):
             raise Misconfigured(
-                f"configuration key {key!r} must hold keys of its own (got {old!r}).", next_step=_SCHEMA
+                f"configuration key {key!r} must hold keys of its own (got {_shown(old)}).", next_step=_SCHEMA
             )
         made[key] = merged(old or {}, value) if isinstance(value, Mapping) else value
     return made
@@ -112,8 +114,14 @@ def _explain(error: ValidationError) -> Misconfigured:
         hint = f"Did you mean {near[0]!r}?" if near else _SCHEMA
         return Misconfigured(f"unknown configuration key {where!r}.", next_step=hint)
     said = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    message = f"configuration key {where!r} is wrong: {said} (got {first['input']!r})."
+    message = f"configuration key {where!r} is wrong: {said} (got {_shown(first['input'])})."
     return Misconfigured(message, next_step=_SCHEMA)
+
+
+def _shown(value: Any) -> str:
+    """A value in a message: without the password of a URL, and not longer than a line."""
+    text = repr(without_secrets_within(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
@@ -135,10 +143,15 @@ def _one_line(name: str, value: object) -> str:
     return yaml.safe_dump({name: value}, width=10_000, default_flow_style=flow).rstrip()
 
 
+def public_values(section: BaseModel) -> Any:
+    """A configuration as plain values, without the passwords of its URLs: to be read, not to be loaded again."""
+    return without_secrets_within(section.model_dump(mode="json"))
+
+
 def annotated(section: BaseModel, indent: str = "") -> list[str]:
-    """A configuration as lines of YAML, each key with its description."""
+    """A configuration as lines of YAML, each key with its description, and without the passwords of its URLs."""
     lines: list[str] = []
-    values = section.model_dump(mode="json")
+    values = public_values(section)
     for name, info in type(section).model_fields.items():
         inner = getattr(section, name)
         nested = isinstance(inner, BaseModel)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from agent.config.load import public_values
 from agent.config.schema import Config
 from agent.service.contract import COMMANDS, NAME, CommandRequest, HaltRequest, Resume, SignalTold
 from agent.service.pulse import Pulse
@@ -110,8 +111,8 @@ class Commands:
         return {"limits": self.config.risk.model_dump(mode="json"), "at_risk_micro_dollars": self.pulse.at_risk()}
 
     async def _config(self, _: CommandRequest) -> Json:
-        """The configuration of the run. It names files of secrets, and contains none."""
-        found: Json = self.config.model_dump(mode="json")
+        """The configuration of the run. It names files of secrets; those in its URLs are hidden."""
+        found: Json = public_values(self.config)
         return found
 
     def _standing(self) -> Json:

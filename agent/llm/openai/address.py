@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from market.errors import EngineUnavailable, Misconfigured
+from storage.urls import without_secrets
 
 _OWN = tuple(
     ipaddress.ip_network(network)
@@ -46,13 +47,15 @@ def address(url: str, *, allow_remote: bool = False) -> Address:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        raise Misconfigured(f"edge.remote.url {url!r} is not an address.", next_step=_SHAPE) from None
+        raise Misconfigured(f"edge.remote.url {without_secrets(url)!r} is not an address.", next_step=_SHAPE) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise Misconfigured(f"edge.remote.url {url!r} is not an address.", next_step=_SHAPE)
+        raise Misconfigured(f"edge.remote.url {without_secrets(url)!r} is not an address.", next_step=_SHAPE)
     if parts.username is not None or parts.password is not None:
         raise Misconfigured("edge.remote.url must not hold credentials.", next_step="Use edge.remote.api_key_file.")
     if parts.path.rstrip("/") not in ("", "/v1"):
-        raise Misconfigured(f"edge.remote.url {url!r} must end after the port, or with /v1.", next_step=_SHAPE)
+        raise Misconfigured(
+            f"edge.remote.url {without_secrets(url)!r} must end after the port, or with /v1.", next_step=_SHAPE
+        )
     # Outside the network a prompt or an API key would travel in the clear.
     if allow_remote and parts.scheme != "https" and not _literal(parts.hostname):
         raise Misconfigured(
