@@ -1,7 +1,7 @@
 """Integrity check of the decision log: walks every hash chain and checks the rows that depend on it. Repairs nothing.
 
 Outside the chain, and so beyond proof: durations and price history; the history that a decision read is covered by its
-digest, and a replay compares it.
+digest, and a replay compares it. Marks of what was verified before are not trusted: everything is read.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from storage import schema
-from storage.chain import GENESIS, link, manifest, text_hash
-from storage.connection import Database
-from storage.journal import seal
+from storage.chain import manifest, text_hash
+from storage.chain_walk import ChainWalk, seal_faults
+from storage.connection import Database, damaged_text
 from storage.projections import PROJECTED, SUMMARY, project
-from storage.records import Problem, RecordKind, RunIdentity
+from storage.records import Problem, RecordKind
 from storage.rows import record_of
-from storage.schema import from_us
 
 _Key = tuple[Any, ...]
 
@@ -33,7 +32,12 @@ class Audit:
 
     async def verify(self, run_id: str | None = None) -> list[Problem]:
         """Problems of one run, or of all; empty if every hash, link and row is right."""
-        return await self._db.read(lambda c: list(_verify(c, run_id)))
+
+        def read(connection: Connection) -> list[Problem]:
+            with damaged_text(connection):
+                return list(_verify(connection, run_id))
+
+        return await self._db.read(read)
 
 
 @dataclass(slots=True)
@@ -41,31 +45,15 @@ class _Walk:
     """Walk along a run's chain from the beginning; `rows` are the expected rows of the listing tables."""
 
     run_id: str
-    seq: int = 0
-    head: str = GENESIS
+    chain: ChainWalk = field(default_factory=ChainWalk)
     count: int = 0
-    ended: bool = False
     rows: dict[str, dict[_Key, dict[str, Any]]] = field(default_factory=lambda: {t.name: {} for t in PROJECTED})
 
     def step(self, row: Row[Any]) -> Iterator[Problem]:
-        for fault in self._faults(row):
+        for fault in self.chain.step(row):
             yield _of_record(row, fault)
         self._project(row)
         self.count += 1
-        # Continue from the stored values, so that one fault is reported once and not for every record behind it.
-        self.seq, self.head, self.ended = row.seq + 1, row.hash, row.kind == RecordKind.END
-
-    def _faults(self, row: Row[Any]) -> Iterator[str]:
-        # After a gap the link cannot match anyway, so only the gap is reported.
-        if row.seq != self.seq:
-            missing = f"record {self.seq} is" if row.seq == self.seq + 1 else f"records {self.seq}-{row.seq - 1} are"
-            yield f"comes after a gap: {missing} missing"
-        elif row.prev != self.head:
-            yield "does not link to the record before it"
-        if self.ended:
-            yield "comes after the end of the run"
-        if not _sound(row):
-            yield "does not match its hash"
 
     def _project(self, row: Row[Any]) -> None:
         """Derive the listing row. A damaged record may be unreadable; its damage has been reported already."""
@@ -80,14 +68,6 @@ class _Walk:
             rows[made.identity] = dict(made.row)
         elif made.identity in rows:
             rows[made.identity].update(made.row)
-
-
-def _sound(row: Row[Any]) -> bool:
-    try:
-        made = link(row.run_id, row.seq, row.kind, row.key, from_us(row.at), row.body, row.prev)
-    except (TypeError, ArithmeticError, UnicodeError):
-        return False
-    return made == str(row.hash)
 
 
 def _of_record(row: Row[Any], fault: str) -> Problem:
@@ -124,19 +104,12 @@ def _of_run(run_id: str, fault: str) -> Problem:
 
 
 def _run_faults(row: Row[Any], walk: _Walk) -> Iterator[str]:
-    try:
-        known = RunIdentity(**json.loads(row.identity)).id == row.id
-    except (ValueError, TypeError):
-        known = False
-    if not known:
-        yield "has an identity that does not give its id"
-    if seal(row.identity, row.manifest, row.started_at) != row.seal:
-        yield "has a manifest, identity or start that was altered"
+    yield from seal_faults(row)
     if row.length != walk.count:
         yield f"should hold {row.length} records and holds {walk.count}"
-    if row.head != walk.head:
+    if row.head != walk.chain.head:
         yield "does not end with the record it names as its last"
-    if bool(row.finished) != walk.ended:
+    if bool(row.finished) != walk.chain.ended:
         yield f"is marked as {'finished' if row.finished else 'unfinished'} but its last record says otherwise"
 
 

@@ -104,6 +104,22 @@ class Database:
         return await self.call(work)
 
 
+@contextmanager
+def damaged_text(connection: Connection) -> Iterator[None]:
+    """Read text that is not UTF-8 any more with its wrong bytes spelt out, while the block lasts: SQLite's driver would
+    raise for the whole query, and name no record."""
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):  # other servers store no such text
+        yield
+        return
+    before = driver.text_factory
+    driver.text_factory = lambda raw: raw.decode("utf-8", "backslashreplace")
+    try:
+        yield
+    finally:
+        driver.text_factory = before
+
+
 def _consume(done: asyncio.Future[T]) -> None:
     """Consume the result of a job whose caller was cancelled, so that asyncio does not log its exception as never
     retrieved."""

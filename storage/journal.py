@@ -14,8 +14,9 @@ from sqlalchemy import Connection, Row, func, select
 from market.errors import Misconfigured
 from market.types import Fill, PayoutSource, Resolution, Settlement, Transfer
 from storage import schema
-from storage.canonical import Json, canonical, digest
+from storage.canonical import Json, canonical
 from storage.chain import GENESIS
+from storage.chain_walk import seal
 from storage.connection import Database
 from storage.lease import Lease, leased
 from storage.log import RunLog
@@ -35,11 +36,6 @@ from storage.schema import from_us, to_us
 
 _LIST = "See `edgeclaw log list`."
 _PHASES = {phase.value: i for i, phase in enumerate(Phase)}
-
-
-def seal(identity: str, manifest: str, started_at: int) -> str:
-    """Digest that reveals a change to a run's own row; the arguments are the columns."""
-    return digest({"identity": identity, "manifest": manifest, "started_at": started_at})
 
 
 class Journal:

@@ -12,9 +12,11 @@ from storage.connection import Database
 
 _LOCK = 7_301_984
 """Key of the migration among PostgreSQL's advisory locks."""
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Those of the migrations, the newest last. Written down here, so that a database which has the newest is recognised
 without Alembic, which takes longer to import than most verbs to answer."""
+_READABLE = REVISIONS[3:]
+"""Those that have all tables that reading needs: what came since is for who writes."""
 _VERSION = table("alembic_version", column("version_num"))
 
 if TYPE_CHECKING:
@@ -28,8 +30,9 @@ def prepare(database: Database, *, read_only: bool = False) -> None:
     another program.
     """
     with database.reading() as connection:
-        if _current(connection, database.place) == REVISIONS[-1]:
-            return
+        found = _current(connection, database.place)
+    if found == REVISIONS[-1] or (read_only and found in _READABLE):
+        return
     if read_only:
         raise NotReady(
             f"the database {database.place} has not been brought to this version yet.",

@@ -250,6 +250,14 @@ leases = Table(
     Column("since", BigInteger, nullable=False),
 )
 
+chain_marks = Table(
+    "chain_marks",
+    metadata,
+    _run(),
+    Column("length", Integer, nullable=False),
+    Column("head", Text, nullable=False),
+)
+
 resolutions = Table(
     "resolutions",
     metadata,

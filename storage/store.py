@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from storage.chain_marks import ChainMarks
 from storage.connection import Database, open_database
 from storage.journal import Journal
 from storage.log import RunLog
@@ -18,13 +19,14 @@ from storage.windows import Windows
 __all__ = ["DecisionSummary", "Problem", "RunLog", "Store", "StoredIntent", "open_store"]
 
 
-class Store(LogReader, PriceBars, Windows):
+class Store(LogReader, PriceBars, Windows, ChainMarks):
     """All stored data, over one database. Calls run one after the other in the database's own thread."""
 
     def __init__(self, database: Database) -> None:
         Journal.__init__(self, database)
         PriceBars.__init__(self, database)
         Windows.__init__(self, database)
+        ChainMarks.__init__(self, database)
         self.waiting = lambda: database.waiting
         """Number of queued reads and writes."""
         self.folder = database.folder

@@ -149,6 +149,7 @@ class LiveWorld:
         ran is written down as a gap."""
         from agent.live.preflight import patiently
 
+        await self._log_must_hold()
         # From the store alone and first: an account that is not promoted never authenticates at the venue.
         if self.account.real:
             await self._must_be_promoted()
@@ -163,6 +164,13 @@ class LiveWorld:
         record = await RunRecord.resume(self.store, identity, manifest, self.clock.now(), self.lease)
         await record.close_gap(self.plan.schedule, self.clock.now())
         return record
+
+    async def _log_must_hold(self) -> None:
+        """Verify what no earlier start has verified of the account's log. Raises Halt where it is damaged."""
+        self.stage("verifying the log")
+        done = await self.store.verify_account(self.account.name)
+        if done.left:
+            self.stage(f"{done.left:,} records of the log are left for the next start to verify")
 
     async def _must_be_promoted(self) -> None:
         verdict = await promotion(self.store, promotion_rule(self.plan.config))

@@ -9,10 +9,11 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from agent.live.keys import play_key
 from market.polymarket.hosts import Hosts
 from tests.running import Agent, until
 from tests.storm import Storm, ask, compared, faults
+from tools.halts import KillSwitch
 from tools.polymarket.client import SigningAccount, credentials_of
 
 SPEED = 60
@@ -299,3 +301,37 @@ def test_a_hundred_windows_at_a_hundred_times_the_pace_balance_to_the_micro_unit
     assert done.returncode == 0, done.stderr[-2000:]
     agree(found)
     assert min(found[n] for n in ("orders_at_venue", "filled_in_part", "cancelled", "fills", "settlements")) > 0
+
+
+def test_a_live_start_refuses_a_log_of_which_one_byte_has_changed_and_goes_on_once_it_is_as_it_was(
+    venue: str, tmp_path: Path
+) -> None:
+    agent = Agent(venue, tmp_path / "home", ("agent",))
+    for _ in range(2):
+        code, said = agent.ended("--cycles", "1")
+        assert code == 0, said
+    with closing(sqlite3.connect(agent.home / "edgeclaw.db")) as connection:
+        run, seq, kind, key, body = connection.execute(
+            "SELECT run_id, seq, kind, key, body FROM records JOIN runs ON runs.id = run_id "
+            "ORDER BY started_at DESC, seq DESC LIMIT 1 OFFSET 1"
+        ).fetchone()
+        assert connection.execute("SELECT count(*) FROM chain_marks").fetchone() == (1,), "the first run was verified"
+        change, where = "UPDATE records SET body = ? WHERE run_id = ? AND seq = ?", (run, seq)
+        with connection:
+            connection.execute(change, (body[:-3] + chr(ord(body[-3]) ^ 1) + body[-2:], *where))
+        code, said = agent.ended("--cycles", "1")
+        assert code == 4 and "Traceback" not in said
+        said = " ".join(said.split())
+        assert (
+            f"Record {seq} of run {run} ({kind} {key}) does not match its hash" in said
+            and "edgeclaw log verify" in said
+        )
+        thrown = KillSwitch(agent.home).read()
+        assert thrown is not None and "The log is damaged" in thrown.reason
+        assert agent.call("log", "verify").returncode == 1
+        with connection:
+            connection.execute(change, (body, *where))
+    assert agent.ended("--cycles", "1")[0] == 4, "the halt stands"
+    assert agent.call("resume", "--reason", "put back").returncode == 0
+    code, said = agent.ended("--cycles", "1")
+    assert code == 0, said

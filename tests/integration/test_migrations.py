@@ -22,7 +22,7 @@ from sqlalchemy.schema import CreateTable
 from market.errors import DataInvalid, Misconfigured, NotReady, StoreUnavailable
 from market.feed import Bar
 from storage.migrate import REVISIONS, scripts, upgrade
-from storage.records import Observation
+from storage.records import DecisionFilter, Observation
 from storage.schema import from_us, metadata
 from storage.store import open_store
 from tests.unit.test_storage_values import begin, decision
@@ -174,6 +174,32 @@ def test_reading_creates_and_migrates_nothing(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(NotReady, match="has not been brought to this version"):
         asyncio.run(touch(path, read_only=True))
+
+
+@pytest.mark.parametrize(("revision", "readable"), [("0001", False), ("0003", False), ("0004", True)])
+def test_a_database_of_before_is_read_as_it_is_where_it_has_all_that_reading_needs(
+    tmp_path: Path, revision: str, readable: bool
+) -> None:
+    path = tmp_path / "before.db"
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        upgrade(connection, revision)
+    engine.dispose()
+
+    async def audited() -> None:
+        async with open_store(f"sqlite:///{path}", read_only=True) as store:
+            assert await store.runs() == [] and await store.listed(DecisionFilter()) == []
+            assert await store.verify() == []
+
+    if not readable:
+        with pytest.raises(NotReady, match="has not been brought to this version"):
+            asyncio.run(audited())
+    else:
+        before = path.read_bytes()
+        asyncio.run(audited())
+        assert path.read_bytes() == before
+    assert asyncio.run(touch(path)) == 0
+    assert tables(path) == {*metadata.tables, "alembic_version"}
 
 
 def test_reading_beside_a_writer_sees_what_is_acknowledged_and_changes_nothing(tmp_path: Path) -> None:
