@@ -23,6 +23,7 @@ from market.clock import Clock
 from market.errors import Misconfigured
 from market.feed import Feed
 from market.fees import FeeSchedule
+from market.rules import taker_delay
 from market.types import (
     Ack,
     Fill,
@@ -41,7 +42,6 @@ from storage.canonical import canonical
 from tools.ledger import Ledger
 from tools.orders import Account
 
-VENUE_DELAY = timedelta(milliseconds=50)
 NETWORK_DELAY = timedelta(milliseconds=100)
 _INSTANT = timedelta(microseconds=1)
 _CLOSED, _EXPIRED = "the market closed", "its time was over"
@@ -90,7 +90,7 @@ class PaperExchange:
         *,
         cash: Micro,
         run: str,
-        venue_delay: timedelta = VENUE_DELAY,
+        venue_delay: timedelta | None = None,
         network_delay: timedelta = NETWORK_DELAY,
         faults: FaultModel = CALM,
         fees: Callable[[Market, datetime], FeeSchedule] = venue_fees.charged,
@@ -98,7 +98,7 @@ class PaperExchange:
         restored: Sequence[Fill] = (),
         settled: Sequence[Settlement] = (),
     ) -> None:
-        if cash < 0 or venue_delay < timedelta(0) or network_delay < timedelta(0):
+        if cash < 0 or min(venue_delay or network_delay, network_delay) < timedelta(0):
             raise Misconfigured("paper cash and delays cannot be negative.", next_step="Correct them in the config.")
         self._feed, self._clock, self._fees, self._run = feed, clock, fees, run
         self._venue_delay, self._network_delay, self._faults = venue_delay, network_delay, faults
@@ -219,8 +219,9 @@ class PaperExchange:
         if self._faults.off_tick(order):
             return Ack(signed.id, OrderStatus.REJECTED, off_tick(signed.id, order.price, COARSE_TICK))
         # Never before it was sent: an order that was long in the making cannot meet the book of back then.
-        delay = self._venue_delay + self._faults.delay(order, self._network_delay)
-        arrives = max(order.placed_at, now) + delay
+        sent = max(order.placed_at, now)
+        venue = taker_delay(market, sent) if self._venue_delay is None else self._venue_delay
+        arrives = sent + venue + self._faults.delay(order, self._network_delay)
         buys, schedule = order.side is Side.BUY, self._fees(market, arrives)
         balance = self._ledger.cash if buys else self._ledger.held(order.market_id, order.outcome)
         active = self._reserved() if buys else self._selling(order)

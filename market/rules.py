@@ -1,4 +1,4 @@
-"""Resolution rules of Up/Down windows by date, and the price and size grid of orders.
+"""Resolution rules of Up/Down windows and delays of takers by date, and the price and size grid of orders.
 
 A window resolves Up when the closing value is at or above the opening one; a tie is Up. Until 2026-08-06 both values
 are instantaneous Chainlink prices; from 2026-08-07 they are time-weighted averages (venue change log): 5-minute windows
@@ -8,16 +8,24 @@ are instantaneous Chainlink prices; from 2026-08-07 they are time-weighted avera
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
-from market.types import Micro
+from market.types import Market, Micro
 
 _TWAP_BEGINS = datetime(2026, 8, 7, tzinfo=UTC)
 _TWAP_60_FOR_5M = datetime(2026, 8, 14, tzinfo=UTC)
 _FINE_BELOW, _FINE_ABOVE = Decimal("0.04"), Decimal("0.96")
 _FINE_TICK = Decimal("0.001")
+
+
+_TAKER_DELAYS = (
+    (datetime(2026, 9, 4, tzinfo=UTC), timedelta(milliseconds=150)),
+    (datetime(2026, 8, 17, tzinfo=UTC), timedelta(milliseconds=50)),
+    (datetime.min.replace(tzinfo=UTC), timedelta(milliseconds=250)),
+)
+"""Delays of takers in crypto markets and the dates from which they hold, newest first (the venue's change log)."""
 
 
 class PriceKind(StrEnum):
@@ -43,6 +51,13 @@ def resolution_rule(opens_at: datetime, seconds: int) -> ResolutionRule:
     if seconds <= 300 and opens_at < _TWAP_60_FOR_5M:
         return ResolutionRule(PriceKind.TWAP, 30)
     return ResolutionRule(PriceKind.TWAP, 60)
+
+
+def taker_delay(market: Market, at: datetime) -> timedelta:
+    """The venue's delay of an order that takes at once; only crypto markets have one."""
+    if market.category != "crypto":
+        return timedelta(0)
+    return next(delay for since, delay in _TAKER_DELAYS if at >= since)
 
 
 def tick_at(price: Decimal, tick: Decimal) -> Decimal:

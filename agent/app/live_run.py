@@ -312,7 +312,9 @@ class LiveWorld:
         """Only an account at the venue has winnings that can be late."""
         from agent.live.redeem import WinningsRedeemer
 
-        return None if hands.venue is None else WinningsRedeemer(hands.venue, self._wallet, self.clock)
+        return (
+            None if hands.venue is None else WinningsRedeemer(hands.venue, self._wallet, self.clock, self.bus.publish)
+        )
 
     def _wallet(self) -> AbstractAsyncContextManager[OpenWallet]:
         """The wallet of the account that is open, with the key it has: nobody is there to be asked for a passphrase."""

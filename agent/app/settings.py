@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """Latency of an order: held by the venue, and on the network before that."""
+    """Latency of an order: held by the venue, None for as long as it does on the date, and on the network before."""
 
-    venue: timedelta
+    venue: timedelta | None
     network: timedelta
 
 
@@ -116,7 +116,8 @@ def promotion_rule(config: Config) -> PromotionRule:
 def delays(config: Config) -> Delays:
     """Latency of orders at the paper exchange."""
     trading = config.trading
-    return Delays(venue=timedelta(seconds=trading.taker_delay), network=timedelta(seconds=trading.network_delay))
+    venue = None if trading.taker_delay is None else timedelta(seconds=trading.taker_delay)
+    return Delays(venue=venue, network=timedelta(seconds=trading.network_delay))
 
 
 def faults(config: Config) -> FaultModel:

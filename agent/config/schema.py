@@ -215,7 +215,9 @@ class TradingConfig(Section):
         "recording of single snapshots",
     )
     offset: Seconds = Field(0.0, lt=300, description="start of a cycle after each point of the cadence's grid")
-    taker_delay: Seconds = Field(0.05, description="venue delay of marketable (taker) orders")
+    taker_delay: Seconds | None = Field(
+        None, description="venue delay of marketable (taker) orders; the venue's own on the date where none is named"
+    )
     network_delay: Seconds = Field(0.1, description="median network latency of an order to the venue")
     network_delay_sigma: float = Field(
         0.0,

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from agent.live.wallet import OpenWallet
 from market.clock import Clock
+from market.events import Event, WinningsRedeemed
 from market.types import units
 from tools.polymarket.orders import PolymarketOrders
 
@@ -25,6 +26,7 @@ class WinningsRedeemer:
     account: PolymarketOrders
     wallet: Callable[[], AbstractAsyncContextManager[OpenWallet]]
     clock: Clock
+    publish: Callable[[Event], None]
     tried: dict[str, datetime] = field(default_factory=dict)
 
     async def redeem_late(self) -> str:
@@ -42,6 +44,12 @@ class WinningsRedeemer:
             there = {h.market_id for h in await wallet.redeemable()}
             done = await wallet.carry_out(await wallet.redemptions(sorted(due & there)))
         await self.account.see_payments()
+        for market_id, one in zip(sorted(due & there), done, strict=True):
+            receipt = one.receipt
+            event = WinningsRedeemed(
+                at=self.clock.now(), market_ids=(market_id,), transaction=receipt.transaction, ok=receipt.ok
+            )
+            self.publish(event)
         failed = [f"{d.receipt.transaction} {d.receipt.status}" for d in done if not d.receipt.ok]
         said = [f"{len(done) - len(failed)} markets were redeemed."] if len(done) > len(failed) else []
         return " ".join([*said, *(f"A redemption failed: {one}." for one in failed)])

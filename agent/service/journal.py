@@ -178,6 +178,16 @@ class EventLines:
         }
         return LogLine("info", "settlement", fields)
 
+    def transferred(self, event: events.CashTransferred) -> LogLine:
+        one = event.transfer
+        fields: dict[str, object] = {
+            "kind": one.kind.value,
+            "amount": _amount(one.amount),
+            "transaction": one.transaction or None,
+            "reason": one.why or None,
+        }
+        return LogLine("info", "transfer", fields)
+
     def redeemed(self, event: events.WinningsRedeemed) -> LogLine:
         markets = [self.slugs.get(one, one) for one in event.market_ids]
         fields = {"markets": markets, "transaction": event.transaction, "ok": event.ok}
@@ -241,6 +251,7 @@ _FORMS: Mapping[type[Event], Callable[[EventLines, Any], LogLine]] = {
     events.OrderFilled: EventLines.filled,
     events.OrderEnded: EventLines.ended,
     events.PositionSettled: EventLines.settled,
+    events.CashTransferred: EventLines.transferred,
     events.WinningsRedeemed: EventLines.redeemed,
     events.TradingHalted: EventLines.halted,
     events.TradingResumed: EventLines.resumed,

@@ -11,7 +11,7 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import count
@@ -30,6 +30,7 @@ from backtest.venue.faults import Fault, Faults
 from backtest.venue.scenarios import Scenario
 from market.clock import EPOCH
 from market.fees import charged
+from market.rules import taker_delay
 from market.types import (
     Book,
     Level,
@@ -87,19 +88,6 @@ class Pace:
 
 
 PACE = Pace()
-_TAKER_DELAYS = (
-    (datetime(2026, 9, 4, tzinfo=UTC), timedelta(milliseconds=150)),
-    (datetime(2026, 8, 17, tzinfo=UTC), timedelta(milliseconds=50)),
-    (EPOCH, timedelta(milliseconds=250)),
-)
-"""Delays of takers in crypto markets and the dates from which they hold, newest first (the venue's change log)."""
-
-
-def taker_delay(market: Market, at: datetime) -> timedelta:
-    """Delay of an order that takes at once; only crypto markets have one."""
-    if market.category != "crypto":
-        return timedelta(0)
-    return next(delay for since, delay in _TAKER_DELAYS if at >= since)
 
 
 @dataclass(frozen=True, slots=True)

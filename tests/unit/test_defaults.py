@@ -17,7 +17,7 @@ from agent.config.schema import Config
 from agent.reports import cost
 from agent.service import mqtt_setup
 from agent.trading.loop import Schedule
-from backtest.exchange import NETWORK_DELAY, VENUE_DELAY
+from backtest.exchange import NETWORK_DELAY
 from backtest.fault_model import CALM, FaultModel
 from tests.fakes import START
 
@@ -70,7 +70,7 @@ def test_what_has_defaults_agrees() -> None:
     """The paper exchange and its schedule stand in tests and benchmarks by themselves, as they are configured."""
     config = Config()
     assert settings.faults(config) == CALM
-    assert settings.delays(config) == settings.Delays(venue=VENUE_DELAY, network=NETWORK_DELAY)
+    assert settings.delays(config) == settings.Delays(venue=None, network=NETWORK_DELAY)
     usual = Schedule(START, None)
     assert (usual.cadence, usual.offset) == (
         timedelta(seconds=config.trading.every),

@@ -30,7 +30,7 @@ from tests.fakes import START, after, book, levels, market, recorded, replay
 
 CASH = 1_000 * UNIT
 ID = market().id
-DELAY = timedelta(milliseconds=150)
+DELAY = timedelta(milliseconds=250)
 TAKE = Order(ID, Outcome.YES, Side.BUY, Decimal("0.52"), 10 * UNIT, TimeInForce.FAK, START, "k")
 BID = replace(TAKE, price=Decimal("0.45"), tif=TimeInForce.GTC)
 
@@ -65,7 +65,7 @@ def play(books: Sequence[Book], *orders: Order, until: float = 60) -> tuple[list
 
 
 def test_an_order_meets_the_book_of_its_arrival_not_of_its_sending() -> None:
-    books = [book(), book(after(0.15), asks=levels(("0.52", 4))), book(after(0.151), asks=levels(("0.51", 99)))]
+    books = [book(), book(after(0.25), asks=levels(("0.52", 4))), book(after(0.251), asks=levels(("0.51", 99)))]
     fills, words = play(books, TAKE)
     assert [(f.price, f.size, f.at) for f in fills] == [(Decimal("0.52"), 4 * UNIT, START + DELAY)]
     assert words[0][0] is OrderStatus.CANCELED

@@ -22,7 +22,7 @@ from backtest.exchange import PaperExchange
 from backtest.replay import ReplayFeed
 from backtest.venue.auth import _Posted
 from backtest.venue.balances import CASH, Balances
-from backtest.venue.exchange import Exchange, Submission, VenueRefusal
+from backtest.venue.exchange import Exchange, Pace, Submission, VenueRefusal
 from backtest.venue.scenarios import Scenario
 from market.clock import ManualClock
 from market.types import (
@@ -79,7 +79,7 @@ def on_paper(displayed: Book, orders: Sequence[Order], cash: Micro) -> Traded:
 
 
 def at_the_venue(displayed: Book, orders: Sequence[Order], cash: Micro) -> Traded:
-    venue = Exchange(lambda _: None)
+    venue = Exchange(lambda _: None, Pace(taker_delay=_NOW))
     venue.open(Scenario(MARKET, START, [displayed], (), Decimal(1)))
     purse = venue.purses[OWNER] = Balances()
     purse.put(CASH, cash)

@@ -235,5 +235,6 @@ def test_an_older_database_gets_the_columns_from_its_records(tmp_path: Path, see
             old.execute(f"DROP INDEX {index}")
         for column in ("mid", "probability", "verified_share", "corrected", "tokens"):
             old.execute(f"ALTER TABLE decisions DROP COLUMN {column}")
+        old.execute("DROP TABLE chain_marks")
         old.execute("UPDATE alembic_version SET version_num = '0003'")
     assert asyncio.run(read()) == before

@@ -11,8 +11,9 @@ import pytest
 
 from backtest.venue.activity import LoopbackActivityKind
 from backtest.venue.balances import CASH, Balances
-from backtest.venue.exchange import Exchange, OrderChanged, Pace, Submission, VenueEvent, taker_delay
+from backtest.venue.exchange import Exchange, OrderChanged, Pace, Submission, VenueEvent
 from backtest.venue.scenarios import Scenario
+from market.rules import taker_delay
 from market.types import UNIT, Order, Outcome, Side, TimeInForce
 from tests.venue import Flat
 
