@@ -23,6 +23,8 @@ FORMATS = (".jsonl", ".csv", ".parquet")
 _AT_ONCE = 500
 _MONEY = ("profit_dollars",)
 _MONEY_OF_THOUGHT = ("wish", "edge")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Beginnings of a formula, in full width, too."""
 Row = Mapping[str, Json]
 
 
@@ -95,7 +97,13 @@ def _csv(file: Path, rows: Sequence[Row]) -> None:
     with file.open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, list(rows[0]) if rows else ["id"])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: Json) -> Json:
+    """A value as a cell. A spreadsheet takes text that begins like a formula for one, and runs it; with an apostrophe
+    before it, it is text. Numbers are no text and stay as they are."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _parquet(file: Path, rows: Sequence[Row]) -> None:
