@@ -16,7 +16,7 @@ from agent.llm.engine import Engine, Question
 from agent.search.tree import OutOfBudget
 from storage.records import LedgerRow, Phase
 from tools.analysis.checking import unsupported
-from tools.analysis.reading import profile, read_table
+from tools.analysis.reading import load_table, profile
 from tools.analysis.table import Profile, TableFinding
 
 _FADING = 0.3
@@ -30,8 +30,9 @@ class Analysed:
     `file` is the file's name, `question` as it was given; `profile` is the file's rows and columns. `findings` are what
     answers the question, the strongest first, each with its table. `headline` is the one of their sentences that the
     model chose as the answer, empty where nothing was asked or found; `dropped` are sentences that were left out,
-    since a number in them is in no table. `model` names the model. `ledger` has a row for each phase; `tokens` are
-    prompt and generated ones by phase, `dollars` their price, `seconds` the model's time.
+    since a number in them is in no table. `remarks` are sentences on columns that look like numbers and are not
+    understood as such. `model` names the model. `ledger` has a row for each phase; `tokens` are prompt and generated
+    ones by phase, `dollars` their price, `seconds` the model's time.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Analysed:
     model: str
     ledger: tuple[LedgerRow, ...]
     dollars: float
+    remarks: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -58,10 +60,11 @@ class Analysed:
         return tuple(sentence for finding in self.findings for sentence in finding.says)
 
 
-async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> Analysed:
-    """Read the file, choose operations, compute, check the sentences, and choose the answer. Raises Misconfigured for a
-    bad file."""
-    frame = await asyncio.to_thread(read_table, file)
+async def analyse(file: Path, question: str, engine: Engine, budget: Budget, decimal: str = "") -> Analysed:
+    """Read the file, choose operations, compute, check the sentences, and choose the answer; `decimal` is point, comma
+    or empty. Raises Misconfigured for a bad file."""
+    loaded = await asyncio.to_thread(load_table, file, decimal)
+    frame = loaded.frame
     shape = await asyncio.to_thread(profile, frame)
     asker = Asker(engine, budget)
     findings: Sequence[TableFinding] = ()
@@ -81,6 +84,7 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget) -> 
         model=engine.identity.model,
         ledger=budget.ledger(),
         dollars=budget.dollars,
+        remarks=loaded.remarks,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import polars as pl
 
@@ -92,11 +93,14 @@ async def _placed(
     weights = [_weighed(p, next(rows) if len(p) > 1 else (1.0,), question) for p in pools]
     best = [max(w.values(), default=1.0) for w in weights]
     named = {c.name for c in profile.columns if _stems(c.name) & _stems(question)}
+    # Pairs of all columns of a wide file would be millions.
+    asked_about = {c for pool in pools for c in pool}
+    narrow = Profile(profile.rows, tuple(c for c in profile.columns if c in asked_about))
     places = [
         OperationChoice(
             way, about, weight * _product(w[n] / b for w, n, b in zip(weights, about, best, strict=True)) * share
         )
-        for about in way.places(profile)
+        for about in way.places(narrow)
         if all(name in w for w, name in zip(weights, about, strict=True)) and (share := _covered(named, about))
     ]
     return sorted(places, key=lambda c: -c.weight)[:_PLACES]
@@ -149,7 +153,7 @@ def scan(frame: pl.DataFrame, profile: Profile) -> list[TableFinding]:
         found
         for one in CATALOGUE
         # Bounded, because pairs of columns grow with the square of their number.
-        for about in list(one.places(profile))[:40]
+        for about in islice(one.places(profile), 40)
         if (found := ask(frame, one.name, about)) is not None
     ]
     ranked = sorted(made, key=lambda f: -f.weight)

@@ -43,7 +43,7 @@ def footer(made: Analysed) -> str:
 
 
 def markdown(made: Analysed, drawn: Mapping[int, str]) -> str:
-    parts = [f"# {title(made)}", lead(made), *([f"**{made.headline}**"] if made.headline else [])]
+    parts = [f"# {title(made)}", lead(made), *([f"**{made.headline}**"] if made.headline else []), *made.remarks]
     for at, finding in enumerate(made.findings):
         parts += [f"## {finding.table.title}", *finding.says]
         parts += [f"![{finding.table.title}]({drawn[at]})"] if at in drawn else []
@@ -59,6 +59,7 @@ def _grid(table: Table) -> str:
 
 def html(made: Analysed, drawn: Mapping[int, Path]) -> str:
     body = [f"<p><strong>{escape(made.headline)}</strong></p>" if made.headline else ""]
+    body += [f"<p class=quiet>{escape(remark)}</p>" for remark in made.remarks]
     for at, finding in enumerate(made.findings):
         body.append(f"<h2>{escape(finding.table.title)}</h2>")
         body += [f"<p>{escape(sentence)}</p>" for sentence in finding.says]

@@ -21,9 +21,9 @@ _TOKENS = 4000
 """Tokens of one analysis at most."""
 
 
-async def analysed(config: Config, file: Path, question: str = "") -> Analysed:
-    """Answer a question about a file, or tell what stands out in it. Raises Misconfigured for a file that cannot be
-    read, NotReady where the packages are missing."""
+async def analysed(config: Config, file: Path, question: str = "", decimal: str = "") -> Analysed:
+    """Answer a question about a file, or tell what stands out in it; `decimal` is point, comma or empty. Raises
+    Misconfigured for a file that cannot be read, NotReady where the packages are missing."""
     if find_spec("polars") is None:
         raise NotReady("Polars is not installed.", next_step="Run: pip install 'edgeclaw[analysis]'")
     from agent.analysis.analysis import analyse
@@ -33,4 +33,4 @@ async def analysed(config: Config, file: Path, question: str = "") -> Analysed:
     with confined(own_hosts(config)):
         async with unprimed(edge) as engine:
             await engine.prime(opening())
-            return await analyse(file, question, engine, Budget(analysis_limits(edge, _TOKENS)))
+            return await analyse(file, question, engine, Budget(analysis_limits(edge, _TOKENS)), decimal)

@@ -22,6 +22,9 @@ _ROWS = 6
 def analyze(
     file: Annotated[Path, typer.Argument(help="A .csv, .xlsx or .parquet file.")],
     question: Annotated[str, typer.Option(help="Question to answer; without it, the most notable findings.")] = "",
+    decimal: Annotated[
+        str, typer.Option(help="Decimal mark where the file does not show it, as in 1.234: point or comma.")
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="Write Markdown, an HTML page and figures to this folder.")] = None,
     model: Annotated[str | None, typer.Option(help="Name of a known model, or path of a GGUF file.")] = None,
     engine: Annotated[str | None, typer.Option(help="scripted for a dry run without a model.")] = None,
@@ -43,7 +46,7 @@ def analyze(
     screen = show.console()
     busy = screen.status("analysing the file") if screen.is_terminal and not as_json else nullcontext()
     with busy:
-        made = asyncio.run(analysed(settings, file, question))
+        made = asyncio.run(analysed(settings, file, question, decimal))
     kept = _kept(made, out)
     if as_json:
         told = {"says": made.says, "tokens": made.tokens, "seconds": made.seconds, "kept": [str(path) for path in kept]}
@@ -71,6 +74,8 @@ def _tell(made: Analysed, kept: Sequence[Path], screen: Console) -> None:
     screen.print()
     if made.headline:
         screen.print(f"[bold]{escape(made.headline)}[/]\n")
+    for remark in made.remarks:
+        screen.print(f"[{MUTED}]{escape(remark)}[/]\n")
     if not made.findings:
         screen.print("Nothing stands out: the file holds no numbers, times or groups to compare.\n")
     for finding in made.findings:

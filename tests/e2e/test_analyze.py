@@ -51,6 +51,23 @@ def test_a_question_is_answered_with_the_table(edgeclaw: Edgeclaw, tmp_path: Pat
     ).replace("https://matplotlib.org", "")
 
 
+def test_a_column_that_cannot_be_told_is_named_and_read_once_it_is_said(edgeclaw: Edgeclaw, tmp_path: Path) -> None:
+    file, out = tmp_path / "prices.csv", tmp_path / "report"
+    file.write_text("who;price\n" + "".join(f"{'ab'[n % 2]};{1 + n}.{n % 10}00\n" for n in range(60)))
+    done = edgeclaw("analyze", str(file), "--engine", "scripted", "--out", str(out), "--json")
+    assert done.code == 0, done.err
+    (remark,) = done.json["analysis"]["remarks"]
+    assert remark.startswith("Column price stays text") and remark in (out / "analysis.md").read_text()
+    assert "Column price stays text" in (out / "analysis.html").read_text()
+    shown = edgeclaw("analyze", str(file), "--engine", "scripted")
+    assert "Column price stays text" in " ".join(shown.out.split())
+    said = edgeclaw("analyze", str(file), "--engine", "scripted", "--decimal", "comma", "--json")
+    assert said.json["analysis"]["remarks"] == []
+    assert {c["kind"] for c in said.json["analysis"]["profile"]["columns"]} == {"category", "number"}
+    wrong = edgeclaw("analyze", str(file), "--engine", "scripted", "--decimal", "dot")
+    assert wrong.code == 2 and "Say point or comma." in wrong.err
+
+
 @pytest.mark.parametrize("make", [planted.sales, planted.sensor, planted.trades])
 def test_without_a_network_nothing_is_missing_and_nobody_is_called(tmp_path: Path, make: object) -> None:
     """In a network namespace of its own, where there is not even a loopback."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import resource
+import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -119,6 +121,73 @@ def test_a_bad_file_is_one_sentence(tmp_path: Path, name: str, text: str | None,
         path.write_text(text)
     with pytest.raises(Misconfigured, match=says):
         read_table(path)
+
+
+def workbook(path: Path, *rows: tuple[object, ...], far: tuple[int, int] | None = None) -> Path:
+    """An Excel file with these rows, and a one in a cell at `far`, counted from 0."""
+    xlsxwriter = pytest.importorskip("xlsxwriter", reason="the extra `dev` is not installed")
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet()
+        for at, row in enumerate(rows):
+            sheet.write_row(at, 0, row)
+        if far is not None:
+            sheet.write(*far, 1)
+    return path
+
+
+def test_a_workbook_keeps_its_types_and_its_texts_are_read_as_numbers(tmp_path: Path) -> None:
+    rows = [(n, f"00{n}", str(n), f"1.{n}34,5", float(n)) for n in range(1, 9)]
+    frame = read_table(workbook(tmp_path / "a.xlsx", ("n", "zeros", "text", "comma", "real"), *rows))
+    assert [c.dtype.is_numeric() for c in frame.get_columns()] == [True, False, False, True, True]
+    assert frame["comma"].to_list() == [1034.5 + 100 * n for n in range(1, 9)] and frame["zeros"][0] == "001"
+
+
+@pytest.mark.parametrize("far", [(1_048_575, 16_383), (1_048_575, 9_000)])
+def test_a_cell_far_away_takes_no_memory(tmp_path: Path, far: tuple[int, int]) -> None:
+    path = workbook(tmp_path / "sparse.xlsx", ("n",), (1,), far=far)
+    assert path.stat().st_size < 10_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        Misconfigured, match=r"sparse.xlsx cannot be read: it would take more than .* of memory"
+    ) as said:
+        read_table(path)
+    assert "\n" not in said.value.sentence()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000, "in kilobytes"
+
+
+def test_a_workbook_that_unpacks_to_gigabytes_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.analysis.excel.MEMORY", 400_000_000)
+    small = workbook(tmp_path / "small.xlsx", ("n", "who"), (1, "a"))
+    assert read_table(small).height == 1, "and one that does not is read within that"
+    texts = b"<si><t>" + b"a" * 1000 + b"</t></si>"
+    bomb = tmp_path / "bomb.xlsx"
+    with zipfile.ZipFile(small) as book, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        for name in book.namelist():
+            with made.open(name, "w") as part:
+                if name != "xl/sharedStrings.xml":
+                    part.write(book.read(name))
+                    continue
+                part.write(b'<sst xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">')
+                for _ in range(100):
+                    part.write(texts * 10_000)
+                part.write(b"</sst>")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(Misconfigured, match=r"it would take more than 0\.4 GB of memory"):
+        read_table(bomb)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+def test_a_workbook_that_takes_no_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tools.analysis.excel.SECONDS", 0)
+    with pytest.raises(Misconfigured, match="it would take more than 0 seconds"):
+        read_table(workbook(tmp_path / "a.xlsx", ("n",), (1,)))
+
+
+@pytest.mark.parametrize("question", ["", "which n0 is most by n1"])
+def test_a_table_of_sixteen_thousand_columns_is_looked_at_in_bounded_time(tmp_path: Path, question: str) -> None:
+    wide = pl.DataFrame({f"n{c}": [c, c + r % 7, 3] for r, c in enumerate(range(16_384))})
+    wide.write_parquet(tmp_path / "wide.parquet")
+    assert analysed(tmp_path / "wide.parquet", question).findings
 
 
 def test_texts_are_times_where_nearly_all_that_are_there_are(tmp_path: Path) -> None:

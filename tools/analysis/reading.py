@@ -3,30 +3,50 @@ anywhere."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 from polars.exceptions import PolarsError
 
 from market.errors import Misconfigured
+from tools.analysis.excel import read_excel
+from tools.analysis.numerals import DecimalMark, Reading, read_numbers
 from tools.analysis.table import Column, ColumnKind, Profile
 
 _FEW, _SHARE = 50, 0.2
 """A text column is a category if it has at most so many values, or so small a share of the rows."""
-_LOOKED_AT = 10_000
-"""Rows of a CSV file from which the column types are inferred."""
+_UNTYPED = frozenset({".csv", ".tsv"})
+"""Files that do not say which columns are text."""
+_LONGEST_LINE = 1 << 20
 _TRIED, _MOST_OF_FEW, _NEARLY_ALL = 1000, 0.9, 0.99
 """Number of texts tried as times first, share of those that must be times, and share of all."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedTable:
+    """The rows of a file, and a sentence on each column that looks like numbers and is not understood as such."""
+
+    frame: pl.DataFrame
+    remarks: tuple[str, ...] = ()
+
+
 def read_table(path: Path) -> pl.DataFrame:
-    """Load the whole file. Raises Misconfigured in one sentence if its content does not match its name."""
+    """The rows of a file, as `load_table` reads them."""
+    return load_table(path).frame
+
+
+def load_table(path: Path, decimal: str = "") -> LoadedTable:
+    """Load the whole file; `decimal` is point or comma where its numbers do not show which. Raises Misconfigured in one
+    sentence if its content does not match its name."""
     readers: Mapping[str, Callable[[Path], pl.DataFrame]] = {
-        ".csv": _csv, ".tsv": _csv, ".xlsx": _excel, ".xls": _excel, ".parquet": pl.read_parquet
+        ".csv": _csv, ".tsv": _csv, ".xlsx": read_excel, ".xls": read_excel, ".parquet": pl.read_parquet
     }  # fmt: skip
-    path = path.expanduser()
-    reader = readers.get(path.suffix.lower())
+    path, mark = path.expanduser(), _mark(decimal)
+    kind = path.suffix.lower()
+    reader = readers.get(kind)
     if reader is None:
         raise Misconfigured(f"{path.name} is none of {', '.join(readers)}.", next_step="Convert it to CSV or Parquet.")
     if not path.is_file():
@@ -38,45 +58,54 @@ def read_table(path: Path) -> pl.DataFrame:
         raise Misconfigured(f"{path.name} cannot be read: {said}", next_step="Open it and check its format.") from None
     if not frame.height or not frame.width:
         raise Misconfigured(f"{path.name} has no rows.", next_step="Check the file.")
-    return _in_order(frame.rename({name: name.strip() or "unnamed" for name in frame.columns}))
+    return _in_order(frame.rename({name: name.strip() or "unnamed" for name in frame.columns}), mark, kind in _UNTYPED)
+
+
+def _mark(decimal: str) -> DecimalMark:
+    try:
+        return DecimalMark(decimal)
+    except ValueError:
+        raise Misconfigured(f"{decimal!r} is no decimal mark.", next_step="Say point or comma.") from None
 
 
 def _csv(path: Path) -> pl.DataFrame:
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(path)
-    return pl.read_csv(path, separator=separator, try_parse_dates=True, infer_schema_length=_LOOKED_AT)
+    # All as text: types inferred from the first rows would take the zeros from an id, and fail at a later row.
+    return pl.read_csv(path, separator=separator, infer_schema=False)
 
 
 def _separator(path: Path) -> str:
-    """The usual separator that occurs most in the first line."""
+    """The usual separator that occurs most in the first line, outside of quotes."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        first = file.readline()
+        first = re.sub('"[^"]*"', "", file.readline(_LONGEST_LINE))
     return max(",;\t|", key=first.count)
 
 
-def _excel(path: Path) -> pl.DataFrame:
-    from fastexcel import FastExcelError
-
-    try:
-        return pl.read_excel(path)
-    except FastExcelError as error:
-        raise ValueError(str(error)) from error
-
-
-def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
-    """Parse text columns that are times, and sort the rows of a file with a column of times by it."""
+def _in_order(frame: pl.DataFrame, decimal: DecimalMark, untyped: bool) -> LoadedTable:
+    """Parse text columns that are numbers, flags or times, and sort the rows of a file with a column of times by it."""
     texts = [c for c in frame.columns if frame[c].dtype == pl.String]
-    frame = frame.with_columns(_parsed(frame[c]) for c in texts)
+    read = [_parsed(frame[c], decimal, untyped) for c in texts]
+    frame = frame.with_columns(one.series for one in read)
     times = [c for c in frame.columns if frame[c].dtype.is_temporal()]
-    return frame.sort(times[0], maintain_order=True) if times and not frame[times[0]].is_sorted() else frame
+    frame = frame.sort(times[0], maintain_order=True) if times and not frame[times[0]].is_sorted() else frame
+    return LoadedTable(frame, tuple(one.remark for one in read if one.remark))
 
 
-def _parsed(series: pl.Series) -> pl.Series:
-    """A text column as times if nearly all values are times, else unchanged. A thousand values are tried before all
-    are: a failed parse takes longer than reading the row."""
+def _parsed(series: pl.Series, decimal: DecimalMark, untyped: bool) -> Reading:
+    """A text column as numbers or flags if all values are, as times if nearly all are, else unchanged. A thousand
+    values are tried before all are: a failed parse takes longer than reading the row."""
     known = series.drop_nulls()
     few = known.gather_every(max(1, known.len() // _TRIED))
-    made = None if _times(few, _MOST_OF_FEW) is None else _times(series, _NEARLY_ALL)
-    return series if made is None else made
+    if untyped and _flags(few) and _flags(known):
+        return Reading((series.str.to_lowercase() == "true").alias(series.name))
+    if _times(few, _MOST_OF_FEW) is not None:
+        made = _times(series, _NEARLY_ALL)
+        return Reading(series if made is None else made)
+    return read_numbers(series, decimal=decimal, typed=not untyped)
+
+
+def _flags(texts: pl.Series) -> bool:
+    return bool(texts.len()) and texts.str.to_lowercase().is_in(["true", "false"]).all()
 
 
 def _times(texts: pl.Series, share: float) -> pl.Series | None:
