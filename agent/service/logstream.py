@@ -215,16 +215,20 @@ def _with_priority(_: Any, level: str, line: Any) -> str:
     return f"<{_PRIORITIES[level]}>{line}"
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL, _LONG_ID = re.compile(r"[\x00-\x1f\x7f-\x9f]"), re.compile(r"(0x[0-9a-f]{8})[0-9a-f]{56}")
 
 
-def _harmless(_: Any, __: str, line: Fields) -> Fields:
-    """A line for a terminal: no text moves its cursor, and lists are words."""
+def _short(_: Any, __: str, line: Fields) -> Fields:
+    """A line for a terminal: ids by their first digits, a market by its slug, lists as words; and no text moves the
+    cursor."""
+    line["at"] = line["at"][5:19].replace("T", " ")
+    if "slug" in line:
+        line.pop("market", None)
     for name, value in line.items():
         if isinstance(value, list | tuple):
             value = ",".join(map(str, value))
         if name != "exception":
-            line[name] = _CONTROL.sub(" ", str(value))
+            line[name] = _LONG_ID.sub(r"\1…", _CONTROL.sub(" ", str(value)))
     return line
 
 
@@ -237,7 +241,7 @@ def _readable(*, colours: bool) -> tuple[Processor, ...]:
         timestamp_key="at",
         exception_formatter=structlog.dev.plain_traceback,
     )
-    return (_harmless, renderer)
+    return (_short, renderer)
 
 
 def _for_journald(number: int, environment: Mapping[str, str]) -> bool:

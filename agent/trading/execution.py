@@ -6,7 +6,7 @@ The same for the agent and for baseline strategies. Decides nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent.trading.bus import Bus
@@ -37,6 +37,8 @@ _TROUBLE = {
     "unanswered": "The venue did not say how orders stand",
     "unread": "The account's orders and trades could not be read",
 }
+WITHDRAWN = "withdrawn by its trader"
+"""Published reason of an order that was cancelled on request, where the venue states none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,9 @@ class Execution:
             return
         for order_id in ours:
             await self._ask(order_id, at)
+            order, ack, ended = self.over.get(order_id, (None, None, at))
+            if order is not None and ack is not None and OrderEnd.of(order, ack.status, ended) is OrderEnd.CANCELLED:
+                self.over[order_id] = order, replace(ack, reason=ack.reason or WITHDRAWN), ended
 
     async def withdraw_all(self, at: datetime) -> None:
         """Cancel all orders of ours, and find out how each ended; another's on the same account are left alone. Raises

@@ -130,6 +130,17 @@ def test_half_a_line_does_not_spoil_the_next_one(pipe: Pipe) -> None:
     assert [json.loads(line)["action"] for line in lines[1:]] == ["gap", "next"]
 
 
+def test_a_descriptor_that_does_not_block_loses_nothing_to_a_reader_that_is_slow(pipe: Pipe) -> None:
+    """Standard error may be shared with a program that has made it so."""
+    os.set_blocking(pipe.file.fileno(), False)
+    fcntl.fcntl(pipe.reader.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+    for number in range(200):
+        say(pipe.stream, "fill", number=number)
+    got = [json.loads(pipe.reader.readline())["number"] for _ in range(200)]
+    assert got == list(range(200))
+    assert pipe.stream.counts()["failed"] == 0
+
+
 def test_a_line_that_cannot_be_rendered_is_missing_and_no_more(pipe: Pipe) -> None:
     pipe.stream.put(lambda: pipe.stream.logger.info("no instant"))
     say(pipe.stream, "next")
@@ -176,11 +187,13 @@ def test_a_terminal_gets_one_readable_line_and_no_control_characters(monkeypatch
     screen = Terminal()
     monkeypatch.setattr("sys.stderr", screen)
     stream = open_stream("info", screen, {"NO_COLOR": "1"})
-    say(stream, "order", slug="btc\x1b[2J\nup", traders=("a", "b"), size="5")
+    order, market = "0x" + "ab" * 32, "0x" + "cd" * 32
+    say(stream, "order", order=order, market=market, slug="btc\x1b[2J\nup", traders=("a", "b"), size="5")
     stream.close()
     text = screen.getvalue()
     assert text.count("\n") == 1 and "\x1b" not in text
-    for word in ("2026-09-28T09:00:00.000Z", "order", "slug='btc [2J up'", "traders=a,b", "size=5"):
+    assert market[:6] not in text, "the slug says it"
+    for word in ("09-28 09:00:00", "order=0xabababab… ", "slug='btc [2J up'", "traders=a,b", "size=5"):
         assert word in text, text
 
 
