@@ -72,12 +72,14 @@ COMMANDS: Mapping[str, type[CommandRequest]] = {
 @dataclass(frozen=True, slots=True)
 class StatusMessage:
     online: bool
+    agent: str
 
 
 @dataclass(frozen=True, slots=True)
 class HealthTold:
     """Health of a run: `lag` and `silence` are seconds; `dropped` counts events without room in the queue, `waiting`
-    those not published yet."""
+    those not published yet. `agent` tells apart agents that were given the same instance by mistake; one that is
+    `aside` has left the instance to another. The next message comes in `heartbeat` seconds."""
 
     at: str
     well: bool
@@ -88,6 +90,9 @@ class HealthTold:
     silence: float
     dropped: int
     waiting: int
+    agent: str
+    aside: bool
+    heartbeat: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -13,6 +14,7 @@ from agent.config.schema import MqttConfig
 from agent.service.commands import Commands
 from agent.trading.bus import LocalBus
 from market.errors import Misconfigured, NotReady
+from storage.canonical import digest
 from storage.store import Store
 from tools.keystore import passphrase_from, secret_text
 
@@ -39,6 +41,8 @@ def link(
         host=asked.host,
         port=asked.port,
         instance=asked.instance,
+        # The account alone does not do: that of simulated money has the same name on every machine.
+        agent=digest([account, socket.gethostname(), str(home.absolute())])[:8],
         username=asked.username,
         password=_password(asked, environment),
         tls=_tls(asked),

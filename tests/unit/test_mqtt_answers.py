@@ -39,7 +39,15 @@ class Done:
 def answers(*messages: Message) -> tuple[list[str], list[str | None]]:
     done = Done()
     broker = Broker(
-        host="nowhere", port=1883, instance="edgeclaw", username="", password="", tls=None, heartbeat=10.0, queue=10
+        host="nowhere",
+        port=1883,
+        instance="edgeclaw",
+        agent="a",
+        username="",
+        password="",
+        tls=None,
+        heartbeat=10.0,
+        queue=10,
     )
     link = Link(broker, pulse(), cast(Outbox, None), done.handle, done.handle)
 
