@@ -20,6 +20,7 @@ from agent.trading.bus import LocalBus
 from agent.trading.inhibit import Inhibitor
 from market.clock import ManualClock
 from market.events import SignalHeard
+from market.types import UNIT
 from tests.fakes import START
 from tests.values import pulse
 from tools.halts import KillSwitch
@@ -114,5 +115,27 @@ def test_a_signal_is_told_heeded_and_passes(tmp_path: Path) -> None:
             ):
                 with pytest.raises(ValueError):  # noqa: PT011 - any sentence will do
                     await commands.handle_signal(name, payload)
+
+    asyncio.run(scope())
+
+
+@pytest.mark.parametrize("more", [{"margin": 25}, {"margin": "12.5"}, {"reset_limits": True}])
+def test_where_a_limit_is_reached_a_resume_states_a_margin(tmp_path: Path, more: dict[str, Any]) -> None:
+    async def scope() -> None:
+        async with commanded(tmp_path) as (commands, _):
+            commands.pulse.breach = lambda: "realised loss of $60.000000 reached the limit of $50.000000"
+            halted = commands.switch.throw("lost", "a limit", START)
+            asked = {"reason": "looked", "halt": halted.at}
+            with pytest.raises(ValueError, match=r'loss of \$60\.0+ reached the limit of \$50\.0+\. .*"margin": 25'):
+                await commands.handle_command("resume", json.dumps(asked).encode())
+            for wrong in ({"margin": 0}, {"margin": -5}, {"margin": "much"}, {"margin": 1e-7}):
+                with pytest.raises(ValueError, match="margin is wrong"):
+                    await commands.handle_command("resume", json.dumps(asked | wrong).encode())
+            assert commands.switch.read() == halted and not commands.switch.resumes()
+            await commands.handle_command("resume", json.dumps(asked | more).encode())
+            (resumed,) = commands.switch.resumes()
+            margin = more.get("margin")
+            assert resumed.margin == (None if margin is None else round(float(margin) * UNIT))
+            assert resumed.reset == ("reset_limits" in more) and commands.switch.read() is None
 
     asyncio.run(scope())
