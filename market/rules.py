@@ -55,7 +55,7 @@ def resolution_rule(opens_at: datetime, seconds: int) -> ResolutionRule:
 
 def taker_delay(market: Market, at: datetime) -> timedelta:
     """The venue's delay of an order that takes at once; only crypto markets have one."""
-    if market.category != "crypto":
+    if not market.category.startswith("crypto"):
         return timedelta(0)
     return next(delay for since, delay in _TAKER_DELAYS if at >= since)
 

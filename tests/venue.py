@@ -13,6 +13,7 @@ import aiohttp
 from polymarket import AsyncSecureClient
 from polymarket._internal.environment import PRODUCTION_CONFIG, create_environment
 
+from backtest.venue.contests import Contest
 from backtest.venue.exchange import PACE, Pace
 from backtest.venue.scenarios import Scenario, Series, listed
 from backtest.venue.server import VenueServer, served
@@ -49,7 +50,7 @@ class Flat:
 @asynccontextmanager
 async def loopback(
     *,
-    series: Sequence[Series] = (),
+    series: Sequence[Series | Contest] = (),
     clock: Clock | None = None,
     pace: Pace = PACE,
     faucet: int | None = PLAY,

@@ -67,7 +67,12 @@ class Authenticator:
         self._accounts: dict[str, _ApiAccount] = {}
         self._created: set[tuple[str, int]] = set()
         self._wallets: set[str] = set()
-        self.spenders = (contracts.EXCHANGE, contracts.NEG_RISK_EXCHANGE, contracts.EXCHANGE_V3)
+        self.spenders = (
+            contracts.EXCHANGE,
+            contracts.NEG_RISK_EXCHANGE,
+            contracts.NEG_RISK_COLLATERAL_ADAPTER,
+            contracts.EXCHANGE_V3,
+        )
 
     # -- credentials
 
@@ -163,12 +168,12 @@ class Authenticator:
         self._check_wallet(caller, signed)
         if str(signed.token_id) not in tokens:
             raise refused("the market is not yet ready to process new orders")
+        market, outcome = tokens[str(signed.token_id)]
         # Any signature recovers to some address, so a wrong exchange or domain shows as a foreign signer.
-        who = signer_of(signed, posted.signature)
+        who = signer_of(signed, posted.signature, neg_risk=market.neg_risk)
         if who is None or who.lower() != caller.wallets.eoa.lower():
             raise refused(_BAD_SIGNATURE)
-        market, outcome = tokens[str(signed.token_id)]
-        known_as = order_id(signed)
+        known_as = order_id(signed, neg_risk=market.neg_risk)
         return Submission(
             id=known_as,
             owner=caller.key,

@@ -151,7 +151,8 @@ class ControlHandlers:
             key="foreign",
         )
         budget = order.cost if order.side is Side.BUY and order.tif is not TimeInForce.GTC else None
-        known_as = order_id(self._unsigned(order, address, market.token(outcome)))
+        unsigned = self._unsigned(order, address, market.token(outcome))
+        known_as = order_id(unsigned, neg_risk=market.neg_risk)
         return Submission(id=known_as, owner=owner, address=address, order=order, kind=kind, budget=budget)
 
     def _unsigned(self, order: Order, address: str, token: str) -> VenueOrder:
@@ -175,6 +176,8 @@ class ControlHandlers:
         hall, payout = self._hall(request), _number((await _asked(request)).get("payout"))
         if payout > 1 or payout != round(payout, 6):
             raise refused("a payout is dollars a share, from 0 to 1 with six decimals at most")
+        if hall.market.neg_risk and payout not in (0, 1):
+            raise refused("a question of a negative-risk event is answered by yes or no")
         self._state.revise(hall.market.id, payout)
         return said({"condition_id": hall.market.id, "payout": str(payout)})
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 from aiohttp import web
 
@@ -59,7 +61,7 @@ class DataService:
                 worth = (
                     (hall.tape.payout if outcome is Outcome.YES else 1 - hall.tape.payout) if hall.resolved else None
                 )
-                row = payloads.position(window.market, outcome, size, worth, owner)
+                row = self._in_event(payloads.position(window.market, outcome, size, worth, owner))
                 if wanted in ("", row["status"]):
                     rows.append(row)
         return enveloped(rows)
@@ -68,7 +70,7 @@ class DataService:
         self._state.now()
         owner, condition = query(request, "user").lower(), query(request, "condition_id")
         rows = [
-            payloads.public_trade(trade, placed, price, size)
+            self._in_event(payloads.public_trade(trade, placed, price, size))
             for trade in self._state.exchange.trades.values()
             for placed, price, size in trade.parts
             if owner in ("", placed.submission.address.lower()) and condition in ("", trade.market.id)
@@ -83,7 +85,15 @@ class DataService:
             raise refused("invalid user")
         limit = whole(request, "limit", _PAGE, least=1, most=_MOST)
         rows, after = self._state.exchange.activity.page(user, _activity_query(request), limit)
-        return enveloped([payloads.activity(row) for row in rows], None if after is None else str(after))
+        return enveloped(
+            [self._in_event(payloads.activity(row)) for row in rows], None if after is None else str(after)
+        )
+
+    def _in_event(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A row with the slug of its market's event, where that is another than the market's."""
+        window = self._state.windows.get(row.get("condition_id", ""))
+        place = None if window is None else window.tape.place
+        return row if place is None else {**row, "event_slug": place.slug}
 
 
 def _activity_query(request: web.Request) -> ActivityQuery:

@@ -66,8 +66,7 @@ class MarketData:
         return said({"minimum_tick_size": float(asked_token(self._state, request)[0].tick)})
 
     async def neg_risk(self, request: web.Request) -> web.Response:
-        asked_token(self._state, request)
-        return said({"neg_risk": False})
+        return said({"neg_risk": asked_token(self._state, request)[0].neg_risk})
 
     async def fee_rate(self, request: web.Request) -> web.Response:
         asked_token(self._state, request)
@@ -107,19 +106,27 @@ class MarketData:
         return said(self._page(request, "markets", [self._gamma(w) for w in self._seen(request)]))
 
     async def events_page(self, request: web.Request) -> web.Response:
-        return said(self._page(request, "events", [self._gamma_event(w) for w in self._seen(request)]))
+        events = {self._state.event_of(w)[0].number: self._state.event_of(w) for w in self._seen(request)}
+        return said(self._page(request, "events", [self._gamma_event(windows) for windows in events.values()]))
 
     async def market_by_slug(self, request: web.Request) -> web.Response:
         return said(self._gamma(self._listed(self._state.slugs.get(request.match_info["slug"]))))
 
     async def event_by_slug(self, request: web.Request) -> web.Response:
-        return said(self._gamma_event(self._listed(self._state.slugs.get(request.match_info["slug"]))))
+        windows = self._state.event(request.match_info["slug"])
+        self._listed(windows[0] if windows else None)
+        return said(self._gamma_event(windows))
 
     async def market_by_number(self, request: web.Request) -> web.Response:
         return said(self._gamma(self._listed(self._by_number(request))))
 
     async def event_by_number(self, request: web.Request) -> web.Response:
-        return said(self._gamma_event(self._listed(self._by_number(request))))
+        first = self._listed(self._by_number(request))
+        windows = self._state.event_of(first)
+        # An event has the number of its first market.
+        if windows[0].number != first.number:
+            raise refused("not found", 404)
+        return said(self._gamma_event(windows))
 
     def _by_number(self, request: web.Request) -> Window | None:
         # Compared as text: a path has room for more digits than a number may have.
@@ -168,14 +175,18 @@ class MarketData:
         return page
 
     def _gamma(self, window: Window) -> payloads.Payload:
-        hall = self._state.hall(window.market)
-        mid = self._state.mid(window.market)
+        now, first = self._gamma_time(), self._state.event_of(window)[0]
+        head = payloads.gamma_event_head(first.tape, first.number, now)
+        return self._gamma_alone(window) | {"events": [head]}
+
+    def _gamma_alone(self, window: Window) -> payloads.Payload:
+        hall, mid = self._state.hall(window.market), self._state.mid(window.market)
         return payloads.gamma_market(window.tape, window.number, self._gamma_time(), mid, hall.resolved)
 
-    def _gamma_event(self, window: Window) -> payloads.Payload:
-        hall = self._state.hall(window.market)
-        mid = self._state.mid(window.market)
-        return payloads.gamma_event(window.tape, window.number, self._gamma_time(), mid, hall.resolved)
+    def _gamma_event(self, windows: Sequence[Window]) -> payloads.Payload:
+        first, ended = windows[0], all(self._state.hall(w.market).resolved for w in windows)
+        head = payloads.gamma_event_head(first.tape, first.number, self._gamma_time())
+        return head | {"active": True, "closed": ended, "markets": [self._gamma_alone(w) for w in windows]}
 
     # -- the data service
 

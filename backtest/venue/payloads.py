@@ -69,7 +69,7 @@ def book_answer(market: Market, own: Book, at: datetime, last: tuple[Decimal, Si
     return book(market, own, at) | {
         "min_order_size": amount(market.min_size),
         "tick_size": price(market.tick),
-        "neg_risk": False,
+        "neg_risk": market.neg_risk,
         "last_trade_price": "" if trade is None else price(trade),
     }
 
@@ -261,7 +261,7 @@ def trade_event(one: VenueTrade, viewer: Placed, at: datetime) -> Payload:
 
 
 def gamma_market(tape: Scenario, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
-    """A market as Gamma lists it. The price to beat appears only once the window is open."""
+    """A market as Gamma lists it, without its event. The price to beat appears only once the window is open."""
     market = tape.market
     yes = tape.payout if ended else mid if mid is not None else Decimal("0.5")
     return {
@@ -269,10 +269,9 @@ def gamma_market(tape: Scenario, number: int, now: datetime, mid: Decimal | None
         "question": market.question,
         "conditionId": market.id,
         "slug": market.slug,
-        "resolutionSource": "https://data.chain.link/streams/btc-usd-twap-60s-streams",
+        "resolutionSource": "https://data.chain.link/streams/btc-usd-twap-60s-streams" if tape.place is None else "",
         "startDate": iso(tape.begins),
         "endDate": iso(market.closes_at),
-        "eventStartTime": iso(market.opens_at),
         # Lists as JSON inside a string, as Gamma sends them.
         "outcomes": json.dumps(market.outcomes),
         "outcomePrices": json.dumps([price(yes), price(1 - yes)]),
@@ -287,41 +286,57 @@ def gamma_market(tape: Scenario, number: int, now: datetime, mid: Decimal | None
         "acceptingOrdersTimestamp": iso(tape.begins),
         "orderPriceMinTickSize": float(market.tick),
         "orderMinSize": int(units(market.min_size)),
-        "negRisk": False,
+        "negRisk": market.neg_risk,
         "feesEnabled": True,
-        "feeType": "crypto_fees_v2",
+        "feeType": "crypto_fees_v2" if market.category == "crypto" else market.category,
         "feeSchedule": {"exponent": 1, "rate": float(market.fee_rate or 0), "takerOnly": True, "rebateRate": 0.2},
         "umaResolutionStatuses": '["resolved"]' if ended else "[]",
         "volumeNum": 0,
         "liquidityNum": 0,
-        "questionID": question_id(market),
-        "events": [gamma_event_head(tape, number, now)],
+        "questionID": question_id(tape),
+        **_placed(tape),
+    }
+
+
+def _placed(tape: Scenario) -> Payload:
+    """What only a window of a series has, or only a market of a negative-risk event."""
+    if tape.place is None:
+        return {"eventStartTime": iso(tape.market.opens_at)}
+    return {
+        "groupItemTitle": tape.place.answer,
+        "groupItemThreshold": str(tape.place.index),
+        "negRiskMarketID": tape.place.market_id,
+        "negRiskRequestID": "",
+        "negRiskOther": False,
     }
 
 
 def gamma_event_head(tape: Scenario, number: int, now: datetime) -> Payload:
-    """Event part of a market's record."""
-    market = tape.market
+    """Event of a market, without its markets."""
+    market, place = tape.market, tape.place
+    common = {"id": str(number), "startDate": iso(tape.begins), "endDate": iso(market.closes_at)}
+    if place is not None:
+        return common | {
+            "slug": place.slug,
+            "title": place.title,
+            "negRisk": True,
+            "enableNegRisk": True,
+            "negRiskAugmented": False,
+            "negRiskMarketID": place.market_id,
+            "negRiskFeeBips": 0,
+            "cumulativeMarkets": False,
+        }
     asset, _, span = market.slug.split("-")[:3]
     known: Payload = {}
     if market.price_to_beat is not None and now >= market.opens_at:
         known["priceToBeat"] = float(market.price_to_beat)
-    return {
-        "id": str(number),
+    return common | {
         "slug": market.slug,
         "title": market.question,
         "seriesSlug": f"{asset}-up-or-down-{span}",
-        "startDate": iso(tape.begins),
         "startTime": iso(market.opens_at),
-        "endDate": iso(market.closes_at),
         "eventMetadata": known or None,
     }
-
-
-def gamma_event(tape: Scenario, number: int, now: datetime, mid: Decimal | None, ended: bool) -> Payload:
-    one = gamma_market(tape, number, now, mid, ended)
-    del one["events"]
-    return gamma_event_head(tape, number, now) | {"active": True, "closed": ended, "markets": [one]}
 
 
 def clob_market(market: Market, accepting: bool) -> Payload:
@@ -336,7 +351,7 @@ def clob_market(market: Market, accepting: bool) -> Payload:
         "ao": accepting,
         "cbos": False,
         "aot": iso(market.opens_at),
-        "nr": False,
+        "nr": market.neg_risk,
         "fd": {"r": float(market.fee_rate or 0), "e": 1, "to": True},
         "v": "v1",
         # Takers of crypto markets are delayed.
@@ -365,7 +380,7 @@ def clob_listed(tape: Scenario, hall: Hall, mid: Decimal | None) -> Payload:
         "minimum_order_size": int(units(market.min_size)),
         "minimum_tick_size": float(market.tick),
         "condition_id": market.id,
-        "question_id": question_id(market),
+        "question_id": question_id(tape),
         "question": market.question,
         "description": "",
         "market_slug": market.slug,
@@ -377,7 +392,7 @@ def clob_listed(tape: Scenario, hall: Hall, mid: Decimal | None) -> Payload:
         "taker_base_fee": 1000,
         "notifications_enabled": True,
         "neg_risk": market.neg_risk,
-        "neg_risk_market_id": "",
+        "neg_risk_market_id": "" if tape.place is None else tape.place.market_id,
         "neg_risk_request_id": "",
         "icon": "",
         "image": "",
@@ -396,8 +411,10 @@ def clob_listed(tape: Scenario, hall: Hall, mid: Decimal | None) -> Payload:
     }
 
 
-def question_id(market: Market) -> str:
-    return "0x" + hashlib.sha256(market.slug.encode()).hexdigest()
+def question_id(tape: Scenario) -> str:
+    if tape.place is not None:
+        return tape.place.question_id
+    return "0x" + hashlib.sha256(tape.market.slug.encode()).hexdigest()
 
 
 def price_tick(symbol: str, exact: Decimal, at: datetime) -> Payload:
@@ -464,7 +481,7 @@ def resolution(hall: Hall) -> Payload:
     """A row of /v2/resolutions. Payouts are millionths of a dollar per share, unless a command says other ones."""
     yes = int(hall.tape.payout * UNIT)
     return {
-        "question_id": question_id(hall.market),
+        "question_id": question_id(hall.tape),
         "condition_id": hall.market.id,
         "status": "resolved",
         "extended_review": False,

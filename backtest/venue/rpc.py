@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -41,10 +42,18 @@ _TAGS = ("latest", "pending", "safe", "finalized")
 _BAD_JSON, _BAD_REQUEST, _NO_METHOD, _BAD_PARAMS, _NODE, _REVERTED = -32700, -32600, -32601, -32602, -32000, 3
 _ZERO_WORD = bytes(32)
 
-_COLLATERAL, _TOKENS, _ADAPTER = (
-    a.lower() for a in (contracts.COLLATERAL, contracts.CONDITIONAL_TOKENS, contracts.COLLATERAL_ADAPTER)
+_COLLATERAL, _TOKENS, _ADAPTER, _NEG_RISK_ADAPTER = (
+    a.lower()
+    for a in (
+        contracts.COLLATERAL,
+        contracts.CONDITIONAL_TOKENS,
+        contracts.COLLATERAL_ADAPTER,
+        contracts.NEG_RISK_COLLATERAL_ADAPTER,
+    )
 )
-_EXCHANGE = contracts.EXCHANGE.lower()
+_EXCHANGE, _NEG_RISK_EXCHANGE = contracts.EXCHANGE.lower(), contracts.NEG_RISK_EXCHANGE.lower()
+_OLD_NEG_RISK_ADAPTER = "0xd91e80cf2e7be2e162c6513ced06f1dd0da35296"
+"""The adapter before that one: the official client reads balances of negative-risk shares through it."""
 _KNOWN = frozenset(a.lower() for a in (*SPENDERS.values(), *OPERATORS.values()))
 """Contracts that the faucet's accounts have approved."""
 _TARGETS = {LoopbackActivityKind.TRADE: _EXCHANGE, LoopbackActivityKind.REDEEM: _ADAPTER}
@@ -128,11 +137,18 @@ class LoopbackChain:
             _Function(_TOKENS, "balanceOf(address,uint256)", self._shares),
             _Function(_TOKENS, "balanceOfBatch(address[],uint256[])", self._many_shares),
             _Function(_TOKENS, "isApprovedForAll(address,address)", self.operates),
+            _Function(_OLD_NEG_RISK_ADAPTER, "balanceOf(address,uint256)", self._shares),
+            _Function(_OLD_NEG_RISK_ADAPTER, "balanceOfBatch(address[],uint256[])", self._many_shares),
         )
         self._effects = _functions(
             _Function(_COLLATERAL, "approve(address,uint256)", self._approve, 60_000),
             _Function(_TOKENS, "setApprovalForAll(address,bool)", self._set_operator, 50_000),
-            _Function(_ADAPTER, "redeemPositions(address,bytes32,bytes32,uint256[])", self._redeem, 180_000),
+            *(
+                _Function(
+                    adapter, "redeemPositions(address,bytes32,bytes32,uint256[])", partial(self._redeem, adapter), gas
+                )
+                for adapter, gas in ((_ADAPTER, 180_000), (_NEG_RISK_ADAPTER, 220_000))
+            ),
         )
         self._methods: dict[str, Callable[[Sequence[Any]], Any]] = {
             "eth_chainId": lambda _: hex(contracts.CHAIN_ID),
@@ -193,7 +209,7 @@ class LoopbackChain:
         target, data = str(params[0]["to"]).lower(), _bytes(params[0].get("data") or params[0].get("input") or "0x")
         view = self._views.get((target, data[:4]))
         if view is None:
-            if target in (_COLLATERAL, _TOKENS, _ADAPTER):
+            if target in (_COLLATERAL, _TOKENS, _ADAPTER, _NEG_RISK_ADAPTER, _OLD_NEG_RISK_ADAPTER):
                 raise _Reverted("no such function")
             return "0x"  # nothing stands there
         return "0x" + _packed(view.does(*view.arguments(data))).hex()
@@ -257,20 +273,28 @@ class LoopbackChain:
         return self._approvals[owner]
 
     def _update_acceptance(self, owner: str) -> None:
-        """Update the exchange's acceptance of an owner's orders."""
-        both = self.allowance(owner, _EXCHANGE) > 0 and self.operates(owner, _EXCHANGE)
-        (self._state.approved.add if both else self._state.approved.discard)(owner)
+        """Update the exchanges' acceptance of an owner's orders."""
+        # A trade of a negative-risk market is settled by its exchange through the adapter, which wraps the collateral.
+        for accepted, needed in (
+            (self._state.approved, (_EXCHANGE,)),
+            (self._state.approved_neg_risk, (_NEG_RISK_EXCHANGE, _NEG_RISK_ADAPTER)),
+        ):
+            given = all(self.allowance(owner, one) > 0 and self.operates(owner, one) for one in needed)
+            (accepted.add if given else accepted.discard)(owner)
 
-    def _redeem(self, owner: str, collateral: str, parent: bytes, condition: bytes, sets: Sequence[int]) -> _Act:
+    def _redeem(
+        self, adapter: str, owner: str, collateral: str, parent: bytes, condition: bytes, sets: Sequence[int]
+    ) -> _Act:
         market_id = "0x" + condition.hex()
         hall = self._state.exchange.halls.get(market_id)
         if collateral != _COLLATERAL or parent != _ZERO_WORD or list(sets) != [1, 2]:
             raise _Reverted("not a position of this collateral")
         if hall is None or not hall.resolved:
             raise _Reverted("result for condition not received yet")
-        if not self.operates(owner, _ADAPTER):
+        if not self.operates(owner, adapter):
             raise _Reverted("ERC1155: need operator approval for 3rd party transfers")
-        if owner not in self._state.exchange.purses:
+        # Through the other kind's adapter there are no such shares: the transaction succeeds and pays nothing.
+        if owner not in self._state.exchange.purses or hall.market.neg_risk is not (adapter == _NEG_RISK_ADAPTER):
             return lambda _: None
         return lambda known_as: self._state.exchange.redeem(owner, market_id, known_as)
 
@@ -317,9 +341,13 @@ class LoopbackChain:
         self._relayed.append(_RelayedBatch(known_as, owner, tuple(calls), self._number() + 1))
         return known_as
 
+    def advance(self) -> None:
+        """Execute the transactions whose block is due."""
+        self._execute_due(self._state.now())
+
     def outcome(self, known_as: str) -> bool | None:
         """True if a transaction succeeded; None while it is in no block."""
-        self._execute_due(self._state.now())
+        self.advance()
         mined = self._mined.get(known_as)
         return None if mined is None else mined.ok
 

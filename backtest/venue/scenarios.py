@@ -36,15 +36,34 @@ _FEE = Decimal("0.07")
 
 
 @dataclass(frozen=True, slots=True)
+class Contested:
+    """Place of a market in a negative-risk event: the event's slug and title, the id of its questions together (the
+    last byte is zero), and the market's number and answer among them."""
+
+    slug: str
+    title: str
+    market_id: str
+    index: int
+    answer: str
+
+    @property
+    def question_id(self) -> str:
+        """Id of the market's own question: the event's, with the number in the last byte."""
+        return f"{self.market_id[:-2]}{self.index:02x}"
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """Scenario of a window from its listing to its end. `books` are of the YES token in order of receipt, `ticks` of
-    the settlement price; `payout` is dollars per YES share; `begins` is the time of listing."""
+    the settlement price; `payout` is dollars per YES share; `begins` is the time of listing. `place` is of a market in
+    a negative-risk event."""
 
     market: Market
     begins: datetime
     books: Sequence[Book]
     ticks: Sequence[ReferenceTick]
     payout: Decimal
+    place: Contested | None = None
 
 
 class Series(Protocol):
@@ -170,10 +189,11 @@ class Walk:
         """Levels a cent apart, from the first cent not inside the spread; none beyond the ends of the scale."""
         first = int((best / _CENT).to_integral_value("ROUND_FLOOR" if direction < 0 else "ROUND_CEILING"))
         cents = range(first, first + 5 * direction, direction)
-        return tuple(Level(_PRICES[n], _shares(chance)) for n in cents if 1 <= n <= 99)
+        return tuple(Level(_PRICES[n], shares(chance)) for n in cents if 1 <= n <= 99)
 
 
-def _shares(chance: random.Random) -> Micro:
+def shares(chance: random.Random) -> Micro:
+    """Micro-shares of a displayed level, in whole hundredths."""
     return round(chance.lognormvariate(4.0, 1.0) * 100) * (UNIT // 100) + 5 * UNIT
 
 

@@ -61,7 +61,7 @@ class VenueServer:
             ClobMarkets(state),
             DataService(state),
             ControlHandlers(state, self.door),
-            TradingHandlers(state, self.door),
+            TradingHandlers(state, self.door, self.chain),
             self.streams,
             RelayerHandlers(state, self.chain),
         )

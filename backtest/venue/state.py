@@ -12,6 +12,7 @@ from decimal import Decimal
 from operator import attrgetter
 
 from backtest.venue.balances import CASH, Balances
+from backtest.venue.contests import Contest
 from backtest.venue.exchange import PACE, Exchange, Hall, Pace, VenueEvent
 from backtest.venue.faults import Faults
 from backtest.venue.scenarios import Scenario, Series, grid
@@ -45,7 +46,7 @@ class VenueState:
     def __init__(
         self,
         clock: Clock,
-        series: Sequence[Series],
+        series: Sequence[Series | Contest],
         *,
         pace: Pace = PACE,
         faucet: Micro | None = None,
@@ -59,8 +60,13 @@ class VenueState:
         self.slugs: dict[str, Window] = {}
         self.tokens: dict[str, tuple[Market, Outcome]] = {}
         self.approved: set[str] = set()
+        """Accounts whose dollars and shares the exchange may move."""
+        self.approved_neg_risk: set[str] = set()
+        """Accounts whose dollars and shares the exchange and the adapter of negative-risk markets may move."""
         self.listeners: list[Callable[[VenueEvent], None]] = []
         self._faucet = faucet
+        self._events: dict[str, list[str]] = {}
+        """Ids of the markets of each negative-risk event, by its slug."""
         self._listed: set[tuple[str, int, datetime]] = set()
         self._with_books: dict[str, list[str]] = {one.asset: [] for one in series}
         """Ids of windows with books, by asset, in order of listing: frequent operations must not slow down with the
@@ -89,7 +95,8 @@ class VenueState:
                 if (key := (one.asset, one.seconds, opens_at)) not in self._listed:
                     self._listed.add(key)
                     # In a thread: a scenario has hundreds of books or more, and requests must not wait for them.
-                    self._list(one.asset, await asyncio.to_thread(one.tape, opens_at))
+                    for tape in await asyncio.to_thread(_tapes, one, opens_at):
+                        self._list(one.asset, tape)
         if len(self.windows) > known:
             self._drop_books(now - _RETENTION)
 
@@ -104,8 +111,8 @@ class VenueState:
 
     @property
     def assets(self) -> Set[str]:
-        """Assets of the listed windows."""
-        return self._with_books.keys()
+        """Assets of the listed windows: what has a price."""
+        return {one.asset for one in self._series if not isinstance(one, Contest)}
 
     def _list(self, asset: str, tape: Scenario) -> None:
         market = tape.market
@@ -113,6 +120,8 @@ class VenueState:
         self.windows[market.id] = self.slugs[market.slug] = window
         self._with_books[asset].append(market.id)
         self.tokens |= {market.token(o): (market, o) for o in Outcome}
+        if tape.place is not None:
+            self._events.setdefault(tape.place.slug, []).append(market.id)
         self.exchange.open(tape)
 
     def refine(self, market_id: str, tick: Decimal) -> None:
@@ -159,8 +168,30 @@ class VenueState:
             self.exchange.purses[address] = Balances({CASH: self._faucet} if self._faucet else {})
             if self._faucet is not None:
                 self.approved.add(address)
+                self.approved_neg_risk.add(address)
         return self.exchange.purses[address]
+
+    def may_trade(self, address: str, market: Market) -> bool:
+        """True if the contracts that settle a market's trades may move an account's dollars and shares."""
+        return address in (self.approved_neg_risk if market.neg_risk else self.approved)
+
+    def event_of(self, window: Window) -> Sequence[Window]:
+        """Windows of one event, in the order of its questions: a window of a series has an event of its own."""
+        place = window.tape.place
+        return [window] if place is None else [self.windows[market_id] for market_id in self._events[place.slug]]
+
+    def event(self, slug: str) -> Sequence[Window]:
+        """Windows of the event of that name; none if there is no such event."""
+        if slug in self._events:
+            return [self.windows[market_id] for market_id in self._events[slug]]
+        # A window's event has the name of its market.
+        alone = self.slugs.get(slug)
+        return [alone] if alone is not None and alone.tape.place is None else []
 
     def _notify(self, event: VenueEvent) -> None:
         for listener in self.listeners:
             listener(event)
+
+
+def _tapes(series: Series | Contest, opens_at: datetime) -> Sequence[Scenario]:
+    return series.tapes(opens_at) if isinstance(series, Contest) else [series.tape(opens_at)]

@@ -15,9 +15,10 @@ from backtest.venue.balances import CASH
 from backtest.venue.clob_markets import LAST
 from backtest.venue.exchange import Placed, VenueRefusal, VenueTrade
 from backtest.venue.faults import Fault
+from backtest.venue.rpc import LoopbackChain
 from backtest.venue.state import VenueState
+from tools.polymarket.chain import UNLIMITED
 
-_UNLIMITED = str(2**256 - 1)
 # Limits of the venue; cancels a request were 3,000 until 2026-06-15.
 _BATCH, _MOST_CANCELS = 15, 1000
 _ASSET_TYPES = ("COLLATERAL", "CONDITIONAL", "CONDITIONAL-V2")
@@ -29,8 +30,8 @@ _POST_ONLY = "post-only mode: only post-only orders and cancels are allowed"
 class TradingHandlers:
     """Handlers over the state of a venue, for authenticated callers."""
 
-    def __init__(self, state: VenueState, door: Authenticator) -> None:
-        self._state, self._door = state, door
+    def __init__(self, state: VenueState, door: Authenticator, chain: LoopbackChain) -> None:
+        self._state, self._door, self._chain = state, door, chain
         self._beats: dict[str, str] = {}
 
     def routes(self) -> list[web.RouteDef]:
@@ -111,7 +112,9 @@ class TradingHandlers:
         # The id is the order's digest, so a body that is sent again cannot become a second order.
         if submission.id in self._state.exchange.orders:
             raise refused(f"order {submission.id} is invalid. Duplicated.")
-        if submission.address not in self._state.approved:
+        self._chain.advance()
+        market = self._state.exchange.halls[submission.order.market_id].market
+        if not self._state.may_trade(submission.address, market):
             need = submission.order.cost or submission.order.size
             short = f"the allowance is not enough -> allowance: 0, order amount: {need}"
             raise refused(f"not enough balance / allowance: {short}")
@@ -193,9 +196,16 @@ class TradingHandlers:
         address = self._door.wallet(caller, query(request, "signature_type") or "0")
         purse = self._state.purse(address)
         what = _asset(request)
-        allowance = _UNLIMITED if address in self._state.approved else "0"
+        self._chain.advance()
         # Integers in millionths as strings. Allowances by spender: the client refuses the older single figure.
-        return said({"balance": str(purse.chain(what)), "allowances": dict.fromkeys(self._door.spenders, allowance)})
+        allowances = {one: str(self._allowance(address, one, what)) for one in self._door.spenders}
+        return said({"balance": str(purse.chain(what)), "allowances": allowances})
+
+    def _allowance(self, address: str, spender: str, what: str) -> int:
+        """Amount that a contract may take: of shares all or nothing."""
+        if what == CASH:
+            return self._chain.allowance(address, spender.lower())
+        return UNLIMITED if self._chain.operates(address, spender.lower()) else 0
 
     async def update_balance(self, request: web.Request) -> web.Response:
         await self._enter(request)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from agent.app.guards import Guards
 from agent.config.schema import Config
 from agent.live.recovery import AccountHistory
+from agent.service.pulse import Bounds, Pulse
 from agent.trading.bus import LocalBus
 from agent.trading.execution import WITHDRAWN, Execution
 from agent.trading.inhibit import Inhibitor
@@ -229,14 +230,14 @@ def test_what_was_filled_before_a_restart_counts_at_the_end(tmp_path: Path) -> N
         markets={market().id: market()},
     )  # fmt: skip
     bus, heard, clock = LocalBus(), list[OrderEnded](), ManualClock(START)
-    guards = Guards(Config(), clock, KillSwitch(tmp_path), Inhibitor())
+    guards = Guards(Config(), clock, KillSwitch(tmp_path), Inhibitor(), Pulse(Bounds(1.0, 1.0)))
     spent = InferenceToday(clock, 0.0, lambda: 0)
     log = cast(RunLog, InMemoryRunLog())
     execution, _ = guards.around(cast(OrderTool, venue), log, bus, past, spent)
 
     async def play() -> None:
         venue.fill(2 * UNIT)
-        await execution.withdraw("0x1", START)
+        await execution.withdraw(["0x1"], START)
         await execution.reconcile(START)
 
     with bus.subscribed(OrderEnded, heard.append):

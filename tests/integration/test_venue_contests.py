@@ -1,0 +1,243 @@
+"""Negative-risk events at the loopback venue: listed, traded, settled and redeemed as the official client and the chain
+have it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import aiohttp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("web3", reason="the extra `live` is not installed")
+pytest.importorskip("polymarket", reason="the extra `live` is not installed")
+
+from polymarket.errors import RequestRejectedError
+
+from backtest.venue.balances import CASH
+from backtest.venue.contests import Contest
+from backtest.venue.exchange import Pace, taker_delay
+from backtest.venue.server import VenueServer
+from backtest.venue.state import Window
+from market.clock import ScaledClock, WallClock
+from market.polymarket.gamma import read_page
+from market.types import UNIT
+from tests.integration.test_chain import done
+from tests.integration.test_venue import collected
+from tests.integration.test_venue_routes import SIGNER, Caller
+from tests.servers import until
+from tests.venue import PLAY, QUICK, Flat, address_of, loopback, official, told
+from tools.polymarket import chain, contracts
+from tools.polymarket.chain import approve, approve_shares, open_chain, redeem
+from tools.polymarket.typed import VenueOrder
+
+CONTEST = Contest(7, seconds=600)
+
+
+def running(server: VenueServer) -> list[Window]:
+    """Markets of the event that is open now, in order."""
+    now = server.state.now()
+    return [w for w in server.state.windows.values() if w.tape.place and w.market.opens_at <= now < w.market.closes_at]
+
+
+def test_an_event_is_listed_with_its_markets_as_the_official_client_reads_them() -> None:
+    async def scenario() -> None:
+        async with loopback(series=[Flat(), CONTEST], pace=QUICK) as (server, base), official(base) as client:
+            windows = running(server)
+            places = [w.tape.place for w in windows if w.tape.place]
+            assert [p.answer for p in places] == list(CONTEST.answers)
+            event = await client.get_event(slug=places[0].slug)
+            assert [m.question for m in event.markets] == [w.market.question for w in windows]
+            assert event.trading.neg_risk and event.trading.neg_risk_market_id == places[0].market_id
+            listed = [e for e in await collected(client.list_events(closed=False)) if e.slug == places[0].slug]
+            assert [m.condition_id for m in listed[0].markets] == [w.market.id for w in windows]
+            async with aiohttp.ClientSession() as session:
+                one = await (await session.get(f"{base}/markets/slug/{windows[2].market.slug}")).json()
+                page = await (await session.get(f"{base}/markets/keyset")).read()
+                no_event = await session.get(f"{base}/events/{windows[1].number}")
+                flag = await (await session.get(f"{base}/neg-risk?token_id={windows[0].market.no_token}")).json()
+            assert (one["negRisk"], one["groupItemTitle"], one["groupItemThreshold"]) == (True, "Katherine", "2")
+            assert one["negRiskMarketID"][:-2] == one["questionID"][:-2] and one["questionID"].endswith("02")
+            assert one["events"][0]["slug"] == event.slug and flag == {"neg_risk": True} and no_event.status == 404
+            ours = {m.market.id: m.market for m in read_page(page).listed}
+            assert [ours[w.market.id].neg_risk for w in windows] == [True] * 4
+            assert not all(m.neg_risk for m in ours.values()), "the windows beside it are no such event"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("signature_type", [0, 3])
+def test_the_official_client_trades_every_answer(signature_type: int) -> None:
+    async def scenario() -> None:
+        async with (
+            loopback(series=[CONTEST], pace=QUICK) as (server, base),
+            official(base, signature_type) as client,
+        ):
+            spent = Decimal(0)
+            for window in running(server):
+                ask = (await client.get_order_book(token_id=window.market.no_token)).asks[-1].price
+                bought = await client.place_limit_order(
+                    token_id=window.market.no_token, price=ask, size=Decimal(5), side="BUY"
+                )
+                assert bought.status == "matched", "nothing delays takers outside of crypto markets"
+                spent += ask * 5
+            await until(lambda: all(t.status == "CONFIRMED" for t in server.state.exchange.trades.values()))
+            rows = await collected(client.list_activity(user=address_of(signature_type)))
+            assert sum(r.amount for r in rows) == spent and len(rows) == 4
+            assert {r.event_slug for r in rows} == {p.slug for w in running(server) if (p := w.tape.place)}
+            assert {r.outcome for r in rows} == {"No"}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("neg_risk", [True, False])
+def test_an_order_signed_for_the_other_exchange_has_an_invalid_signature(neg_risk: bool) -> None:
+    async def scenario() -> None:
+        async with loopback(series=[Flat(), CONTEST], pace=QUICK) as (server, base), aiohttp.ClientSession() as session:
+            caller = Caller(base, session)
+            await caller.enrol()
+            market = next(w.market for w in server.state.windows.values() if w.market.neg_risk is neg_risk)
+            for signed_for, status in ((not neg_risk, 400), (neg_risk, 200)):
+                said = await _posted(caller, market.yes_token, signed_for)
+                assert said[0] == status, said
+                assert status == 200 or said[1] == {"error": "invalid signature"}
+
+    asyncio.run(scenario())
+
+
+async def _posted(caller: Caller, token: str, neg_risk: bool) -> tuple[int, Any]:
+    """Answer to an order that rests, signed for one of the two exchanges."""
+    order = VenueOrder(
+        salt=5,
+        maker=SIGNER.address,
+        signer=SIGNER.address,
+        token_id=int(token),
+        maker_amount=50_000,
+        taker_amount=5_000_000,
+        side=0,
+        signature_type=0,
+        timestamp=int(WallClock().now().timestamp() * 1000),
+    )
+    signed = SIGNER.order(order, neg_risk=neg_risk)
+    wire = {
+        "salt": order.salt, "maker": order.maker, "signer": order.signer, "tokenId": token, "makerAmount": "50000",
+        "takerAmount": "5000000", "side": "BUY", "expiration": "0", "signatureType": 0,
+        "timestamp": str(order.timestamp), "metadata": "0x" + "00" * 32, "builder": "0x" + "00" * 32,
+        "signature": "0x" + signed.signature.hex(),
+    }  # fmt: skip
+    assert caller.credentials is not None
+    body = json.dumps({"order": wire, "owner": caller.credentials.key, "orderType": "GTC"}).encode()
+    status, said = await caller.ask("POST", "/order", None, body)
+    return status, json.loads(said)
+
+
+def test_orders_need_the_approvals_of_the_negative_risk_contracts() -> None:
+    async def scenario() -> None:
+        clock, series = ScaledClock(datetime.now(UTC), 3), (Flat(seconds=3600), Contest(7, seconds=3600))
+        async with (
+            loopback(series=series, clock=clock, pace=QUICK, faucet=None) as (server, base),
+            official(base) as client,
+            open_chain(base, SIGNER.address, clock, wallet=SIGNER.address) as wallet,
+        ):
+            server.state.purse(address_of(0)).put(CASH, PLAY)
+            market = running(server)[0].market
+            # Signed and sent by itself: in one call the client would give the missing approvals of its own accord.
+            order = {"token_id": market.yes_token, "price": Decimal("0.01"), "size": Decimal(5), "side": "BUY"}
+            signed = await client.create_limit_order(**order)
+            for call in (approve(contracts.EXCHANGE, PLAY), approve_shares(contracts.EXCHANGE, True)):
+                await done(wallet, call)
+            with pytest.raises(RequestRejectedError, match="not enough balance / allowance"):
+                await client.post_order(signed)
+            needed = (contracts.NEG_RISK_EXCHANGE, contracts.NEG_RISK_COLLATERAL_ADAPTER)
+            for one in needed:
+                assert _allowances(await client.get_balance_allowance(asset_type="COLLATERAL"))[one.lower()] == 0
+                await done(wallet, approve(one, PLAY))
+                with pytest.raises(RequestRejectedError, match="not enough balance / allowance"):
+                    await client.post_order(signed)
+            await done(wallet, approve_shares(needed[0], True))
+            await done(wallet, approve_shares(needed[1], True))
+            assert (await client.post_order(signed)).ok
+            dollars = _allowances(await client.get_balance_allowance(asset_type="COLLATERAL"))
+            assert {dollars[one.lower()] for one in (*needed, contracts.EXCHANGE)} == {PLAY}
+            await done(wallet, approve_shares(needed[0], False))
+            signed = await client.create_limit_order(**order)
+            with pytest.raises(RequestRejectedError, match="not enough balance / allowance"):
+                await client.post_order(signed)
+
+    asyncio.run(scenario())
+
+
+def _allowances(answer: Any) -> dict[str, int]:
+    return {name.lower(): amount for name, amount in answer.allowances.items()}
+
+
+def test_one_answer_wins_and_its_shares_are_redeemed_through_the_adapter() -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(datetime.now(UTC), 50)
+        pace = Pace(resolving=timedelta(seconds=2), paying=None)
+        async with (
+            loopback(series=[Contest(7, seconds=60)], clock=clock, pace=pace) as (server, base),
+            open_chain(base, SIGNER.address, clock, wallet=SIGNER.address) as wallet,
+        ):
+            windows, purse = running(server), server.state.purse(address_of(0))
+            for window in windows:
+                purse.put(window.market.yes_token, 3 * UNIT)
+                purse.put(window.market.no_token, 2 * UNIT)
+            await until(lambda: all(server.state.hall(w.market).resolved for w in windows), 20)
+            assert sum(w.tape.payout for w in windows) == 1
+            for window in windows:
+                # Through the ordinary adapter the transaction succeeds and pays nothing.
+                before = purse.has(CASH)
+                assert (await done(wallet, redeem(window.market.id))).status == "ok"
+                assert purse.has(CASH) == before and purse.has(window.market.yes_token) == 3 * UNIT
+                assert (await done(wallet, redeem(window.market.id, neg_risk=True))).status == "ok"
+                assert purse.has(CASH) == before + (3 if window.tape.payout else 2) * UNIT
+            assert purse.held == {CASH: PLAY + (3 + 3 * 2) * UNIT}
+            await told(base, f"/venue/markets/{windows[0].market.id}", status=400, payout="0.5")
+
+    asyncio.run(scenario())
+
+
+def test_the_official_client_reads_shares_of_such_markets_through_the_older_adapter() -> None:
+    async def scenario() -> None:
+        async with (
+            loopback(series=[CONTEST], pace=QUICK) as (server, base),
+            open_chain(base, SIGNER.address, WallClock(), wallet=SIGNER.address) as wallet,
+        ):
+            market = running(server)[0].market
+            server.state.purse(address_of(0)).put(market.yes_token, 5)
+            data = chain.packed("balanceOf(address,uint256)", SIGNER.address, int(market.yes_token))
+            async with aiohttp.ClientSession() as session:
+                call = {"to": "0xd91E80cF2E7be2e162c6513ceD06f1dD0dA35296", "data": "0x" + data.hex()}
+                asked = {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [call, "latest"]}
+                answer = await (await session.post(base, json=asked)).json()
+            assert int(answer["result"], 16) == 5
+            assert await wallet.positions([market.yes_token]) == {market.yes_token: 5}
+
+    asyncio.run(scenario())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(0, 10**5))
+def test_every_event_has_one_winner_and_odds_that_add_up(seed: int, answers: int, number: int) -> None:
+    opens_at = datetime(2026, 9, 28, tzinfo=UTC) + number * timedelta(seconds=30)
+    contest = Contest(seed, tuple(f"Answer {n}" for n in range(answers)), seconds=30)
+    tapes = contest.tapes(opens_at)
+    assert tapes == contest.tapes(opens_at), "the same seed makes the same event"
+    assert sorted(t.payout for t in tapes) == [0] * (answers - 1) + [1]
+    places = [t.place for t in tapes if t.place]
+    assert [int(p.question_id[-2:], 16) for p in places] == list(range(answers))
+    assert len({p.market_id for p in places}) == 1 and places[0].market_id.endswith("00")
+    assert len({t for one in tapes for t in (one.market.id, one.market.yes_token, one.market.no_token)}) == 3 * answers
+    for books in zip(*(t.books for t in tapes), strict=True):
+        assert not any(b.crossed for b in books)
+        # All answers bought at once cost at least a dollar, and sold bring no more.
+        asks, bids = ([side[0].price for b in books if (side := getattr(b, name))] for name in ("asks", "bids"))
+        assert len(asks) < answers or sum(asks) >= 1
+        assert sum(bids) <= 1
+    assert taker_delay(tapes[0].market, opens_at) == timedelta(0)
