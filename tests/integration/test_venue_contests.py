@@ -21,11 +21,12 @@ from polymarket.errors import RequestRejectedError
 
 from backtest.venue.balances import CASH
 from backtest.venue.contests import Contest
-from backtest.venue.exchange import Pace, taker_delay
+from backtest.venue.exchange import Pace
 from backtest.venue.server import VenueServer
 from backtest.venue.state import Window
 from market.clock import ScaledClock, WallClock
 from market.polymarket.gamma import read_page
+from market.rules import taker_delay
 from market.types import UNIT
 from tests.integration.test_chain import done
 from tests.integration.test_venue import collected

@@ -67,6 +67,9 @@ class Venue:
             self.says = Ack("0x1", OrderStatus.CANCELED)
         return True
 
+    async def cancel_many(self, order_ids: Sequence[str]) -> int:
+        return sum([await self.cancel(order_id) for order_id in order_ids])
+
     async def fills(self) -> Sequence[Fill]:
         due, self.due = self.due, []
         return due
@@ -131,7 +134,7 @@ def test_the_end_comes_after_the_fills_and_knows_their_sum(before: list[Micro], 
         await desk.execution.reconcile(START)
         for size in with_it:
             desk.venue.fill(size)
-        await desk.execution.withdraw("0x1", START)
+        await desk.execution.withdraw(["0x1"], START)
         for _ in range(2):
             await desk.execution.reconcile(START)
 
@@ -149,7 +152,7 @@ def test_an_order_that_was_filled_before_it_could_be_withdrawn_was_filled() -> N
         await desk.place()
         desk.venue.fill(20 * UNIT)
         desk.venue.says = Ack("0x1", OrderStatus.MATCHED)
-        await desk.execution.withdraw("0x1", START)
+        await desk.execution.withdraw(["0x1"], START)
         await desk.execution.reconcile(START)
 
     asyncio.run(play())
@@ -162,7 +165,7 @@ def test_the_venues_own_reason_stands() -> None:
     async def play() -> None:
         await desk.place()
         desk.venue.says = Ack("0x1", OrderStatus.CANCELED, "the market closed")
-        await desk.execution.withdraw("0x1", START)
+        await desk.execution.withdraw(["0x1"], START)
         await desk.execution.reconcile(START)
 
     asyncio.run(play())
@@ -185,7 +188,7 @@ def test_a_fill_that_comes_later_is_an_event_of_its_own_and_leaves_nothing_behin
 
     async def play() -> None:
         await desk.place()
-        await desk.execution.withdraw("0x1", START)
+        await desk.execution.withdraw(["0x1"], START)
         await desk.execution.reconcile(START)
         desk.venue.fill(UNIT)
         await desk.execution.reconcile(START)
@@ -202,7 +205,7 @@ def test_an_end_that_another_task_learns_of_waits_for_fills_that_are_read_after_
         async def fills(self) -> Sequence[Fill]:
             due = await super().fills()
             if self.says.status is OrderStatus.LIVE:
-                await desk.execution.withdraw("0x1", START)
+                await desk.execution.withdraw(["0x1"], START)
                 self.fill(UNIT)
             return due
 
