@@ -149,7 +149,7 @@ class VenueAccount:
             async with reader(self.hosts, clock) as asked, beside:
                 yield OpenAccount(
                     orders=orders,
-                    ready=partial(self_test, asked, orders),
+                    ready=partial(self_test, asked, orders, lambda: feed is not None and feed.neg_risk),
                     agree=partial(clocks_must_agree, asked),
                     venue=orders,
                 )

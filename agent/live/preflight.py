@@ -65,10 +65,11 @@ async def _state(session: aiohttp.ClientSession, hosts: Hosts) -> dict[str, str]
         return said
 
 
-async def self_test(reader: VenueReader, orders: PolymarketOrders, clock: Clock) -> None:
-    """Check the conditions for the first order. Raises NotReady or VenueUnavailable: then nothing is traded."""
+async def self_test(reader: VenueReader, orders: PolymarketOrders, neg_risk: Callable[[], bool], clock: Clock) -> None:
+    """Check the conditions for the first order; `neg_risk` tells if negative-risk markets are watched. Raises NotReady
+    or VenueUnavailable: then nothing is traded."""
     await must_hold(reader, clock)
-    await orders.must_trade()
+    await orders.must_trade(neg_risk=neg_risk())
 
 
 async def must_hold(reader: VenueReader, clock: Clock) -> None:

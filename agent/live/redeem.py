@@ -42,7 +42,7 @@ class WinningsRedeemer:
         async with self.wallet() as wallet:
             # Redeemed by hand or paid meanwhile, a market is no longer listed, and its call would fail.
             there = {h.market_id for h in await wallet.redeemable()}
-            done = await wallet.carry_out(await wallet.redemptions(sorted(due & there)))
+            done = await wallet.carry_out(await wallet.redemptions(sorted(due & there), approving=False))
         await self.account.see_payments()
         for market_id, one in zip(sorted(due & there), done, strict=True):
             receipt = one.receipt

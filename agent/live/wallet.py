@@ -5,7 +5,7 @@ Independent of any terminal. Nothing is signed or sent that was not shown as a `
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,7 +30,6 @@ from tools.keystore import SecretKey, secret_text
 from tools.polymarket import chain
 from tools.polymarket.chain import AUTO_REDEEM, Call, ChainWallet
 from tools.polymarket.client import SigningAccount
-from tools.polymarket.contracts import COLLATERAL_ADAPTER, EXCHANGE
 from tools.polymarket.relayer import Relayer
 from tools.polymarket.typed import EOA
 from tools.wallet import Receipt, WalletStatus, advice
@@ -83,6 +82,12 @@ class Done:
     receipt: Receipt
 
 
+def _shares_for(status: WalletStatus, operators: Iterable[str]) -> tuple[Call, ...]:
+    """The missing approvals of operators to take shares."""
+    names = [n for n in dict.fromkeys(operators) if not status.approvals[n]]
+    return tuple(chain.approve_shares(chain.OPERATORS[n], True) for n in names)
+
+
 @dataclass(slots=True)
 class OpenWallet:
     """A key's account at the venue and on the chain."""
@@ -100,7 +105,7 @@ class OpenWallet:
 
     async def report(self) -> WalletReport:
         """Read both sides and compare. Raises VenueUnavailable."""
-        status = await self.chain.status()
+        status = await self.chain.status(neg_risk=await self.trades_neg_risk())
         balance = await self.account.cash(self.clock)
         differences = []
         if balance != status.balance:
@@ -128,32 +133,47 @@ class OpenWallet:
         return tuple(found)
 
     async def approvals(self, amount: Micro) -> tuple[Call, ...]:
-        """The missing calls for trading: dollars up to `amount` for the exchange, shares for it and for the adapter
-        that redeems."""
-        status = await self.chain.status()
-        wanted = []
-        if status.allowances["exchange"] < amount:
-            wanted.append(chain.approve(EXCHANGE, amount))
-        for name, address in (("exchange", EXCHANGE), ("collateral adapter", COLLATERAL_ADAPTER)):
-            if not status.approvals[name]:
-                wanted.append(chain.approve_shares(address, True))
-        return tuple(wanted)
+        """The missing calls for the watched markets: dollars up to `amount` for the exchange, shares for it and for the
+        adapter that redeems; and for those of negative-risk markets, where one is watched."""
+        status, neg_risk = await self.chain.status(), await self.trades_neg_risk()
+        takers, adapters = (
+            (chain.NEG_RISK_EXCHANGES, chain.NEG_RISK_ADAPTERS) if neg_risk else (chain.EXCHANGES, chain.ADAPTERS)
+        )
+        dollars = [chain.approve(chain.SPENDERS[n], amount) for n in takers if status.allowances[n] < amount]
+        return (*dollars, *_shares_for(status, (*takers, *adapters)))
+
+    async def trades_neg_risk(self) -> bool:
+        """True if a watched market is part of a negative-risk event: only those named by their slug can be. Raises
+        VenueUnavailable, DataInvalid."""
+        for slug in self.config.venue.slugs:
+            listed = await self.asked.market(slug)
+            if listed is not None and listed.market.neg_risk:
+                return True
+        return False
 
     async def auto_redeem(self) -> tuple[Call, ...]:
         """The call that lets the venue pay out winnings by itself, unless it may already."""
         status = await self.chain.status()
         return () if status.approvals["auto-redeem"] else (chain.approve_shares(AUTO_REDEEM, True),)
 
-    async def redemptions(self, market_ids: Sequence[str] | None = None) -> tuple[Call, ...]:
-        """The calls that redeem resolved shares: of the named markets, or of all where None are named. Raises
-        Misconfigured for a market without any."""
+    async def redemptions(self, market_ids: Sequence[str] | None = None, *, approving: bool = True) -> tuple[Call, ...]:
+        """The calls that redeem resolved shares: of the named markets, or of all where None are named. Before them the
+        missing approvals of the adapters, unless it is not `approving`: then they are a NotReady. Raises Misconfigured
+        for a market without any."""
         there = {h.market_id: h.neg_risk for h in await self.redeemable()}
         wanted = sorted(there if market_ids is None else market_ids)
         if strange := [m for m in wanted if m not in there]:
             raise Misconfigured(
                 f"Nothing of the market {strange[0]} can be redeemed.", next_step="See: edgeclaw wallet status"
             )
-        return tuple(chain.redeem(m, neg_risk=there[m]) for m in wanted)
+        adapters = {"neg-risk collateral adapter" if there[m] else "collateral adapter" for m in wanted}
+        missing = _shares_for(await self.chain.status(), sorted(adapters))
+        if missing and not approving:
+            raise NotReady(
+                f"The {' and the '.join(sorted(adapters))} may not take shares, which a redemption needs.",
+                next_step="Run: edgeclaw wallet setup, or edgeclaw wallet redeem",
+            )
+        return (*missing, *(chain.redeem(m, neg_risk=there[m]) for m in wanted))
 
     async def carry_out(self, calls: Sequence[Call]) -> tuple[Done, ...]:
         """Send calls one after the other, each once, and wait for each receipt. A plain account pays the gas itself;

@@ -219,6 +219,11 @@ class LiveFeed:
             notes=tuple(notes),
         )
 
+    @property
+    def neg_risk(self) -> bool:
+        """True if a market that is followed is part of a negative-risk event."""
+        return any(watched.market.neg_risk for watched in self._watched.values())
+
     def market(self, market_id: str) -> Market | None:
         """A market that is or was followed."""
         watched = self._watched.get(market_id)

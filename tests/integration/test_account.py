@@ -6,10 +6,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -18,15 +22,20 @@ pytest.importorskip("web3")
 
 from agent.config.load import load_config
 from agent.live.livetest import LivetestStep
+from agent.live.recovery import AccountHistory
 from agent.live.wallet import OpenWallet, open_wallet
 from backtest.venue.balances import CASH
+from backtest.venue.contests import Contest
 from backtest.venue.exchange import Pace
 from backtest.venue.server import VenueServer
 from market.clock import ScaledClock, WallClock
 from market.errors import DataInvalid, Misconfigured, NotReady
-from market.types import UNIT
+from market.polymarket.feed import LiveFeed
+from market.types import UNIT, Market, Order, OrderStatus, Outcome, Side, TimeInForce
 from tests.venue import KEY, PLAY, QUICK, Flat, address_of, loopback, open_market
-from tools.polymarket.contracts import EXCHANGE
+from tools.polymarket import chain
+from tools.polymarket.chain import approve, approve_shares
+from tools.polymarket.contracts import CONDITIONAL_TOKENS, EXCHANGE
 from tools.polymarket.typed import DEPOSIT, EOA
 from tools.polymarket.wallets import wallets_of
 
@@ -46,13 +55,16 @@ def relayer_file(home: Path, owner: str) -> Path:
 
 
 @asynccontextmanager
-async def wallet(base: str, home: Path, kind: int, *, relayer: bool = True) -> AsyncIterator[OpenWallet]:
+async def wallet(
+    base: str, home: Path, kind: int, *, relayer: bool = True, slugs: Sequence[str] = ()
+) -> AsyncIterator[OpenWallet]:
     own = address_of(EOA)
     asked: dict[str, Any] = {
         "venue.loopback": base,
         "venue.key_file": str(key_file(home)),
         "venue.wallet": address_of(kind),
         "venue.series": ["btc-15m"],
+        "venue.slugs": list(slugs),
     }
     if relayer:
         asked["venue.relayer_key_file"] = str(relayer_file(home, own))
@@ -112,8 +124,62 @@ def test_winnings_are_shown_and_turned_into_dollars_once(kind: int, tmp_path: Pa
     asyncio.run(scenario())
 
 
+def test_a_watched_event_of_negative_risk_is_set_up_tested_traded_and_redeemed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(WallClock().now(), 20)
+        pace = replace(QUICK, resolving=timedelta(seconds=2), paying=None)
+        venue = loopback(series=[Contest(7, seconds=900)], clock=clock, pace=pace, faucet=None)
+        async with venue as (server, base):
+            market = next(w.market for w in server.state.windows.values() if w.market.opens_at <= clock.now())
+            server.state.purse(address_of(EOA)).put(CASH, PLAY)
+            async with wallet(base, tmp_path, EOA, slugs=[market.slug]) as account:
+                missing = (await account.report()).chain.missing
+                assert len(missing) == 6 and "the neg-risk exchange's allowance to take dollars" in missing
+                past = AccountHistory(PLAY, clock.now())
+                opened = account.account.opened(_feed_of(market), clock, past, {market.id: market}.get)
+                for call in (approve(EXCHANGE, PLAY), approve_shares(EXCHANGE, True)):
+                    await account.carry_out([call])
+                async with opened as hands:
+                    with pytest.raises(NotReady, match="neg-risk exchange is not allowed"):
+                        await hands.ready(clock)
+                    await account.carry_out(await account.approvals(PLAY))
+                    await hands.ready(clock)
+                    assert (await account.report()).chain.missing == ()
+                    now = clock.now()
+                    order = Order(
+                        market_id=market.id,
+                        outcome=Outcome.YES,
+                        side=Side.BUY,
+                        price=Decimal("0.99"),
+                        size=5 * UNIT,
+                        tif=TimeInForce.FAK,
+                        placed_at=now,
+                        key="one",
+                    )
+                    ack = await hands.orders.send(await hands.orders.sign(order))
+                    assert ack.status is not OrderStatus.REJECTED, ack
+                    await hands.orders.sync()
+                    assert (await hands.orders.account()).held(market.id, Outcome.YES) > 0
+                    await _until_resolved(server, market)
+                    adapter = chain.OPERATORS["neg-risk collateral adapter"]
+                    await account.carry_out([approve_shares(adapter, False)])
+                    with pytest.raises(NotReady, match="neg-risk collateral adapter may not take shares"):
+                        await account.redemptions(approving=False)
+                    calls = await account.redemptions()
+                    assert [c.target for c in calls] == [CONDITIONAL_TOKENS, adapter]
+                    assert all(done.receipt.ok for done in await account.carry_out(calls))
+                    assert await account.redeemable() == ()
+
+    asyncio.run(scenario())
+
+
+def _feed_of(market: Market) -> LiveFeed:
+    """What an open account asks of a feed."""
+    return cast(LiveFeed, SimpleNamespace(neg_risk=market.neg_risk, outages=lambda _: lambda _: None))
+
+
 async def _until_resolved(server: VenueServer, market: Any) -> None:
-    for _ in range(400):
+    for _ in range(4000):
         server.state.now()
         if server.state.hall(market).resolved:
             return

@@ -37,6 +37,7 @@ SPENDERS = {
     "neg-risk exchange": contracts.NEG_RISK_EXCHANGE,
     "third exchange": contracts.EXCHANGE_V3,
     "collateral adapter": contracts.COLLATERAL_ADAPTER,
+    "neg-risk collateral adapter": contracts.NEG_RISK_COLLATERAL_ADAPTER,
 }
 """Contracts that may be allowed to take dollars, by name."""
 OPERATORS = {
@@ -49,7 +50,10 @@ OPERATORS = {
 """Contracts that may be allowed to take shares, by name."""
 UNLIMITED: Micro = 2**256 - 1
 """Allowance that is never used up."""
-_ALLOWANCE_MISSING, _APPROVAL_MISSING = "the exchange's allowance to take dollars", "its approval to take shares"
+EXCHANGES, NEG_RISK_EXCHANGES = ("exchange",), ("exchange", "neg-risk exchange", "neg-risk collateral adapter")
+"""Contracts that have to take dollars and shares for trading; the latter where negative-risk markets are traded too."""
+ADAPTERS, NEG_RISK_ADAPTERS = ("collateral adapter",), ("collateral adapter", "neg-risk collateral adapter")
+"""Contracts that have to take shares for redemption."""
 _WORD = 1 << 256
 _BATCH = 100
 """Tokens per request."""
@@ -208,7 +212,8 @@ class ChainWallet:
         self._web3, self._host, self._clock, self._chain_id = web3, host, clock, chain_id
         self._owner, self._wallet, self._kind = owner, wallet, kind
 
-    async def status(self) -> WalletStatus:
+    async def status(self, *, neg_risk: bool = False) -> WalletStatus:
+        """Balances and approvals; `neg_risk` if those for negative-risk markets are needed too."""
         with _translated(self._host):
             block, gas, balance, allowances, approvals = await asyncio.gather(
                 self._web3.eth.get_block("latest"),
@@ -220,7 +225,9 @@ class ChainWallet:
             made = EPOCH + timedelta(seconds=int(block["timestamp"]))
             number, owned = int(block["number"]), int(gas)
         approved = {name: bool(answer) for name, answer in approvals.items()}
-        needed = ((_ALLOWANCE_MISSING, allowances["exchange"]), (_APPROVAL_MISSING, approved["exchange"]))
+        names = NEG_RISK_EXCHANGES if neg_risk else EXCHANGES
+        needed = [(f"the {name}'s allowance to take dollars", allowances[name]) for name in names]
+        needed += [(f"the {name}'s approval to take shares", approved[name]) for name in names]
         return WalletStatus(
             address=self._owner,
             funder=self._wallet,

@@ -41,7 +41,7 @@ from tools.polymarket.account import OrderSaid, TradeSaid
 from tools.polymarket.amounts import expiration, venue_order
 from tools.polymarket.books import AccountBooks, Expected, TrackedOrder
 from tools.polymarket.client import SigningAccount, refresh_balance, refusal_of
-from tools.polymarket.contracts import EXCHANGE
+from tools.polymarket.contracts import EXCHANGE, NEG_RISK_EXCHANGE
 
 log = logging.getLogger(__name__)
 RESEND_WITHIN = timedelta(seconds=5)
@@ -55,6 +55,7 @@ _MOST_CANCELS = 1000
 """Cancels in one request that the venue takes; 3,000 until 2026-06-15."""
 _DUPLICATE = "Duplicated"
 _NONE = "0x" + "00" * 32
+_EXCHANGES = (("exchange", EXCHANGE), ("neg-risk exchange", NEG_RISK_EXCHANGE))
 _LATELY = timedelta(minutes=15)
 """Age of a trade by which another program is taken to be trading on the account now."""
 _LOOK_BACK = timedelta(days=1)
@@ -371,16 +372,18 @@ class PolymarketOrders:
 
     # -- before the first order
 
-    async def must_trade(self) -> None:
-        """Raise NotReady if the account may not open positions, or the exchange may not move its dollars."""
+    async def must_trade(self, *, neg_risk: bool = False) -> None:
+        """Raise NotReady if the account may not open positions, or an exchange may not move its dollars: that of
+        negative-risk markets too if such are watched."""
         if await self._asked(self._client.get_closed_only_mode):
             raise NotReady("The venue lets this account only close positions.", next_step="Ask the venue why.")
         answer = await self._asked(lambda: self._client.get_balance_allowance(asset_type="COLLATERAL"))
         allowed = {name.lower(): amount for name, amount in answer.allowances.items()}
-        if allowed.get(EXCHANGE.lower(), 0) < answer.balance:
-            raise NotReady(
-                "The exchange is not allowed to move this account's dollars.", next_step="Run: edgeclaw wallet setup"
-            )
+        for name, exchange in _EXCHANGES[: 2 if neg_risk else 1]:
+            if allowed.get(exchange.lower(), 0) < answer.balance:
+                raise NotReady(
+                    f"The {name} is not allowed to move this account's dollars.", next_step="Run: edgeclaw wallet setup"
+                )
 
     # -- reconciliation
 
