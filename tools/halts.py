@@ -7,6 +7,7 @@ once a limit is reached. Its content is for display; its existence is what count
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +19,7 @@ from typing import Any
 from market.errors import StoreUnavailable
 from market.types import Micro
 
+log = logging.getLogger(__name__)
 _SWITCH, _HISTORY, _SPARE = "halted", "halts.jsonl", "halted.spare"
 _LONGEST = 4096
 
@@ -145,14 +147,18 @@ class KillSwitch:
         """All halts and resumes by this program, oldest first; damaged lines are left out."""
         try:
             lines = self._history.read_text(encoding="utf-8").splitlines()
-        except OSError:
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            log.warning("%s cannot be read (%s): what was resumed is not known", self._history, error.strerror)
             return []
         found = []
         for line in lines:
             try:
                 entry = json.loads(line)
                 aware = datetime.fromisoformat(str(entry["at"])).tzinfo is not None
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("a line of %s is damaged and left out: %s", self._history, error)
                 continue
             if aware:
                 found.append(entry)

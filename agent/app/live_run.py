@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -106,8 +106,10 @@ class LiveWorld:
             switch.prepare()
             return await self._run(engine, switch)
         except Halt as stop:
-            with suppress(StoreUnavailable):
+            try:
                 switch.throw(str(stop), "edgeclaw", WallClock().now())
+            except StoreUnavailable as error:
+                log.warning("the halt is not on disk: %s", error.sentence())
             raise
         except EdgeclawError:
             raise
@@ -262,6 +264,7 @@ class LiveWorld:
 
         self.stage("trading")
         keeper = Timekeeper(self.clock, self.inhibitor, lambda: on.hands.agree(self.clock))
+        self.pulse.counters["clock"], self.pulse.troubles["clock"] = keeper.incidents.counts, keeper.incidents.recent
         jobs = self._maintenance(on.memory.learner, self._winnings(on.hands)).jobs()
         self.pulse.trading, self.pulse.at_risk = True, on.execution.all_at_risk
         self.pulse.account = on.execution.standing
@@ -412,8 +415,12 @@ class LiveWorld:
         return await on.record.end(on.execution, self.clock, runs=runs, unknown=(), differs=differs)
 
 
+def _words(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
 def _failed(error: Exception) -> RunFailed:
-    what = str(error).rstrip(".") or type(error).__name__
+    what = _words(error).rstrip(".")
     return RunFailed(
         f"Something that nobody foresaw ended the run ({type(error).__name__}: {what}); its orders were taken back.",
         next_step="Start it again: a start is a recovery. Report it if it recurs.",
@@ -430,7 +437,10 @@ def _lookup(feed: LiveFeed, past: AccountHistory) -> Callable[[str], Market | No
 
 
 async def _last_words(work: Awaitable[object]) -> None:
-    """Best-effort cleanup of a run that ends early, bounded in time; failures of venue and store are ignored."""
-    with suppress(VenueUnavailable, StoreUnavailable, TimeoutError):
+    """Best-effort cleanup of a run that ends early, bounded in time; what fails of it is logged, and the reason of the
+    end stands."""
+    try:
         async with asyncio.timeout(_LAST_WORDS):
             await work
+    except (VenueUnavailable, StoreUnavailable, TimeoutError) as error:
+        log.warning("orders may still rest at the venue, which cancels them ten seconds from now: %s", _words(error))

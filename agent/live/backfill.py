@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from market.polymarket.rest import VenueReader, reader
 from market.types import UNIT, Market
 from storage.store import Store
 
+log = logging.getLogger(__name__)
 _MOST_SPAN = timedelta(days=15)
 
 
@@ -83,7 +85,8 @@ async def fill(asked: VenueReader, store: Store, market: Market, since: datetime
     await store.add_bars(source, HISTORY_STEP, bars)
     try:
         resolution = await asked.resolution(market.id)
-    except VenueUnavailable:
+    except VenueUnavailable as error:
+        log.warning("the outcome of %s is not stored with its prices: %s", market.slug, error)
         resolution = None
     if resolution is not None and resolution.payout is not None:
         await store.add_resolution(source, resolution)

@@ -53,6 +53,10 @@ class ComparedAccount(Protocol):
         """Difference of the accounts as a sentence, or an empty string."""
         ...
 
+    def waits(self, now: datetime) -> Sequence[str]:
+        """A sentence on each order without an answer, and each closed market that is held and not decided."""
+        ...
+
     def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:
         """Winnings still to come."""
         ...
@@ -139,7 +143,9 @@ class AccountComparison:
         if found and not self.differs:
             self.incidents.note("differed", found)
         self.differs = found
+        self.incidents.counted["compared"] += 1
         if not found:
+            self.incidents.counted["agreed"] += 1
             self.agreed_at = self.clock.now()
 
     def _foreign(self) -> str:
@@ -155,4 +161,4 @@ class AccountComparison:
         """Sentences on what differs and what is waited for."""
         since = "" if self.agreed_at is None else f" (they agreed at {self.agreed_at:%H:%M:%S} UTC)"
         differs = [f"The account differs from the venue's{since}: {self.differs}."] if self.differs else []
-        return [*differs, *self.waits, *self.incidents.recent()]
+        return [*differs, *self.account.waits(self.clock.now()), *self.waits, *self.incidents.recent()]

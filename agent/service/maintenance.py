@@ -108,7 +108,7 @@ class MaintenanceJobs:
         """Back-fill minute prices and outcomes of windows that ended since the last time, or while nothing ran."""
         until = self.clock.now() - timedelta(minutes=5)  # an outcome takes a moment
         since = max(self.filled, until - _AWAY)
-        count = 0
+        count, refused = 0, list[str]()
         async with reader(self.hosts, self.clock) as asked:
             for slug, opens, closes in _windows(self.config.venue.watched(), since, until):
                 listed = await asked.market(slug)
@@ -116,11 +116,15 @@ class MaintenanceJobs:
                     continue
                 try:
                     await fill(asked, self.store, listed.market, opens, closes)
-                except DataInvalid:
-                    continue  # an unreadable window is skipped; the others are stored
+                except DataInvalid as error:
+                    refused.append(f"{slug}: {error}")  # the others are stored
+                    continue
                 count += 1
         self.filled = until
-        return f"{count} windows were back-filled." if count else ""
+        said = [f"{count} windows were back-filled."] if count else []
+        if refused:
+            said.append(f"{len(refused)} could not be read, the last: {refused[-1]}")
+        return " ".join(said)
 
 
 def half_way(now: datetime, cadence: float, offset: float) -> datetime:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.trading.inhibit import Inhibitor
 from market.clock import Clock, ScaledClock, monotonic
 from market.errors import ClockStepped, DataInvalid, NotReady, VenueUnavailable
+from market.incidents import Incidents
 
 log = logging.getLogger(__name__)
 STEP = 2.0
 """Seconds by which the clock may deviate from the monotonic one between two readings."""
+_TROUBLE = {"uncompared": "The clock could not be compared with the venue's"}
 STEPPED, DIFFERS = "clock_stepped", "clock_differs"
 _CLOCK = {"action": "clock"}
 """What the log calls a change of the clock's state."""
@@ -38,6 +40,7 @@ class Timekeeper:
     clock: Clock
     inhibitor: Inhibitor
     agree: Callable[[], Awaitable[None]]
+    incidents: Incidents = field(default_factory=lambda: Incidents(_TROUBLE))
     look: float = _LOOK
     compare: float = _COMPARE
     in_doubt: float = _IN_DOUBT
@@ -73,8 +76,8 @@ class Timekeeper:
             if self.inhibitor.clock != DIFFERS:
                 log.warning("%s", error.sentence(), extra=_CLOCK)
             self.inhibitor.clock = DIFFERS
-        except (VenueUnavailable, DataInvalid):
-            pass  # no answer is no evidence: the present state stands
+        except (VenueUnavailable, DataInvalid) as error:
+            self.incidents.note("uncompared", error)  # no answer is no evidence: the present state stands
         else:
             if self.inhibitor.clock:
                 log.info("system clock agrees with the venue's clock again", extra=_CLOCK)

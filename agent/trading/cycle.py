@@ -85,7 +85,8 @@ async def consider(ports: Ports, market: Market, as_of: datetime, blocked: str =
         inputs = await observe(ports, market, as_of, blocked)
     except CycleSkipped as skipped:
         inputs = unseen(ports, market, as_of, skipped.reason)
-    except Transient:
+    except Transient as error:
+        ports.execution.incidents.note("unseen", error)
         inputs = unseen(ports, market, as_of, "feed_unavailable")
     observed = monotonic()
     decision = await decide_or_recall(

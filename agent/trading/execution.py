@@ -36,6 +36,7 @@ _TROUBLE = {
     "uncancelled": "Cancels were sent without an answer",
     "unanswered": "The venue did not say how orders stand",
     "unread": "The account's orders and trades could not be read",
+    "unseen": "Markets could not be observed for a decision",
 }
 WITHDRAWN = "withdrawn by its trader"
 """Published reason of an order that was cancelled on request, where the venue states none."""

@@ -55,6 +55,9 @@ class Venue:
             raise VenueUnavailable("no answer")
         return said
 
+    def waits(self, now: datetime) -> Sequence[str]:
+        return ()
+
     def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:
         return OWED if self.looks < self.paid_after else {}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import chain
 
 from market.clock import EPOCH
@@ -33,6 +33,8 @@ from tools.ledger import Ledger
 from tools.orders import Account
 from tools.polymarket.account import OrderSaid, Share, TradeSaid, TradeStatus, shares
 
+_ANSWERED, _DECIDED = timedelta(seconds=30), timedelta(minutes=15)
+"""Age of an order without an answer, and of a close without an outcome, from which on they are told."""
 FAILED = "/failed"
 """Suffix of the id of a fill that reverses another."""
 _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.MINED))} | {
@@ -345,6 +347,14 @@ class AccountBooks:
             for t in late
             if t.fills
         ]
+
+    def waits(self, now: datetime) -> list[str]:
+        """A sentence on each order without an answer, and on each closed market that is held and not decided."""
+        unknown = [k for k in self.working() if k.status is None and now - k.signed.order.placed_at > _ANSWERED]
+        said = [f"The order {k.signed.id[:12]} in {k.market.slug} has no answer yet." for k in unknown]
+        held = {m.id: m for m in map(self._markets, sorted({h[0] for h in self._ledger.holdings})) if m is not None}
+        late = [m for m in held.values() if now - m.closes_at > _DECIDED]
+        return [*said, *(f"{m.slug} closed at {m.closes_at:%Y-%m-%d %H:%M} UTC and is not settled yet." for m in late)]
 
     def conclude(self, trade_id: str, status: TradeStatus) -> None:
         """End a trade by what the chain says, where the venue does not: CONFIRMED or FAILED."""

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -428,6 +428,10 @@ class PolymarketOrders:
     def foreign(self) -> Mapping[str, str]:
         """A sentence on each order and trade of the account that is not of this log, by its id."""
         return self.books.foreign
+
+    def waits(self, now: datetime) -> Sequence[str]:
+        """A sentence on each order without an answer, and each closed market that is held and not decided."""
+        return self.books.waits(now)
 
     def unpaid(self) -> Mapping[tuple[str, Outcome], Settlement]:
         """Winnings still to come."""
