@@ -70,10 +70,10 @@ class DataService:
         self._state.now()
         owner, condition = query(request, "user").lower(), query(request, "condition_id")
         rows = [
-            self._in_event(payloads.public_trade(trade, placed, price, size))
+            self._in_event(payloads.public_trade(trade, part))
             for trade in self._state.exchange.trades.values()
-            for placed, price, size in trade.parts
-            if owner in ("", placed.submission.address.lower()) and condition in ("", trade.market.id)
+            for part in trade.parts
+            if owner in ("", part.placed.submission.address.lower()) and condition in ("", trade.market.id)
         ]
         return enveloped(rows)
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import count
+from typing import NamedTuple
 
 from backtest.admission import Applicant, refusal, too_little, worst_fee
 from backtest.matching_engine import CROSSES, NO_MATCH, NOT_FULL, MatchedTrade, MatchingEngine, Working, affordable
@@ -88,6 +89,7 @@ class Pace:
 
 
 PACE = Pace()
+_MILLIONTH = Decimal("1e-6")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,35 +129,83 @@ class Placed:
         return self.status.removeprefix("CANCELED_") in (NO_MATCH, NOT_FULL)
 
 
+@dataclass(frozen=True, slots=True)
+class VenueFill:
+    """One resting side of a trade: an order, or the displayed book if `maker` is None. `price` is of the trade's token,
+    `fee` is what the taker pays for this part."""
+
+    maker: Placed | None
+    price: Decimal
+    size: Micro
+    fee: Micro
+
+
+class TradePart(NamedTuple):
+    """Part of an account's order in a trade; `price` is of the order's own token, `dollars` are without the fee."""
+
+    placed: Placed
+    price: Decimal
+    size: Micro
+    dollars: Micro
+
+
 @dataclass(slots=True, eq=False)
 class VenueTrade:
-    """One trade and its settlement. `price` is of `outcome`'s token, which is the taker's; an order is None if the
-    displayed book was the other side. `legs` name the accounts that it moves."""
+    """One match of one taker with everything that it met, and its settlement. `outcome` and `side` are the taker's; the
+    taker is None if the displayed book took from a resting order. `legs` name the accounts that it moves."""
 
     id: str
     market: Market
     outcome: Outcome
     side: Side
-    price: Decimal
-    size: Micro
-    fee: Micro
     taker: Placed | None
-    maker: Placed | None
-    legs: tuple[tuple[Balances, Leg], ...]
     matched_at: datetime
     updated_at: datetime
-    status: VenueTradeStatus = VenueTradeStatus.MATCHED
-    transaction: str = ""
+    fate: SettlementFate
+    transaction: str
     """Transaction hash as published: of most trades it is known once they are mined."""
-    fate: SettlementFate = SettlementFate.SETTLES
+    fills: list[VenueFill] = field(default_factory=list)
+    legs: list[tuple[Balances, Leg]] = field(default_factory=list)
+    status: VenueTradeStatus = VenueTradeStatus.MATCHED
 
     @property
-    def parts(self) -> Iterator[tuple[Placed, Decimal, Micro]]:
-        """Orders of accounts in it, each with its own token's price and its size; the taker's first."""
+    def size(self) -> Micro:
+        return sum(f.size for f in self.fills)
+
+    @property
+    def fee(self) -> Micro:
+        return sum(f.fee for f in self.fills)
+
+    @property
+    def dollars(self) -> Micro:
+        """What the taker's shares cost, before fees."""
+        return sum(notional(f.price, f.size) for f in self.fills)
+
+    @property
+    def price(self) -> Decimal:
+        """Price of all fills, or their mean to a millionth where they differ."""
+        prices = {f.price for f in self.fills}
+        if len(prices) == 1:
+            return prices.pop()
+        return (Decimal(self.dollars) / self.size).quantize(_MILLIONTH)
+
+    @property
+    def parts(self) -> Iterator[TradePart]:
+        """Orders of accounts in it: the taker's first, as one part whatever it met."""
         if self.taker is not None:
-            yield self.taker, self.price, self.size
-        if self.maker is not None:
-            yield self.maker, self.maker.submission.order.price, self.size
+            yield TradePart(self.taker, self.price, self.size, self.dollars)
+        for fill in self.fills:
+            if fill.maker is not None:
+                price = fill.maker.submission.order.price
+                yield TradePart(fill.maker, price, fill.size, notional(price, fill.size))
+
+    @property
+    def views(self) -> Mapping[str, Placed]:
+        """Owners of its orders, each with the order from whose side they see it: the taker's if it is theirs."""
+        found: dict[str, Placed] = {}
+        for part in self.parts:
+            found.setdefault(part.placed.submission.owner, part.placed)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +323,8 @@ class Exchange:
         self._stuck: dict[str, list[VenueTrade]] = {}
         """Trades that are never mined, by market."""
         self._unsettled = count()
+        self._matching: VenueTrade | None = None
+        """Trade of the match under way."""
 
     # -- time
 
@@ -315,6 +367,7 @@ class Exchange:
         if not book.crossed:
             hall.book = book
         hall.pit.show(book)
+        self._finish_match()
         self._publish_levels(hall)
 
     def _close(self, hall: Hall) -> None:
@@ -452,6 +505,7 @@ class Exchange:
         self._tell(OrderChanged("PLACEMENT", placed, self.now))
         placed.status = "LIVE"
         hall.pit.arrive(placed.working, hall.book)
+        self._finish_match()
         if placed.open and (expires := placed.submission.expires_at) is not None:
             self._at(expires - self._pace.early_expiry, lambda: self._expire(placed))
         self._publish_levels(hall)
@@ -517,51 +571,64 @@ class Exchange:
     # -- callbacks of `backtest.matching_engine`
 
     def traded(self, execution: MatchedTrade) -> None:
+        """Book one execution. Those of one taker in one match are one trade, which is published when the match ends."""
         taker, maker = (self._of(w) for w in (execution.taker, execution.maker))
+        if self._matching is not None and (taker is None or self._matching.taker is not taker):
+            self._finish_match()
+        trade = self._matching or self._new_trade(taker, maker, execution)
+        price, size = execution.price, execution.size
+        # Makers pay no fee at this venue.
+        fee = charged(trade.market, execution.at).taker(price, size) if taker is not None else 0
+        trade.fills.append(VenueFill(maker, price, size, fee))
+        self.halls[trade.market.id].last_trade = price, trade.side
+        if taker is not None:
+            self._bind(trade, taker, _leg(taker, price, size, fee))
+            self._count(taker, trade.id, price, size)
+        if maker is not None:
+            own_price = maker.submission.order.price
+            self._bind(trade, maker, _leg(maker, own_price, size, 0))
+            self._count(maker, trade.id, own_price, size)
+        self._matching = trade
+        if taker is None:
+            self._finish_match()
+
+    def _new_trade(self, taker: Placed | None, maker: Placed | None, execution: MatchedTrade) -> VenueTrade:
         first = taker or maker
         if first is None:
             raise ValueError("an execution needs an order")
-        market, order = first.market, first.submission.order
-        outcome, side = order.outcome, order.side
-        # Makers pay no fee at this venue.
-        fee = charged(market, execution.at).taker(execution.price, execution.size) if taker is not None else 0
+        side = first.submission.order.side
         if taker is None:  # the market took from a resting order: it stood on the other side
             side = Side.SELL if side is Side.BUY else Side.BUY
-        legs = []
-        if taker is not None:
-            legs.append((self.purses[taker.submission.address], _leg(taker, execution.price, execution.size, fee)))
-        if maker is not None:
-            price = maker.submission.order.price
-            legs.append((self.purses[maker.submission.address], _leg(maker, price, execution.size, 0)))
-        trade_id = _trade_id(market.id, len(self.trades))
+        trade_id = _trade_id(first.market.id, len(self.trades))
         fate, transaction = self._fate(trade_id)
-        trade = VenueTrade(
+        trade = self.trades[trade_id] = VenueTrade(
             id=trade_id,
-            market=market,
-            outcome=outcome,
+            market=first.market,
+            outcome=first.submission.order.outcome,
             side=side,
-            price=execution.price,
-            size=execution.size,
-            fee=fee,
             taker=taker,
-            maker=maker,
-            legs=tuple(legs),
             matched_at=execution.at,
             updated_at=execution.at,
-            transaction=transaction,
             fate=fate,
+            transaction=transaction,
         )
-        self.trades[trade_id] = trade
-        self.halls[market.id].last_trade = execution.price, side
-        for purse, leg in legs:
-            # Before the trade is published: its shares are on their way, and cannot be sold yet.
-            purse.begin(leg)
-        for placed, price in ((taker, execution.price), (maker, maker.submission.order.price if maker else _ONE)):
-            if placed is not None:
-                self._count(placed, trade_id, price, execution.size)
+        return trade
+
+    def _bind(self, trade: VenueTrade, placed: Placed, leg: Leg) -> None:
+        """Deduct what an order gives. Before the trade is published: its shares are on their way, and cannot be sold
+        yet."""
+        purse = self.purses[placed.submission.address]
+        purse.begin(leg)
+        trade.legs.append((purse, leg))
+
+    def _finish_match(self) -> None:
+        """Publish the trade of the match that has ended, if it made one, and schedule its settlement."""
+        trade, self._matching = self._matching, None
+        if trade is None:
+            return
         self._tell(TradeChanged(trade, self.now))
-        if fate is SettlementFate.NEVER_MINED:
-            self._stuck.setdefault(market.id, []).append(trade)
+        if trade.fate is SettlementFate.NEVER_MINED:
+            self._stuck.setdefault(trade.market.id, []).append(trade)
         else:
             self._at(self.now + self._pace.mining, lambda: self._mine(trade))
 
@@ -578,7 +645,8 @@ class Exchange:
     def _count(self, placed: Placed, trade_id: str, price: Decimal, size: Micro) -> None:
         placed.matched += size
         placed.spent += notional(price, size)
-        placed.trades.append(trade_id)
+        if trade_id not in placed.trades:
+            placed.trades.append(trade_id)
         self._tell(OrderChanged("UPDATE", placed, self.now))
 
     def _mine(self, trade: VenueTrade) -> None:
@@ -619,6 +687,9 @@ class Exchange:
         if status is OrderStatus.MATCHED:
             placed.status = "MATCHED"
             return
+        # What it traded is told before what was left of it is cancelled.
+        if self._matching is not None and self._matching.taker is placed:
+            self._finish_match()
         placed.status = reason if reason.startswith("CANCELED") else f"CANCELED_{reason}"
         self._tell(OrderChanged("CANCELLATION", placed, self.now))
 
@@ -644,7 +715,6 @@ class Exchange:
             self._tell(LevelsChanged(hall.market, tuple((b, Level(p, s)) for (b, p), s in changed), shown, self.now))
 
 
-_ONE = Decimal(1)
 _WINNERS = {Decimal(1): Outcome.YES, Decimal(0): Outcome.NO}
 _FATES = {
     Fault.NEVER_MINED: SettlementFate.NEVER_MINED,
@@ -654,13 +724,13 @@ _FATES = {
 
 def _fills(trade: VenueTrade, at: datetime) -> Iterator[LoopbackActivity]:
     """One row for each order of an account in a mined trade."""
-    for placed, price, size in trade.parts:
+    for placed, price, size, dollars in trade.parts:
         yield LoopbackActivity(
             kind=LoopbackActivityKind.TRADE,
             address=placed.submission.address,
             at=at,
             transaction=transaction_of(trade.id),
-            dollars=notional(price, size),
+            dollars=dollars,
             market=trade.market,
             outcome=placed.submission.order.outcome,
             side=placed.submission.order.side,

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from backtest.venue.activity import LoopbackActivity
-from backtest.venue.exchange import Hall, Placed, VenueTrade
+from backtest.venue.exchange import Hall, Placed, TradePart, VenueTrade
 from backtest.venue.scenarios import Scenario
 from market.clock import to_ms
 from market.types import UNIT, Book, Level, Market, Micro, Outcome, Side, complement, units
@@ -199,10 +199,9 @@ def order_event(placed: Placed, kind: str, at: datetime) -> Payload:
 
 def trade(one: VenueTrade, viewer: Placed) -> Payload:
     """A trade from the view of the owner of one of its orders."""
-    taker, maker = one.taker, one.maker
     return {
         "id": one.id,
-        "taker_order_id": taker.submission.id if taker else _house(one),
+        "taker_order_id": one.taker.submission.id if one.taker else _house(one),
         "market": one.market.id,
         "asset_id": one.market.token(one.outcome),
         "side": one.side.upper(),
@@ -217,25 +216,26 @@ def trade(one: VenueTrade, viewer: Placed) -> Payload:
         "owner": viewer.submission.owner,
         "maker_address": viewer.submission.address,
         "transaction_hash": one.transaction,
-        "trader_side": "TAKER" if viewer is taker else "MAKER",
-        "maker_orders": [_maker(one, maker)],
+        "trader_side": "TAKER" if viewer is one.taker else "MAKER",
+        "maker_orders": [_maker(one, number) for number in range(len(one.fills))],
     }
 
 
-def _maker(one: VenueTrade, maker: Placed | None) -> Payload:
-    """The resting side: an order, or the displayed book on the other side of the taker's token."""
-    if maker is None:
+def _maker(one: VenueTrade, number: int) -> Payload:
+    """A resting side: an order, or the displayed book on the other side of the taker's token."""
+    fill = one.fills[number]
+    if fill.maker is None:
         side = Side.SELL if one.side is Side.BUY else Side.BUY
-        who, address, order_id, outcome, at_price = "", HOUSE, _house(one), one.outcome, one.price
+        who, address, order_id, outcome, at_price = "", HOUSE, _house(one, number), one.outcome, fill.price
     else:
-        order = maker.submission.order
-        who, address, order_id = maker.submission.owner, maker.submission.address, maker.submission.id
+        order = fill.maker.submission.order
+        who, address, order_id = fill.maker.submission.owner, fill.maker.submission.address, fill.maker.submission.id
         side, outcome, at_price = order.side, order.outcome, order.price
     return {
         "order_id": order_id,
         "owner": who,
         "maker_address": address,
-        "matched_amount": amount(one.size),
+        "matched_amount": amount(fill.size),
         "price": price(at_price),
         "fee_rate_bps": "0",
         "asset_id": one.market.token(outcome),
@@ -244,8 +244,9 @@ def _maker(one: VenueTrade, maker: Placed | None) -> Payload:
     }
 
 
-def _house(one: VenueTrade) -> str:
-    return "0x" + hashlib.sha256(f"house|{one.id}".encode()).hexdigest()
+def _house(one: VenueTrade, number: int = 0) -> str:
+    """Id of an order of somebody else in a trade."""
+    return "0x" + hashlib.sha256(f"house|{one.id}|{number}".encode()).hexdigest()
 
 
 def trade_event(one: VenueTrade, viewer: Placed, at: datetime) -> Payload:
@@ -494,16 +495,16 @@ def resolution(hall: Hall) -> Payload:
     }
 
 
-def public_trade(one: VenueTrade, placed: Placed, own_price: Decimal, size: Micro) -> Payload:
+def public_trade(one: VenueTrade, part: TradePart) -> Payload:
     """A row of /v2/trades: one order's part in a trade."""
-    outcome = placed.submission.order.outcome
+    placed, outcome = part.placed, part.placed.submission.order.outcome
     return {
         "proxy_wallet": placed.submission.address,
         "token_id": one.market.token(outcome),
         "condition_id": one.market.id,
         "side": placed.submission.order.side.upper(),
-        "size": amount(size),
-        "price": price(own_price),
+        "size": amount(part.size),
+        "price": price(part.price),
         "timestamp": seconds(one.matched_at),
         "transaction_hash": one.transaction,
         **_named(one.market),

@@ -296,9 +296,8 @@ class Streams:
         if trade.status is VenueTradeStatus.MATCHED:
             for connection in self._connections(trade.market):
                 self._send(connection, payloads.last_trade(trade, event.at))
-        for placed, _, _ in trade.parts:
-            payload = payloads.trade_event(trade, placed, event.at)
-            self._publish_to_owner(placed.submission.owner, trade.market, payload)
+        for owner, placed in trade.views.items():
+            self._publish_to_owner(owner, trade.market, payloads.trade_event(trade, placed, event.at))
 
     def _publish_to_owner(self, owner: str, market: Market, payload: payloads.Payload) -> None:
         for connection in self._user:

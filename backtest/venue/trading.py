@@ -184,11 +184,11 @@ class TradingHandlers:
         caller, _ = await self._enter(request)
         wanted, rows = _wanted_trades(request), []
         for trade in self._state.exchange.trades.values():
-            for placed, _, _ in trade.parts:
-                if placed.submission.owner == caller.key and wanted(trade):
-                    said_of = payloads.trade(trade, placed)
-                    # REST prefixes the status, the user channel does not.
-                    rows.append(said_of | {"status": f"TRADE_STATUS_{said_of['status']}"})
+            placed = trade.views.get(caller.key)
+            if placed is not None and wanted(trade):
+                said_of = payloads.trade(trade, placed)
+                # REST prefixes the status, the user channel does not.
+                rows.append(said_of | {"status": f"TRADE_STATUS_{said_of['status']}"})
         return _page(rows)
 
     async def balance(self, request: web.Request) -> web.Response:
@@ -274,7 +274,7 @@ def _wanted_trades(request: web.Request) -> Callable[[VenueTrade], bool]:
     after, before = whole(request, "after", 0), whole(request, "before", 2**53)
 
     def matches(trade: VenueTrade) -> bool:
-        tokens = {trade.market.token(p.submission.order.outcome) for p, _, _ in trade.parts}
+        tokens = {trade.market.token(p.placed.submission.order.outcome) for p in trade.parts}
         return (
             wanted.get("id", trade.id) == trade.id
             and wanted.get("market", trade.market.id) == trade.market.id

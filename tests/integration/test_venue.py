@@ -186,6 +186,62 @@ def test_two_accounts_trade_with_each_other_and_buyers_of_both_outcomes_make_a_p
     play(scenario)
 
 
+def test_whoever_sweeps_several_orders_and_the_book_makes_one_trade() -> None:
+    async def scenario(server: VenueServer, base: str, client: Any, market: Market) -> None:
+        async with official(base, key=OTHER_KEY) as other:
+            # Two bids for the other outcome are offers of this one, before the displayed book at 0.51.
+            rests = [
+                await other.place_limit_order(
+                    token_id=market.no_token, price=Decimal("0.50"), size=Decimal(n), side="BUY", post_only=True
+                )
+                for n in (10, 5)
+            ]
+            taken = await client.place_limit_order(
+                token_id=market.yes_token, price=Decimal("0.51"), size=Decimal(20), side="BUY"
+            )
+            assert taken.status == "matched" and taken.making_amount == Decimal("10.05") and len(taken.trade_ids) == 1
+            await until(lambda: all(t.status == "CONFIRMED" for t in server.state.exchange.trades.values()))
+            (seen,) = await collected(client.list_account_trades())
+            assert (seen.trader_side, seen.size, seen.price) == ("TAKER", 20, Decimal("0.5025"))
+            parts = [(m.order_id, m.matched_amount, m.price, m.outcome) for m in seen.maker_orders]
+            assert parts[:2] == [(r.order_id, n, Decimal("0.50"), "Down") for r, n in zip(rests, (10, 5), strict=True)]
+            assert parts[2][1:] == (5, Decimal("0.51"), "Up") and parts[2][0] not in server.state.exchange.orders
+            (theirs,) = await collected(other.list_account_trades())
+            assert (theirs.id, theirs.trader_side, theirs.maker_orders) == (seen.id, "MAKER", seen.maker_orders)
+
+            purse = server.state.exchange.purses[address_of(0)]
+            # The fee is rounded for each part, as it is charged.
+            fee = 175_000 + 87_500 + 87_470
+            assert purse.held == {CASH: PLAY - 10_050_000 - fee, market.yes_token: 20_000_000} and not purse.bound
+            rows = await collected(client.list_activity(user=address_of(0)))
+            assert [(r.amount, r.shares, r.price) for r in rows] == [(Decimal("10.05"), 20, Decimal("0.5025"))]
+            rows = await collected(client.list_activity(user=address_of(0, OTHER_KEY)))
+            assert [(r.amount, r.shares) for r in rows] == [(Decimal("2.5"), 5), (5, 10)]
+
+    play(scenario)
+
+
+def test_one_key_that_trades_with_another_wallet_of_its_own_sees_the_trade_once() -> None:
+    async def scenario(server: VenueServer, base: str, client: Any, market: Market) -> None:
+        async with official(base, signature_type=3) as own:
+            rest = await own.place_limit_order(
+                token_id=market.no_token, price=Decimal("0.50"), size=Decimal(10), side="BUY", post_only=True
+            )
+            taken = await client.place_limit_order(
+                token_id=market.yes_token, price=Decimal("0.50"), size=Decimal(10), side="BUY"
+            )
+            (trade,) = await collected(client.list_account_trades())
+            assert trade.trader_side == "TAKER" and trade.taker_order_id == taken.order_id
+            assert [m.order_id for m in trade.maker_orders] == [rest.order_id]
+            await until(lambda: all(t.status == "CONFIRMED" for t in server.state.exchange.trades.values()))
+            purses = [server.state.exchange.purses[address_of(n)] for n in (0, 3)]
+            assert [p.has(t) for p, t in zip(purses, (market.yes_token, market.no_token), strict=True)] == [
+                10_000_000
+            ] * 2
+
+    play(scenario)
+
+
 def test_a_trade_that_fails_to_settle_is_undone() -> None:
     async def scenario(server: VenueServer, base: str, client: Any, market: Market) -> None:
         await command(base, Fault.SETTLEMENT_FAILS)
