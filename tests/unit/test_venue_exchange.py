@@ -118,7 +118,7 @@ SIZES = st.lists(st.integers(5, 60), min_size=0, max_size=5)
 
 
 @settings(max_examples=60, deadline=None)
-@given(SIZES, st.integers(5, 300), st.sampled_from(list(TimeInForce)), st.booleans())
+@given(SIZES, st.integers(5, 900), st.sampled_from(list(TimeInForce)), st.booleans())
 def test_a_match_is_one_trade_whatever_it_meets_and_moves_what_its_parts_say(
     resting: list[int], size: int, tif: TimeInForce, fails: bool
 ) -> None:
