@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -64,7 +64,7 @@ class DataService:
                 row = self._in_event(payloads.position(window.market, outcome, size, worth, owner))
                 if wanted in ("", row["status"]):
                     rows.append(row)
-        return enveloped(rows)
+        return _page(request, rows)
 
     async def trades(self, request: web.Request) -> web.Response:
         self._state.now()
@@ -75,7 +75,7 @@ class DataService:
             for part in trade.parts
             if owner in ("", part.placed.submission.address.lower()) and condition in ("", trade.market.id)
         ]
-        return enveloped(rows)
+        return _page(request, rows)
 
     async def activity(self, request: web.Request) -> web.Response:
         """Movements of one account's money and shares, newest first unless asked otherwise."""
@@ -94,6 +94,13 @@ class DataService:
         window = self._state.windows.get(row.get("condition_id", ""))
         place = None if window is None else window.tape.place
         return row if place is None else {**row, "event_slug": place.slug}
+
+
+def _page(request: web.Request, rows: Sequence[Mapping[str, Any]]) -> web.Response:
+    """One page of rows; the cursor is the number of the next one. Raises Refusal."""
+    start, limit = whole(request, "cursor", 0), whole(request, "limit", _PAGE, least=1, most=_MOST)
+    following = start + limit
+    return enveloped(rows[start:following], str(following) if following < len(rows) else None)
 
 
 def _activity_query(request: web.Request) -> ActivityQuery:

@@ -112,6 +112,22 @@ def test_trades_and_redemptions_are_activity_once_they_are_on_the_chain() -> Non
     play(scenario, pace=AT_ONCE, series=[Flat(seconds=30)], clock=ScaledClock(datetime.now(UTC), 4))
 
 
+def test_trades_and_positions_come_in_pages() -> None:
+    async def scenario(server: VenueServer, base: str, client: Any, market: Market) -> None:
+        address = address_of(0)
+        for token in (market.yes_token, market.no_token, market.yes_token):
+            await client.place_limit_order(token_id=token, side="BUY", price=Decimal("0.51"), size=Decimal(5))
+        await until(lambda: all(t.status == "CONFIRMED" for t in server.state.exchange.trades.values()))
+        trades = await collected(client.list_trades(user=address, page_size=2))
+        assert [(t.outcome, t.size, t.price) for t in trades] == [
+            (outcome, 5, Decimal("0.51")) for outcome in ("Up", "Down", "Up")
+        ]
+        positions = await collected(client.list_positions(user=address, page_size=1))
+        assert {(p.asset_id, p.current_size) for p in positions} == {(market.yes_token, 10), (market.no_token, 5)}
+
+    play(scenario)
+
+
 def test_a_withdrawal_takes_what_is_free_and_ends_orders_that_cannot_be_paid_any_more() -> None:
     async def scenario(server: VenueServer, base: str, client: Any, market: Market) -> None:
         address = address_of(0)

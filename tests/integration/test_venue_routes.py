@@ -158,6 +158,8 @@ ODD_NUMBERS = ("abc", "-1", "1.5", "9" * 5000, "1e9", "²", "1_0", " 1")
         ("/v2/prices-history", "end"),
         ("/v2/activity", "limit"),
         ("/v2/activity", "start"),
+        ("/v2/positions", "limit"),
+        ("/v2/trades", "cursor"),
         ("/markets", "limit"),
         ("/market-clarifications", "offset"),
     ],
