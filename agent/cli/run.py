@@ -219,14 +219,16 @@ def _watched_recording(bus: LocalBus, _: Config, title: str, *, quiet: bool) -> 
 
 @contextmanager
 def _watched_live(bus: LocalBus, config: Config, title: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """The log on standard error, and on a terminal the live view. Yields what takes the run's stages."""
+    """The log, and on a terminal the live view. Yields what takes the run's stages. The log goes to standard output, or
+    to standard error where the output is the JSON of the summary."""
     from agent.app.live import must_trade
 
     must_trade()  # says so in a sentence where the library of the log is not installed
     from agent.cli.show import console
     from agent.service.journal import run_journal
 
-    with run_journal(bus, config.service.log_level) as journal, _end_logged(journal):
+    out = sys.stderr if quiet else sys.stdout
+    with run_journal(bus, config.service.log_level, out) as journal, _end_logged(journal):
         if quiet or not (screen := console()).is_terminal:
             yield journal.stage
             return
@@ -248,7 +250,7 @@ def _end_logged(journal: RunLogger) -> Iterator[None]:
     try:
         yield
     except EdgeclawError as error:
-        if not sys.stderr.isatty():  # a terminal gets the sentence below
+        if not sys.stderr.isatty():  # there the sentence follows
             journal.exits(error.sentence(), error.exit_code)
         raise
     except (typer.TyperException, typer.Exit):

@@ -335,7 +335,7 @@ class ServiceConfig(Section):
         0, ge=0, description="retention of price bars in days; 0: forever; decisions are always kept"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level of the lines that a live run logs on standard error"
+        "info", description="least level of the lines that a live run logs"
     )
     backfill: bool = Field(True, description="hourly back-fill of venue prices of ended windows")
 

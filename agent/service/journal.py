@@ -6,12 +6,11 @@ An observer like any other: it decides nothing, and no failure of it reaches the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from agent.service.logstream import LogStream, iso, open_stream, routed
 from agent.trading.bus import LocalBus
@@ -315,9 +314,9 @@ class RunLogger:
 
 
 @contextmanager
-def run_journal(bus: LocalBus, level: str) -> Iterator[RunLogger]:
-    """Log every event of the bus, and the standard `logging`, on standard error while the block lasts."""
-    stream = open_stream(level, sys.stderr)
+def run_journal(bus: LocalBus, level: str, out: TextIO) -> Iterator[RunLogger]:
+    """Log every event of the bus, and the standard `logging`, on standard output or error while the block lasts."""
+    stream = open_stream(level, out)
     logger = RunLogger(stream)
     bus.counters["journal"] = stream.counts
     try:

@@ -1,6 +1,6 @@
 """The log stream of a live process: structlog's lines and those of the standard `logging`, by one renderer.
 
-Written by a thread of its own: a standard error that is slow, closed or full neither ends nor delays a run. Lines that
+Written by a thread of its own: an output that is slow, closed or full neither ends nor delays a run. Lines that
 could not be kept or written are counted, and the next line that comes through says how many.
 """
 
@@ -59,7 +59,7 @@ class _Out(Protocol):
 
 @dataclass(slots=True)
 class _Descriptor:
-    """A file descriptor, which sees no redirection of `sys.stderr`. `torn` is True after half a line."""
+    """A file descriptor, which no redirection of `sys.stderr` concerns. `torn` is True after half a line."""
 
     number: int
     torn: bool = False
@@ -85,12 +85,17 @@ class _Descriptor:
             return 0
 
 
+@dataclass(frozen=True, slots=True)
 class _Screen:
-    """Standard error as it is at the moment: the live view takes its place, and prints above itself."""
+    """Standard output or error by name, as it is at the moment: the live view takes its place, and prints above
+    itself."""
+
+    name: str
 
     def write(self, line: str) -> None:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+        stream: TextIO = getattr(sys, self.name)
+        stream.write(f"{line}\n")
+        stream.flush()
 
 
 class LogStream:
@@ -253,13 +258,14 @@ def _for_journald(number: int, environment: Mapping[str, str]) -> bool:
 
 
 def open_stream(level: str, stream: TextIO, environment: Mapping[str, str] = os.environ) -> LogStream:
-    """The stream for a process whose standard error is `stream`: for reading on a terminal, else JSON."""
+    """The log on `stream`, standard output or error: for reading on a terminal, else JSON."""
+    screen = _Screen("stdout" if stream is sys.stdout else "stderr")
     if stream.isatty():
-        return LogStream(_Screen(), _readable(colours="NO_COLOR" not in environment), level)
+        return LogStream(screen, _readable(colours="NO_COLOR" not in environment), level)
     try:
         number = stream.fileno()
     except (io.UnsupportedOperation, ValueError):
-        return LogStream(_Screen(), (_as_json,), level)
+        return LogStream(screen, (_as_json,), level)
     journald = _for_journald(number, environment)
     renderers: tuple[Processor, ...] = (_as_json, _with_priority) if journald else (_as_json,)
     return LogStream(_Descriptor(number), renderers, level)
