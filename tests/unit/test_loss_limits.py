@@ -15,13 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.app.guards import Guards
+from agent.config.load import load_config
 from agent.live.recovery import AccountHistory
 from agent.live.status import status
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
+from agent.trading.inhibit import Inhibitor
 from agent.trading.kill_switch import KillSwitchWatcher
 from market.clock import ManualClock
-from market.errors import Halt
+from market.errors import Halt, LimitExceeded
 from market.types import (
     UNIT,
     Ack,
@@ -40,10 +43,10 @@ from market.types import (
 )  # fmt: skip
 from storage.records import RunIdentity, RunManifest
 from tests.stores import open_store
-from tests.values import risk_limits
+from tests.values import pulse, risk_limits
 from tools.halts import KillSwitch, Resumed
 from tools.ledger import PositionLedger
-from tools.limits import Exposure, LossLimits, RiskLimited, Switched
+from tools.limits import Exposure, InferenceToday, LossLimits, RiskLimited, Switched
 from tools.orders import Account, OrderTool
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -291,6 +294,33 @@ def test_a_new_best_result_ends_the_margin_of_a_drawdown(tmp_path: Path, restart
     assert played.trades()
     played.lose(50)
     assert not played.trades()
+
+
+def test_a_live_run_takes_the_margin_when_it_is_resumed_and_tells_the_limit(tmp_path: Path) -> None:
+    """By the limits and the watcher as a live run composes them."""
+    seen, clock, venue = pulse(), ManualClock(NOW), Venue()
+    switch, spent = KillSwitch(tmp_path), InferenceToday(clock, 0.0, lambda: 0)
+    guards = Guards(load_config(None, {"risk.daily_loss": 50}), clock, switch, Inhibitor(), seen)
+    past = AccountHistory(0, NOW, fills=round_trip(1, NOW, 40))
+
+    async def scenario() -> None:
+        execution, watcher = guards.around(cast(OrderTool, venue), None, LocalBus(), past, spent)  # type: ignore[arg-type]
+        assert (seen.realised(), seen.breach()) == (-40 * UNIT, "")
+        venue.waiting = round_trip(2, NOW, 20)
+        with pytest.raises(LimitExceeded):
+            await execution.orders.send(order(1, NOW))
+        assert seen.realised() == -60 * UNIT and "of $60.000000 reached the limit of $50.000000" in seen.breach()
+        await watcher.look()
+        switch.release("looked", "a person", NOW + timedelta(minutes=1), margin=25 * UNIT)
+        await watcher.look()
+        assert execution.halted == "" and seen.breach() == ""
+        await execution.orders.send(order(2, NOW + timedelta(minutes=2)))
+        assert venue.sent == 1
+        venue.waiting = round_trip(3, NOW + timedelta(minutes=3), 25)
+        with pytest.raises(LimitExceeded, match=r"85\.0+ reached the limit of \$85"):
+            await execution.orders.send(order(3, NOW + timedelta(minutes=4)))
+
+    asyncio.run(scenario())
 
 
 @given(
