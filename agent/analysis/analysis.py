@@ -30,9 +30,8 @@ class Analysed:
     `file` is the file's name, `question` as it was given; `profile` is the file's rows and columns. `findings` are what
     answers the question, the strongest first, each with its table. `headline` is the one of their sentences that the
     model chose as the answer, empty where nothing was asked or found; `dropped` are sentences that were left out,
-    since a number in them is in no table. `remarks` are sentences on columns that look like numbers and are not
-    understood as such. `model` names the model. `ledger` has a row for each phase; `tokens` are prompt and generated
-    ones by phase, `dollars` their price, `seconds` the model's time.
+    since a number in them is in no table. `model` names the model. `ledger` has a row for each phase; `tokens` are
+    prompt and generated ones by phase, `dollars` their price, `seconds` the model's time.
     """
 
     file: str
@@ -44,7 +43,6 @@ class Analysed:
     model: str
     ledger: tuple[LedgerRow, ...]
     dollars: float
-    remarks: tuple[str, ...] = ()
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -65,7 +63,7 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget, dec
     or empty. Raises Misconfigured for a bad file."""
     loaded = await asyncio.to_thread(load_table, file, decimal)
     frame = loaded.frame
-    shape = await asyncio.to_thread(profile, frame)
+    shape = await asyncio.to_thread(profile, frame, loaded.remarks)
     asker = Asker(engine, budget)
     findings: Sequence[TableFinding] = ()
     if question:
@@ -84,7 +82,6 @@ async def analyse(file: Path, question: str, engine: Engine, budget: Budget, dec
         model=engine.identity.model,
         ledger=budget.ledger(),
         dollars=budget.dollars,
-        remarks=loaded.remarks,
     )
 
 

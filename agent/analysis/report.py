@@ -32,6 +32,11 @@ def lead(made: Analysed) -> str:
     return f"{made.file}: {made.profile.rows:,} rows, {len(made.profile.columns)} columns."
 
 
+def remarks(made: Analysed) -> list[str]:
+    """Sentences on columns that look like numbers and are not understood as such."""
+    return [column.remark for column in made.profile.columns if column.remark]
+
+
 def footer(made: Analysed) -> str:
     """Cost, and the basis of the numbers."""
     spent = ", ".join(f"{phase} {count:,}" for phase, count in made.tokens.items() if count) or "none"
@@ -43,7 +48,7 @@ def footer(made: Analysed) -> str:
 
 
 def markdown(made: Analysed, drawn: Mapping[int, str]) -> str:
-    parts = [f"# {title(made)}", lead(made), *([f"**{made.headline}**"] if made.headline else []), *made.remarks]
+    parts = [f"# {title(made)}", lead(made), *([f"**{made.headline}**"] if made.headline else []), *remarks(made)]
     for at, finding in enumerate(made.findings):
         parts += [f"## {finding.table.title}", *finding.says]
         parts += [f"![{finding.table.title}]({drawn[at]})"] if at in drawn else []
@@ -59,7 +64,7 @@ def _grid(table: Table) -> str:
 
 def html(made: Analysed, drawn: Mapping[int, Path]) -> str:
     body = [f"<p><strong>{escape(made.headline)}</strong></p>" if made.headline else ""]
-    body += [f"<p class=quiet>{escape(remark)}</p>" for remark in made.remarks]
+    body += [f"<p class=quiet>{escape(remark)}</p>" for remark in remarks(made)]
     for at, finding in enumerate(made.findings):
         body.append(f"<h2>{escape(finding.table.title)}</h2>")
         body += [f"<p>{escape(sentence)}</p>" for sentence in finding.says]

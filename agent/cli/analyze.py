@@ -66,7 +66,7 @@ def _kept(made: Analysed, out: Path | None) -> Sequence[Path]:
 def _tell(made: Analysed, kept: Sequence[Path], screen: Console) -> None:
     from rich.markup import escape
 
-    from agent.analysis.report import columns, footer, lead, title
+    from agent.analysis.report import columns, footer, lead, remarks, title
     from agent.cli.show import ACCENT, MUTED
 
     screen.print()
@@ -74,7 +74,7 @@ def _tell(made: Analysed, kept: Sequence[Path], screen: Console) -> None:
     screen.print()
     if made.headline:
         screen.print(f"[bold]{escape(made.headline)}[/]\n")
-    for remark in made.remarks:
+    for remark in remarks(made):
         screen.print(f"[{MUTED}]{escape(remark)}[/]\n")
     if not made.findings:
         screen.print("Nothing stands out: the file holds no numbers, times or groups to compare.\n")

@@ -142,7 +142,7 @@ def test_a_table_of_a_german_spreadsheet_is_read(tmp_path: Path) -> None:
     made = load_table(write(tmp_path / "umsatz.csv", "\ufeffTag;Filiale;Umsatz;da\n" + rows))
     kinds = {c.name: c.kind for c in profile(made.frame).columns}
     assert kinds["Umsatz"] is ColumnKind.NUMBER and kinds["Filiale"] is ColumnKind.CATEGORY
-    assert kinds["Tag"] is ColumnKind.TIME and made.remarks == ()
+    assert kinds["Tag"] is ColumnKind.TIME and not made.remarks
     assert made.frame["Umsatz"].sum() == pytest.approx(sum(1000 + n + 0.5 + n % 10 / 100 for n in range(100, 400)))
     assert set(made.frame["Filiale"]) == {f"000{n}" for n in range(7)}
 
@@ -151,10 +151,11 @@ def test_one_column_that_cannot_be_told_is_named_and_the_others_are_read(tmp_pat
     rows = "".join(f"{n};{n}.{n}00;x{n % 3}\n" for n in range(1, 10))
     made = load_table(write(tmp_path / "a.csv", "n;price;who\n" + rows))
     assert [c.dtype for c in made.frame.get_columns()] == [pl.Int64, pl.String, pl.String]
-    (remark,) = made.remarks
+    (remark,) = made.remarks.values()
+    assert profile(made.frame, made.remarks).columns[1].remark == remark
     assert "Column price" in remark and "--decimal" in remark
     told = load_table(tmp_path / "a.csv", "comma")
-    assert told.frame["price"].to_list() == [n * 1000 + n * 100 for n in range(1, 10)] and told.remarks == ()
+    assert told.frame["price"].to_list() == [n * 1000 + n * 100 for n in range(1, 10)] and not told.remarks
     with pytest.raises(Misconfigured, match="no decimal mark"):
         load_table(tmp_path / "a.csv", "both")
 
@@ -164,7 +165,7 @@ def test_a_type_does_not_hang_on_the_first_rows(tmp_path: Path) -> None:
     made = load_table(write(tmp_path / "ids.csv", "id\n" + rows))
     assert made.frame["id"].dtype == pl.String and made.frame["id"][-1] == "0042"
     late = load_table(write(tmp_path / "late.csv", "x\n" + "".join(f"{n}\n" for n in range(1, 20_000)) + "n/a\n"))
-    assert "1 of its 20,000 values cannot be read as a number, as 'n/a'" in late.remarks[0]
+    assert "1 of its 20,000 values cannot be read as a number, as 'n/a'" in late.remarks["x"]
 
 
 def test_what_stands_in_quotes_of_the_first_line_separates_nothing(tmp_path: Path) -> None:

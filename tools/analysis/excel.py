@@ -49,7 +49,7 @@ def _bound(memory: int, seconds: int) -> None:
 
 
 def _main(path: str, memory: str, seconds: str) -> int:
-    """Write the sheet to standard output as an Arrow stream, or a line to standard error: pipes to `read_excel`."""
+    """Write the sheet to standard output as an Arrow stream, or a line to standard error; both are pipes."""
     from fastexcel import FastExcelError
 
     _bound(int(memory), int(seconds))

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -27,10 +28,10 @@ _TRIED, _MOST_OF_FEW, _NEARLY_ALL = 1000, 0.9, 0.99
 
 @dataclass(frozen=True, slots=True)
 class LoadedTable:
-    """The rows of a file, and a sentence on each column that looks like numbers and is not understood as such."""
+    """The rows of a file, and by its name a sentence on each column that looks like numbers and is not understood."""
 
     frame: pl.DataFrame
-    remarks: tuple[str, ...] = ()
+    remarks: Mapping[str, str]
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -88,7 +89,7 @@ def _in_order(frame: pl.DataFrame, decimal: DecimalMark, untyped: bool) -> Loade
     frame = frame.with_columns(one.series for one in read)
     times = [c for c in frame.columns if frame[c].dtype.is_temporal()]
     frame = frame.sort(times[0], maintain_order=True) if times and not frame[times[0]].is_sorted() else frame
-    return LoadedTable(frame, tuple(one.remark for one in read if one.remark))
+    return LoadedTable(frame, {one.series.name: one.remark for one in read if one.remark})
 
 
 def _parsed(series: pl.Series, decimal: DecimalMark, untyped: bool) -> Reading:
@@ -118,15 +119,15 @@ def _times(texts: pl.Series, share: float) -> pl.Series | None:
     return made if known and made.len() - made.null_count() >= share * known else None
 
 
-def profile(frame: pl.DataFrame) -> Profile:
-    """Profile of each column."""
-    return Profile(frame.height, tuple(_column(frame[name]) for name in frame.columns))
+def profile(frame: pl.DataFrame, remarks: Mapping[str, str] = MappingProxyType({})) -> Profile:
+    """Profile of each column, with what there is to remark on it by its name."""
+    return Profile(frame.height, tuple(_column(frame[name], remarks.get(name, "")) for name in frame.columns))
 
 
-def _column(series: pl.Series) -> Column:
+def _column(series: pl.Series, remark: str) -> Column:
     missing = series.null_count()
     distinct = series.drop_nulls().n_unique()
-    return Column(series.name, _kind(series, distinct), missing, distinct)
+    return Column(series.name, _kind(series, distinct), missing, distinct, remark)
 
 
 def _kind(series: pl.Series, distinct: int) -> ColumnKind:

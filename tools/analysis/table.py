@@ -22,12 +22,14 @@ class ColumnKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a file. `distinct` excludes missing values; `constant` is true for a single value."""
+    """A column of a file. `distinct` excludes missing values; `constant` is true for a single value. `remark` is a
+    sentence where it looks like numbers and is not understood as such, else empty."""
 
     name: str
     kind: ColumnKind
     missing: int
     distinct: int
+    remark: str = ""
 
     @property
     def constant(self) -> bool:
