@@ -31,6 +31,7 @@ from rich.table import Table
 
 from agent.live.keys import play_key
 from storage.wal import damage
+from tests import venue_faults
 from tests.running import Agent, free_port, page, until, venue
 from tests.storm import ask, faults
 from tests.tiny_model import write_model
@@ -402,6 +403,7 @@ SCENARIOS = (
     ),
     Scenario("feed frozen", "unwell, watchdog not fed, nothing ordered, goes on when heard again", feed_frozen),
     Scenario("engine hung", "unwell, cycles go on and abstain, goes on when it answers again", engine_hung),
+    *(Scenario(fault, expected, run) for fault, expected, run in venue_faults.SCENARIOS),
 )
 
 
@@ -413,7 +415,8 @@ def tried(scenario: Scenario, kills: int) -> Outcome:
         except CannotBeTried as why:
             found, ok = f"not tried: {why}", None
         except (AssertionError, subprocess.TimeoutExpired, LookupError, ValueError, OSError) as error:
-            line = next(f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == __file__)
+            here = (__file__, venue_faults.__file__)
+            line = next(f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename in here)
             found, ok = f"line {line}: {type(error).__name__}: {error}"[:1500], False
     return Outcome(scenario.fault, scenario.expected, found, ok, round(time.monotonic() - begun, 1))
 

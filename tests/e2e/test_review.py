@@ -27,13 +27,11 @@ from agent.review.serving import beside, reviewing
 from agent.review.site import PAGE
 from agent.review.standing import standing
 from agent.review.versus import versus
-from market.clock import WallClock
 from market.errors import Misconfigured, NotReady
 from storage.records import DecisionFilter, Sorting
 from storage.store import open_store
 from tests.integration.test_trading import planted, play
 from tests.running import EDGECLAW, Agent, free_port, until, venue
-from tools.halts import KillSwitch
 
 CHROMIUM = shutil.which("chromium")
 SCREENS = Path("test-artefacts")
@@ -323,7 +321,7 @@ def test_the_overview_states_the_exposure_and_when_nothing_was_decided(tmp_path:
             async with open_store(database, read_only=True) as store:
                 run = await run_named(store, "")
                 seen = await standing(store, run)
-                (account,) = (await status(store, KillSwitch(trader.home), WallClock().now())).accounts
+                (account,) = (await status(store, None, run.started_at)).accounts
                 async with reviewing(store, "127.0.0.1:0") as served:
                     return seen, account, (await asyncio.to_thread(asked, served.url))[1]
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Boolean, Column, Text
+from sqlalchemy import Boolean, Column, Connection, Text, update
 
+from market.errors import Drift
 from storage import schema
-from storage.records import Problem
+from storage.canonical import Json
+from storage.projections import RecordedOrder, ack_of
+from storage.records import Problem, Record, RecordKind
+from storage.store import Store
 from tests.stores import open_store
 from tests.unit.test_storage_values import begin, decision, play
 
@@ -130,3 +137,51 @@ def test_one_run_is_checked_without_the_others(database: Path) -> None:
     assert problems(database, run_id) == []
     assert {p.run_id for p in problems(database)} == {other}
     assert "is not in the list of runs" in problems(database, "nowhere")[0].sentence
+
+
+async def everything(store: Store, run_id: str) -> None:
+    """Read every value that a start or a page reads of a run."""
+    await store.fills(run_id)
+    await store.settlements(run_id)
+    await store.outcomes(run_id)
+    await store.intents(run_id)
+    for record in await store.records(run_id):
+        if record.kind is RecordKind.INTENT:
+            RecordedOrder.of(record)
+        if record.kind is RecordKind.ACK:
+            ack_of(record.body)
+
+
+VALUES: tuple[Json, ...] = (None, {}, "x")
+
+
+@pytest.mark.parametrize("kind", ["decision", "intent", "ack", "fill", "settlement", "outcome"])
+def test_a_damaged_value_is_one_sentence_wherever_it_is_read_and_the_audit_still_names_the_record(
+    database: Path, kind: str
+) -> None:
+    async def scope() -> list[str]:
+        said = list[str]()
+        async with open_store(f"sqlite:///{database}") as store:
+            run_id = run_of(database)
+            record = (await store.records(run_id, RecordKind(kind)))[0]
+            for key, value in product([*record.body, None], VALUES):
+                body = value if key is None else {**record.body, key: value}
+                await store._db.write(partial(put, record=record, body=body))
+                try:
+                    await everything(store, run_id)
+                except Drift as drift:
+                    said.append(drift.sentence())
+                if key is None or record.body[key] != value:
+                    assert any(problem.seq == record.seq for problem in await store.verify(run_id)), (key, value)
+        return said
+
+    said = asyncio.run(scope())
+    assert all("damaged" in sentence and "edgeclaw log verify" in sentence for sentence in said)
+    assert said or kind == "decision"  # which is read as it is
+
+
+def put(connection: Connection, *, record: Record, body: object) -> None:
+    """Write another body over a record's."""
+    r = schema.records
+    change = update(r).where(r.c.run_id == record.run_id, r.c.seq == record.seq).values(body=json.dumps(body))
+    connection.execute(change)
