@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 
 from agent.app.engines import open_electricity, open_engine
+from agent.app.live_plan import LivePlan, promotion_scope
 from agent.app.recordings import open_recording
 from agent.app.settings import promotion_rule
 from agent.config.paths import home
@@ -84,7 +85,7 @@ async def _account(config: Config) -> list[Check]:
 
 async def _promotion(config: Config) -> Check:
     async with open_store(database_url(config)) as store:
-        verdict = await promotion(store, promotion_rule(config))
+        verdict = await promotion(store, promotion_rule(config), promotion_scope(LivePlan(config)), WallClock().now())
     if config.venue.loopback:
         return Check("promotion", True, f"not needed for simulated money ({verdict.sentence.rstrip('.')})")
     step = "" if verdict.passed else "Trade on paper: edgeclaw run --feed live. Or add --i-accept-the-risk."

@@ -193,6 +193,11 @@ class PositionLedger:
     def holdings(self) -> Holdings:
         return {position: lot.size for position, lot in self._lots.items() if lot.size}
 
+    @property
+    def moves(self) -> int:
+        """Number of fills and settlements so far."""
+        return len(self._fills) + len(self._settled)
+
     def cost(self, market_id: str) -> Micro:
         return self._costs.get(market_id, 0)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.app.identity import code_identity
 from agent.config.schema import Config
+from agent.live.promotion import PromotionScope
 from agent.llm.engine import ModelIdentity
 from agent.trading.loop import Schedule
 from market.types import Micro
@@ -57,10 +58,20 @@ def live_manifest(plan: LivePlan, account: LiveAccount, venue: str, cash: Micro)
         data=f"polymarket at {venue}",
         notes=(account.note,),
         has_reference=plan.reference != "none",
-        config={"config": plan.config.identity(), "series": list(plan.config.venue.series)},
+        config=scope_of(plan),
         cash=cash,
         account=account.name,
     )
+
+
+def scope_of(plan: LivePlan) -> dict[str, Json]:
+    """The configuration as the manifest has it, with what else decides which markets are traded."""
+    return {"config": plan.config.identity(), "series": list(plan.config.venue.series)}
+
+
+def promotion_scope(plan: LivePlan) -> PromotionScope:
+    """Traders and settings whose paper days unlock this run."""
+    return PromotionScope.of(plan.trade_with, scope_of(plan))
 
 
 def identities(plan: LivePlan, account: str, model: ModelIdentity, scope: Json) -> Callable[[int], RunIdentity]:

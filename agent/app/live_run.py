@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.app.engines import talking
 from agent.app.guards import Guards, inference_today
-from agent.app.live_plan import LivePlan, identities, live_manifest
+from agent.app.live_plan import LivePlan, identities, live_manifest, promotion_scope
 from agent.app.run_record import EndedRun, RunRecord, run_published
 from agent.app.settings import decision_settings, promotion_rule
 from agent.app.traders import strategy_trader
@@ -175,7 +175,9 @@ class LiveWorld:
             self.stage(f"{done.left:,} records of the log are left for the next start to verify")
 
     async def _must_be_promoted(self) -> None:
-        verdict = await promotion(self.store, promotion_rule(self.plan.config))
+        verdict = await promotion(
+            self.store, promotion_rule(self.plan.config), promotion_scope(self.plan), self.clock.now()
+        )
         if not verdict.passed and not self.plan.accept_the_risk:
             raise NotReady(
                 f"Live trading is not unlocked by paper trading yet: {verdict.sentence}",

@@ -309,7 +309,9 @@ class VenueConfig(Section):
 
 
 class PromotionConfig(Section):
-    days: int = Field(14, ge=1, description="minimum days with settled paper trades before real money is traded")
+    days: int = Field(
+        14, ge=1, description="minimum days with paper trades of these traders and settings before real money is traded"
+    )
     level: float = Field(
         0.95, gt=0, lt=1, description="confidence level at which mean daily paper profit must be above zero"
     )
