@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, exists, func, select, true
 
 from market.types import UNIT, Micro, Side
 from storage import schema
@@ -70,7 +70,7 @@ class Listing:
 def _listed(
     connection: Connection, wanted: DecisionFilter, sorting: Sorting, limit: int, after: int
 ) -> list[DecisionSummary]:
-    d, profit = schema.decisions, _profit()
+    d = schema.decisions
     newest = (d.c.at.desc(), d.c.run_id.desc(), d.c.seq.desc())
     query: Select[Any] = select(d).where(*_conditions(wanted)).limit(limit).offset(after)
     match sorting:
@@ -81,11 +81,12 @@ def _listed(
         case Sorting.LEAST_VERIFIED:
             query = query.where(d.c.verified_share.is_not(None)).order_by(d.c.verified_share, *newest)
         case _:
+            profit = _profit()
             earned = profit.c.profit.desc() if sorting is Sorting.EARNED_MOST else profit.c.profit
             of_it = and_(profit.c.run_id == d.c.run_id, profit.c.decision_id == d.c.id)
             query = query.join(profit, of_it).where(profit.c.profit.is_not(None)).order_by(earned, *newest)
     rows = connection.execute(query).all()
-    brought = _profits(connection, profit, [row.id for row in rows])
+    brought = _profits(connection, [row.id for row in rows])
     return [_summary(row, brought.get((row.run_id, row.id))) for row in rows]
 
 
@@ -112,8 +113,9 @@ def _conditions(wanted: DecisionFilter) -> Iterable[ColumnElement[bool]]:
         yield ordered if wanted.traded else ~ordered
 
 
-def _profit() -> Subquery:
-    """Profit of each decision's fills in micro-dollars; null while shares of any of their positions are held.
+def _profit(ids: Sequence[str] | None = None) -> Subquery:
+    """Profit of each decision's fills in micro-dollars, of those decisions alone if `ids` are given; null while shares
+    of any of their positions are held.
 
     A share is worth what it was settled at, or, where all of a position's shares were sold, their average proceeds.
     """
@@ -126,7 +128,8 @@ def _profit() -> Subquery:
     paid = select(s.c.market_id, s.c.outcome, func.max(s.c.payout_micro).label("payout"))
     payouts = paid.group_by(s.c.market_id, s.c.outcome).subquery()
     settled = and_(payouts.c.market_id == f.market_id, payouts.c.outcome == f.outcome)
-    sold = _sold()
+    wanted = true() if ids is None else i.decision_id.in_(ids)
+    sold = _sold(true() if ids is None else f.market_id.in_(select(i.market_id).where(wanted)))
     by_sale = and_(sold.c.run_id == f.run_id, sold.c.market_id == f.market_id, sold.c.outcome == f.outcome)
     each = func.coalesce(payouts.c.payout, sold.c.each)
     worth = func.sum(cash + shares * 1.0 * each / UNIT)
@@ -137,27 +140,28 @@ def _profit() -> Subquery:
         .join(schema.fills, f.order_id == i.order_id)
         .outerjoin(payouts, settled)
         .outerjoin(sold, by_sale)
+        .where(wanted)
         .group_by(i.run_id, i.decision_id)
         .subquery()
     )
 
 
-def _sold() -> Subquery:
-    """Average proceeds of a share after fees, in micro-dollars, of the positions of a run that were sold to the last
-    share."""
+def _sold(wanted: ColumnElement[bool]) -> Subquery:
+    """Average proceeds of a share after fees, in micro-dollars, of the wanted fills' positions that a run has sold to
+    the last share."""
     f = schema.fills.c
     sale = f.side == Side.SELL.value
     left = func.sum(case((sale, -f.size), else_=f.size))
     size = func.sum(case((sale, f.size), else_=0))
     proceeds = func.sum(case((sale, f.size * 1.0 * f.price_micro / UNIT - f.fee), else_=0))
     query = select(f.run_id, f.market_id, f.outcome, (proceeds * 1.0 * UNIT / size).label("each"))
-    return query.group_by(f.run_id, f.market_id, f.outcome).having(left == 0, size > 0).subquery()
+    return query.where(wanted).group_by(f.run_id, f.market_id, f.outcome).having(left == 0, size > 0).subquery()
 
 
-def _profits(connection: Connection, profit: Subquery, ids: Sequence[str]) -> dict[tuple[str, str], Micro]:
+def _profits(connection: Connection, ids: Sequence[str]) -> dict[tuple[str, str], Micro]:
     found: dict[tuple[str, str], Micro] = {}
     for some in chunks(ids):
-        for row in connection.execute(select(profit).where(profit.c.decision_id.in_(some))):
+        for row in connection.execute(select(_profit(some))):
             if row.profit is not None:
                 found[row.run_id, row.decision_id] = round(row.profit)
     return found
