@@ -101,7 +101,8 @@ def test_money_balances_to_the_micro_unit_from_the_raw_records(done: tuple[Path,
         for kind, text in rows(home, "SELECT kind, body FROM records WHERE run_id = ? ORDER BY seq", trader["run_id"]):
             body = json.loads(text)
             if kind == "fill":
-                gross = int(Decimal(body["price"]) * body["size"])
+                # Half a micro-dollar is rounded up: shares bought by dollars are not in hundredths.
+                gross = int(Decimal(body["price"]) * body["size"] + Decimal("0.5"))
                 buys = body["side"] == "buy"
                 name = f"{body['market_id']}/{body['outcome']}"
                 cash += -gross - body["fee"] if buys else gross - body["fee"]
