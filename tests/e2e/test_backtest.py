@@ -152,13 +152,14 @@ def _ten_lines(order: Order, row: Floats) -> list[tuple[Decimal, int, int]]:
     offers = asks if order.outcome is Outcome.NO else [(1 - p, n) for p, n in bids]
     if bids and asks and bids[0][0] >= asks[0][0]:
         return []
-    left, found = order.size, []
+    # It spends the dollars of its limit, in whole cents; a last micro-dollar buys nothing.
+    left, found = Decimal(int(order.price * order.size / 10_000) * 10_000), []
     for price, size in offers:
-        if price <= order.price and left:
-            part = min(size, left)
+        if price <= order.price and left > 1:
+            part = min(size, int(left / price))
             exact = Decimal("0.072") * price * (1 - price) * part / 10
             found.append((price, part, 10 * int(exact.to_integral_value(ROUND_HALF_UP))))
-            left -= part
+            left -= (price * part).to_integral_value(ROUND_HALF_UP)
     return found
 
 
