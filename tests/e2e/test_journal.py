@@ -104,17 +104,28 @@ def every_order_can_be_followed(lines: Sequence[Line]) -> None:
         assert actions[0] == "order" and actions[-1] in ENDS and set(actions[1:-1]) <= {"fill"}, actions
 
 
+def halt(agent: Agent, *, times: int) -> None:
+    """Throw the kill switch, and wait until the run has seen it for the n-th time."""
+    assert agent.call("halt", "--reason", "a look at the books").returncode == 0
+    until("it halts", lambda: len(agent.happened("halt/raised")) >= times)
+
+
 def test_the_log_alone_tells_how_every_order_ended(tmp_path: Path) -> None:
     with venue(speed=60) as (url, _):
         agent = Agent(url, tmp_path / "home", ("late_favourite", "join_best", "agent"))
         with agent.running() as process:
             until("orders were filled", lambda: len(agent.happened("order/filled")) > 1)
-            assert agent.call("halt", "--reason", "a look at the books").returncode == 0
-            until("it halts", lambda: agent.happened("halt/raised"))
+            halt(agent, times=1)
             assert agent.call("resume", "--reason", "looked").returncode == 0
-            until("it orders again", lambda: len(agent.happened("halt/lifted")) > 0)
+            until("it may order again", lambda: agent.happened("halt/lifted"))
+            halt(agent, times=2)
+            # Interrupted between two decisions, with no order under way: one that is stopped in the middle of a write
+            # has it in the database, and no time left to say so.
+            decisions = len(agent.happened("decision/made"))
+            until("it has decided", lambda: len(agent.happened("decision/made")) > decisions)
             process.send_signal(signal.SIGTERM)
             assert process.wait(120) == 130, agent.said()[-2000:]
+        assert agent.call("resume", "--reason", "looked again").returncode == 0
         first = list(logged(agent.said()))
         code, said = agent.ended("--cycles", "2", seconds=300)
         assert code == 0, said[-2000:]
@@ -131,7 +142,7 @@ def test_the_log_alone_tells_how_every_order_ended(tmp_path: Path) -> None:
     assert [(s["mode"], s["resumed"]) for s in starts] == [("loopback", False), ("loopback", True)]
     stops = [(line["finished"], line["reason"]) for line in lines if line["action"] == "stop"]
     assert stops == [(False, "interrupted"), (True, "its slots are done")]
-    assert [line["action"] for line in first if line["action"] in ("halt", "resume")] == ["halt", "resume"]
+    assert [line["action"] for line in first if line["action"] in ("halt", "resume")] == ["halt", "resume", "halt"]
     assert len([line for line in second if line["action"] == "slot"]) == 2
     # A market's result is what its shares became less what they cost: together the change of the account's cash.
     results = [Decimal(line["result"]) for line in lines if line["action"] == "settlement"]
