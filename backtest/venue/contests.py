@@ -17,7 +17,6 @@ from decimal import Decimal
 from backtest.venue.scenarios import Contested, Scenario, shares
 from market.types import Book, Level, Market
 
-_STEP = timedelta(seconds=1)
 _CENT = Decimal("0.01")
 _DEPTH = 5
 _FEE, _CATEGORY = Decimal("0.04"), "politics_fees"
@@ -25,13 +24,15 @@ _FEE, _CATEGORY = Decimal("0.04"), "politics_fees"
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """A series of negative-risk events on the wall clock's grid, each open for `seconds`. `answers` are at most 256;
-    `sigma` is the movement of their log odds per square-root second, `half_spread` in dollars."""
+    """A series of negative-risk events on the wall clock's grid, each open for `seconds` and quoted anew every `step`
+    seconds. `answers` are at most 256; `sigma` is the movement of their log odds per square-root second, `half_spread`
+    in dollars."""
 
     seed: int
     answers: tuple[str, ...] = ("Ada", "Grace", "Katherine", "Other")
     name: str = "election"
     seconds: int = 900
+    step: int = 5
     sigma: float = 0.01
     half_spread: Decimal = _CENT
 
@@ -49,7 +50,7 @@ class Contest:
         slug = f"{self.name}-{int(opens_at.timestamp())}"
         begins = opens_at - timedelta(seconds=self.seconds)
         chance = random.Random(f"{self.seed}|{slug}")  # noqa: S311 - a simulation, not a secret
-        paths = self._odds(2 * self.seconds, chance)
+        paths = self._odds(2 * self.seconds // self.step, chance)
         (winner,) = chance.choices(range(len(self.answers)), paths[-1])
         return [
             self._tape(slug=slug, index=n, begins=begins, odds=[at[n] for at in paths], won=n == winner)
@@ -58,18 +59,20 @@ class Contest:
 
     def _odds(self, steps: int, chance: random.Random) -> list[list[float]]:
         """Chance of each answer at each step; they add up to one."""
-        logs = [chance.gauss(0.0, 0.5) for _ in self.answers]
+        logs, sigma = [chance.gauss(0.0, 0.5) for _ in self.answers], self.sigma * math.sqrt(self.step)
         found = []
         for _ in range(steps):
-            logs = [one + chance.gauss(0.0, self.sigma) for one in logs]
+            logs = [one + chance.gauss(0.0, sigma) for one in logs]
             weights = [math.exp(one) for one in logs]
-            found.append([w / sum(weights) for w in weights])
+            total = sum(weights)
+            found.append([one / total for one in weights])
         return found
 
     def _tape(self, *, slug: str, index: int, begins: datetime, odds: Sequence[float], won: bool) -> Scenario:
         market = self._market(slug, index, begins + timedelta(seconds=self.seconds))
         chance = random.Random(f"{self.seed}|{market.slug}|quotes")  # noqa: S311 - a simulation, not a secret
-        books = [self._quoted(market, begins + n * _STEP, one, chance) for n, one in enumerate(odds)]
+        step = timedelta(seconds=self.step)
+        books = [self._quoted(market, begins + n * step, one, chance) for n, one in enumerate(odds)]
         place = Contested(
             slug=slug,
             title=f"Who wins the {self.name}?",

@@ -422,15 +422,53 @@ class Exchange:
         row = LoopbackActivity(kind, address, self.now, known_as, amount)
         self.activity.append([row])
         self._tell(TransactionMined(known_as, kind, self.now))
-        self._cancel_unfunded(address)
+        self._cancel_unfunded(address, CASH)
         return row
 
-    def _cancel_unfunded(self, address: str) -> None:
-        purse = self.purses[address]
+    def split(self, address: str, market_id: str, amount: Micro, transaction: str) -> bool:
+        """Turn dollars into as many shares of both outcomes. False, without effect, if there are fewer free ones."""
+        market, purse = self.halls[market_id].market, self.purses[address]
+        if purse.has(CASH) < amount:
+            return False
+        purse.put(CASH, -amount)
+        for outcome in Outcome:
+            purse.put(market.token(outcome), amount)
+        self._record_set(LoopbackActivityKind.SPLIT, market, address, amount, transaction)
+        return True
+
+    def merge(self, address: str, market_id: str, amount: Micro, transaction: str) -> bool:
+        """Turn shares of both outcomes into as many dollars. False, without effect, if there are fewer free pairs."""
+        market, purse = self.halls[market_id].market, self.purses[address]
+        if any(purse.has(market.token(o)) < amount for o in Outcome):
+            return False
+        for outcome in Outcome:
+            purse.put(market.token(outcome), -amount)
+        purse.put(CASH, amount)
+        self._record_set(LoopbackActivityKind.MERGE, market, address, amount, transaction)
+        return True
+
+    def _record_set(
+        self, kind: LoopbackActivityKind, market: Market, address: str, amount: Micro, transaction: str
+    ) -> None:
+        row = LoopbackActivity(
+            kind=kind,
+            address=address,
+            at=self.now,
+            transaction=transaction,
+            dollars=amount,
+            market=market,
+            size=amount,
+        )
+        self.activity.append([row])
+        for what in (CASH, market.yes_token, market.no_token):
+            self._cancel_unfunded(address, what)
+
+    def _cancel_unfunded(self, address: str, what: str) -> None:
+        """Cancel orders that an account can no longer pay for with what it has of an asset, the newest first."""
         for placed in reversed(list(self.orders.values())):
-            if self._active(address, CASH) <= purse.has(CASH):
+            if self._active(address, what) <= self.purses[address].has(what):
                 return
-            if placed.open and placed.submission.address == address and placed.submission.order.side is Side.BUY:
+            if placed.open and placed.submission.address == address and _pays_with(placed) == what:
                 hall = self.halls[placed.market.id]
                 hall.pit.cancel(placed.working, UNFUNDED)
                 self._publish_levels(hall)
@@ -762,6 +800,11 @@ def _redemption(
         return
     for outcome, size in sizes.items():
         yield replace(row, outcome=outcome, size=size, dollars=dollars[outcome])
+
+
+def _pays_with(placed: Placed) -> str:
+    order = placed.submission.order
+    return CASH if order.side is Side.BUY else placed.market.token(order.outcome)
 
 
 def _leg(placed: Placed, price: Decimal, size: Micro, fee: Micro) -> Leg:

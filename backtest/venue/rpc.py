@@ -2,8 +2,9 @@
 agree.
 
 A block every two seconds of the venue's time, on the chain id of Polygon. The contracts are those of a trader: the
-collateral, the conditional tokens, the adapter that redeems. A transaction is executed when the chain is first queried
-after its block was made. Allowances are not used up by trades, gas prices never move, and past balances are not stored.
+collateral, the conditional tokens, the adapters that split, merge and redeem. A transaction is executed when the chain
+is first queried after its block was made. Allowances are not used up by trades, gas prices never move, and past
+balances are not stored.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -22,9 +23,10 @@ from aiohttp import web
 from backtest.venue.activity import LoopbackActivityKind
 from backtest.venue.answers import said
 from backtest.venue.balances import CASH
-from backtest.venue.exchange import TransactionMined, VenueEvent
+from backtest.venue.exchange import Hall, TransactionMined, VenueEvent
 from backtest.venue.payloads import HOUSE, Payload, seconds
 from backtest.venue.state import VenueState
+from market.types import Market, Outcome
 from tools.polymarket import contracts
 from tools.polymarket.chain import OPERATORS, SPENDERS, UNLIMITED
 from tools.polymarket.typed import keccak
@@ -143,12 +145,7 @@ class LoopbackChain:
         self._effects = _functions(
             _Function(_COLLATERAL, "approve(address,uint256)", self._approve, 60_000),
             _Function(_TOKENS, "setApprovalForAll(address,bool)", self._set_operator, 50_000),
-            *(
-                _Function(
-                    adapter, "redeemPositions(address,bytes32,bytes32,uint256[])", partial(self._redeem, adapter), gas
-                )
-                for adapter, gas in ((_ADAPTER, 180_000), (_NEG_RISK_ADAPTER, 220_000))
-            ),
+            *self._adapter_functions(),
         )
         self._methods: dict[str, Callable[[Sequence[Any]], Any]] = {
             "eth_chainId": lambda _: hex(contracts.CHAIN_ID),
@@ -166,6 +163,14 @@ class LoopbackChain:
             "eth_getBlockByHash": self._block_by_hash,
         }
         state.listeners.append(self._on_event)
+
+    def _adapter_functions(self) -> Iterator[_Function]:
+        """Functions of the two adapters, which are alike; each knows the markets of its own kind."""
+        word = "address,bytes32,bytes32,uint256[]"
+        for adapter in (_ADAPTER, _NEG_RISK_ADAPTER):
+            yield _Function(adapter, f"redeemPositions({word})", partial(self._redeem, adapter), 200_000)
+            yield _Function(adapter, f"splitPosition({word},uint256)", partial(self._split, adapter), 220_000)
+            yield _Function(adapter, f"mergePositions({word},uint256)", partial(self._merge, adapter), 220_000)
 
     # -- JSON-RPC
 
@@ -285,18 +290,73 @@ class LoopbackChain:
     def _redeem(
         self, adapter: str, owner: str, collateral: str, parent: bytes, condition: bytes, sets: Sequence[int]
     ) -> _Act:
-        market_id = "0x" + condition.hex()
-        hall = self._state.exchange.halls.get(market_id)
-        if collateral != _COLLATERAL or parent != _ZERO_WORD or list(sets) != [1, 2]:
-            raise _Reverted("not a position of this collateral")
-        if hall is None or not hall.resolved:
+        hall = self._condition(collateral, parent, condition, sets)
+        market_id = hall.market.id
+        if not hall.resolved:
             raise _Reverted("result for condition not received yet")
-        if not self.operates(owner, adapter):
-            raise _Reverted("ERC1155: need operator approval for 3rd party transfers")
+        self._must_operate(owner, adapter)
         # Through the other kind's adapter there are no such shares: the transaction succeeds and pays nothing.
         if owner not in self._state.exchange.purses or hall.market.neg_risk is not (adapter == _NEG_RISK_ADAPTER):
             return lambda _: None
         return lambda known_as: self._state.exchange.redeem(owner, market_id, known_as)
+
+    def _split(
+        self,
+        adapter: str,
+        owner: str,
+        collateral: str,
+        parent: bytes,
+        condition: bytes,
+        sets: Sequence[int],
+        amount: int,
+    ) -> _Act:
+        market = self._own_market(adapter, collateral, parent, condition, sets)
+        if self.allowance(owner, adapter) < amount:
+            raise _Reverted("ERC20: insufficient allowance")
+        if self._free(owner, CASH) < amount:
+            raise _Reverted("ERC20: transfer amount exceeds balance")
+        return lambda known_as: _must(self._state.exchange.split(owner, market.id, amount, known_as))
+
+    def _merge(
+        self,
+        adapter: str,
+        owner: str,
+        collateral: str,
+        parent: bytes,
+        condition: bytes,
+        sets: Sequence[int],
+        amount: int,
+    ) -> _Act:
+        market = self._own_market(adapter, collateral, parent, condition, sets)
+        self._must_operate(owner, adapter)
+        if any(self._free(owner, market.token(o)) < amount for o in Outcome):
+            raise _Reverted("ERC1155: insufficient balance for transfer")
+        return lambda known_as: _must(self._state.exchange.merge(owner, market.id, amount, known_as))
+
+    def _own_market(
+        self, adapter: str, collateral: str, parent: bytes, condition: bytes, sets: Sequence[int]
+    ) -> Market:
+        market = self._condition(collateral, parent, condition, sets).market
+        if market.neg_risk is not (adapter == _NEG_RISK_ADAPTER):
+            raise _Reverted("not a condition of this adapter")
+        return market
+
+    def _condition(self, collateral: str, parent: bytes, condition: bytes, sets: Sequence[int]) -> Hall:
+        hall = self._state.exchange.halls.get("0x" + condition.hex())
+        if collateral != _COLLATERAL or parent != _ZERO_WORD or list(sets) != [1, 2]:
+            raise _Reverted("not a position of this collateral")
+        if hall is None:
+            raise _Reverted("condition not prepared yet")
+        return hall
+
+    def _must_operate(self, owner: str, adapter: str) -> None:
+        if not self.operates(owner, adapter):
+            raise _Reverted("ERC1155: need operator approval for 3rd party transfers")
+
+    def _free(self, owner: str, what: str) -> int:
+        """Amount that no unsettled trade binds: what is bound will move with its trade."""
+        purse = self._state.exchange.purses.get(owner)
+        return 0 if purse is None else purse.has(what)
 
     def _estimate(self, params: Sequence[Any]) -> str:
         """Estimate gas on the present state, without the effect."""
@@ -491,6 +551,12 @@ class _Function:
             return tuple(decode(self.types, data[4:]))
         except DecodingError:
             raise ValueError("not the arguments of this function") from None
+
+
+def _must(done: bool) -> None:
+    """Revert the transaction whose effect another one before it has made impossible."""
+    if not done:
+        raise _Reverted("insufficient balance")
 
 
 def _functions(*functions: _Function) -> dict[tuple[str, bytes], _Function]:

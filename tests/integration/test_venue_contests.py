@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 pytest.importorskip("web3", reason="the extra `live` is not installed")
 pytest.importorskip("polymarket", reason="the extra `live` is not installed")
 
+from polymarket import AsyncPublicClient
 from polymarket.errors import RequestRejectedError
 
 from backtest.venue.balances import CASH
@@ -25,6 +26,7 @@ from backtest.venue.exchange import Pace
 from backtest.venue.server import VenueServer
 from backtest.venue.state import Window
 from market.clock import ScaledClock, WallClock
+from market.errors import NotReady
 from market.polymarket.gamma import read_page
 from market.rules import taker_delay
 from market.types import UNIT
@@ -32,9 +34,9 @@ from tests.integration.test_chain import done
 from tests.integration.test_venue import collected
 from tests.integration.test_venue_routes import SIGNER, Caller
 from tests.servers import until
-from tests.venue import PLAY, QUICK, Flat, address_of, loopback, official, told
+from tests.venue import PLAY, QUICK, Flat, address_of, environment, loopback, official, open_market, told
 from tools.polymarket import chain, contracts
-from tools.polymarket.chain import approve, approve_shares, open_chain, redeem
+from tools.polymarket.chain import Call, approve, approve_shares, open_chain, redeem
 from tools.polymarket.typed import VenueOrder
 
 CONTEST = Contest(7, seconds=600)
@@ -139,7 +141,7 @@ async def _posted(caller: Caller, token: str, neg_risk: bool) -> tuple[int, Any]
 
 def test_orders_need_the_approvals_of_the_negative_risk_contracts() -> None:
     async def scenario() -> None:
-        clock, series = ScaledClock(datetime.now(UTC), 3), (Flat(seconds=3600), Contest(7, seconds=3600))
+        clock, series = ScaledClock(datetime.now(UTC), 3), (Flat(seconds=3600), Contest(7, seconds=3600, step=30))
         async with (
             loopback(series=series, clock=clock, pace=QUICK, faucet=None) as (server, base),
             official(base) as client,
@@ -200,6 +202,72 @@ def test_one_answer_wins_and_its_shares_are_redeemed_through_the_adapter() -> No
                 assert purse.has(CASH) == before + (3 if window.tape.payout else 2) * UNIT
             assert purse.held == {CASH: PLAY + (3 + 3 * 2) * UNIT}
             await told(base, f"/venue/markets/{windows[0].market.id}", status=400, payout="0.5")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("neg_risk", [False, True])
+def test_sets_are_split_and_merged_through_the_adapter_of_their_kind(neg_risk: bool) -> None:
+    async def scenario() -> None:
+        clock = ScaledClock(datetime.now(UTC), 50)
+        series = Contest(7, seconds=3600, step=30) if neg_risk else Flat(seconds=3600)
+        async with (
+            loopback(series=[series], clock=clock, pace=QUICK) as (server, base),
+            open_chain(base, SIGNER.address, clock, wallet=SIGNER.address) as wallet,
+        ):
+            market = next(iter(server.state.windows.values())).market
+            own, other = contracts.NEG_RISK_COLLATERAL_ADAPTER, contracts.COLLATERAL_ADAPTER
+            own, other = (own, other) if neg_risk else (other, own)
+            purse = server.state.purse(address_of(0))
+            assert (await done(wallet, _sets("splitPosition", own, market.id, 7 * UNIT))).ok
+            assert purse.held == {CASH: PLAY - 7 * UNIT, market.yes_token: 7 * UNIT, market.no_token: 7 * UNIT}
+            assert (await done(wallet, _sets("mergePositions", own, market.id, 3 * UNIT))).ok
+            assert purse.held == {CASH: PLAY - 4 * UNIT, market.yes_token: 4 * UNIT, market.no_token: 4 * UNIT}
+            for call, why in (
+                (_sets("splitPosition", own, market.id, PLAY), "exceeds balance"),
+                (_sets("mergePositions", own, market.id, 5 * UNIT), "insufficient balance"),
+                (_sets("splitPosition", other, market.id, UNIT), "not a condition of this adapter"),
+                (_sets("splitPosition", own, "0x" + "77" * 32, UNIT), "not prepared"),
+            ):
+                with pytest.raises(NotReady, match=why):
+                    await wallet.send(call, SIGNER)
+            async with AsyncPublicClient(environment=environment(base)) as client:
+                rows = await collected(client.list_activity(user=address_of(0), sort_direction="ASC"))
+            assert [(r.type, r.amount, r.condition_id) for r in rows] == [
+                ("SPLIT", 7, market.id),
+                ("MERGE", 3, market.id),
+            ]
+
+    asyncio.run(scenario())
+
+
+def _sets(name: str, adapter: str, market_id: str, amount: int) -> Call:
+    data = chain.packed(
+        f"{name}(address,bytes32,bytes32,uint256[],uint256)",
+        contracts.COLLATERAL,
+        bytes(32),
+        bytes.fromhex(market_id.removeprefix("0x")),
+        [1, 2],
+        amount,
+    )
+    return Call(adapter, data, f"{name} of {amount}")
+
+
+def test_shares_that_are_merged_are_not_sold_any_more() -> None:
+    async def scenario() -> None:
+        async with loopback(series=[Flat(seconds=3600)], pace=QUICK) as (server, base), official(base) as client:
+            market, purse = open_market(server), server.state.purse(address_of(0))
+            for token in (market.yes_token, market.no_token):
+                purse.put(token, 10 * UNIT)
+            rests = [
+                await client.place_limit_order(token_id=t, price=Decimal("0.90"), size=Decimal(10), side="SELL")
+                for t in (market.yes_token, market.no_token)
+            ]
+            assert server.state.exchange.merge(address_of(0), market.id, 10 * UNIT, "0x" + "00" * 32)
+            assert not server.state.exchange.merge(address_of(0), market.id, UNIT, "0x" + "00" * 32)
+            found = [server.state.exchange.orders[r.order_id].status for r in rests]
+            assert found == ["CANCELED_NOT_ENOUGH_BALANCE"] * 2
+            assert purse.held == {CASH: PLAY + 10 * UNIT}
 
     asyncio.run(scenario())
 
