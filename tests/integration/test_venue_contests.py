@@ -253,6 +253,30 @@ def _sets(name: str, adapter: str, market_id: str, amount: int) -> Call:
     return Call(adapter, data, f"{name} of {amount}")
 
 
+def test_the_official_client_splits_merges_and_redeems_sets() -> None:
+    async def scenario() -> None:
+        clock, pace = ScaledClock(datetime.now(UTC), 4), Pace(resolving=timedelta(seconds=1))
+        contest = Contest(7, seconds=40)
+        async with loopback(series=[contest], clock=clock, pace=pace) as (server, base), official(base) as client:
+            # The event that opens next: it is listed, and there is time enough.
+            market = [w.market for w in server.state.windows.values() if w.tape.begins <= server.state.now()][-1]
+            purse = server.state.purse(address_of(0))
+            await (await client.split_position(condition_id=market.id, amount=7 * UNIT)).wait()
+            assert purse.held == {CASH: PLAY - 7 * UNIT, market.yes_token: 7 * UNIT, market.no_token: 7 * UNIT}
+            await (await client.merge_positions(condition_id=market.id, amount=2 * UNIT)).wait()
+            assert purse.held == {CASH: PLAY - 5 * UNIT, market.yes_token: 5 * UNIT, market.no_token: 5 * UNIT}
+            await until(lambda: server.state.hall(market).resolved)
+            handle = await client.redeem_positions(condition_id=market.id)
+            known_as = (await handle.wait()).transaction_hash
+            assert purse.held == {CASH: PLAY}, "a whole set is worth what it cost, whoever won"
+            rows = await collected(client.list_activity(user=address_of(0), sort_direction="ASC"))
+            assert [(r.type, r.amount) for r in rows[:2]] == [("SPLIT", 7), ("MERGE", 2)]
+            assert sorted((r.type, r.amount) for r in rows[2:]) == [("REDEEM", 0), ("REDEEM", 5)]
+            assert {r.transaction_hash for r in rows[2:]} == {known_as}
+
+    asyncio.run(scenario())
+
+
 def test_shares_that_are_merged_are_not_sold_any_more() -> None:
     async def scenario() -> None:
         async with loopback(series=[Flat(seconds=3600)], pace=QUICK) as (server, base), official(base) as client:
