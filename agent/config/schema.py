@@ -10,7 +10,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator
 
 from agent.host.listening import listen_address
 from market.errors import Misconfigured
@@ -49,7 +49,7 @@ Cadence = Annotated[Seconds, AfterValidator(_on_grid)]
 Dollars = Annotated[Decimal, Field(ge=0, decimal_places=6)]
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
 Share = Annotated[float, Field(ge=0, le=1)]
-Listen = Annotated[str, AfterValidator(_listenable)]
+Listen = Annotated[str, AfterValidator(_listenable), WithJsonSchema({"type": "string", "pattern": r"^$|^.+:\d{1,5}$"})]
 
 
 class Section(BaseModel):
@@ -287,6 +287,14 @@ class VenueConfig(Section):
         "or none; auto: the venue's stream with a key, else the proxy",
     )
     orders_per_second: float = Field(5.0, gt=0, le=40, description="rate limit of orders and cancels per second")
+
+    @field_validator("loopback")
+    @classmethod
+    def _bare(cls, url: str) -> str:
+        # It names the account, and so stands in logs, health and messages.
+        if url and not re.fullmatch(r"[a-z]+://[^/?#@\s]+/?", url):
+            raise ValueError("should be http://127.0.0.1:PORT and nothing else")
+        return url
 
     @field_validator("series")
     @classmethod

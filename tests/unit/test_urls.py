@@ -102,6 +102,14 @@ def test_no_setting_shows_a_secret_where_the_configuration_is_told(key: str) -> 
         assert not [line for line in told(key, url) if SECRET in line]
 
 
+@pytest.mark.parametrize("url", HOLDING)
+def test_the_address_of_a_venue_names_accounts_and_holds_no_secret(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"'venue\.loopback' is wrong: should be http://127\.0\.0\.1:PORT"):
+        load_config(None, {"venue.loopback": url})
+    for plain in ("", "http://127.0.0.1:8808", "http://[::1]:8808/", "http://localhost:1"):
+        assert load_config(None, {"venue.loopback": plain}).venue.loopback == plain
+
+
 def _commands(config: Config) -> Commands:
     unused: Any = None
     return Commands(config=config, switch=unused, pulse=unused, clock=ManualClock(START), inhibitor=unused, bus=unused)
