@@ -13,11 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from market.errors import Drift
 from storage import schema
 from storage.chain import manifest, text_hash
 from storage.chain_walk import ChainWalk, seal_faults
 from storage.connection import Database, damaged_text
-from storage.projections import PROJECTED, SUMMARY, project
+from storage.projections import DAMAGED, PROJECTED, SUMMARY, project
 from storage.records import Problem, RecordKind
 from storage.rows import record_of
 
@@ -59,15 +60,15 @@ class _Walk:
         """Derive the listing row. A damaged record may be unreadable; its damage has been reported already."""
         try:
             made = project(record_of(row))
-        except (ValueError, KeyError, TypeError, ArithmeticError):
+            if made is None:
+                return
+            rows = self.rows[made.table.name]
+            if not made.amends:
+                rows[made.identity] = dict(made.row)
+            elif made.identity in rows:
+                rows[made.identity].update(made.row)
+        except (Drift, *DAMAGED):
             return
-        if made is None:
-            return
-        rows = self.rows[made.table.name]
-        if not made.amends:
-            rows[made.identity] = dict(made.row)
-        elif made.identity in rows:
-            rows[made.identity].update(made.row)
 
 
 def _of_record(row: Row[Any], fault: str) -> Problem:

@@ -3,7 +3,8 @@ it and the audit checks by it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -34,6 +35,8 @@ from storage import schema
 from storage.records import Record, RecordKind
 from storage.schema import to_us
 
+DAMAGED = (KeyError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What reading a value raises where its record is not as it was written."""
 INTENDED = "intended"
 """Status of an order before the venue's first answer."""
 SUMMARY = "summary"
@@ -55,15 +58,13 @@ class RecordedOrder:
     def of(cls, record: Record) -> RecordedOrder:
         """Raises Drift where the record is damaged."""
         body: Mapping[str, Any] = record.body
-        try:
+        with _whole(f"order {record.key}"):
             return cls(
                 decision_id=body["decision_id"],
                 signed=signed_order(body),
                 view=body["view"],
                 why=body.get("why", ""),
             )
-        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-            raise Drift(f"order {record.key} is damaged: {type(error).__name__} {error}.") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,59 +175,72 @@ def nearest(price: Decimal) -> Micro:
     return int((price * UNIT).to_integral_value(ROUND_HALF_UP))
 
 
+@contextmanager
+def _whole(what: str) -> Iterator[None]:
+    """Raise Drift where what is read in this block is damaged."""
+    try:
+        yield
+    except DAMAGED as error:
+        said = f"{what} is damaged: {type(error).__name__} {error}."
+        raise Drift(said, next_step="Run: edgeclaw log verify") from None
+
+
 def signed_order(body: Mapping[str, Any]) -> SignedOrder:
-    """Order in an intent's record."""
-    signed = body["signed"]
-    o = signed["order"]
-    order = Order(
-        market_id=o["market_id"],
-        outcome=Outcome(o["outcome"]),
-        side=Side(o["side"]),
-        price=Decimal(o["price"]),
-        size=o["size"],
-        tif=TimeInForce(o["tif"]),
-        placed_at=datetime.fromisoformat(o["placed_at"]),
-        key=o["key"],
-        post_only=o["post_only"],
-        # Records before expiring orders have no such key.
-        good_until=None if (ends := o.get("good_until")) is None else datetime.fromisoformat(ends),
-    )
-    return SignedOrder(signed["id"], order, signed["body"])
+    """Order in an intent's record. Raises Drift where it is damaged."""
+    with _whole("a signed order"):
+        signed = body["signed"]
+        o = signed["order"]
+        order = Order(
+            market_id=o["market_id"],
+            outcome=Outcome(o["outcome"]),
+            side=Side(o["side"]),
+            price=Decimal(o["price"]),
+            size=o["size"],
+            tif=TimeInForce(o["tif"]),
+            placed_at=datetime.fromisoformat(o["placed_at"]),
+            key=o["key"],
+            post_only=o["post_only"],
+            # Records before expiring orders have no such key.
+            good_until=None if (ends := o.get("good_until")) is None else datetime.fromisoformat(ends),
+        )
+        return SignedOrder(signed["id"], order, signed["body"])
 
 
 def ack_of(body: Mapping[str, Any]) -> Ack:
     """Raises Drift where the body is damaged, or of a status that only a newer version knows."""
-    try:
+    with _whole("the answer to an order"):
         return Ack(body["order_id"], OrderStatus(body["status"]), body.get("reason", ""))
-    except (KeyError, ValueError) as error:
-        raise Drift(f"the answer to an order is damaged: {type(error).__name__} {error}.") from None
 
 
 def fill_of(body: Mapping[str, Any]) -> Fill:
-    return Fill(
-        id=body["id"],
-        order_id=body["order_id"],
-        market_id=body["market_id"],
-        outcome=Outcome(body["outcome"]),
-        side=Side(body["side"]),
-        price=Decimal(body["price"]),
-        size=body["size"],
-        fee=body["fee"],
-        at=datetime.fromisoformat(body["at"]),
-        evidence=FillEvidence(body["evidence"]),
-        maker=body["maker"],
-    )
+    """Raises Drift where the body is damaged."""
+    with _whole("a fill"):
+        return Fill(
+            id=body["id"],
+            order_id=body["order_id"],
+            market_id=body["market_id"],
+            outcome=Outcome(body["outcome"]),
+            side=Side(body["side"]),
+            price=Decimal(body["price"]),
+            size=body["size"],
+            fee=body["fee"],
+            at=datetime.fromisoformat(body["at"]),
+            evidence=FillEvidence(body["evidence"]),
+            maker=body["maker"],
+        )
 
 
 def settlement_of(body: Mapping[str, Any]) -> Settlement:
-    return Settlement(
-        market_id=body["market_id"],
-        outcome=Outcome(body["outcome"]),
-        size=body["size"],
-        payout=Decimal(body["payout"]),
-        source=PayoutSource(body["source"]),
-        at=datetime.fromisoformat(body["at"]),
-    )
+    """Raises Drift where the body is damaged."""
+    with _whole("a settlement"):
+        return Settlement(
+            market_id=body["market_id"],
+            outcome=Outcome(body["outcome"]),
+            size=body["size"],
+            payout=Decimal(body["payout"]),
+            source=PayoutSource(body["source"]),
+            at=datetime.fromisoformat(body["at"]),
+        )
 
 
 def transfer_of(body: Mapping[str, Any]) -> Transfer:
@@ -241,9 +255,11 @@ def transfer_of(body: Mapping[str, Any]) -> Transfer:
 
 
 def resolution_of(body: Mapping[str, Any]) -> Resolution:
-    return Resolution(
-        market_id=body["market_id"],
-        payout=None if body["payout"] is None else Decimal(body["payout"]),
-        source=PayoutSource(body["source"]),
-        known_at=datetime.fromisoformat(body["known_at"]),
-    )
+    """Raises Drift where the body is damaged."""
+    with _whole("a resolution"):
+        return Resolution(
+            market_id=body["market_id"],
+            payout=None if body["payout"] is None else Decimal(body["payout"]),
+            source=PayoutSource(body["source"]),
+            known_at=datetime.fromisoformat(body["known_at"]),
+        )

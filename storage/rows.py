@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, Row, Table, insert
 from sqlalchemy.dialects import sqlite
 
+from market.errors import Drift
 from storage.records import Record, RecordKind
 from storage.schema import from_us
 
@@ -44,13 +45,20 @@ def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def record_of(row: Row[Any]) -> Record:
-    return Record(
-        run_id=row.run_id,
-        seq=row.seq,
-        kind=RecordKind(row.kind),
-        key=row.key,
-        at=from_us(row.at),
-        body=json.loads(row.body),
-        prev=row.prev,
-        hash=row.hash,
-    )
+    """Raises Drift where the row is damaged."""
+    try:
+        return Record(
+            run_id=row.run_id,
+            seq=row.seq,
+            kind=RecordKind(row.kind),
+            key=row.key,
+            at=from_us(row.at),
+            body=json.loads(row.body),
+            prev=row.prev,
+            hash=row.hash,
+        )
+    except (ValueError, TypeError, ArithmeticError) as error:
+        said = (
+            f"record {row.seq} of run {row.run_id} ({row.kind} {row.key}) is damaged: {type(error).__name__} {error}."
+        )
+        raise Drift(said, next_step="Run: edgeclaw log verify") from None
