@@ -58,10 +58,11 @@ class RecordedOrder:
     def of(cls, record: Record) -> RecordedOrder:
         """Raises Drift where the record is damaged."""
         body: Mapping[str, Any] = record.body
-        with _whole(f"order {record.key}"):
+        what = f"order {record.key}"
+        with _whole(what):
             return cls(
                 decision_id=body["decision_id"],
-                signed=signed_order(body),
+                signed=signed_order(body, what),
                 view=body["view"],
                 why=body.get("why", ""),
             )
@@ -185,9 +186,9 @@ def _whole(what: str) -> Iterator[None]:
         raise Drift(said, next_step="Run: edgeclaw log verify") from None
 
 
-def signed_order(body: Mapping[str, Any]) -> SignedOrder:
-    """Order in an intent's record. Raises Drift where it is damaged."""
-    with _whole("a signed order"):
+def signed_order(body: Mapping[str, Any], what: str = "a signed order") -> SignedOrder:
+    """Order in an intent's record, which is named so where it is damaged. Raises Drift."""
+    with _whole(what):
         signed = body["signed"]
         o = signed["order"]
         order = Order(
@@ -244,14 +245,16 @@ def settlement_of(body: Mapping[str, Any]) -> Settlement:
 
 
 def transfer_of(body: Mapping[str, Any]) -> Transfer:
-    return Transfer(
-        id=body["id"],
-        kind=TransferKind(body["kind"]),
-        amount=body["amount"],
-        at=datetime.fromisoformat(body["at"]),
-        transaction=body["transaction"],
-        why=body["why"],
-    )
+    """Raises Drift where the body is damaged."""
+    with _whole("a transfer"):
+        return Transfer(
+            id=body["id"],
+            kind=TransferKind(body["kind"]),
+            amount=body["amount"],
+            at=datetime.fromisoformat(body["at"]),
+            transaction=body["transaction"],
+            why=body["why"],
+        )
 
 
 def resolution_of(body: Mapping[str, Any]) -> Resolution:

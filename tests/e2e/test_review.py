@@ -32,6 +32,7 @@ from storage.records import DecisionFilter, Sorting
 from storage.store import open_store
 from tests.integration.test_trading import planted, play
 from tests.running import EDGECLAW, Agent, free_port, until, venue
+from tools.halts import KillSwitch
 
 CHROMIUM = shutil.which("chromium")
 SCREENS = Path("test-artefacts")
@@ -321,7 +322,7 @@ def test_the_overview_states_the_exposure_and_when_nothing_was_decided(tmp_path:
             async with open_store(database, read_only=True) as store:
                 run = await run_named(store, "")
                 seen = await standing(store, run)
-                (account,) = (await status(store, None, run.started_at)).accounts
+                (account,) = (await status(store, KillSwitch(trader.home), run.started_at)).accounts
                 async with reviewing(store, "127.0.0.1:0") as served:
                     return seen, account, (await asyncio.to_thread(asked, served.url))[1]
 

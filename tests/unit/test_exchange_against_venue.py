@@ -102,7 +102,7 @@ def at_the_venue(displayed: Book, orders: Sequence[Order], cash: Micro) -> Trade
             )
         except VenueRefusal:
             continue
-    trades = tuple((t.price, t.size, t.fee) for t in venue.trades.values())
+    trades = tuple((f.price, f.size, f.fee) for t in venue.trades.values() for f in t.fills)
     spent = sum(leg.gives[1] for t in venue.trades.values() for _, leg in t.legs if leg.gives[0] == CASH)
     earned = sum(leg.takes[1] for t in venue.trades.values() for _, leg in t.legs if leg.takes[0] == CASH)
     return Traded(trades, cash - spent + earned)

@@ -16,6 +16,11 @@ SAYS = {"note", "warn", "warning", "exception", "info", "log"}
 QUIET = {
     ("agent/app/engines.py", "slow_load.progress", "RuntimeError"): "nobody listens to the progress any more",
     ("agent/live/recorder.py", "_Recording.run", "TimeoutError"): "the time that was asked for is over",
+    (
+        "agent/live/promotion.py",
+        "_today",
+        "ValidationError",
+    ): "a configuration that is not of today is compared as it is",
     ("agent/live/status.py", "_limits", "(KeyError, TypeError, ValueError, ArithmeticError)"): "told as unknown limits",
     ("agent/live/wallet.py", "new_key", "Misconfigured"): "another random number is tried",
     ("agent/service/installing.py", "systemd_version", "OSError"): "told as a machine without systemd",
