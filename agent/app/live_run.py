@@ -291,7 +291,7 @@ class LiveWorld:
         venue = hands.venue
         if venue is None:
             return None
-        late = LateTrades(venue.books, self._chain, markets, self.clock)
+        late = LateTrades(venue.books, self._chain, venue.traded, markets, self.clock)
         halt = partial(_throw, switch)
         doubt = partial(setattr, self.inhibitor, "account")
         made = AccountComparison(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,9 @@ from tools.polymarket.account import TradeStatus
 from tools.polymarket.books import AccountBooks, Unmined
 from tools.wallet import Receipt
 
+_Key = tuple[str, Outcome]
+_ROUNDED: Micro = 10
+"""Micro-shares by which the venue's index may differ, which has sizes as numbers with a point."""
 LATE, ASKED = timedelta(minutes=1), timedelta(minutes=10)
 """Age of a trade from which on it is told as late, and from which on the chain decides."""
 log = logging.getLogger(__name__)
@@ -31,10 +34,12 @@ class Chain(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LateTrades:
-    """Late trades of an account. `chain` opens a node, `markets` finds a market by its id."""
+    """Late trades of an account. `chain` opens a node, `traded` gives the shares that were traded in a market by the
+    venue's index of the chain, by token, and `markets` finds a market by its id."""
 
     books: AccountBooks
     chain: Callable[[], AbstractAsyncContextManager[Chain]]
+    traded: Callable[[str], Awaitable[Mapping[str, Micro]]]
     markets: Callable[[str], Market | None]
     clock: Clock
 
@@ -61,24 +66,36 @@ class LateTrades:
         self.books.conclude(one.id, status)
 
     async def _there(self, one: Unmined, chain: Chain) -> bool | None:
-        """True if the chain has the trade's shares, False if it has all but them, None if it cannot be told: other
-        trades may be on their way too."""
+        """True if the trade was mined, False if it was not, None if it cannot be told: by the shares on the chain while
+        the market is open, and by the index of its trades once they may have become dollars."""
         market = self.markets(one.market_id)
         if market is None:
             return None
         tokens = {key: market.token(key[1]) for key in one.moves}
-        held = await chain.positions(sorted(tokens.values()))
-        found = {self._fits(held[token], one, key, token) for key, token in tokens.items()}
-        return found.pop() if len(found) == 1 else None
+        if self.clock.now() < market.closes_at:
+            return await self._held(one, tokens, chain)
+        traded, known = await self.traded(one.market_id), self.books.mined(one.market_id)
+        without = {key: known.get(key, 0) - (size if one.mined else 0) for key, size in one.moves.items()}
+        return _decided(one, without, {key: traded.get(token, 0) for key, token in tokens.items()})
 
-    def _fits(self, held: Micro, one: Unmined, key: tuple[str, Outcome], token: str) -> bool | None:
-        found = self.books.expected_of(token)
-        expected = 0 if found is None else found.amount
+    async def _held(self, one: Unmined, tokens: Mapping[_Key, str], chain: Chain) -> bool | None:
+        held = await chain.positions(sorted(tokens.values()))
         # What is expected on the chain has the trade in it only where the venue calls it mined.
-        without, with_it = (expected - one.moves[key], expected) if one.mined else (expected, expected + one.moves[key])
-        return True if held == with_it else False if held == without else None
+        without = {key: self._expected(tokens[key]) - (size if one.mined else 0) for key, size in one.moves.items()}
+        return _decided(one, without, {key: held[token] for key, token in tokens.items()})
+
+    def _expected(self, token: str) -> Micro:
+        found = self.books.expected_of(token)
+        return 0 if found is None else found.amount
 
     def _sentence(self, one: Unmined) -> str:
         market = self.markets(one.market_id)
         where = one.market_id if market is None else market.slug
         return f"A trade in {where} of {one.matched_at:%Y-%m-%d %H:%M:%S} UTC is not settled yet ({one.id})."
+
+
+def _decided(one: Unmined, without: Mapping[_Key, Micro], there: Mapping[_Key, Micro]) -> bool | None:
+    """True if what is there has the trade in it, False if it has all but the trade, None if it is neither."""
+    if all(abs(there[key] - without[key] - size) <= _ROUNDED for key, size in one.moves.items()):
+        return True
+    return False if all(abs(there[key] - without[key]) <= _ROUNDED for key in one.moves) else None

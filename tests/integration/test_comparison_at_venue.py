@@ -113,7 +113,7 @@ async def desk(speed: float = 1.0, **past: Any) -> AsyncIterator[Desk]:
                 halts.append(reason)
                 execution.halt(reason, clock.now())
 
-            late = LateTrades(hands.venue.books, chain, {market.id: market}.get, clock)
+            late = LateTrades(hands.venue.books, chain, hands.venue.traded, {market.id: market}.get, clock)
             doubt = partial(setattr, execution.inhibitor, "account")
             comparison = AccountComparison(
                 account=hands.venue,

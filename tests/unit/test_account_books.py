@@ -208,6 +208,20 @@ def test_shares_that_are_heard_of_after_their_market_was_settled_count_when_it_i
     assert ours.settle(ended, START) == []
 
 
+def test_a_trade_that_was_taken_back_stays_so_after_a_restart_whatever_the_venue_says() -> None:
+    before = books()
+    one = signed(1)
+    before.adopt(one)
+    said = trade(one, 10, TradeStatus.MATCHED, name="t")
+    before.learn(said)
+    before.conclude("t", TradeStatus.FAILED)
+    after = books(fills=before.drain_fills(), orders=[one])
+    after.learn(said)
+    assert after.unsettled_since() is None and after.overdue(said.matched_at + timedelta(days=1)) == []
+    after.learn(replace(said, status=TradeStatus.CONFIRMED))
+    assert after.drain_fills() == [] and after.account().cash == before.account().cash
+
+
 def test_what_is_remembered_is_not_booked_again_and_what_is_foreign_is_seen() -> None:
     before = books()
     one = signed(1)

@@ -236,6 +236,8 @@ class AccountBooks:
             if not mine and not before:
                 self._meet_trade(said, max(self.since, self._reviewed_at))
                 return
+            if before and not any(self._stands(f) for f in before):
+                said = replace(said, status=TradeStatus.FAILED)  # taken back in an earlier run, whatever is said of it
             # Also of an order that ended in an earlier run: its trades may still fail.
             known = self._trades[said.id] = _Trade(said, before)
             for order_id in dict.fromkeys(mine):
@@ -347,6 +349,11 @@ class AccountBooks:
             for t in late
             if t.fills
         ]
+
+    def mined(self, market_id: str) -> Mapping[tuple[str, Outcome], Micro]:
+        """Micro-shares bought less those sold in a market, by the trades that the venue calls mined."""
+        coming = {f.id for t in self._trades.values() if not t.said.status.mined for f in t.fills}
+        return _moved(f for f in self._fills.values() if f.market_id == market_id and f.id not in coming)
 
     def waits(self, now: datetime) -> list[str]:
         """A sentence on each order without an answer, and on each closed market that is held and not decided."""

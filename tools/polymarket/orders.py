@@ -441,6 +441,20 @@ class PolymarketOrders:
         """Book cash that came or went beside trading."""
         self.books.receive(transfer)
 
+    async def traded(self, market_id: str) -> Mapping[str, Micro]:
+        """Micro-shares bought less those sold in a market since the start, by token, as the venue's index of the chain
+        has them: what was never mined is not among them. Raises VenueUnavailable."""
+        found: dict[str, Micro] = {}
+        start = int(self.books.since.timestamp())
+        rows = self._client.list_activity(
+            condition_id=market_id, activity_types=("TRADE",), start=start, sort_direction="ASC", page_size=500
+        )
+        async for row in self._each(rows):
+            size = int(row.shares.scaleb(6).to_integral_value())
+            token = str(row.asset_id)
+            found[token] = found.get(token, 0) + (size if row.side == "BUY" else -size)
+        return found
+
     async def transfers(self) -> Sequence[Transfer]:
         """Cash that moved beside trading and is not in the books, oldest first. Raises VenueUnavailable."""
         start = max(self.books.since, self.books.transferred_at - _LOOK_BACK)
