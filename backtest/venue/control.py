@@ -1,7 +1,8 @@
 """Control endpoints of the loopback venue under /venue/: its own books, its faults, and what happens to an account
 beside its owner's trading. The real venue has none of them.
 
-- `GET /venue/state`, `GET /venue/ledger/{address}`, `GET /venue/orders/{address}`: the venue's own books.
+- `GET /venue/state`, `GET /venue/ledger/{address}`, `GET /venue/orders/{address}`, `GET /venue/trades`: the venue's own
+  books.
 - `POST /venue/faults` {"fault": NAME, "count": N} or {"fault": NAME, "seconds": S}; `DELETE` removes all. With
   "transaction_hash": true or false a trade that stays matched has a hash or none; without, every second one has.
 - `POST /venue/accounts/{address}` {"kind": "deposit", "amount": "12.34"}: money that moves beside trading. Kinds:
@@ -53,6 +54,7 @@ class ControlHandlers:
             web.get("/venue/state", self.told),
             web.get("/venue/ledger/{address}", self.ledger),
             web.get("/venue/orders/{address}", self.orders),
+            web.get("/venue/trades", self.trades),
             web.post("/venue/faults", self.command),
             web.delete("/venue/faults", self.mend),
             web.post("/venue/accounts/{address}", self.pay),
@@ -81,6 +83,11 @@ class ControlHandlers:
         """Balances of an address in base units: free, bound by trades, and coming from them."""
         purse = self._state.exchange.purses[self._account(request)]
         return said({"held": purse.held, "bound": purse.bound, "coming": purse.coming})
+
+    async def trades(self, request: web.Request) -> web.Response:
+        """Status of every trade by its id."""
+        self._state.now()
+        return said({trade.id: trade.status.value for trade in self._state.exchange.trades.values()})
 
     async def orders(self, request: web.Request) -> web.Response:
         """All orders ever placed by an address, oldest first."""

@@ -27,6 +27,7 @@ from agent.review.serving import beside, reviewing
 from agent.review.site import PAGE
 from agent.review.standing import standing
 from agent.review.versus import versus
+from market.clock import WallClock
 from market.errors import Misconfigured, NotReady
 from storage.records import DecisionFilter, Sorting
 from storage.store import open_store
@@ -322,7 +323,7 @@ def test_the_overview_states_the_exposure_and_when_nothing_was_decided(tmp_path:
             async with open_store(database, read_only=True) as store:
                 run = await run_named(store, "")
                 seen = await standing(store, run)
-                (account,) = (await status(store, KillSwitch(trader.home), run.started_at)).accounts
+                (account,) = (await status(store, KillSwitch(trader.home), WallClock().now())).accounts
                 async with reviewing(store, "127.0.0.1:0") as served:
                     return seen, account, (await asyncio.to_thread(asked, served.url))[1]
 

@@ -32,7 +32,7 @@ from market.clock import ScaledClock, WallClock
 from market.errors import DataInvalid, Misconfigured, NotReady
 from market.polymarket.feed import LiveFeed
 from market.types import UNIT, Market, Order, OrderStatus, Outcome, Side, TimeInForce
-from tests.venue import KEY, PLAY, QUICK, Flat, address_of, loopback, open_market
+from tests.venue import KEY, PLAY, QUICK, Flat, address_of, loopback, open_market, told
 from tools.polymarket import chain
 from tools.polymarket.chain import approve, approve_shares
 from tools.polymarket.contracts import CONDITIONAL_TOKENS, EXCHANGE
@@ -160,6 +160,7 @@ def test_a_watched_event_of_negative_risk_is_set_up_tested_traded_and_redeemed(t
                     assert ack.status is not OrderStatus.REJECTED, ack
                     await hands.orders.sync()
                     assert (await hands.orders.account()).held(market.id, Outcome.YES) > 0
+                    await told(base, f"/venue/markets/{market.id}", payout="1")
                     await _until_resolved(server, market)
                     adapter = chain.OPERATORS["neg-risk collateral adapter"]
                     await account.carry_out([approve_shares(adapter, False)])

@@ -67,7 +67,7 @@ def test_after_any_trouble_with_frames_the_book_is_the_venues_again(fault: Fault
                 assert here is not None
                 assert there is not None
                 assert (here.bids[:5], here.asks[:5]) == (there.bids[:5], there.asks[:5])
-                told = {name for name in ("refused", "ahead", "losses") if getattr(feed.health, name)}
+                told = {name for name in ("refused", "ahead", "losses") if feed.health.counted[name]}
                 assert told == set(FRAMES[fault])
                 assert all(feed.health.why[name] for name in told) and len(feed.health.recent()) >= len(told)
 
