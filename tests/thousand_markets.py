@@ -29,7 +29,7 @@ from tests.storm import ask
 from tools.polymarket.client import SigningAccount
 
 ASSETS = ("aa", "bb", "cc", "dd", "ee")
-TRADERS = ("late_favourite", "join_best", "diffusion")
+TRADERS = ("late_favourite", "join_best", "agent")
 _KINDS = ("deposit", "withdrawal", "maker_rebate", "taker_rebate", "reward", "yield")
 _LIMITS = dict.fromkeys(("market_exposure", "total_exposure", "loss", "daily_loss", "drawdown"), "1000000")
 _COUNTED = {
@@ -103,7 +103,7 @@ def soak(markets: int, seed: int, speed: float, place: Path) -> dict[str, Any]:
                     silent += silences(agent, port)
             ask(f"{url}/venue/faults", "DELETE")
             time.sleep(5)
-            metrics, told = counters(port), actions(agent)
+            before, metrics, told = actions(agent), counters(port), actions(agent)
             process.terminate()
             assert process.wait(180) == 130, agent.said()[-2000:]
         code, said = agent.ended("--cycles", "1", seconds=600)
@@ -119,9 +119,11 @@ def soak(markets: int, seed: int, speed: float, place: Path) -> dict[str, Any]:
         "differed_for_a_moment": metrics['edgeclaw_counted{source="account",what="differed"}'],
         "last_exit": code,
         "cash_at_venue": held.get("cash", 0),
-        "cash_here": recorded(agent.home / "edgeclaw.db"),
+        **recorded(agent.home / "edgeclaw.db"),
+        "log_and_metrics_agree": all(
+            before[action] <= metrics.get(name, 0) <= told[action] for action, name in _COUNTED.items()
+        ),
         "log": {action: told[action] for action in _COUNTED},
-        "metrics": {action: round(metrics.get(name, 0)) for action, name in _COUNTED.items()},
         "waits_without_a_sentence": silent,
     }
 
@@ -136,14 +138,17 @@ def silences(agent: Agent, port: int) -> list[str]:
     back = {f["id"].removesuffix("/failed") for f in fills if f["id"].endswith("/failed")}
     final = {i for i, status in ask(f"{agent.url}/venue/trades").items() if status in ("CONFIRMED", "FAILED")}
     late = [f for f in fills if f["id"] not in back and now - datetime.fromisoformat(f["at"]) > timedelta(minutes=3)]
-    return [f["id"] for f in late if f["id"].partition("/")[0] not in final and f["id"].partition("/")[0] not in said]
+    waiting = {f["id"].partition("/")[0] for f in late if not f["id"].endswith("/failed")}
+    return sorted(i for i in waiting if i not in final and i not in said)
 
 
-def recorded(database: Path) -> int:
-    """Cash by the log, in micro-dollars."""
+def recorded(database: Path) -> dict[str, Any]:
+    """Cash, holdings and fees by the log, in millionths, and how many records of each kind there are."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
-        rows = store.execute("SELECT body FROM records WHERE kind = 'end' ORDER BY at").fetchall()
-    return int(json.loads(rows[-1][0])["cash"])
+        end = json.loads(store.execute("SELECT body FROM records WHERE kind = 'end' ORDER BY at DESC").fetchone()[0])
+        fees = store.execute("SELECT sum(fee) FROM fills").fetchone()[0]
+        kinds = dict(store.execute("SELECT kind, count(*) FROM records GROUP BY kind").fetchall())
+    return {"cash_here": end["cash"], "holdings": end["holdings"], "fees": fees, "records": kinds}
 
 
 def main() -> None:

@@ -300,7 +300,7 @@ class LiveWorld:
             clock=self.clock,
             halt=halt,
             doubt=doubt,
-            settle_late=late.settle,
+            late=late,
             close_books=execution.reconcile,
         )
         self.pulse.counters |= {

@@ -62,6 +62,18 @@ class ComparedAccount(Protocol):
         ...
 
 
+class LateSettlement(Protocol):
+    """Another witness of trades that the venue does not call final."""
+
+    async def settle(self) -> None:
+        """End those of which it knows. Raises VenueUnavailable."""
+        ...
+
+    def remarks(self) -> Sequence[str]:
+        """A sentence on each late trade."""
+        ...
+
+
 class AccountLog(Protocol):
     """The execution of the account, as far as a comparison needs it: `halted` says why trading has stopped."""
 
@@ -73,20 +85,18 @@ class AccountLog(Protocol):
 @dataclass(slots=True)
 class AccountComparison:
     """Comparison of one account. `halt` stops trading until a person has looked, `doubt` inhibits it for a reason code
-    until that is empty. `settle_late` asks another witness about trades that are late; `close_books` settles what has
-    become known, before each comparison. `agreed_at` is the instant of the last agreement; `differs` describes the
-    present difference, or is empty; `waits` are sentences on late trades."""
+    until that is empty. `late` settles late trades and `close_books` what has become known, before each comparison.
+    `agreed_at` is the instant of the last agreement; `differs` describes the present difference, or is empty."""
 
     account: ComparedAccount
     execution: AccountLog
     clock: Clock
     halt: Callable[[str], None]
     doubt: Callable[[str], None]
-    settle_late: Callable[[], Awaitable[Sequence[str]]]
+    late: LateSettlement
     close_books: Callable[[datetime], Awaitable[object]]
     agreed_at: datetime | None = None
     differs: str = ""
-    waits: Sequence[str] = ()
     told: set[str] = field(default_factory=set)
     incidents: Incidents = field(default_factory=lambda: Incidents(_TROUBLE))
 
@@ -138,7 +148,7 @@ class AccountComparison:
         for transfer in await self.account.transfers():
             await self.execution.receive(transfer)
             self.account.receive(transfer)
-        self.waits = await self.settle_late()
+        await self.late.settle()
         found = await self.account.audit()
         if found and not self.differs:
             self.incidents.note("differed", found)
@@ -161,4 +171,5 @@ class AccountComparison:
         """Sentences on what differs and what is waited for."""
         since = "" if self.agreed_at is None else f" (they agreed at {self.agreed_at:%H:%M:%S} UTC)"
         differs = [f"The account differs from the venue's{since}: {self.differs}."] if self.differs else []
-        return [*differs, *self.account.waits(self.clock.now()), *self.waits, *self.incidents.recent()]
+        waits = (*self.account.waits(self.clock.now()), *self.late.remarks())
+        return [*differs, *waits, *self.incidents.recent()]

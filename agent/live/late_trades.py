@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Protocol
 
 from market.clock import Clock
-from market.errors import VenueUnavailable
 from market.types import Market, Micro, Outcome
 from tools.polymarket.account import TradeStatus
 from tools.polymarket.books import AccountBooks, Unmined
@@ -43,17 +42,16 @@ class LateTrades:
     markets: Callable[[str], Market | None]
     clock: Clock
 
-    async def settle(self) -> list[str]:
-        """End the trades of which the chain shows what became; return a sentence on each other late one."""
-        now = self.clock.now()
-        if overdue := self.books.overdue(now - ASKED):
-            try:
-                async with self.chain() as chain:
-                    for one in overdue:
-                        await self._settle(one, chain)
-            except VenueUnavailable as error:
-                return [f"{len(overdue)} late trades could not be looked up on the chain: {error}"]
-        return [self._sentence(one) for one in self.books.overdue(now - LATE)]
+    async def settle(self) -> None:
+        """End the trades of which the chain shows what became. Raises VenueUnavailable."""
+        if overdue := self.books.overdue(self.clock.now() - ASKED):
+            async with self.chain() as chain:
+                for one in overdue:
+                    await self._settle(one, chain)
+
+    def remarks(self) -> list[str]:
+        """A sentence on each late trade."""
+        return [self._sentence(one) for one in self.books.overdue(self.clock.now() - LATE)]
 
     async def _settle(self, one: Unmined, chain: Chain) -> None:
         """End one trade, if its receipt or the shares that are there leave no doubt."""

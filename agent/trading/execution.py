@@ -119,7 +119,9 @@ class Execution:
         except Halt as stop:
             self.halt(str(stop), view.at)
             ack = Ack(signed.id, OrderStatus.REJECTED, str(stop))
-        await self._note(ack, view.at)
+        # Another task may have asked about it meanwhile, and logged its end.
+        if signed.id in self.working:
+            await self._note(ack, view.at)
         return ack
 
     def idle(self, at: datetime) -> bool:

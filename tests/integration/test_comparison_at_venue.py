@@ -121,7 +121,7 @@ async def desk(speed: float = 1.0, **past: Any) -> AsyncIterator[Desk]:
                 clock=clock,
                 halt=halt,
                 doubt=doubt,
-                settle_late=late.settle,
+                late=late,
                 close_books=execution.reconcile,
             )
             yield Desk(server, base, clock, market, account, hands, execution, comparison, store, halts)
@@ -242,7 +242,7 @@ def test_a_trade_that_is_never_called_final_is_settled_by_the_chain(fault: str, 
             else:
                 assert account.cash < before and account.holdings == {(d.market.id, Outcome.YES): 10 * UNIT}
             assert d.hands.venue is not None and d.hands.venue.books.unsettled_since() is None
-            assert not d.comparison.waits
+            assert not d.comparison.late.remarks()
 
     asyncio.run(scenario())
 

@@ -428,6 +428,38 @@ def test_an_end_that_several_hear_of_at_the_same_time_is_written_down_once() -> 
     asyncio.run(with_an_order_taken_back(then))
 
 
+def test_an_order_that_ends_while_its_answer_is_awaited_has_one_end() -> None:
+    """The account is compared in a task of its own: it may hear of the end before the answer to the order is there."""
+
+    async def scope() -> None:
+        async with open_store("sqlite://") as store:
+            run = await store.begin_run(RunIdentity("d", "c", "x", "m", "agent"), {}, START)
+            execution, _ = desk_on(store, store.log(run.id), [], ManualClock(START), risk_limits())
+            kind = type(execution.orders)
+            send, sent, canceled = kind.send, asyncio.Event(), asyncio.Event()
+
+            async def slow(orders: Any, signed: SignedOrder) -> Any:
+                await send(orders, signed)
+                await orders.cancel_many([signed.id])
+                sent.set()
+                await canceled.wait()
+                return Ack(signed.id, OrderStatus.CANCELED)
+
+            async def compared() -> None:
+                await sent.wait()
+                await execution.reconcile(START)
+                canceled.set()
+
+            intent = OrderIntent(Outcome.YES, Side.BUY, Decimal("0.30"), 10 * UNIT, "test")
+            view = await seen(execution, market(0, seconds=SECONDS), ManualClock(START))
+            with mock.patch.object(kind, "send", slow):
+                await asyncio.gather(execution.act(intent, view, "d", 0), compared())
+            acks = [str(r.key).rpartition("/")[2] for r in await store.records(run.id, RecordKind.ACK)]
+            assert acks == ["canceled"] and not execution.working
+
+    asyncio.run(scope())
+
+
 def test_an_end_is_written_down_once_where_whoever_wrote_it_was_cancelled() -> None:
     """A request to end comes while an order's end goes to the disk: it is written, and then all orders are asked."""
 

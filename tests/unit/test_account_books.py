@@ -208,6 +208,19 @@ def test_shares_that_are_heard_of_after_their_market_was_settled_count_when_it_i
     assert ours.settle(ended, START) == []
 
 
+def test_what_was_mined_in_a_market_leaves_out_what_is_late_and_what_was_taken_back() -> None:
+    made = books()
+    for number, status in enumerate((TradeStatus.MINED, TradeStatus.MATCHED, TradeStatus.MATCHED), 1):
+        made.adopt(signed(number))
+        made.learn(trade(signed(number), 10 * number, status, name=f"t{number}"))
+    made.conclude("t2", TradeStatus.FAILED)
+    order = signed(1).order
+    mined = {(order.market_id, order.outcome): 10 * UNIT}
+    assert made.mined(order.market_id) == mined
+    made.conclude("t3", TradeStatus.CONFIRMED)
+    assert made.mined(order.market_id) == {(order.market_id, order.outcome): 40 * UNIT}
+
+
 def test_a_trade_that_was_taken_back_stays_so_after_a_restart_whatever_the_venue_says() -> None:
     before = books()
     one = signed(1)

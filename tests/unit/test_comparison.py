@@ -82,8 +82,11 @@ class Desk:
         self.inhibitor.account = reason
 
 
-async def _nothing_late() -> Sequence[str]:
-    return ()
+class NothingLate:
+    async def settle(self) -> None: ...
+
+    def remarks(self) -> Sequence[str]:
+        return ()
 
 
 def comparison(venue: Venue, desk: Desk | None = None, clock: ManualClock | None = None) -> AccountComparison:
@@ -95,7 +98,7 @@ def comparison(venue: Venue, desk: Desk | None = None, clock: ManualClock | None
         clock=clock,
         halt=desk.halt,
         doubt=desk.doubt,
-        settle_late=_nothing_late,
+        late=NothingLate(),
         close_books=desk.reconcile,
     )
 

@@ -352,7 +352,7 @@ class AccountBooks:
 
     def mined(self, market_id: str) -> Mapping[tuple[str, Outcome], Micro]:
         """Micro-shares bought less those sold in a market, by the trades that the venue calls mined."""
-        coming = {f.id for t in self._trades.values() if not t.said.status.mined for f in t.fills}
+        coming = {f.id for t in self._trades.values() if not t.said.status.mined for f in t.fills if self._stands(f)}
         return _moved(f for f in self._fills.values() if f.market_id == market_id and f.id not in coming)
 
     def waits(self, now: datetime) -> list[str]:
