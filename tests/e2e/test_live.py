@@ -25,6 +25,8 @@ from agent.live.keys import play_key
 from market.polymarket.hosts import Hosts
 from tests.running import Agent, until
 from tests.storm import Storm, ask, compared, faults
+from tests.thousand_markets import soak
+from tests.week import week
 from tools.halts import KillSwitch
 from tools.polymarket.client import SigningAccount, credentials_of
 
@@ -335,3 +337,25 @@ def test_a_live_start_refuses_a_log_of_which_one_byte_has_changed_and_goes_on_on
     assert agent.call("resume", "--reason", "put back").returncode == 0
     code, said = agent.ended("--cycles", "1")
     assert code == 0, said
+
+
+@pytest.mark.soak
+def test_a_thousand_markets_among_all_faults_agree_with_the_venue_at_every_slot(tmp_path: Path) -> None:
+    found = soak(1000, 7, SPEED, tmp_path)
+    sys.stdout.write(json.dumps(found) + "\n")
+    assert found["markets"] >= 1000
+    assert (found["last_exit"], found["holdings"]) == (0, {})
+    assert found["cash_here"] == found["cash_at_venue"]
+    assert found["compared"] > 100
+    assert found["agreed"] > 0.9 * found["compared"]
+    assert found["log_and_metrics_agree"]
+    assert found["waits_without_a_sentence"] == []
+
+
+@pytest.mark.soak
+def test_a_week_with_late_payouts_asks_once_for_the_passphrase_and_never_blocks(tmp_path: Path) -> None:
+    found = week(7.0, tmp_path)
+    sys.stdout.write(json.dumps(found) + "\n")
+    assert (found["passphrases_asked"], found["allow_lists"], found["exit"]) == (1, 1, 130)
+    assert found["redeemed"] > 0
+    assert found["longest_block_ms"] <= 250
