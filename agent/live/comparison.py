@@ -26,6 +26,7 @@ _REVIEW = "Stop it; if it was you: edgeclaw resume --reason TEXT, and it is left
 _BOOK = "See edgeclaw wallet status. If you know why, stop the agent, edgeclaw wallet book --help, and resume."
 _TROUBLE = {
     "unread": "The account could not be compared with the venue's",
+    "unwitnessed": "The chain could not be asked about late trades",
     "differed": "The account differed from the venue's for a moment",
 }
 
@@ -122,14 +123,19 @@ class AccountComparison:
             except VenueUnavailable as error:
                 self.incidents.note("unread", error)
                 return
-            if (found := self._foreign()) and not self.execution.halted:
-                self.halt(f"{found} {_REVIEW}")
+            finally:
+                self._halt_beside_others()
             self.doubt("account_differs" if self.differs and looked >= _DOUBTED else "")
             if not self.differs:
                 return
             await self.clock.wait_until(self.clock.now() + BETWEEN)
         if not self.execution.halted:
             self.halt(f"The account differs from the venue's: {self.differs}. {_BOOK}")
+
+    def _halt_beside_others(self) -> None:
+        """Halt where something is not ours. While trading is halted it stays untold, and halts after the resume."""
+        if not self.execution.halted and (found := self._foreign()):
+            self.halt(f"{found} {_REVIEW}")
 
     async def conclude(self) -> str:
         """Difference once nothing is in flight any more, or an empty string. Winnings still to come are waited for.
@@ -140,7 +146,7 @@ class AccountComparison:
                 await self.clock.wait_until(self.clock.now() + BETWEEN)
             await patiently(self.compare)
             looks, differing = looks + 1, differing + 1 if self.differs else 0
-        return "; ".join([said for said in (self.differs, *self.account.foreign().values()) if said])
+        return "; ".join([said for said in (self.differs, self._foreign().rstrip(".")) if said])
 
     async def compare(self) -> None:
         """Compare once. Raises VenueUnavailable."""
@@ -148,7 +154,10 @@ class AccountComparison:
         for transfer in await self.account.transfers():
             await self.execution.receive(transfer)
             self.account.receive(transfer)
-        await self.late.settle()
+        try:
+            await self.late.settle()
+        except VenueUnavailable as error:
+            self.incidents.note("unwitnessed", error)
         found = await self.account.audit()
         if found and not self.differs:
             self.incidents.note("differed", found)

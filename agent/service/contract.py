@@ -14,12 +14,12 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from market import events
 from market.events import Event
-from market.types import Ack, Fill, Settlement, SignedOrder
+from market.types import Ack, Fill, Settlement, SignedOrder, Transfer
 from storage.canonical import Json
 from storage.records import RecordKind
 
 VERSION = 1
-MONEY = (RecordKind.INTENT, RecordKind.ACK, RecordKind.FILL, RecordKind.SETTLEMENT)
+MONEY = (RecordKind.INTENT, RecordKind.ACK, RecordKind.FILL, RecordKind.SETTLEMENT, RecordKind.TRANSFER)
 """Records that are published until the broker confirms them."""
 NAME = r"^[a-z0-9][a-z0-9-]{0,31}$"
 """Pattern of a signal's name."""
@@ -120,6 +120,7 @@ _BODIES: Mapping[RecordKind, Any] = {
     RecordKind.ACK: Ack,
     RecordKind.FILL: Fill,
     RecordKind.SETTLEMENT: Settlement,
+    RecordKind.TRANSFER: Transfer,
 }
 
 

@@ -163,6 +163,16 @@ def test_what_is_not_ours_halts_at_once_and_once() -> None:
     assert not desk.halted
 
 
+def test_what_is_not_ours_is_seen_while_halted_and_halts_after_the_resume() -> None:
+    made, desk, clock = watched(Venue(["", None], strange_from=2))
+    desk.halted = "by hand"
+    asyncio.run(made.watch([(clock.now(), clock.now() + timedelta(minutes=5))]))
+    assert desk.halted == "by hand"
+    desk.halted = ""
+    asyncio.run(made.watch([(clock.now(), clock.now() + timedelta(minutes=5))]))
+    assert STRANGE in desk.halted, "although the venue does not answer any more"
+
+
 def test_nothing_begins_beside_another_program() -> None:
     with pytest.raises(LedgerMismatch, match=STRANGE):
         asyncio.run(comparison(Venue([""], strange_from=0)).begin())
