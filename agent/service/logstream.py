@@ -259,7 +259,7 @@ def _for_journald(number: int, environment: Mapping[str, str]) -> bool:
 
 def open_stream(level: str, stream: TextIO, environment: Mapping[str, str] = os.environ) -> LogStream:
     """The log on `stream`, standard output or error: for reading on a terminal, else JSON."""
-    screen = _Screen("stdout" if getattr(stream, "name", "") == "<stdout>" else "stderr")
+    screen = _Screen(next((name for name in ("stdout", "stderr") if vars(sys)[name] is stream), "stderr"))
     if stream.isatty():
         return LogStream(screen, _readable(colours="NO_COLOR" not in environment), level)
     try:
