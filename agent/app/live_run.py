@@ -375,7 +375,7 @@ class LiveWorld:
             raise
         except (asyncio.CancelledError, Exception) as stop:
             # Whatever it is, no order may outlive the run that watches over it.
-            await _last_words(self._stop(on, str(stop) or type(stop).__name__))
+            await _last_words(self._stop(on, str(stop) or _why(stop)))
             if isinstance(stop, Refused) and not isinstance(stop, NotReady):
                 # Nothing was wrong with how it was started: a supervisor has to start it again.
                 raise _failed(stop) from stop
@@ -415,6 +415,11 @@ class LiveWorld:
         differs = "" if on.comparison is None else await on.comparison.conclude()
         runs = await runs_of(self.store, self.account.name)
         return await on.record.end(on.execution, self.clock, runs=runs, unknown=(), differs=differs)
+
+
+def _why(stop: BaseException) -> str:
+    """Reason of an end that says none itself."""
+    return "it was ended" if isinstance(stop, asyncio.CancelledError) else type(stop).__name__
 
 
 def _words(error: Exception) -> str:
