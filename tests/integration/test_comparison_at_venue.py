@@ -26,7 +26,7 @@ from agent.live.wallet import wallet_of
 from agent.trading.bus import LocalBus
 from agent.trading.execution import Execution
 from backtest.venue.balances import CASH
-from backtest.venue.exchange import Exchange
+from backtest.venue.exchange import Exchange, Pace
 from backtest.venue.server import VenueServer
 from market.clock import EPOCH, Clock, ScaledClock, WallClock
 from market.errors import LedgerMismatch, Misconfigured
@@ -85,10 +85,10 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(speed: float = 1.0, **past: Any) -> AsyncIterator[Desk]:
+async def desk(speed: float = 1.0, pace: Pace = QUICK, **past: Any) -> AsyncIterator[Desk]:
     span = timedelta(seconds=900)
     clock = ScaledClock(EPOCH + (WallClock().now() - EPOCH) // span * span + timedelta(seconds=10), speed)
-    async with loopback(series=[Flat()], clock=clock, pace=QUICK) as (server, base), open_store("sqlite://") as store:
+    async with loopback(series=[Flat()], clock=clock, pace=pace) as (server, base), open_store("sqlite://") as store:
         account = VenueAccount(
             Hosts.loopback(base), SigningAccount.of(SecretKey.of_hex(KEY).signer()), SecretKey.of_hex(KEY)
         )
@@ -159,6 +159,21 @@ def test_cash_that_nobody_explains_stops_trading_and_says_how_much() -> None:
             assert d.execution.halted and "edgeclaw wallet book" in d.halts[0]
             await d.slot()
             assert len(d.halts) == 1, "halted once"
+
+    asyncio.run(scenario())
+
+
+def test_what_the_venue_pays_before_its_outcome_is_told_is_no_difference_and_more_than_that_is() -> None:
+    async def scenario() -> None:
+        pace = replace(QUICK, resolving=timedelta(seconds=1), paying=timedelta(seconds=1))
+        async with desk(speed=60, pace=pace) as d:
+            await d.buys(tif=TimeInForce.FAK)
+            await d.clock.wait_until(d.market.closes_at + timedelta(seconds=10))
+            await d.agrees()
+            assert (await d.execution.account()).holdings, "nobody has told the outcome"
+            d.server.state.purse(d.wallet.lower()).put(CASH, 1)
+            await d.comparison.compare()
+            assert "dollars" in d.comparison.differs
 
     asyncio.run(scenario())
 
