@@ -33,7 +33,7 @@ class Ledger:
         cash: Micro,
         fills: Iterable[Fill] = (),
         settlements: Iterable[Settlement] = (),
-        transfers: Iterable[Transfer] = (),
+        transfers: Sequence[Transfer] = (),
     ) -> None:
         self._cash = cash + sum(t.amount for t in transfers)
         self._held: dict[tuple[str, Outcome], Micro] = {}
@@ -41,7 +41,9 @@ class Ledger:
             self._change(fill.market_id, fill.outcome, _shares(fill), fill.cash)
         for settlement in settlements:
             self._change(settlement.market_id, settlement.outcome, -settlement.size, settlement.cash)
-        self._must_own("the past of this account", self._cash, min(self._held.values(), default=0))
+        # Without what was withdrawn: cash here is of matched trades, and the owner takes what is on the chain.
+        withdrawn = sum(min(t.amount, 0) for t in transfers)
+        self._must_own("the past of this account", self._cash - withdrawn, min(self._held.values(), default=0))
 
     @property
     def cash(self) -> Micro:
@@ -62,7 +64,7 @@ class Ledger:
         self._book(settlement.market_id, settlement.outcome, -settlement.size, settlement.cash, what)
 
     def transfer(self, transfer: Transfer) -> None:
-        self._must_own(f"the {transfer.kind} {transfer.id}", self._cash + transfer.amount, 0)
+        """Add cash that came or went beside trading. What is missing then shows where the accounts are compared."""
         self._cash += transfer.amount
 
     def _book(self, market_id: str, outcome: Outcome, shares: Micro, dollars: Micro, what: str) -> None:

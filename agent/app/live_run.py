@@ -234,7 +234,11 @@ class LiveWorld:
         execution, watcher = guards.around(hands.orders, record.log, self.bus, past, spent)
         comparison = self._comparison(hands, execution, _lookup(feed, past), switch)
         if comparison is not None:
-            await patiently(comparison.begin)
+            try:
+                await patiently(comparison.begin)
+            except Halt:
+                await _last_words(hands.orders.cancel_many(list(execution.working)))
+                raise
         self.stage("cancelling leftover orders")
         await patiently(lambda: execution.withdraw_all(self.clock.now()))
         # Last, since it may read a month of decisions: nothing rests at the venue meanwhile.
@@ -271,10 +275,16 @@ class LiveWorld:
         self.pulse.trading, self.pulse.at_risk = True, on.execution.all_at_risk
         self.pulse.account = on.execution.standing
         # The jobs outlast the loop: the end waits for winnings, and it is a job that redeems them.
-        async with scheduled(jobs, self.bus, self.clock, pace(self.clock)):
-            async with watching_kill_switch(on.watcher), alongside(keeper.watch(), *self._compared(on)):
-                await self._loop(on)
-            return await self._end(on)
+        try:
+            async with scheduled(jobs, self.bus, self.clock, pace(self.clock)):
+                async with watching_kill_switch(on.watcher), alongside(keeper.watch(), *self._compared(on)):
+                    await self._loop(on)
+                return await self._end(on)
+        except NotReady:
+            raise
+        except Refused as stop:
+            # Nothing was wrong with how it was started: a supervisor has to start it again.
+            raise _failed(stop) from stop
 
     def _compared(self, on: _Trading) -> list[Coroutine[object, object, None]]:
         if on.comparison is None:
@@ -376,9 +386,6 @@ class LiveWorld:
         except (asyncio.CancelledError, Exception) as stop:
             # Whatever it is, no order may outlive the run that watches over it.
             await _last_words(self._stop(on, str(stop) or _why(stop)))
-            if isinstance(stop, Refused) and not isinstance(stop, NotReady):
-                # Nothing was wrong with how it was started: a supervisor has to start it again.
-                raise _failed(stop) from stop
             raise
 
     def _ports(self, on: _Trading) -> Ports:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from agent.live.preflight import patiently
 from market.clock import Clock
-from market.errors import LedgerMismatch, VenueUnavailable
+from market.errors import LedgerMismatch, Refused, VenueUnavailable
 from market.incidents import Incidents
 from market.types import Outcome, Settlement, Transfer
 
@@ -87,7 +87,8 @@ class AccountLog(Protocol):
 class AccountComparison:
     """Comparison of one account. `halt` stops trading until a person has looked, `doubt` inhibits it for a reason code
     until that is empty. `late` settles late trades and `close_books` what has become known, before each comparison.
-    `agreed_at` is the instant of the last agreement; `differs` describes the present difference, or is empty."""
+    `agreed_at` is the instant of the last agreement; `differs` describes the present difference, or is empty, and
+    `differing` counts the comparisons in a row that differed. `told` and `logged`: what is not ours, and transfers."""
 
     account: ComparedAccount
     execution: AccountLog
@@ -98,7 +99,9 @@ class AccountComparison:
     close_books: Callable[[datetime], Awaitable[object]]
     agreed_at: datetime | None = None
     differs: str = ""
+    differing: int = 0
     told: set[str] = field(default_factory=set)
+    logged: set[str] = field(default_factory=set)
     incidents: Incidents = field(default_factory=lambda: Incidents(_TROUBLE))
 
     async def begin(self) -> None:
@@ -111,26 +114,34 @@ class AccountComparison:
     async def watch(self, slots: Iterable[tuple[datetime, datetime]]) -> None:
         """Compare after each slot, until cancelled; a slot comes with its end."""
         for slot, following in slots:
+            if following <= self.clock.now():
+                continue  # over: the machine slept, or the accounts differed for long
             await self.clock.wait_until(slot + min(_AFTER_SLOT, (following - slot) / 2))
             await self._compare_slot()
 
     async def _compare_slot(self) -> None:
         """Compare until the accounts agree or the difference has persisted: one comparison makes several requests, and
-        trades and winnings come in between."""
-        for looked in range(DIFFERS):
-            try:
-                await self.compare()
-            except VenueUnavailable as error:
-                self.incidents.note("unread", error)
+        trades and winnings come in between. Silence of the venue is neither: it is waited for while they differ."""
+        for _ in range(DIFFERS):
+            if not await self._looked():
                 return
-            finally:
-                self._halt_beside_others()
-            self.doubt("account_differs" if self.differs and looked >= _DOUBTED else "")
-            if not self.differs:
+            if self.differing >= DIFFERS and not self.execution.halted:
+                self.halt(f"The account differs from the venue's: {self.differs}. {_BOOK}")
                 return
             await self.clock.wait_until(self.clock.now() + BETWEEN)
-        if not self.execution.halted:
-            self.halt(f"The account differs from the venue's: {self.differs}. {_BOOK}")
+
+    async def _looked(self) -> bool:
+        """Compare once; True if the accounts differ, or did when the venue last answered."""
+        try:
+            await self.compare()
+        except VenueUnavailable as error:
+            self.incidents.note("unread", error)
+            return bool(self.differs)
+        finally:
+            self._halt_beside_others()
+        self.differing = self.differing + 1 if self.differs else 0
+        self.doubt("account_differs" if self.differing > _DOUBTED else "")
+        return bool(self.differs)
 
     def _halt_beside_others(self) -> None:
         """Halt where something is not ours. While trading is halted it stays untold, and halts after the resume."""
@@ -152,11 +163,13 @@ class AccountComparison:
         """Compare once. Raises VenueUnavailable."""
         await self.close_books(self.clock.now())
         for transfer in await self.account.transfers():
-            await self.execution.receive(transfer)
+            if transfer.id not in self.logged:  # a cancelled caller has it written all the same
+                self.logged.add(transfer.id)
+                await self.execution.receive(transfer)
             self.account.receive(transfer)
         try:
             await self.late.settle()
-        except VenueUnavailable as error:
+        except (VenueUnavailable, Refused) as error:
             self.incidents.note("unwitnessed", error)
         found = await self.account.audit()
         if found and not self.differs:

@@ -18,8 +18,9 @@ from tools.wallet import Receipt
 _Key = tuple[str, Outcome]
 _ROUNDED: Micro = 10
 """Micro-shares by which the venue's index may differ, which has sizes as numbers with a point."""
-LATE, ASKED = timedelta(minutes=1), timedelta(minutes=10)
-"""Age of a trade from which on it is told as late, and from which on the chain decides."""
+LATE, ASKED, GIVEN_UP = timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=30)
+"""Age of a trade from which on it is told as late, the chain is asked, and its absence there means that it has failed:
+before that the venue may be slow, or be trying again."""
 log = logging.getLogger(__name__)
 
 
@@ -56,8 +57,9 @@ class LateTrades:
     async def _settle(self, one: Unmined, chain: Chain) -> None:
         """End one trade, if its receipt or the shares that are there leave no doubt."""
         receipt = await chain.receipt(one.transaction) if one.transaction else None
-        mined = receipt.ok if receipt is not None else await self._there(one, chain)
-        if mined is None:
+        # A transaction that was reverted is tried again by the venue, under another hash.
+        mined = True if receipt is not None and receipt.ok else await self._there(one, chain)
+        if mined is None or (not mined and self.clock.now() - one.matched_at < GIVEN_UP):
             return
         status = TradeStatus.CONFIRMED if mined else TradeStatus.FAILED
         log.warning("trade %s of %s: by the chain it is %s", one.id, one.matched_at.isoformat(), status)

@@ -188,6 +188,14 @@ class Execution:
         for order_id in list(self.working):
             await self._ask(order_id, at)
         over = list(self.over)  # their fills are among those that are read now
+        fills = await self._take_fills()
+        self._publish_ends(over)
+        for resolution in list(self.ending.values()):
+            await self.settle(resolution)
+        return fills
+
+    async def _take_fills(self) -> Sequence[Fill]:
+        """Log and count the fills since the last call."""
         fills = await self.orders.fills()
         for fill in fills:
             await self.log.fill(fill)
@@ -195,9 +203,6 @@ class Execution:
             if fill.order_id in self.working or fill.order_id in self.over:
                 self.filled[fill.order_id] = self.filled.get(fill.order_id, 0) + fill.size
             self.bus.publish(OrderFilled(at=fill.at, fill=fill))
-        self._publish_ends(over)
-        for resolution in list(self.ending.values()):
-            await self.settle(resolution)
         return fills
 
     def _publish_ends(self, order_ids: Sequence[str]) -> None:
@@ -244,6 +249,8 @@ class Execution:
         """Convert a resolved market's shares into dollars, as soon as all its trades have settled; until then it waits
         in `ending`."""
         settled = await self.orders.settle(resolution)
+        # Before the settlements: the shares of a fill that came meanwhile are among them.
+        await self._take_fills()
         if settled is None:
             self.ending[resolution.market_id] = resolution
             return

@@ -46,7 +46,7 @@ class KillSwitchWatcher:
         if halted is not None and not self.thrown:
             self.thrown = True
             self.execution.halt(halted.reason, at)
-        if halted is not None or self.execution.inhibitor.reason(at):
+        if halted is not None or self.execution.halted or self.execution.inhibitor.reason(at):
             await self._cancel_all(ours=halted is None or halted.by == OTHERS)
         else:
             self.all_back = False

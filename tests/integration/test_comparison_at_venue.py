@@ -20,7 +20,7 @@ from agent.config.load import load_config
 from agent.live.account import OpenAccount, VenueAccount
 from agent.live.booking import book_transfer
 from agent.live.comparison import AccountComparison
-from agent.live.late_trades import ASKED, Chain, LateTrades
+from agent.live.late_trades import GIVEN_UP, Chain, LateTrades
 from agent.live.recovery import AccountHistory, load_account_history
 from agent.live.wallet import wallet_of
 from agent.trading.bus import LocalBus
@@ -247,7 +247,7 @@ def test_a_trade_that_is_never_called_final_is_settled_by_the_chain(fault: str, 
             await d.execution.catch_up(d.clock.now())
             await d.comparison.compare()
             assert "is not settled yet" in " ".join(d.comparison.remarks())
-            await d.later(ASKED)
+            await d.later(GIVEN_UP)
             await d.comparison.compare()
             await d.agrees()
             await d.execution.catch_up(d.clock.now())

@@ -231,8 +231,29 @@ def test_a_trade_that_was_taken_back_stays_so_after_a_restart_whatever_the_venue
     after = books(fills=before.drain_fills(), orders=[one])
     after.learn(said)
     assert after.unsettled_since() is None and after.overdue(said.matched_at + timedelta(days=1)) == []
-    after.learn(replace(said, status=TradeStatus.CONFIRMED))
     assert after.drain_fills() == [] and after.account().cash == before.account().cash
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_trade_that_was_taken_for_failed_and_is_mined_after_all_is_booked_once_more(restarted: bool) -> None:
+    made = books()
+    one = signed(1)
+    made.adopt(one)
+    said = trade(one, 10, TradeStatus.MATCHED, name="t")
+    made.learn(said)
+    once = made.account()
+    made.conclude("t", TradeStatus.FAILED)
+    made.learn(said)
+    fills = made.drain_fills()
+    made = books(fills=fills, orders=[one]) if restarted else made
+    for status in (TradeStatus.MATCHED, TradeStatus.MINED, TradeStatus.CONFIRMED, TradeStatus.CONFIRMED):
+        made.learn(replace(said, status=status))
+    again = made.drain_fills()
+    assert [f.id for f in again] == ["t/0/late"]
+    assert (made.account().cash, made.account().holdings) == (once.cash, once.holdings)
+    later = books(fills=[*fills, *again], orders=[one])
+    later.learn(replace(said, status=TradeStatus.CONFIRMED))
+    assert later.drain_fills() == [] and later.account().holdings == once.holdings
 
 
 def test_what_is_remembered_is_not_booked_again_and_what_is_foreign_is_seen() -> None:

@@ -259,9 +259,11 @@ def of_activities(rows: Sequence[Any]) -> list[Transfer]:
     numbered."""
     found, seen = list[Transfer](), Counter[str]()
     for row in rows:
-        kind = _KINDS[str(row.type)]
+        kind = _KINDS.get(str(row.type))
+        if kind is None:
+            continue  # the venue ignores filters that it does not know
         name = f"{kind.value}/{row.transaction_hash}"
-        amount = micro(row.amount)
+        amount = int(row.amount.scaleb(6).to_integral_value())  # a number with a point as the venue sends it
         found.append(
             Transfer(
                 id=f"{name}/{seen[name]}",

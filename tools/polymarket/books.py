@@ -6,6 +6,7 @@ backwards. A trade counts when it is matched and is reversed by an opposite entr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -28,6 +29,7 @@ from market.types import (
     Side,
     SignedOrder,
     Transfer,
+    TransferKind,
 )
 from tools.ledger import Ledger
 from tools.orders import Account
@@ -37,6 +39,8 @@ _ANSWERED, _DECIDED = timedelta(seconds=30), timedelta(minutes=15)
 """Age of an order without an answer, and of a close without an outcome, from which on they are told."""
 FAILED = "/failed"
 """Suffix of the id of a fill that reverses another."""
+_LATE = "/late"
+"""Suffix of the id of a fill that had been taken for failed and was mined after all."""
 _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.MINED))} | {
     TradeStatus.CONFIRMED: 3,
     TradeStatus.FAILED: 3,
@@ -153,6 +157,7 @@ class AccountBooks:
         self._markets, self._fees = markets, fees
         self._ledger = Ledger(remembered.cash, remembered.fills, remembered.settlements, remembered.transfers)
         self._transfers = {t.id for t in remembered.transfers}
+        self._by_hand = [t.amount for t in remembered.transfers if t.kind is TransferKind.BOOKED]
         self._transferred_at = max((t.at for t in remembered.transfers), default=remembered.since)
         self._fills = {f.id: f for f in remembered.fills}
         self._orders: dict[str, TrackedOrder] = {}
@@ -227,6 +232,9 @@ class AccountBooks:
     def learn(self, said: TradeSaid) -> None:
         """Apply a report on a trade, unless it is not newer than the known one."""
         known = self._trades.get(said.id)
+        if known is not None and said.status.mined and known.fills and not any(map(self._stands, known.fills)):
+            self._book_late(known, said)
+            return
         if known is not None and _RANK[said.status] <= _RANK[known.said.status]:
             return
         if known is None:
@@ -236,8 +244,11 @@ class AccountBooks:
             if not mine and not before:
                 self._meet_trade(said, max(self.since, self._reviewed_at))
                 return
-            if before and not any(self._stands(f) for f in before):
-                said = replace(said, status=TradeStatus.FAILED)  # taken back in an earlier run, whatever is said of it
+            if before and not any(map(self._stands, before)):
+                known = self._trades[said.id] = _Trade(replace(said, status=TradeStatus.FAILED), before)
+                if said.status.mined:
+                    self._book_late(known, said)
+                return  # taken back in an earlier run
             # Also of an order that ended in an earlier run: its trades may still fail.
             known = self._trades[said.id] = _Trade(said, before)
             for order_id in dict.fromkeys(mine):
@@ -245,6 +256,13 @@ class AccountBooks:
         known.said = said
         if said.status is TradeStatus.FAILED:
             self._take_back(known)
+
+    def _book_late(self, trade: _Trade, said: TradeSaid) -> None:
+        """Book once more what was taken for failed, because the chain did not have it, and was mined after all."""
+        trade.said, trade.fills = said, [replace(f, id=f"{f.id}{_LATE}") for f in trade.fills]
+        for fill in trade.fills:
+            if fill.id not in self._fills:
+                self._enter(fill)
 
     def _book(self, trade: _Trade, kept: TrackedOrder) -> None:
         order = kept.signed.order
@@ -384,8 +402,15 @@ class AccountBooks:
         return self._transferred_at
 
     def unbooked(self, transfers: Iterable[Transfer]) -> list[Transfer]:
-        """Those transfers since the start that are not in the books."""
-        return [t for t in transfers if t.id not in self._transfers and t.at >= self.since]
+        """Those transfers since the start that are not in the books. One of the amount of one that the owner has booked
+        is that one: the venue's activity may have come late."""
+        fresh, by_hand = list[Transfer](), Counter(self._by_hand)
+        for one in (t for t in transfers if t.id not in self._transfers and t.at >= self.since):
+            if by_hand[one.amount] > 0:
+                by_hand[one.amount] -= 1
+            else:
+                fresh.append(one)
+        return fresh
 
     def receive(self, transfer: Transfer) -> None:
         """Book cash that came or went beside trading; a second call has no effect."""

@@ -450,6 +450,8 @@ class PolymarketOrders:
             condition_id=market_id, activity_types=("TRADE",), start=start, sort_direction="ASC", page_size=500
         )
         async for row in self._each(rows):
+            if str(row.type) != "TRADE" or str(row.condition_id) != market_id:
+                continue  # the venue ignores filters that it does not know
             size = int(row.shares.scaleb(6).to_integral_value())
             token = str(row.asset_id)
             found[token] = found.get(token, 0) + (size if row.side == "BUY" else -size)
@@ -467,8 +469,15 @@ class PolymarketOrders:
         """Mark winnings as paid once the winning shares are gone. Raises VenueUnavailable."""
         for key in list(self.books.unpaid):
             market = self._markets(key[0])
-            if market is not None and await self._balance(market.token(key[1])) == 0:
+            if market is not None and await self._gone(market.token(key[1])):
                 self.books.paid(key)
+
+    async def _gone(self, token: str) -> bool:
+        """True if nothing of a token is left; the venue keeps balances for a while, so what is left is read again."""
+        if await self._balance(token) == 0:
+            return True
+        await self._asked(lambda: refresh_balance(self._client, self._trader.signature_type, token))
+        return await self._balance(token) == 0
 
     async def _balance(self, token: str) -> int:
         """Millionths of a token on the chain, or of the collateral if none is named."""
