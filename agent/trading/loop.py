@@ -100,6 +100,7 @@ class TradingLoop:
     open: dict[str, Market] = field(default_factory=dict)
     told: dict[str, Resolution] = field(default_factory=dict)
     skipped: list[tuple[datetime, str]] = field(default_factory=list)
+    closed: dict[str, datetime] = field(default_factory=dict)
     closing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self) -> None:
@@ -119,7 +120,7 @@ class TradingLoop:
             if not markets:
                 self.execution.bus.publish(SlotSkipped(at=slot, reason="no_market"))
                 continue
-            self.open |= {m.id: m for m in markets}
+            self._follow(markets, slot)
             self.execution.bus.publish(CycleStarted(at=slot, markets=len(markets), late=late))
             await self.trader.cycle(slot, markets, self._lateness(slot))
             await self._watch(slot, following)
@@ -165,6 +166,11 @@ class TradingLoop:
         await self.clock.wait_until(until)
         await self.execution.reconcile(until)
 
+    def _follow(self, markets: Sequence[Market], slot: datetime) -> None:
+        """Keep markets until they are settled. A late slot may list one that has been settled meanwhile."""
+        self.closed = {market_id: at for market_id, at in self.closed.items() if at > slot - HORIZON}
+        self.open |= {m.id: m for m in markets if m.id not in self.closed}
+
     async def close_books(self, at: datetime) -> None:
         """Settle and log every market whose outcome has become known; an unresolved one stays open. One at a time: an
         outcome is logged once."""
@@ -182,6 +188,7 @@ class TradingLoop:
                 self.told[market.id] = resolution
                 await self.memory.outcome(market, resolution, self.execution.log, at)
             if resolution.payout is not None:
+                self.closed[market.id] = market.closes_at
                 del self.open[market.id]
                 del self.told[market.id]
 
