@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -80,6 +80,7 @@ class VenueAccount:
     trader: SigningAccount
     key: SecretKey
     _credentials: Credentials | None = field(default=None, repr=False)
+    _open: Any = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -105,7 +106,10 @@ class VenueAccount:
         return {"apiKey": known.key, "secret": known.secret, "passphrase": known.passphrase}
 
     def client(self, clock: Clock) -> AbstractAsyncContextManager[Any]:
-        """The official client of this account."""
+        """The official client of this account: the one that is open, if any. Making one holds the event loop for some
+        hundred milliseconds, for the certificates of each of its hosts."""
+        if self._open is not None:
+            return nullcontext(self._open)
         return open_client(self.hosts, self.trader, self.key.reveal(), self.credentials, clock)
 
     async def begin(self, clock: Clock) -> None:
@@ -147,12 +151,16 @@ class VenueAccount:
             # A channel that dies ends the block: without it fills go unseen.
             beside = alongside(user.run(), orders.beat(), _keep_up(orders, clock))
             async with reader(self.hosts, clock) as asked, beside:
-                yield OpenAccount(
-                    orders=orders,
-                    ready=partial(self_test, asked, orders, lambda: feed is not None and feed.neg_risk),
-                    agree=partial(clocks_must_agree, asked),
-                    venue=orders,
-                )
+                self._open = client
+                try:
+                    yield OpenAccount(
+                        orders=orders,
+                        ready=partial(self_test, asked, orders, lambda: feed is not None and feed.neg_risk),
+                        agree=partial(clocks_must_agree, asked),
+                        venue=orders,
+                    )
+                finally:
+                    self._open = None
 
 
 def _hello(credentials: Credentials) -> str:
