@@ -12,12 +12,10 @@ from typing import Protocol
 from market.clock import Clock
 from market.types import Market, Micro, Outcome
 from tools.polymarket.account import TradeStatus
-from tools.polymarket.books import AccountBooks, Unmined
+from tools.polymarket.books import AccountBooks, IndexedTrade, Unmined
 from tools.wallet import Receipt
 
 _Key = tuple[str, Outcome]
-_ROUNDED: Micro = 10
-"""Micro-shares by which the venue's index may differ, which has sizes as numbers with a point."""
 LATE, ASKED, GIVEN_UP = timedelta(minutes=1), timedelta(minutes=10), timedelta(minutes=30)
 """Age of a trade from which on it is told as late, the chain is asked, and its absence there means that it has failed:
 before that the venue may be slow, or be trying again."""
@@ -34,12 +32,12 @@ class Chain(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LateTrades:
-    """Late trades of an account. `chain` opens a node, `traded` gives the shares that were traded in a market by the
-    venue's index of the chain, by token, and `markets` finds a market by its id."""
+    """Late trades of an account. `chain` opens a node, `traded` lists a market's trades by the venue's index of the
+    chain, and `markets` finds a market by its id."""
 
     books: AccountBooks
     chain: Callable[[], AbstractAsyncContextManager[Chain]]
-    traded: Callable[[str], Awaitable[Mapping[str, Micro]]]
+    traded: Callable[[str], Awaitable[Sequence[IndexedTrade]]]
     markets: Callable[[str], Market | None]
     clock: Clock
 
@@ -74,9 +72,11 @@ class LateTrades:
         tokens = {key: market.token(key[1]) for key in one.moves}
         if self.clock.now() < market.closes_at:
             return await self._held(one, tokens, chain)
-        traded, known = await self.traded(one.market_id), self.books.mined(one.market_id)
-        without = {key: known.get(key, 0) - (size if one.mined else 0) for key, size in one.moves.items()}
-        return _decided(one, without, {key: traded.get(token, 0) for key, token in tokens.items()})
+        left = list(await self.traded(one.market_id))
+        # One by one, not by sums: several late trades of one market may add up to each other.
+        for known in (row for row in self.books.mined(one.market_id) if not one.mined or row not in one.rows):
+            _take(left, known)
+        return all(_take(left, row) for row in one.rows)
 
     async def _held(self, one: Unmined, tokens: Mapping[_Key, str], chain: Chain) -> bool | None:
         held = await chain.positions(sorted(tokens.values()))
@@ -94,8 +94,17 @@ class LateTrades:
         return f"A trade in {where} of {one.matched_at:%Y-%m-%d %H:%M:%S} UTC is not settled yet ({one.id})."
 
 
+def _take(rows: list[IndexedTrade], wanted: IndexedTrade) -> bool:
+    """Take a row like that one out; False if there is none."""
+    for number, row in enumerate(rows):
+        if row.same(wanted):
+            del rows[number]
+            return True
+    return False
+
+
 def _decided(one: Unmined, without: Mapping[_Key, Micro], there: Mapping[_Key, Micro]) -> bool | None:
     """True if what is there has the trade in it, False if it has all but the trade, None if it is neither."""
-    if all(abs(there[key] - without[key] - size) <= _ROUNDED for key, size in one.moves.items()):
+    if all(there[key] == without[key] + size for key, size in one.moves.items()):
         return True
-    return False if all(abs(there[key] - without[key]) <= _ROUNDED for key in one.moves) else None
+    return False if all(there[key] == without[key] for key in one.moves) else None

@@ -262,6 +262,28 @@ def test_a_trade_that_is_never_called_final_is_settled_by_the_chain(fault: str, 
     asyncio.run(scenario())
 
 
+def test_late_trades_of_one_market_are_told_apart_after_its_close() -> None:
+    """Three of one size, of which one was never mined: sums would take each for another."""
+
+    async def scenario() -> None:
+        pace = replace(QUICK, resolving=timedelta(minutes=1), paying=timedelta(minutes=1))
+        async with desk(speed=300, pace=pace) as d:
+            await d.clock.wait_until(d.market.closes_at - timedelta(minutes=3))
+            before = (await d.execution.account()).cash
+            for fault in ("never_mined", "mined_silently", "mined_silently"):
+                await command(d.base, fault, count=1, transaction_hash=False)
+                await d.buys(tif=TimeInForce.FAK)
+            await d.later(GIVEN_UP + timedelta(minutes=5))
+            await d.execution.catch_up(d.clock.now())
+            await d.comparison.compare()
+            await d.agrees()
+            account = await d.execution.account()
+            assert not d.comparison.late.remarks()
+            assert account.holdings == {(d.market.id, Outcome.YES): 20 * UNIT} and account.cash < before
+
+    asyncio.run(scenario())
+
+
 def test_cancels_go_in_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     requests: list[int] = []
     cancel = Exchange.cancel

@@ -40,9 +40,12 @@ BAD = (TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.FAILED)
 
 
 def books(
-    fills: Sequence[Fill] = (), orders: Sequence[SignedOrder] = (), ended: Sequence[SignedOrder] = ()
+    fills: Sequence[Fill] = (),
+    orders: Sequence[SignedOrder] = (),
+    ended: Sequence[SignedOrder] = (),
+    settlements: Sequence[Settlement] = (),
 ) -> AccountBooks:
-    return AccountBooks(MARKETS.get, AccountSnapshot(CASH, START, fills, (), orders, ended))
+    return AccountBooks(MARKETS.get, AccountSnapshot(CASH, START, fills, settlements, orders, ended))
 
 
 def signed(number: int, *, price: str = "0.50", size: int = 10) -> SignedOrder:
@@ -214,11 +217,28 @@ def test_what_was_mined_in_a_market_leaves_out_what_is_late_and_what_was_taken_b
         made.adopt(signed(number))
         made.learn(trade(signed(number), 10 * number, status, name=f"t{number}"))
     made.conclude("t2", TradeStatus.FAILED)
-    order = signed(1).order
-    mined = {(order.market_id, order.outcome): 10 * UNIT}
-    assert made.mined(order.market_id) == mined
+    market_id = signed(1).order.market_id
+    assert [row.size for row in made.mined(market_id)] == [10 * UNIT]
     made.conclude("t3", TradeStatus.CONFIRMED)
-    assert made.mined(order.market_id) == {(order.market_id, order.outcome): 40 * UNIT}
+    assert [row.size for row in made.mined(market_id)] == [10 * UNIT, 30 * UNIT]
+
+
+def test_a_late_trade_that_an_earlier_run_had_settled_is_not_late_again() -> None:
+    """The venue still calls it matched after a restart: its dollars are spent all the same."""
+    before = books()
+    one = signed(1)
+    before.adopt(one)
+    said = trade(one, 10, TradeStatus.MATCHED, name="t")
+    before.learn(said)
+    before.conclude("t", TradeStatus.CONFIRMED)
+    before.note(OrderSaid(one.id, OrderStatus.MATCHED, "", 10 * UNIT))
+    resolution = Resolution(one.order.market_id, Decimal(0), PayoutSource.OFFICIAL, START)
+    settled = before.settle(resolution, said.matched_at + timedelta(days=1))
+    assert settled
+    after = books(fills=before.drain_fills(), settlements=settled)
+    after.learn(said)
+    assert after.unsettled_since() is None
+    assert [e.amount for e in after.expected() if not e.token] == [after.account().cash]
 
 
 def test_a_trade_that_was_taken_back_stays_so_after_a_restart_whatever_the_venue_says() -> None:

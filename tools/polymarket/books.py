@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import chain
 
 from market.clock import EPOCH
@@ -39,6 +40,8 @@ _ANSWERED, _DECIDED = timedelta(seconds=30), timedelta(minutes=15)
 """Age of an order without an answer, and of a close without an outcome, from which on they are told."""
 FAILED = "/failed"
 """Suffix of the id of a fill that reverses another."""
+_ROUNDED: Micro = 10
+_NEAR = Decimal("0.0005")
 _LATE = "/late"
 """Suffix of the id of a fill that had been taken for failed and was mined after all."""
 _RANK = {s: n for n, s in enumerate((TradeStatus.MATCHED, TradeStatus.RETRYING, TradeStatus.MINED))} | {
@@ -114,9 +117,36 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexedTrade:
+    """One order's part of a trade as the venue's index of the chain has it: a row each, at the mean price."""
+
+    outcome: Outcome
+    side: Side
+    size: Micro
+    price: Decimal
+
+    def same(self, other: IndexedTrade) -> bool:
+        """True if it is the same but for the roundings of the index, which has numbers with a point."""
+        alike = (self.outcome, self.side) == (other.outcome, other.side)
+        return alike and abs(self.size - other.size) <= _ROUNDED and abs(self.price - other.price) < _NEAR
+
+
+def _indexed(fills: Iterable[Fill]) -> list[IndexedTrade]:
+    """Rows of fills: those of one order in one trade are one."""
+    parts: dict[tuple[str, str], list[Fill]] = {}
+    for fill in fills:
+        parts.setdefault((fill.id.partition("/")[0], fill.order_id), []).append(fill)
+    return [
+        IndexedTrade(some[0].outcome, some[0].side, size, sum(f.size * f.price for f in some) / Decimal(size))
+        for some in parts.values()
+        if (size := sum(f.size for f in some))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
 class Unmined:
-    """A trade that is late: `moves` are micro-shares by (market id, outcome), `mined` whether the venue calls it so,
-    `transaction` its hash, or empty."""
+    """A trade that is late: `moves` are micro-shares by (market id, outcome), `rows` what the venue's index would have
+    of it, `mined` whether the venue calls it so, `transaction` its hash, or empty."""
 
     id: str
     market_id: str
@@ -124,6 +154,7 @@ class Unmined:
     transaction: str
     mined: bool
     moves: Mapping[tuple[str, Outcome], Micro]
+    rows: tuple[IndexedTrade, ...]
 
 
 def _moved(fills: Iterable[Fill]) -> dict[tuple[str, Outcome], Micro]:
@@ -249,6 +280,8 @@ class AccountBooks:
                 if said.status.mined:
                     self._book_late(known, said)
                 return  # taken back in an earlier run
+            if before and not said.status.final and all((f.market_id, f.outcome) in self._settled for f in before):
+                said = replace(said, status=TradeStatus.CONFIRMED)  # an earlier run had it settled by the chain
             # Also of an order that ended in an earlier run: its trades may still fail.
             known = self._trades[said.id] = _Trade(said, before)
             for order_id in dict.fromkeys(mine):
@@ -358,20 +391,22 @@ class AccountBooks:
         return [
             Unmined(
                 id=t.said.id,
-                market_id=t.fills[0].market_id,
+                market_id=standing[0].market_id,
                 matched_at=t.said.matched_at,
                 transaction=t.said.transaction,
                 mined=t.said.status.mined,
-                moves=_moved(f for f in t.fills if self._stands(f)),
+                moves=_moved(standing),
+                rows=tuple(_indexed(standing)),
             )
             for t in late
-            if t.fills
+            if (standing := [f for f in t.fills if self._stands(f)])
         ]
 
-    def mined(self, market_id: str) -> Mapping[tuple[str, Outcome], Micro]:
-        """Micro-shares bought less those sold in a market, by the trades that the venue calls mined."""
-        coming = {f.id for t in self._trades.values() if not t.said.status.mined for f in t.fills if self._stands(f)}
-        return _moved(f for f in self._fills.values() if f.market_id == market_id and f.id not in coming)
+    def mined(self, market_id: str) -> list[IndexedTrade]:
+        """Trades of a market that the venue calls mined, as its index has them."""
+        coming = {f.id for t in self._trades.values() if not t.said.status.mined for f in t.fills}
+        there = (f for f in self._fills.values() if f.market_id == market_id and f.size > 0 and self._stands(f))
+        return _indexed(f for f in there if f.id not in coming)
 
     def waits(self, now: datetime) -> list[str]:
         """A sentence on each order without an answer, and on each closed market that is held and not decided."""

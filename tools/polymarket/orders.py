@@ -39,7 +39,7 @@ from tools.orders import Account
 from tools.polymarket import account as said_by
 from tools.polymarket.account import OrderSaid, TradeSaid
 from tools.polymarket.amounts import expiration, venue_order
-from tools.polymarket.books import AccountBooks, Expected, TrackedOrder
+from tools.polymarket.books import AccountBooks, Expected, IndexedTrade, TrackedOrder
 from tools.polymarket.client import SigningAccount, refresh_balance, refusal_of
 from tools.polymarket.contracts import EXCHANGE, NEG_RISK_EXCHANGE
 
@@ -441,20 +441,23 @@ class PolymarketOrders:
         """Book cash that came or went beside trading."""
         self.books.receive(transfer)
 
-    async def traded(self, market_id: str) -> Mapping[str, Micro]:
-        """Micro-shares bought less those sold in a market since the start, by token, as the venue's index of the chain
-        has them: what was never mined is not among them. Raises VenueUnavailable."""
-        found: dict[str, Micro] = {}
-        start = int(self.books.since.timestamp())
+    async def traded(self, market_id: str) -> Sequence[IndexedTrade]:
+        """Trades of the account in a market since the start, as the venue's index of the chain has them: what was never
+        mined is not among them. Raises VenueUnavailable."""
+        market, found = self._markets(market_id), list[IndexedTrade]()
         rows = self._client.list_activity(
-            condition_id=market_id, activity_types=("TRADE",), start=start, sort_direction="ASC", page_size=500
+            condition_id=market_id,
+            activity_types=("TRADE",),
+            start=int(self.books.since.timestamp()),
+            sort_direction="ASC",
+            page_size=500,
         )
         async for row in self._each(rows):
-            if str(row.type) != "TRADE" or str(row.condition_id) != market_id:
+            if str(row.type) != "TRADE" or str(row.condition_id) != market_id or market is None:
                 continue  # the venue ignores filters that it does not know
+            outcome = Outcome.YES if str(row.asset_id) == market.yes_token else Outcome.NO
             size = int(row.shares.scaleb(6).to_integral_value())
-            token = str(row.asset_id)
-            found[token] = found.get(token, 0) + (size if row.side == "BUY" else -size)
+            found.append(IndexedTrade(outcome, Side(str(row.side).lower()), size, row.price))
         return found
 
     async def transfers(self) -> Sequence[Transfer]:
