@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from market.types import UNIT, Fill, FillEvidence, Micro, Outcome, PayoutSource, Settlement, Side
 from tests.fakes import START
 from tools.ledger import REVERSED, PositionLedger
-from tools.polymarket.books import FAILED
 
 Told = Fill | Settlement
 
@@ -72,10 +71,6 @@ def histories(draw: st.DrawFn) -> list[Told]:
     payouts = st.sampled_from(["0", "0.333333", "0.5", "1"])
     told += [settled(size, draw(payouts), m) for m, size in held.items() if size > 0 and draw(st.booleans())]
     return told
-
-
-def test_the_suffix_is_that_of_the_account_s_books() -> None:
-    assert REVERSED == FAILED
 
 
 @given(histories())

@@ -32,14 +32,12 @@ from market.types import (
     Transfer,
     TransferKind,
 )
-from tools.ledger import Ledger
+from tools.ledger import REVERSED, Ledger
 from tools.orders import Account
 from tools.polymarket.account import OrderSaid, Share, TradeSaid, TradeStatus, shares
 
 _ANSWERED, _DECIDED = timedelta(seconds=30), timedelta(minutes=15)
 """Age of an order without an answer, and of a close without an outcome, from which on they are told."""
-FAILED = "/failed"
-"""Suffix of the id of a fill that reverses another."""
 _ROUNDED: Micro = 10
 _NEAR = Decimal("0.0005")
 _LATE = "/late"
@@ -170,7 +168,7 @@ def _by_trade(fills: Iterable[Fill]) -> dict[str, list[Fill]]:
     """Fills of earlier runs by trade; this run has had no report yet on their settlement."""
     found: dict[str, list[Fill]] = {}
     for fill in fills:
-        if not fill.id.endswith(FAILED):
+        if not fill.id.endswith(REVERSED):
             found.setdefault(fill.id.partition("/")[0], []).append(fill)
     return found
 
@@ -332,7 +330,7 @@ class AccountBooks:
         """Reverse the fills of a trade whose settlement failed."""
         for fill in trade.fills:
             if fill.id in self._fills and self._stands(fill):
-                self._enter(replace(fill, id=fill.id + FAILED, size=-fill.size, fee=-fill.fee))
+                self._enter(replace(fill, id=fill.id + REVERSED, size=-fill.size, fee=-fill.fee))
 
     def _enter(self, fill: Fill) -> None:
         self._ledger.fill(fill)
@@ -340,7 +338,7 @@ class AccountBooks:
         self._fresh.append(fill)
 
     def _stands(self, fill: Fill) -> bool:
-        return fill.id + FAILED not in self._fills
+        return fill.id + REVERSED not in self._fills
 
     def drain_fills(self) -> list[Fill]:
         """Fills booked since the last call."""
